@@ -1,0 +1,13 @@
+//! The live host of Quire: the engine's verbs on real page tables, and what a pager's threads stand on.
+//!
+//! * [`sys`]: the system calls, each in the smallest unsafe module, with typed results.
+//! * [`mmu`]: the engine's [`Mmu`](quire_core::mmu::Mmu) and [`Mover`](quire_core::mmu::Mover) by userfaultfd.
+//! * [`codec`]: hashing and compressing single pages.
+//! * [`probe`]: what this machine allows, and the command that mends what it refuses.
+//!
+//! Code here runs on threads that libc does not know: no stdio, no thread-locals, no `std::thread`.
+
+pub mod codec;
+pub mod mmu;
+pub mod probe;
+pub mod sys;

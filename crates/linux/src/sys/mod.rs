@@ -1,0 +1,1 @@
+//! System calls, each in the smallest unsafe module.
