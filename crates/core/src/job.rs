@@ -1,0 +1,154 @@
+//! Jobs: the slow work that leaves the engine as a value and comes back with its ticket.
+//!
+//! A host runs a job with no lock held. The frames and blocks that a job names stay pinned until its
+//! ticket has come back; a ticket is never reused, and one whose folio has changed meanwhile is void.
+
+use crate::addr::FrameRun;
+use core::fmt;
+
+/// The most pages one job can name: those of a folio of the largest order.
+pub const MAX_JOB_PAGES: usize = 512;
+
+/// Names one job, for ever.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Ticket(pub u64);
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tx{:x}", self.0)
+    }
+}
+
+/// The keyed 128-bit hash of a page's contents.
+pub type PageHash = u128;
+
+/// Where the stored contents of one page are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Place {
+    /// Nowhere: every byte is zero.
+    Zero,
+    /// In the store in RAM, `at` × 16 bytes from its start.
+    Ram {
+        /// The offset, in units of 16 bytes.
+        at: u32,
+    },
+    /// In the spill file `file`, from byte `at`.
+    File {
+        /// Which spill file.
+        file: u16,
+        /// The offset in bytes, a multiple of 16.
+        at: u64,
+    },
+}
+
+/// The stored contents of one page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Stored {
+    /// Where they are.
+    pub place: Place,
+    /// Bytes stored, 0..=4096; [`crate::addr::PAGE_SIZE`] means: not compressed.
+    pub len: u16,
+    /// The hash of the page as it was before compression.
+    pub hash: PageHash,
+}
+
+/// What a job does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum JobKind {
+    /// Fill the frames with zeroes.
+    Zero,
+    /// Fill frame i from `sources[i]`, verifying each hash.
+    Read,
+    /// Hash and compress each frame, ask [`Engine::place`] for places, and store there.
+    Write,
+    /// Copy each of `sources` to the place in `targets`, which lie side by side in one spill file.
+    Spill,
+}
+
+/// What a worker found when it hashed and compressed one page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Packed {
+    /// The contents are those of the stored copy that is still kept: `known[i]` is equal to the hash.
+    Same,
+    /// Every byte is zero.
+    Zero,
+    /// Compressed to `len` bytes, 1..4096.
+    Small {
+        /// Bytes after compression.
+        len: u16,
+        /// The hash of the page.
+        hash: PageHash,
+    },
+    /// Compression does not pay: the page is to be stored as it is.
+    Raw {
+        /// The hash of the page.
+        hash: PageHash,
+    },
+}
+
+/// A job with the data it needs. A worker makes one, and passes it to the engine to be filled again and
+/// again: it never grows beyond [`MAX_JOB_PAGES`] entries.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The ticket to come back with.
+    pub ticket: Ticket,
+    /// What to do.
+    pub kind: JobKind,
+    /// The frames to fill or to read. Empty for [`JobKind::Spill`].
+    pub frames: FrameRun,
+    /// Read, spill: where the contents are, one entry a page.
+    pub sources: alloc::vec::Vec<Stored>,
+    /// Spill: where they are to go. Write: set by [`Engine::place`]; `None` needs no store.
+    pub targets: alloc::vec::Vec<Option<Place>>,
+    /// Write: the hash of the stored copy that each page still has.
+    pub known: alloc::vec::Vec<Option<PageHash>>,
+    /// Write: what the worker found, one entry a page.
+    pub packed: alloc::vec::Vec<Packed>,
+}
+
+impl Work {
+    /// An empty one, with room for the largest job.
+    pub fn new() -> Work {
+        Work {
+            ticket: Ticket(0),
+            kind: JobKind::Zero,
+            frames: FrameRun::new(crate::addr::Frame(0), 0),
+            sources: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
+            targets: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
+            known: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
+            packed: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, ticket: Ticket, kind: JobKind, frames: FrameRun) {
+        self.ticket = ticket;
+        self.kind = kind;
+        self.frames = frames;
+        self.sources.clear();
+        self.targets.clear();
+        self.known.clear();
+        self.packed.clear();
+    }
+
+    /// Whether a source of this job is in a file, so that running it may wait for a disk.
+    pub fn reads_file(&self) -> bool {
+        self.sources.iter().any(|s| matches!(s.place, Place::File { .. }))
+    }
+}
+
+impl Default for Work {
+    fn default() -> Work {
+        Work::new()
+    }
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// All of it was done.
+    Done,
+    /// The store or the disk failed. Nothing was changed that the engine still relies on.
+    Failed,
+    /// Stored contents do not match their hash.
+    Corrupt,
+}

@@ -1,0 +1,142 @@
+//! What the engine asks of a host: few synchronous verbs on page tables.
+//!
+//! The engine calls a verb in the middle of a decision, under its one lock. Each verb takes microseconds,
+//! cannot fault, and may do part of its work or refuse with a reason: [`Done`] says how far it came.
+//! The rules are those of Linux 6.18, measured: pages move whole, a moved page leaves a hole, a destination
+//! must be a hole, protections and locks of both sides must be equal.
+
+use crate::addr::{FrameRun, PageRange, Space, Vpn};
+
+/// Access rights of a range of program memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Prot(u8);
+
+impl Prot {
+    /// No access.
+    pub const NONE: Prot = Prot(0);
+    /// Read only.
+    pub const READ: Prot = Prot(1);
+    /// Read and write: what the pool of frames has.
+    pub const READ_WRITE: Prot = Prot(3);
+
+    /// From the bits of `mmap(2)`: 1 read, 2 write, 4 execute; others are dropped.
+    pub const fn from_bits(bits: u32) -> Prot {
+        Prot((bits & 7) as u8)
+    }
+
+    /// The bits of `mmap(2)`.
+    pub const fn bits(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Whether pages can be moved between such a range and the pool.
+    pub const fn movable(self) -> bool {
+        self.0 == Prot::READ_WRITE.0
+    }
+}
+
+/// Why a verb did less than all.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Refusal {
+    /// The page is pinned for I/O, or shared after fork and not written since (EBUSY).
+    Busy,
+    /// Protection or lock of source and destination differ (EINVAL).
+    Denied,
+    /// The destination page is present (EEXIST).
+    Exists,
+    /// The source page is a hole (ENOENT).
+    Absent,
+    /// The destination is not mapped, or not by this host (ENOENT on the range, EFAULT).
+    NoRange,
+    /// The kernel had no memory for it (ENOMEM).
+    NoMemory,
+    /// Try again later (EAGAIN that did not go away).
+    Again,
+}
+
+impl Refusal {
+    /// How many reasons there are.
+    pub const COUNT: usize = 7;
+    /// Every reason, in the order of [`Refusal::index`].
+    pub const ALL: [Refusal; Refusal::COUNT] = [
+        Refusal::Busy,
+        Refusal::Denied,
+        Refusal::Exists,
+        Refusal::Absent,
+        Refusal::NoRange,
+        Refusal::NoMemory,
+        Refusal::Again,
+    ];
+
+    /// A number for tables, below [`Refusal::COUNT`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How far a verb came.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Done {
+    /// Pages done, from the start of the range.
+    pub pages: u32,
+    /// Why the next page was not done; `None` when all were.
+    pub refusal: Option<Refusal>,
+}
+
+impl Done {
+    /// All of `pages` pages were done.
+    pub const fn all(pages: u32) -> Done {
+        Done { pages, refusal: None }
+    }
+
+    /// `pages` pages were done, the next one was refused.
+    pub const fn part(pages: u32, refusal: Refusal) -> Done {
+        Done { pages, refusal: Some(refusal) }
+    }
+}
+
+/// Verbs that any thread of a host may call.
+pub trait Mmu {
+    /// Drops the contents of program pages: they become holes, and so does what was a hole.
+    fn discard(&mut self, range: PageRange) -> Result<(), Refusal>;
+
+    /// Sets the access rights of program pages. Holes stay holes.
+    fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Refusal>;
+
+    /// Locks program pages in memory against the kernel's own swap, or unlocks them. Faults nothing in.
+    fn lock(&mut self, range: PageRange, locked: bool) -> Result<(), Refusal>;
+
+    /// Whether a program page is present (its contents are at the program's address).
+    fn present(&mut self, space: Space, vpn: Vpn) -> bool;
+
+    /// Gives the memory of pool frames back to the system: their slots become holes that read as zeroes.
+    fn release(&mut self, frames: FrameRun);
+
+    /// Gives the memory of a span of the compressed store back to the system.
+    fn release_span(&mut self, span: u32);
+}
+
+/// Verbs that only a pager's own threads may call.
+///
+/// No verb wakes a waiting thread: the engine calls [`Mover::wake`] when its tables are true again.
+pub trait Mover: Mmu {
+    /// Moves pages from the pool into holes of the program; their pool slots become holes.
+    /// `frames.pages` pages go to `at` and on.
+    fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done;
+
+    /// Moves program pages into holes of the pool: from then on the program's next touch faults.
+    fn move_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done;
+
+    /// Copies pool frames into holes of the program, whatever its protection. The frames keep their contents.
+    fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done;
+
+    /// Makes present pages the program's own again after a fork. Never fills a hole.
+    fn unshare(&mut self, range: PageRange) -> Done;
+
+    /// Moves program pages, holes and rights to another place that is mapped without access and empty.
+    /// The old place becomes empty and without access. Both stay known to the host.
+    fn remap(&mut self, from: PageRange, to: Vpn) -> Result<(), Refusal>;
+
+    /// Lets every thread that waits for a fault in the range try again.
+    fn wake(&mut self, range: PageRange);
+}
