@@ -1,1 +1,24 @@
-//! System calls, each in the smallest unsafe module.
+//! System calls, each group in the smallest unsafe module, with typed results.
+//!
+//! Addresses are plain numbers here. The functions that change mappings are safe to call in the sense that
+//! the crate hands them only addresses of memory which it reserved itself and to which Rust holds no
+//! reference; what may be done to which range is the contract of [`quire_core::mmu`]. None of them touches
+//! libc's state: no `errno`, no thread-locals, no stdio, no allocation. So they work on threads that libc
+//! has never heard of, and inside interposed calls.
+
+pub mod clock;
+pub mod file;
+pub mod futex;
+pub mod mmap;
+pub mod msg;
+pub mod pagemap;
+mod raw;
+pub mod sched;
+pub mod shared;
+pub mod thread;
+pub mod uffd;
+
+pub use rustix::io::Errno;
+
+/// What a system call gives: its value, or the kernel's error number.
+pub type Result<T> = core::result::Result<T, Errno>;

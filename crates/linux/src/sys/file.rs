@@ -1,0 +1,147 @@
+//! Whole reads and writes of files, and direct I/O through bounce buffers.
+//!
+//! Direct I/O wants buffer, offset and length aligned. It never reads into or writes from a frame of the
+//! pool: the kernel pins what it transfers, and a pinned page can't be moved.
+
+use super::{Errno, Result, mmap};
+use quire_core::PAGE_SIZE;
+use rustix::fd::AsFd;
+
+/// The alignment that direct I/O gets here, in bytes: enough for every file system and disk.
+pub const ALIGN: usize = PAGE_SIZE;
+
+/// Reads until `buf` is full. The end of the file before that is EIO.
+pub fn read_full(fd: impl AsFd, mut buf: &mut [u8], mut offset: u64) -> Result<()> {
+    while !buf.is_empty() {
+        match rustix::io::pread(&fd, &mut *buf, offset) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(read) => {
+                buf = &mut buf[read..];
+                offset += read as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `buf`.
+pub fn write_full(fd: impl AsFd, mut buf: &[u8], mut offset: u64) -> Result<()> {
+    while !buf.is_empty() {
+        match rustix::io::pwrite(&fd, buf, offset) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => {
+                buf = &buf[written..];
+                offset += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// A buffer aligned for direct I/O, in a mapping of its own that a forked child does not inherit.
+#[derive(Debug)]
+pub struct Bounce {
+    addr: usize,
+    len: usize,
+}
+
+impl Bounce {
+    /// A buffer of at least `len` bytes, of zeroes.
+    pub fn new(len: usize) -> Result<Bounce> {
+        let len = len.max(1).next_multiple_of(ALIGN);
+        let addr = mmap::map(len)?;
+        let bounce = Bounce { addr, len };
+        mmap::advise(addr, len, mmap::Advice::DontFork)?;
+        Ok(bounce)
+    }
+
+    /// The whole buffer.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping lives as long as `self`, is readable, and all references to it come from here.
+        unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(self.addr), self.len) }
+    }
+
+    /// The whole buffer, to write to.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `self` is borrowed mutably.
+        unsafe {
+            core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut(self.addr), self.len)
+        }
+    }
+
+    /// Reads bytes `offset..offset + len` of a file opened for direct I/O, whose size is a multiple of
+    /// [`ALIGN`]. EINVAL when the aligned span round them is larger than the buffer.
+    pub fn read_direct(&mut self, fd: impl AsFd, offset: u64, len: usize) -> Result<&[u8]> {
+        let skip = (offset % ALIGN as u64) as usize;
+        let span = (skip + len).next_multiple_of(ALIGN);
+        let buf = self.bytes_mut().get_mut(..span).ok_or(Errno::INVAL)?;
+        read_full(fd, buf, offset - skip as u64)?;
+        Ok(&self.bytes()[skip..skip + len])
+    }
+
+    /// Writes the first `len` bytes of the buffer, and zeroes after them up to a multiple of [`ALIGN`], to a
+    /// file opened for direct I/O. EINVAL when `offset` is not aligned or the buffer is shorter.
+    pub fn write_direct(&mut self, fd: impl AsFd, offset: u64, len: usize) -> Result<()> {
+        let span = len.next_multiple_of(ALIGN);
+        if !offset.is_multiple_of(ALIGN as u64) || span > self.len {
+            return Err(Errno::INVAL);
+        }
+        self.bytes_mut()[len..span].fill(0);
+        write_full(fd, &self.bytes()[..span], offset)
+    }
+}
+
+impl Drop for Bounce {
+    fn drop(&mut self) {
+        // It is the mapping made in `new`, and no reference outlives `self`. A failure would only leak it.
+        let _ = mmap::unmap(self.addr, self.len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::OwnedFd;
+    use rustix::fs::{Mode, OFlags};
+
+    /// An unlinked file, for direct I/O where the file system of the test's directory can do it.
+    fn file() -> OwnedFd {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::open(".", flags | OFlags::DIRECT, mode)
+            .or_else(|_| rustix::fs::open("/tmp", flags, mode))
+            .unwrap()
+    }
+
+    #[test]
+    fn unaligned_reads_find_what_was_written() {
+        let file = file();
+        let mut bounce = Bounce::new(3 * ALIGN).unwrap();
+        for (i, byte) in bounce.bytes_mut().iter_mut().enumerate() {
+            *byte = i as u8 ^ (i >> 8) as u8;
+        }
+        bounce.write_direct(&file, ALIGN as u64, ALIGN + 100).unwrap();
+        let mut other = Bounce::new(2 * ALIGN).unwrap();
+        let got = other.read_direct(&file, ALIGN as u64 + 4000, 196).unwrap();
+        assert_eq!(got, &bounce.bytes()[4000..4196]);
+        assert!(
+            other.read_direct(&file, 2 * ALIGN as u64 + 90, 20).unwrap()[10..]
+                .iter()
+                .all(|b| *b == 0)
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let file = file();
+        let mut bounce = Bounce::new(ALIGN).unwrap();
+        assert_eq!(bounce.write_direct(&file, 16, 16), Err(Errno::INVAL));
+        assert_eq!(bounce.write_direct(&file, 0, ALIGN + 1), Err(Errno::INVAL));
+        assert_eq!(bounce.read_direct(&file, 16, ALIGN).err(), Some(Errno::INVAL));
+        assert_eq!(bounce.read_direct(&file, 0, 16).err(), Some(Errno::IO));
+    }
+}

@@ -1,0 +1,163 @@
+//! Mappings of anonymous memory. Addresses and lengths are bytes, multiples of the page size.
+
+use super::{Result, raw};
+use core::ffi::c_void;
+use rustix::mm::{self, MapFlags, MlockFlags, MprotectFlags, MremapFlags, ProtFlags};
+
+/// Advice about a range, as `madvise(2)` takes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Advice {
+    /// Drop the contents: pages become holes. Refused (EINVAL) on locked ranges.
+    DontNeed,
+    /// The same, on locked ranges too.
+    DontNeedLocked,
+    /// Make every page present and the process's own; fills holes, which faults.
+    PopulateWrite,
+    /// Never use 2 MiB pages here.
+    NoHugepage,
+    /// 2 MiB pages are welcome here.
+    Hugepage,
+    /// Put 2 MiB pages together now.
+    Collapse,
+    /// A forked child does not get this range.
+    DontFork,
+    /// Leave the range out of core dumps.
+    DontDump,
+}
+
+impl Advice {
+    fn number(self) -> i32 {
+        match self {
+            Advice::DontNeed => libc::MADV_DONTNEED,
+            Advice::DontNeedLocked => libc::MADV_DONTNEED_LOCKED,
+            Advice::PopulateWrite => libc::MADV_POPULATE_WRITE,
+            Advice::NoHugepage => libc::MADV_NOHUGEPAGE,
+            Advice::Hugepage => libc::MADV_HUGEPAGE,
+            Advice::Collapse => libc::MADV_COLLAPSE,
+            Advice::DontFork => libc::MADV_DONTFORK,
+            Advice::DontDump => libc::MADV_DONTDUMP,
+        }
+    }
+}
+
+fn pointer(addr: usize) -> *mut c_void {
+    core::ptr::with_exposed_provenance_mut(addr)
+}
+
+fn map_at(addr: usize, len: usize, prot: ProtFlags, flags: MapFlags) -> Result<usize> {
+    // SAFETY: either the kernel chooses the place (no FIXED), or the caller of this module's `replace` owns it.
+    unsafe { mm::mmap_anonymous(pointer(addr), len, prot, flags) }.map(|p| p.expose_provenance())
+}
+
+/// Reserves address space without access and without memory behind it.
+pub fn reserve(len: usize) -> Result<usize> {
+    map_at(
+        0,
+        len,
+        ProtFlags::empty(),
+        MapFlags::PRIVATE | MapFlags::NORESERVE,
+    )
+}
+
+/// The same, the start being a multiple of `align`, a power of two.
+pub fn reserve_aligned(len: usize, align: usize) -> Result<usize> {
+    let whole = reserve(len + align)?;
+    let start = whole.next_multiple_of(align);
+    if start > whole {
+        unmap(whole, start - whole)?;
+    }
+    let rest = whole + align - start;
+    if rest > 0 {
+        unmap(start + len, rest)?;
+    }
+    Ok(start)
+}
+
+/// Maps fresh memory, readable and writable, that is charged when touched.
+pub fn map(len: usize) -> Result<usize> {
+    map_at(
+        0,
+        len,
+        ProtFlags::READ | ProtFlags::WRITE,
+        MapFlags::PRIVATE | MapFlags::NORESERVE,
+    )
+}
+
+/// Puts fresh memory, readable and writable, at `addr` instead of whatever was mapped there.
+pub fn replace(addr: usize, len: usize) -> Result<()> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+    map_at(addr, len, ProtFlags::READ | ProtFlags::WRITE, flags).map(|_| ())
+}
+
+/// Ends the mapping of a range.
+pub fn unmap(addr: usize, len: usize) -> Result<()> {
+    // SAFETY: the crate reserved the range and holds no reference into it (module `sys`).
+    unsafe { mm::munmap(pointer(addr), len) }
+}
+
+/// Sets access rights, in the bits of `mmap(2)`.
+pub fn protect(addr: usize, len: usize, prot: u32) -> Result<()> {
+    // SAFETY: as for `unmap`.
+    unsafe { mm::mprotect(pointer(addr), len, MprotectFlags::from_bits_retain(prot)) }
+}
+
+/// Moves the pages of one VMA to `to`, replacing what is mapped there. The old range stays mapped and empty.
+pub fn move_pages(from: usize, len: usize, to: usize) -> Result<()> {
+    let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+    // SAFETY: as for `unmap`, for both ranges.
+    unsafe { mm::mremap_fixed(pointer(from), len, len, flags, pointer(to)) }.map(|_| ())
+}
+
+/// Locks pages in memory as they become present; faults nothing in.
+pub fn lock_on_fault(addr: usize, len: usize) -> Result<()> {
+    // SAFETY: locking changes no contents.
+    unsafe { mm::mlock_with(pointer(addr), len, MlockFlags::ONFAULT) }
+}
+
+/// Undoes [`lock_on_fault`].
+pub fn unlock(addr: usize, len: usize) -> Result<()> {
+    // SAFETY: unlocking changes no contents.
+    unsafe { mm::munlock(pointer(addr), len) }
+}
+
+/// Gives advice about a range; see [`Advice`].
+pub fn advise(addr: usize, len: usize, advice: Advice) -> Result<()> {
+    // SAFETY: as for `unmap`: the advice that drops contents is given only on memory that Rust does not refer to.
+    unsafe { raw::syscall(libc::SYS_madvise, [addr, len, advice.number() as usize]) }.map(|_| ())
+}
+
+/// Whether the page at `addr` is in memory now. A page in the kernel's own swap is not.
+pub fn in_core(addr: usize) -> Result<bool> {
+    let mut state = 0u8;
+    // SAFETY: one page was asked about, so the kernel writes one byte, which `state` is.
+    unsafe { raw::syscall(libc::SYS_mincore, [addr, 1, (&raw mut state).addr()]) }?;
+    Ok(state & 1 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligned_reservations_are_aligned_and_trimmed() {
+        let addr = reserve_aligned(6 << 20, 2 << 20).unwrap();
+        assert_eq!(addr % (2 << 20), 0);
+        protect(addr, 6 << 20, 3).unwrap();
+        assert_eq!(in_core(addr), Ok(false));
+        advise(addr, 4096, Advice::PopulateWrite).unwrap();
+        assert_eq!(in_core(addr), Ok(true));
+        unmap(addr, 6 << 20).unwrap();
+        assert!(in_core(addr).is_err());
+    }
+
+    #[test]
+    fn moved_pages_leave_an_empty_mapping() {
+        let from = map(2 * 4096).unwrap();
+        let to = reserve(2 * 4096).unwrap();
+        advise(from, 4096, Advice::PopulateWrite).unwrap();
+        move_pages(from, 2 * 4096, to).unwrap();
+        assert_eq!((in_core(from), in_core(to)), (Ok(false), Ok(true)));
+        unmap(from, 2 * 4096).unwrap();
+        unmap(to, 2 * 4096).unwrap();
+    }
+}

@@ -1,0 +1,138 @@
+//! Which pages are there, from `/proc/self/pagemap`.
+//!
+//! A page counts as present when its contents are at its address: in memory, in the kernel's own swap, or
+//! behind a guard marker. A touch of such a page raises no userfaultfd message.
+
+use super::{Errno, Result, mmap};
+use quire_core::PAGE_SIZE;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const GUARD: u64 = 1 << 58;
+/// Entries read at once, on the stack.
+const BATCH: usize = 256;
+
+/// An open pagemap of this process. It belongs to the descriptor table of the thread that opened it, and
+/// describes the process that opened it: a forked child needs its own.
+#[derive(Debug)]
+pub struct Pagemap {
+    fd: OwnedFd,
+}
+
+impl Pagemap {
+    /// Opens the pagemap of the calling process.
+    pub fn open() -> Result<Pagemap> {
+        let fd = rustix::fs::open(
+            c"/proc/self/pagemap",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(Pagemap { fd })
+    }
+
+    /// Whether the page at byte address `addr` is present.
+    pub fn present(&self, addr: usize) -> Result<bool> {
+        let mut entry = [0u64];
+        self.read(addr, &mut entry)?;
+        Ok(entry[0] & (PRESENT | SWAPPED | GUARD) != 0)
+    }
+
+    /// Sets bit i of `bits` if page i of the `pages` pages from `addr` is present, and clears it if not.
+    /// `bits` must have room for `pages` bits; further ones stay as they are.
+    pub fn scan(&self, addr: usize, pages: usize, bits: &mut [u64]) -> Result<()> {
+        self.runs(addr, pages, |first, count, present| {
+            for page in first..first + count {
+                let mask = 1 << (page % 64);
+                let word = &mut bits[page / 64];
+                *word = if present { *word | mask } else { *word & !mask };
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `visit(first, count, present)` for each run of equal pages, counted from `addr`, in order.
+    /// A long run may come in several pieces.
+    pub fn runs(
+        &self,
+        addr: usize,
+        pages: usize,
+        mut visit: impl FnMut(usize, usize, bool) -> Result<()>,
+    ) -> Result<()> {
+        let mut entries = [0u64; BATCH];
+        for first in (0..pages).step_by(BATCH) {
+            let batch = &mut entries[..BATCH.min(pages - first)];
+            self.read(addr + first * PAGE_SIZE, batch)?;
+            let mut at = first;
+            for run in batch.chunk_by(|a, b| is_present(*a) == is_present(*b)) {
+                visit(at, run.len(), is_present(run[0]))?;
+                at += run.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, addr: usize, entries: &mut [u64]) -> Result<()> {
+        let offset = (addr / PAGE_SIZE * size_of::<u64>()) as u64;
+        let wanted = size_of_val(entries);
+        // SAFETY: entries are plain bytes of any value, and the borrow covers them all.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(entries.as_mut_ptr().cast::<u8>(), wanted) };
+        match rustix::io::pread(&self.fd, bytes, offset)? {
+            read if read == wanted => Ok(()),
+            // Addresses past the user's half have no entries.
+            _ => Err(Errno::FAULT),
+        }
+    }
+}
+
+fn is_present(entry: u64) -> bool {
+    entry & (PRESENT | SWAPPED | GUARD) != 0
+}
+
+impl AsFd for Pagemap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Whether the page at `addr` is present, for a thread that has no [`Pagemap`] at hand: cheap where it is in
+/// memory, an open and a close where it may be in the kernel's swap.
+pub fn present_without_fd(addr: usize) -> bool {
+    match mmap::in_core(addr) {
+        Ok(true) => true,
+        Ok(false) => Pagemap::open().and_then(|map| map.present(addr)).unwrap_or(false),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::mmap::Advice;
+
+    #[test]
+    fn runs_and_bits_agree_with_what_was_touched() {
+        let pages = 600;
+        let addr = mmap::map(pages * PAGE_SIZE).unwrap();
+        mmap::advise(addr, pages * PAGE_SIZE, Advice::NoHugepage).unwrap();
+        mmap::advise(addr + 3 * PAGE_SIZE, 2 * PAGE_SIZE, Advice::PopulateWrite).unwrap();
+        mmap::advise(addr + 500 * PAGE_SIZE, 100 * PAGE_SIZE, Advice::PopulateWrite).unwrap();
+        let map = Pagemap::open().unwrap();
+        let mut present = 0;
+        map.runs(addr, pages, |_, count, is| {
+            present += if is { count } else { 0 };
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(present, 102);
+        let mut bits = [u64::MAX; 10];
+        map.scan(addr, pages, &mut bits).unwrap();
+        assert_eq!(bits[0], 0b11000);
+        assert_eq!(bits[9], u64::MAX);
+        assert_eq!(map.present(addr + 4 * PAGE_SIZE), Ok(true));
+        assert_eq!(map.present(addr + 5 * PAGE_SIZE), Ok(false));
+        assert!(present_without_fd(addr + 4 * PAGE_SIZE) && !present_without_fd(addr));
+        mmap::unmap(addr, pages * PAGE_SIZE).unwrap();
+    }
+}

@@ -1,0 +1,162 @@
+//! Threads as the kernel sees them: priority, signals, descriptor tables.
+
+use super::{Result, raw};
+use rustix::thread::{Pid, UnshareFlags};
+
+/// How urgently a thread runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Priority {
+    /// First in, first out, before every ordinary thread. Not inherited by children.
+    Fifo,
+    /// Ordinary, with this nice value below 0.
+    Nice(i32),
+    /// As it was.
+    Plain,
+}
+
+/// `SCHED_FIFO | SCHED_RESET_ON_FORK`.
+const FIFO: usize = libc::SCHED_FIFO as usize | 0x4000_0000;
+
+/// Makes the calling thread as urgent as the system allows.
+pub fn raise_priority() -> Priority {
+    let param = libc::sched_param { sched_priority: 1 };
+    // SAFETY: `param` outlives the call, which only reads it.
+    if unsafe { raw::syscall(libc::SYS_sched_setscheduler, [0, FIFO, (&raw const param).addr()]) }.is_ok() {
+        return Priority::Fifo;
+    }
+    // RLIMIT_NICE may allow a part of the way.
+    for nice in [-20, -15, -10, -5] {
+        if rustix::process::setpriority_process(None, nice).is_ok() {
+            return Priority::Nice(nice);
+        }
+    }
+    Priority::Plain
+}
+
+/// Makes the calling thread an ordinary one again.
+pub fn plain_priority() {
+    let param = libc::sched_param { sched_priority: 0 };
+    let args = [0, libc::SCHED_OTHER as usize, (&raw const param).addr()];
+    // SAFETY: `param` outlives the call, which only reads it. Going down is always allowed.
+    let _ = unsafe { raw::syscall(libc::SYS_sched_setscheduler, args) };
+}
+
+/// The calling thread's id.
+pub fn gettid() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get() as u32
+}
+
+/// Whether thread `tid` of this process still exists.
+pub fn thread_lives(tid: u32) -> bool {
+    let Some(pid) = Pid::from_raw(tid as i32) else {
+        return false;
+    };
+    let own = rustix::process::getpid().as_raw_nonzero().get() as usize;
+    // SAFETY: signal 0 is not delivered.
+    unsafe { raw::syscall(libc::SYS_tgkill, [own, pid.as_raw_nonzero().get() as usize, 0]) }.is_ok()
+}
+
+/// While it lives, every signal that can be blocked is blocked in the thread that made it.
+#[derive(Debug)]
+pub struct SignalsBlocked {
+    before: u64,
+    /// The mask belongs to one thread, so the guard must not leave it.
+    here: core::marker::PhantomData<*const ()>,
+}
+
+impl SignalsBlocked {
+    /// Blocks all signals in the calling thread, those that libc keeps for itself included.
+    pub fn new() -> SignalsBlocked {
+        SignalsBlocked {
+            before: set_mask(u64::MAX),
+            here: core::marker::PhantomData,
+        }
+    }
+
+    /// The set of signals that were blocked before: bit n - 1 for signal n.
+    pub fn before(&self) -> u64 {
+        self.before
+    }
+}
+
+impl Default for SignalsBlocked {
+    fn default() -> SignalsBlocked {
+        SignalsBlocked::new()
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        set_mask(self.before);
+    }
+}
+
+/// Sets the calling thread's set of blocked signals; gives the one before.
+pub(crate) fn set_mask(mask: u64) -> u64 {
+    let mut before = 0u64;
+    let args = [
+        libc::SIG_SETMASK as usize,
+        (&raw const mask).addr(),
+        (&raw mut before).addr(),
+        size_of::<u64>(),
+    ];
+    // SAFETY: both sets outlive the call and have the kernel's size, 8 bytes.
+    let done = unsafe { raw::syscall(libc::SYS_rt_sigprocmask, args) };
+    debug_assert!(done.is_ok());
+    before
+}
+
+/// Gives the calling thread a descriptor table of its own, with what the shared one holds now.
+/// Threads that it makes from then on share it.
+pub fn own_descriptors() -> Result<()> {
+    // SAFETY: descriptors that other threads own stay open in their table; this thread's copies of them are
+    // plain numbers, which the caller closes by `close_range`.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FILES) }
+}
+
+/// Closes the descriptors `first..=last` of the calling thread's table.
+pub fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: only threads with a table of their own close what is not theirs by name (see `own_descriptors`).
+    unsafe { raw::syscall(libc::SYS_close_range, [first as usize, last as usize, 0]) }.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_blocked_and_given_back() {
+        let before = set_mask(0);
+        {
+            let guard = SignalsBlocked::new();
+            assert_eq!(guard.before(), 0);
+            let inside = set_mask(u64::MAX);
+            // SIGKILL (9) and SIGSTOP (19) can't be blocked.
+            assert_eq!(inside, !(1 << 8 | 1 << 18));
+        }
+        assert_eq!(set_mask(before), 0);
+    }
+
+    #[test]
+    fn threads_are_known_by_id() {
+        assert!(thread_lives(gettid()));
+        assert!(!thread_lives(0));
+        assert!(!thread_lives(i32::MAX as u32));
+    }
+
+    #[test]
+    fn a_table_of_its_own_keeps_descriptors_from_others() {
+        std::thread::spawn(|| {
+            own_descriptors().unwrap();
+            let (a, b) = rustix::pipe::pipe().unwrap();
+            // The copies here are not what `a` and `b` would close elsewhere.
+            close_range(3, u32::MAX).unwrap();
+            assert!(rustix::io::write(&b, b"x").is_err());
+            core::mem::forget((a, b));
+            assert_ne!(raise_priority(), Priority::Nice(0));
+            plain_priority();
+        })
+        .join()
+        .unwrap();
+    }
+}
