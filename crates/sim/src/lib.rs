@@ -1,3 +1,28 @@
 //! The simulator of Quire: page tables that obey the rules of the kernel, a plain model of what a program
 //! should see, and a search over every order of events.
+//!
+//! * [`SimMmu`] implements [`quire_core::mmu::Mmu`] and [`quire_core::mmu::Mover`] on tables of several spaces and
+//!   a pool of frames. A page's contents are one number, its version: pages move whole, and every write of a
+//!   program or of a job stores a number of its own, so that stale contents show at once. 0 is a page of zeroes.
+//! * [`Model`] holds what a program should read, without any paging at all.
+//! * [`search`](search::search) visits every state that a [`World`] can reach within so many events.
+//!
+//! What the tables answer is compared with Linux, verb by verb, by `tests/differential.rs`.
 #![forbid(unsafe_code)]
+
+pub mod checker;
+pub mod digest;
+pub mod inject;
+pub mod mmu;
+pub mod search;
+pub mod store;
+pub mod tables;
+pub mod waiters;
+
+pub use checker::{Mismatch, Model};
+pub use inject::{Injection, Injector, Verb};
+pub use mmu::{Access, SimMmu};
+pub use search::{Report, World, search};
+pub use store::SimStore;
+pub use tables::{Pte, Rights, Tables, Vma};
+pub use waiters::{Message, Waiters};

@@ -1,0 +1,149 @@
+//! Refusals on purpose: a short script that the next calls of verbs play out.
+
+use quire_core::mmu::Refusal;
+
+/// The verbs that can refuse.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Verb {
+    /// `Mmu::discard`.
+    Discard,
+    /// `Mmu::protect`.
+    Protect,
+    /// `Mmu::lock`.
+    Lock,
+    /// `Mover::move_in`.
+    MoveIn,
+    /// `Mover::move_out`.
+    MoveOut,
+    /// `Mover::copy_in`.
+    CopyIn,
+    /// `Mover::unshare`.
+    Unshare,
+    /// `Mover::remap`: all or nothing.
+    Remap,
+}
+
+/// One refusal to come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Injection {
+    /// Which verb; `None` for the next one whatever it is.
+    pub verb: Option<Verb>,
+    /// How many calls of that verb go well before.
+    pub skip: u8,
+    /// Pages that the call still does. One that was to do no more than these ends well.
+    pub after: u32,
+    /// What it answers then.
+    pub refusal: Refusal,
+}
+
+impl Injection {
+    /// The next call of `verb` does nothing and refuses.
+    pub const fn next(verb: Verb, refusal: Refusal) -> Injection {
+        Injection {
+            verb: Some(verb),
+            skip: 0,
+            after: 0,
+            refusal,
+        }
+    }
+
+    /// The same, after `pages` pages.
+    pub const fn after(self, pages: u32) -> Injection {
+        Injection {
+            after: pages,
+            ..self
+        }
+    }
+
+    /// The same, after `calls` calls that go well.
+    pub const fn skipping(self, calls: u8) -> Injection {
+        Injection {
+            skip: calls,
+            ..self
+        }
+    }
+}
+
+/// The script: refusals in the order in which they are to come.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Injector {
+    script: Vec<Injection>,
+}
+
+impl Injector {
+    /// Adds a refusal to the end of the script.
+    pub fn push(&mut self, injection: Injection) {
+        self.script.push(injection);
+    }
+
+    /// What has not happened yet.
+    pub fn pending(&self) -> &[Injection] {
+        &self.script
+    }
+
+    /// Forgets what has not happened yet.
+    pub fn clear(&mut self) {
+        self.script.clear();
+    }
+
+    /// A call of `verb` begins: where it is to be cut, if it is.
+    pub fn call(&mut self, verb: Verb) -> Cut {
+        let Some(first) = self
+            .script
+            .first_mut()
+            .filter(|i| i.verb.is_none_or(|v| v == verb))
+        else {
+            return Cut(None);
+        };
+        if first.skip > 0 {
+            first.skip -= 1;
+            return Cut(None);
+        }
+        let cut = Cut(Some((first.after, first.refusal)));
+        self.script.remove(0);
+        cut
+    }
+}
+
+/// Where one call is cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut(Option<(u32, Refusal)>);
+
+impl Cut {
+    /// The refusal that stops the call when `pages` pages are done.
+    pub fn at(self, pages: u64) -> Option<Refusal> {
+        self.0
+            .filter(|&(after, _)| u64::from(after) == pages)
+            .map(|(_, refusal)| refusal)
+    }
+
+    /// How many of `pages` pages the call does, and what it answers then.
+    pub fn limit(self, pages: u64) -> (u64, Option<Refusal>) {
+        match self.0 {
+            Some((after, refusal)) if u64::from(after) < pages => (u64::from(after), Some(refusal)),
+            _ => (pages, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_waits_for_its_verb_and_skips() {
+        let mut i = Injector::default();
+        i.push(
+            Injection::next(Verb::MoveOut, Refusal::Busy)
+                .after(1)
+                .skipping(1),
+        );
+        assert_eq!(i.call(Verb::MoveIn), Cut(None));
+        assert_eq!(i.call(Verb::MoveOut), Cut(None));
+        let cut = i.call(Verb::MoveOut);
+        assert_eq!((cut.at(0), cut.at(1)), (None, Some(Refusal::Busy)));
+        assert_eq!(cut.limit(1), (1, None));
+        assert_eq!(cut.limit(2), (1, Some(Refusal::Busy)));
+        assert!(i.pending().is_empty());
+    }
+}

@@ -1,0 +1,462 @@
+//! The simulated kernel: tables of several spaces, one pool of frames, and the verbs on them.
+//!
+//! The rules are those of Linux 6.18, where moves are `UFFDIO_MOVE`, copies `UFFDIO_COPY`, discards
+//! `MADV_DONTNEED` and locks `mlock2(MLOCK_ONFAULT)`. A verb works page by page and stops at the first one that it
+//! must refuse; what it has done by then stays done.
+
+use crate::inject::{Cut, Injection, Injector, Verb};
+use crate::store::SimStore;
+use crate::tables::{Pte, Rights, Tables};
+use crate::waiters::{Message, Waiters};
+use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
+use quire_core::{Frame, FrameRun, PageRange, Space, Vpn};
+use std::collections::BTreeMap;
+
+/// What a touch of a program's page comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Access {
+    /// The page is there, with this version.
+    Hit(u64),
+    /// The page is a hole: a message is raised and the thread waits.
+    Fault,
+    /// The program may not: it dies of SIGSEGV.
+    Segv,
+}
+
+/// Simulated page tables of several spaces, with a pool of frames and a compressed store.
+///
+/// The pool belongs to every space, unlike that of a live process, whose child starts with an empty pool of its own:
+/// for that there is [`SimMmu::fork_process`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SimMmu {
+    spaces: BTreeMap<Space, Tables>,
+    pool: Vec<Option<Pte>>,
+    /// The threads that wait on holes.
+    pub waiters: Waiters,
+    /// Refusals to come.
+    pub injector: Injector,
+    /// The compressed store and the spill files.
+    pub store: SimStore,
+}
+
+/// The program's side, and the kernel's.
+impl SimMmu {
+    /// A pool of `frames` frames, all holes, and no space.
+    pub fn new(frames: u32) -> SimMmu {
+        SimMmu {
+            spaces: BTreeMap::new(),
+            pool: vec![None; frames as usize],
+            waiters: Waiters::default(),
+            injector: Injector::default(),
+            store: SimStore::default(),
+        }
+    }
+
+    /// Maps a range in place of what was there. Registered, its holes fault to the pager; else they read as zeroes.
+    pub fn map(&mut self, range: PageRange, prot: Prot, registered: bool) {
+        let tables = self.spaces.entry(range.space).or_default();
+        tables.map(range.start.0, range.end().0, Rights::new(prot, registered));
+    }
+
+    /// Unmaps a range.
+    pub fn unmap(&mut self, range: PageRange) {
+        if let Some(tables) = self.spaces.get_mut(&range.space) {
+            tables.unmap(range.start.0, range.end().0);
+        }
+    }
+
+    /// Registers a mapped range with the pager, or ends that.
+    pub fn register(&mut self, range: PageRange, registered: bool) {
+        if let Some(tables) = self.spaces.get_mut(&range.space) {
+            tables.change(range.start.0, range.end().0, |r| r.registered = registered);
+        }
+    }
+
+    /// The tables of a space, to look at or to spoil on purpose.
+    pub fn tables(&mut self, space: Space) -> &mut Tables {
+        self.spaces.entry(space).or_default()
+    }
+
+    /// The spaces and their tables.
+    pub fn spaces(&self) -> impl Iterator<Item = (Space, &Tables)> {
+        self.spaces.iter().map(|(&space, tables)| (space, tables))
+    }
+
+    /// Reads a program page. A hole that no pager has registered gets the page of zeroes.
+    pub fn touch_read(&mut self, space: Space, vpn: Vpn) -> Access {
+        let Some(rights) = self.rights(space, vpn).filter(|r| r.readable()) else {
+            return Access::Segv;
+        };
+        let tables = self.tables(space);
+        match tables.get(vpn.0) {
+            Some(pte) => Access::Hit(pte.value()),
+            None if rights.registered => Access::Fault,
+            None => {
+                tables.put(vpn.0, Pte::Zero);
+                Access::Hit(0)
+            }
+        }
+    }
+
+    /// Writes version `value` to a program page; a page shared since a fork is the writer's own from then on.
+    pub fn touch_write(&mut self, space: Space, vpn: Vpn, value: u64) -> Access {
+        let Some(rights) = self.rights(space, vpn).filter(|r| r.writable()) else {
+            return Access::Segv;
+        };
+        let tables = self.tables(space);
+        match tables.get(vpn.0) {
+            Some(pte) => tables.put(vpn.0, pte.written(value)),
+            None if rights.registered => return Access::Fault,
+            None => tables.put(vpn.0, Pte::page(value)),
+        }
+        Access::Hit(value)
+    }
+
+    /// What a touch would come to, without touching.
+    pub fn would(&self, space: Space, vpn: Vpn, write: bool) -> Access {
+        match self.rights(space, vpn) {
+            Some(r) if (write && !r.writable()) || !r.readable() => Access::Segv,
+            None => Access::Segv,
+            Some(r) => match self.entry(space, vpn) {
+                Some(pte) => Access::Hit(pte.value()),
+                None if r.registered => Access::Fault,
+                None => Access::Hit(0),
+            },
+        }
+    }
+
+    /// Thread `thread` waits for page `vpn`, and its message can be read from [`SimMmu::waiters`].
+    pub fn block(&mut self, thread: u8, space: Space, vpn: Vpn, write: bool) {
+        self.waiters.block(thread, Message { space, vpn, write });
+    }
+
+    /// Pins a present page for I/O, as a write to it would make it the program's own first. Whether it is pinned.
+    pub fn pin(&mut self, space: Space, vpn: Vpn) -> bool {
+        self.mark_pinned(space, vpn, true)
+    }
+
+    /// Ends the pin of a page.
+    pub fn unpin(&mut self, space: Space, vpn: Vpn) -> bool {
+        self.mark_pinned(space, vpn, false)
+    }
+
+    /// `child` becomes a copy of `parent`: present pages are shared, VMAs neither locked nor registered, and what
+    /// was a hole reads as zeroes until somebody registers it.
+    pub fn fork(&mut self, parent: Space, child: Space) {
+        let tables = self.tables(parent).fork();
+        self.spaces.insert(child, tables);
+    }
+
+    /// The same as another process, with a pool of its own that is empty: what a live host's child sees. The store
+    /// is copied as it is.
+    pub fn fork_process(&mut self, space: Space) -> SimMmu {
+        let tables = self.tables(space).fork();
+        SimMmu {
+            spaces: BTreeMap::from([(space, tables)]),
+            pool: vec![None; self.pool.len()],
+            waiters: Waiters::default(),
+            injector: Injector::default(),
+            store: self.store.clone(),
+        }
+    }
+
+    /// A space has ended: nothing is left of it. Pages that it shared stay refused to moves all the same.
+    pub fn exit(&mut self, space: Space) {
+        self.spaces.remove(&space);
+        self.waiters.forget(space);
+    }
+
+    /// Adds a refusal to come.
+    pub fn inject(&mut self, injection: Injection) {
+        self.injector.push(injection);
+    }
+
+    /// What a program page holds, whatever its rights; `None` for a hole.
+    pub fn entry(&self, space: Space, vpn: Vpn) -> Option<Pte> {
+        self.spaces.get(&space)?.get(vpn.0)
+    }
+
+    /// The rights of a program page; `None` where nothing is mapped.
+    pub fn rights(&self, space: Space, vpn: Vpn) -> Option<Rights> {
+        Some(self.spaces.get(&space)?.vma(vpn.0)?.rights)
+    }
+
+    fn mark_pinned(&mut self, space: Space, vpn: Vpn, pinned: bool) -> bool {
+        let tables = self.tables(space);
+        let Some(pte) = tables.get(vpn.0) else {
+            return false;
+        };
+        let own = match pte {
+            Pte::Page { value, shared, .. } if !pinned => Pte::Page {
+                value,
+                shared,
+                pinned,
+            },
+            Pte::Zero if !pinned => Pte::Zero,
+            pte => Pte::Page {
+                value: pte.value(),
+                shared: false,
+                pinned,
+            },
+        };
+        tables.put(vpn.0, own);
+        true
+    }
+
+    /// The rights of a whole range, when it is mapped and lies in one VMA.
+    fn one_vma(&self, range: PageRange) -> Result<Rights, Refusal> {
+        let tables = self.spaces.get(&range.space).ok_or(Refusal::NoRange)?;
+        let vma = tables.vma(range.start.0).ok_or(Refusal::NoRange)?;
+        if range.end().0 > vma.end {
+            Err(Refusal::Denied)
+        } else {
+            Ok(vma.rights)
+        }
+    }
+
+    /// Whether pages can be moved between the range and the pool.
+    fn check_move(&self, range: PageRange, destination: bool) -> Result<(), Refusal> {
+        let rights = self.one_vma(range)?;
+        let registered = rights.registered || !destination;
+        if rights.movable() && registered {
+            Ok(())
+        } else {
+            Err(Refusal::Denied)
+        }
+    }
+}
+
+/// The pool's side.
+impl SimMmu {
+    /// How many frames the pool has.
+    pub fn frames(&self) -> u32 {
+        self.pool.len() as u32
+    }
+
+    /// Reads a frame, as a job does. A hole of the pool gets the page of zeroes: until it is released or written
+    /// and moved away, a move into that slot answers [`Refusal::Exists`].
+    pub fn read_frame(&mut self, frame: Frame) -> u64 {
+        self.slot(frame).get_or_insert(Pte::Zero).value()
+    }
+
+    /// Writes a frame, as a job does.
+    pub fn write_frame(&mut self, frame: Frame, value: u64) {
+        let slot = self.slot(frame);
+        *slot = Some(slot.map_or(Pte::page(value), |pte| pte.written(value)));
+    }
+
+    /// What a pool slot holds; `None` for a hole.
+    pub fn frame(&self, frame: Frame) -> Option<Pte> {
+        self.pool.get(frame.0 as usize).copied().flatten()
+    }
+
+    /// Memory in use: present pages of all spaces and of the pool, but not the page of zeroes. Pages shared after a
+    /// fork count once for each space.
+    pub fn resident(&self) -> u64 {
+        let real = |pte: &Pte| !matches!(pte, Pte::Zero);
+        let programs: usize = self
+            .spaces
+            .values()
+            .map(|t| t.pages().filter(|(_, p)| real(p)).count())
+            .sum();
+        (programs + self.pool.iter().flatten().filter(|p| real(p)).count()) as u64
+    }
+
+    /// A slot of the pool.
+    ///
+    /// # Panics
+    /// When there is no such frame: an engine that names one is broken.
+    fn slot(&mut self, frame: Frame) -> &mut Option<Pte> {
+        let frames = self.pool.len();
+        self.pool
+            .get_mut(frame.0 as usize)
+            .unwrap_or_else(|| panic!("{frame:?} of a pool of {frames}"))
+    }
+}
+
+/// Does pages 0, 1, .. of `pages` until one is refused or the call is cut.
+fn each(pages: u32, cut: Cut, mut one: impl FnMut(u32) -> Result<(), Refusal>) -> Done {
+    for k in 0..pages {
+        if let Some(refusal) = cut.at(u64::from(k)).or_else(|| one(k).err()) {
+            return Done::part(k, refusal);
+        }
+    }
+    Done::all(pages)
+}
+
+impl Mmu for SimMmu {
+    /// A locked VMA is refused after what came before it was dropped, as the kernel does; so is a gap.
+    fn discard(&mut self, range: PageRange) -> Result<(), Refusal> {
+        let (pages, refusal) = self.injector.call(Verb::Discard).limit(range.pages);
+        let end = range.start.plus(pages);
+        let tables = self.tables(range.space);
+        let mut at = range.start;
+        while at < end {
+            let vma = *tables.vma(at.0).ok_or(Refusal::NoRange)?;
+            if vma.rights.locked {
+                return Err(Refusal::Denied);
+            }
+            tables.clear(at.0, vma.end.min(end.0));
+            at = Vpn(vma.end);
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Refusal> {
+        let (pages, refusal) = self.injector.call(Verb::Protect).limit(range.pages);
+        self.change(range, pages, refusal, |r| r.prot = prot)
+    }
+
+    fn lock(&mut self, range: PageRange, locked: bool) -> Result<(), Refusal> {
+        let (pages, refusal) = self.injector.call(Verb::Lock).limit(range.pages);
+        self.change(range, pages, refusal, |r| r.locked = locked)
+    }
+
+    fn present(&mut self, space: Space, vpn: Vpn) -> bool {
+        self.entry(space, vpn).is_some()
+    }
+
+    fn release(&mut self, frames: FrameRun) {
+        for frame in frames.iter() {
+            *self.slot(frame) = None;
+        }
+    }
+
+    fn release_span(&mut self, span: u32) {
+        self.store.release_span(span);
+    }
+}
+
+impl SimMmu {
+    fn change(
+        &mut self,
+        range: PageRange,
+        pages: u64,
+        refusal: Option<Refusal>,
+        change: impl FnMut(&mut Rights),
+    ) -> Result<(), Refusal> {
+        let whole =
+            self.tables(range.space)
+                .change(range.start.0, range.start.plus(pages).0, change);
+        match refusal {
+            Some(refusal) => Err(refusal),
+            None if whole => Ok(()),
+            None => Err(Refusal::NoRange),
+        }
+    }
+
+    /// Moves one page out of the pool.
+    fn move_one_in(&mut self, frame: Frame, space: Space, vpn: Vpn) -> Result<(), Refusal> {
+        if self.entry(space, vpn).is_some() {
+            return Err(Refusal::Exists);
+        }
+        let pte = self.slot(frame).take().ok_or(Refusal::Absent)?;
+        self.tables(space).put(vpn.0, pte);
+        Ok(())
+    }
+
+    /// Moves one page into the pool.
+    fn move_one_out(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
+        if self.slot(frame).is_some() {
+            return Err(Refusal::Exists);
+        }
+        let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
+        if pte.busy() {
+            return Err(Refusal::Busy);
+        }
+        self.tables(space).take(vpn.0);
+        *self.slot(frame) = Some(pte);
+        Ok(())
+    }
+
+    /// Copies one frame. Its slot is read first: a hole of the pool gets the page of zeroes whatever comes of it.
+    fn copy_one_in(&mut self, frame: Frame, space: Space, vpn: Vpn) -> Result<(), Refusal> {
+        let value = self.read_frame(frame);
+        if self.entry(space, vpn).is_some() {
+            return Err(Refusal::Exists);
+        }
+        self.tables(space).put(vpn.0, Pte::page(value));
+        Ok(())
+    }
+
+    fn unshare_one(&mut self, space: Space, vpn: Vpn) -> Result<(), Refusal> {
+        let rights = self.rights(space, vpn).ok_or(Refusal::NoRange)?;
+        let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
+        if !rights.writable() {
+            return Err(Refusal::Denied);
+        }
+        self.tables(space).put(vpn.0, pte.written(pte.value()));
+        Ok(())
+    }
+}
+
+impl Mover for SimMmu {
+    fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
+        let cut = self.injector.call(Verb::MoveIn);
+        match self.check_move(PageRange::new(space, at, u64::from(frames.pages)), true) {
+            Err(refusal) => Done::part(0, refusal),
+            Ok(()) => each(frames.pages, cut, |k| {
+                self.move_one_in(frames.start.plus(k), space, at.plus(u64::from(k)))
+            }),
+        }
+    }
+
+    fn move_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
+        let cut = self.injector.call(Verb::MoveOut);
+        match self.check_move(PageRange::new(space, at, u64::from(frames.pages)), false) {
+            Err(refusal) => Done::part(0, refusal),
+            Ok(()) => each(frames.pages, cut, |k| {
+                self.move_one_out(space, at.plus(u64::from(k)), frames.start.plus(k))
+            }),
+        }
+    }
+
+    fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
+        let cut = self.injector.call(Verb::CopyIn);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        if !self.one_vma(range).is_ok_and(|r| r.registered) {
+            return Done::part(0, Refusal::NoRange);
+        }
+        each(frames.pages, cut, |k| {
+            self.copy_one_in(frames.start.plus(k), space, at.plus(u64::from(k)))
+        })
+    }
+
+    /// Stops at a hole ([`Refusal::Absent`]) and where the program may not write ([`Refusal::Denied`]).
+    fn unshare(&mut self, range: PageRange) -> Done {
+        let cut = self.injector.call(Verb::Unshare);
+        let pages = range.pages as u32;
+        each(pages, cut, |k| {
+            self.unshare_one(range.space, range.start.plus(u64::from(k)))
+        })
+    }
+
+    /// The kernel moves one VMA at a time.
+    fn remap(&mut self, from: PageRange, to: Vpn) -> Result<(), Refusal> {
+        if let Some(refusal) = self.injector.call(Verb::Remap).at(0) {
+            return Err(refusal);
+        }
+        let rights = self.one_vma(from)?;
+        self.one_vma(PageRange::new(from.space, to, from.pages))?;
+        let tables = self.tables(from.space);
+        tables.map(to.0, to.0 + from.pages, rights);
+        for k in 0..from.pages {
+            if let Some(pte) = tables.take(from.start.0 + k) {
+                tables.put(to.0 + k, pte);
+            }
+        }
+        tables.map(
+            from.start.0,
+            from.end().0,
+            Rights::new(Prot::NONE, rights.registered),
+        );
+        Ok(())
+    }
+
+    fn wake(&mut self, range: PageRange) {
+        self.waiters.wake(range);
+    }
+}
+
+#[cfg(test)]
+mod tests;

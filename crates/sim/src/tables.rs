@@ -1,0 +1,358 @@
+//! The page tables of one address space: VMAs, and the pages that are present in them.
+//!
+//! VMAs of equal rights that meet become one, as in the kernel. Where the kernel keeps them apart for reasons of
+//! its own (other anonymous roots, other offsets after `mremap`) a test can put a *seam*.
+
+use quire_core::mmu::Prot;
+use std::collections::BTreeMap;
+
+/// What a VMA allows, and how the kernel treats its pages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Rights {
+    /// Access rights of the program.
+    pub prot: Prot,
+    /// Locked by `mlock2(MLOCK_ONFAULT)`.
+    pub locked: bool,
+    /// Registered with the pager: a touch of a hole raises a message and blocks.
+    pub registered: bool,
+}
+
+impl Rights {
+    /// Rights of fresh memory: not locked.
+    pub const fn new(prot: Prot, registered: bool) -> Rights {
+        Rights {
+            prot,
+            locked: false,
+            registered,
+        }
+    }
+
+    /// Whether the program may read. On this machine a page that can be written can be read.
+    pub const fn readable(self) -> bool {
+        self.prot.bits() & 3 != 0
+    }
+
+    /// Whether the program may write.
+    pub const fn writable(self) -> bool {
+        self.prot.bits() & 2 != 0
+    }
+
+    /// Whether the kernel moves pages between such a VMA and the pool.
+    pub const fn movable(self) -> bool {
+        self.prot.movable() && !self.locked
+    }
+}
+
+/// A run of pages with equal rights.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Vma {
+    /// The first page's number.
+    pub start: u64,
+    /// The number of the page past the last.
+    pub end: u64,
+    /// Its rights.
+    pub rights: Rights,
+    /// Never merged with the VMA before it.
+    pub seam: bool,
+}
+
+/// A present page. A hole has no entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Pte {
+    /// The kernel's own page of zeroes, put into a hole by a read.
+    Zero,
+    /// A page of memory.
+    Page {
+        /// The version of its contents; 0 is all zeroes.
+        value: u64,
+        /// Shared since a fork, and not written since: the kernel refuses to move it.
+        shared: bool,
+        /// Pinned for I/O: the kernel refuses to move it.
+        pinned: bool,
+    },
+}
+
+impl Pte {
+    /// A page of one's own with these contents.
+    pub const fn page(value: u64) -> Pte {
+        Pte::Page {
+            value,
+            shared: false,
+            pinned: false,
+        }
+    }
+
+    /// What a read finds.
+    pub const fn value(self) -> u64 {
+        match self {
+            Pte::Zero => 0,
+            Pte::Page { value, .. } => value,
+        }
+    }
+
+    /// Whether the kernel refuses to move the page.
+    pub const fn busy(self) -> bool {
+        matches!(
+            self,
+            Pte::Page { shared: true, .. } | Pte::Page { pinned: true, .. }
+        )
+    }
+
+    /// The page after a write of `value`: shared ones are copied first, pins stay.
+    pub const fn written(self, value: u64) -> Pte {
+        match self {
+            Pte::Zero => Pte::page(value),
+            Pte::Page { pinned, .. } => Pte::Page {
+                value,
+                shared: false,
+                pinned,
+            },
+        }
+    }
+
+    /// The page as the parent and the child of a fork have it. A pinned page is copied at once and stays the
+    /// parent's own; the child's copy is its own too.
+    pub const fn forked(self) -> (Pte, Pte) {
+        match self {
+            Pte::Zero => (Pte::Zero, Pte::Zero),
+            Pte::Page {
+                value,
+                pinned: true,
+                ..
+            } => (self, Pte::page(value)),
+            Pte::Page { value, .. } => {
+                let both = Pte::Page {
+                    value,
+                    shared: true,
+                    pinned: false,
+                };
+                (both, both)
+            }
+        }
+    }
+}
+
+/// The page tables of one address space.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Tables {
+    vmas: Vec<Vma>,
+    pages: BTreeMap<u64, Pte>,
+}
+
+impl Tables {
+    /// Maps the pages from `start` up to and without `end`, in place of what was there.
+    pub fn map(&mut self, start: u64, end: u64, rights: Rights) {
+        if start >= end {
+            return;
+        }
+        self.unmap(start, end);
+        let at = self.vmas.partition_point(|v| v.start < start);
+        self.vmas.insert(
+            at,
+            Vma {
+                start,
+                end,
+                rights,
+                seam: false,
+            },
+        );
+        self.merge();
+    }
+
+    /// Unmaps the pages from `start` up to and without `end`.
+    pub fn unmap(&mut self, start: u64, end: u64) {
+        self.split(start);
+        self.split(end);
+        self.vmas.retain(|v| v.start < start || v.start >= end);
+        self.clear(start, end);
+    }
+
+    /// The VMA that holds page `vpn`.
+    pub fn vma(&self, vpn: u64) -> Option<&Vma> {
+        let at = self.vmas.partition_point(|v| v.end <= vpn);
+        self.vmas.get(at).filter(|v| v.start <= vpn)
+    }
+
+    /// Every VMA, in rising order.
+    pub fn vmas(&self) -> &[Vma] {
+        &self.vmas
+    }
+
+    /// Changes the rights of the mapped pages from `start` on, up to `end` or the first gap. Whether it came to `end`.
+    pub fn change(&mut self, start: u64, end: u64, mut change: impl FnMut(&mut Rights)) -> bool {
+        self.split(start);
+        self.split(end);
+        let mut at = start;
+        for vma in self
+            .vmas
+            .iter_mut()
+            .filter(|v| v.start >= start && v.end <= end)
+        {
+            if vma.start != at {
+                break;
+            }
+            change(&mut vma.rights);
+            at = vma.end;
+        }
+        self.merge();
+        at >= end
+    }
+
+    /// Keeps the VMA that holds `vpn` apart from what comes before that page.
+    pub fn seam(&mut self, vpn: u64) {
+        self.split(vpn);
+        if let Some(vma) = self.vmas.iter_mut().find(|v| v.start == vpn) {
+            vma.seam = true;
+        }
+    }
+
+    /// Takes every seam away.
+    pub fn unseam(&mut self) {
+        self.vmas.iter_mut().for_each(|v| v.seam = false);
+        self.merge();
+    }
+
+    /// The entry of page `vpn`; `None` for a hole.
+    pub fn get(&self, vpn: u64) -> Option<Pte> {
+        self.pages.get(&vpn).copied()
+    }
+
+    /// Makes page `vpn` present.
+    pub fn put(&mut self, vpn: u64, pte: Pte) {
+        self.pages.insert(vpn, pte);
+    }
+
+    /// Leaves a hole at page `vpn`, and returns what was there.
+    pub fn take(&mut self, vpn: u64) -> Option<Pte> {
+        self.pages.remove(&vpn)
+    }
+
+    /// Leaves holes from `start` up to and without `end`.
+    pub fn clear(&mut self, start: u64, end: u64) {
+        if start < end {
+            self.pages
+                .extract_if(start..end, |_, _| true)
+                .for_each(drop);
+        }
+    }
+
+    /// The present pages, in rising order.
+    pub fn pages(&self) -> impl Iterator<Item = (u64, Pte)> + '_ {
+        self.pages.iter().map(|(&vpn, &pte)| (vpn, pte))
+    }
+
+    /// What a child gets at fork: the same pages, shared, and the same VMAs, neither locked nor registered.
+    pub fn fork(&mut self) -> Tables {
+        let mut child = self.clone();
+        for (vpn, pte) in &mut self.pages {
+            let (ours, theirs) = pte.forked();
+            *pte = ours;
+            child.pages.insert(*vpn, theirs);
+        }
+        for vma in &mut child.vmas {
+            vma.rights.locked = false;
+            vma.rights.registered = false;
+        }
+        child.merge();
+        child
+    }
+
+    fn split(&mut self, vpn: u64) {
+        let at = self.vmas.partition_point(|v| v.end <= vpn);
+        let Some(&vma) = self.vmas.get(at).filter(|v| v.start < vpn) else {
+            return;
+        };
+        self.vmas[at].end = vpn;
+        self.vmas.insert(
+            at + 1,
+            Vma {
+                start: vpn,
+                seam: false,
+                ..vma
+            },
+        );
+    }
+
+    fn merge(&mut self) {
+        self.vmas.dedup_by(|next, vma| {
+            let one = vma.end == next.start && vma.rights == next.rights && !next.seam;
+            if one {
+                vma.end = next.end;
+            }
+            one
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARENA: Rights = Rights::new(Prot::NONE, true);
+
+    fn carved() -> Tables {
+        let mut t = Tables::default();
+        t.map(0, 16, ARENA);
+        assert!(t.change(4, 8, |r| r.prot = Prot::READ_WRITE));
+        t
+    }
+
+    #[test]
+    fn equal_neighbours_are_one_vma() {
+        let mut t = carved();
+        assert_eq!(t.vmas().len(), 3);
+        assert!(t.change(8, 10, |r| r.prot = Prot::READ_WRITE));
+        assert_eq!(t.vma(9).map(|v| (v.start, v.end)), Some((4, 10)));
+        assert!(t.change(4, 10, |r| r.prot = Prot::NONE));
+        assert_eq!(t.vmas().len(), 1);
+    }
+
+    #[test]
+    fn a_seam_keeps_equal_neighbours_apart() {
+        let mut t = carved();
+        t.seam(6);
+        assert_eq!(t.vma(5).map(|v| v.end), Some(6));
+        t.unseam();
+        assert_eq!(t.vma(5).map(|v| v.end), Some(8));
+    }
+
+    #[test]
+    fn a_change_stops_at_a_gap() {
+        let mut t = carved();
+        t.unmap(6, 7);
+        assert!(!t.change(4, 8, |r| r.locked = true));
+        assert!(t.vma(5).is_some_and(|v| v.rights.locked));
+        assert!(t.vma(7).is_some_and(|v| !v.rights.locked));
+        assert!(t.vma(6).is_none());
+    }
+
+    #[test]
+    fn unmapping_drops_pages_and_mapping_starts_empty() {
+        let mut t = carved();
+        t.put(5, Pte::page(7));
+        t.map(5, 6, ARENA);
+        assert_eq!(t.get(5), None);
+        assert!(t.vma(5).is_some_and(|v| v.rights == ARENA));
+    }
+
+    #[test]
+    fn fork_shares_all_but_zero_and_pinned_pages() {
+        let mut t = carved();
+        t.put(4, Pte::page(7));
+        t.put(5, Pte::Zero);
+        t.put(
+            6,
+            Pte::Page {
+                value: 9,
+                shared: false,
+                pinned: true,
+            },
+        );
+        let child = t.fork();
+        assert!(t.get(4).unwrap().busy() && child.get(4).unwrap().busy());
+        assert_eq!((t.get(5), child.get(5)), (Some(Pte::Zero), Some(Pte::Zero)));
+        assert!(t.get(6).unwrap().busy() && !child.get(6).unwrap().busy());
+        assert!(child.vmas().iter().all(|v| !v.rights.registered));
+        assert_eq!(t.get(4).unwrap().written(8), Pte::page(8));
+    }
+}
