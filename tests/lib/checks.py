@@ -1,0 +1,56 @@
+"""One line per check, `ok` or `FAIL`, and the count at the end."""
+
+import contextlib
+import sys
+import time
+
+
+class Failed(Exception):
+    """A check that did not hold; its text is what the reader of the line needs."""
+
+
+def expect(holds, why):
+    if not holds:
+        raise Failed(why)
+
+
+class Checks:
+    """Counts checks. `prefix` names the script in each line."""
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+        self.passed = 0
+        self.failed = 0
+
+    @contextlib.contextmanager
+    def case(self, name, needs=True):
+        """Runs the body as the check `name`. Where `needs` is false, something it builds on failed already.
+
+        The body may append to the list it gets: figures that belong on the line.
+        """
+        start = time.monotonic()
+        figures = []
+        try:
+            expect(needs, "not possible after the failure above")
+            yield figures
+            self._line("ok", name, start, ", ".join(figures))
+            self.passed += 1
+        except Exception as problem:  # A broken check is a failed check: the others still run.
+            kind = "" if isinstance(problem, Failed) else type(problem).__name__ + ": "
+            self._line("FAIL", name, start, ", ".join([kind + str(problem)] + figures))
+            self.failed += 1
+
+    def _line(self, verdict, name, start, rest):
+        seconds = time.monotonic() - start
+        end = ": " + " ".join(rest.split()) if rest else ""
+        print("%-4s %s %s (%.1f s)%s" % (verdict, self.prefix, name, seconds, end), flush=True)
+
+    def finish(self):
+        """Prints the count and ends the script."""
+        print("%d passed, %d failed" % (self.passed, self.failed), flush=True)
+        sys.exit(1 if self.failed else 0)
+
+
+def mib(size):
+    """A size in bytes as readable text."""
+    return "%.1f MiB" % (size / (1 << 20))
