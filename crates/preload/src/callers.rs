@@ -1,0 +1,90 @@
+//! Who calls malloc: the program, libc or the loader, told by the return address.
+
+use core::ffi::{c_int, c_void};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// On whose behalf memory is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// The program, or any library that is neither of the others.
+    Program,
+    /// libc.so.
+    Libc,
+    /// ld.so.
+    Loader,
+}
+
+/// The executable pages of one object.
+struct Text {
+    start: AtomicUsize,
+    len: AtomicUsize,
+}
+
+impl Text {
+    const fn unknown() -> Text {
+        Text { start: AtomicUsize::new(0), len: AtomicUsize::new(0) }
+    }
+
+    #[inline]
+    fn contains(&self, address: usize) -> bool {
+        address.wrapping_sub(self.start.load(Ordering::Relaxed)) < self.len.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, start: usize, len: usize) {
+        self.start.store(start, Ordering::Relaxed);
+        self.len.store(len, Ordering::Relaxed);
+    }
+}
+
+static LIBC: Text = Text::unknown();
+static LOADER: Text = Text::unknown();
+
+/// Whose code `address` is. Before [`find`] all code is the program's.
+#[inline]
+pub(crate) fn of(address: usize) -> Caller {
+    if LIBC.contains(address) {
+        Caller::Libc
+    } else if LOADER.contains(address) {
+        Caller::Loader
+    } else {
+        Caller::Program
+    }
+}
+
+/// Looks for the text of libc and of the loader among the loaded objects. Allocates nothing.
+pub(crate) fn find() {
+    // SAFETY: the callback has the type asked for and keeps no pointer.
+    unsafe { libc::dl_iterate_phdr(Some(note_text), core::ptr::null_mut()) };
+}
+
+/// Called for each loaded object; a result other than 0 would end the walk.
+unsafe extern "C" fn note_text(info: *mut libc::dl_phdr_info, _size: usize, _data: *mut c_void) -> c_int {
+    // SAFETY: the loader hands out a structure that is good during the call, with as many headers as it says.
+    let (base, headers) = unsafe {
+        let info = &*info;
+        (info.dlpi_addr as usize, core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)))
+    };
+    for header in headers {
+        if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
+            note_segment(base.wrapping_add(header.p_vaddr as usize), header.p_memsz as usize);
+        }
+    }
+    0
+}
+
+fn note_segment(start: usize, len: usize) {
+    // Two functions that nothing interposes, one of each; both objects have one executable segment. (The auxiliary
+    // vector would not do: a program started as `ld.so PROGRAM` has no AT_BASE.)
+    let inside_libc = libc::__errno_location as *const () as usize;
+    let inside_loader = __tls_get_addr as *const () as usize;
+    if inside_loader.wrapping_sub(start) < len {
+        LOADER.set(start, len);
+    } else if inside_libc.wrapping_sub(start) < len {
+        LIBC.set(start, len);
+    }
+}
+
+unsafe extern "C" {
+    /// Only its address is used.
+    fn __tls_get_addr(index: *const c_void) -> *mut c_void;
+}

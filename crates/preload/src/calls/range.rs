@@ -1,0 +1,183 @@
+//! Calls that change a range of existing memory: its protection, its use, its place in RAM, its name.
+
+use core::ffi::{c_int, c_uint, c_void};
+
+use super::{arena, in_parts};
+use crate::decide::{self, Parts};
+use crate::pager_api::{self, Call};
+use crate::raw::{self, Answer};
+
+pub(super) fn protect(addr: usize, len: usize, prot: c_int) -> Answer {
+    // SAFETY: takes no pointers to follow; what the program does to its own memory is its affair.
+    let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_mprotect, addr, len, prot) };
+    match decide::split(addr, len, &arena()) {
+        None => kernel(addr, len),
+        Some(parts) => in_parts(
+            &parts,
+            |part| kernel(part.start, part.len()),
+            |part| pager_api::call(Call::Protect { addr: part.start, len: part.len(), prot }),
+        ),
+    }
+}
+
+/// Protection keys: memory with one can't be managed, since frames have none. -1 and 0 mean none.
+pub(super) fn protect_by_key(addr: usize, len: usize, prot: c_int, key: c_int) -> Answer {
+    if decide::split(addr, len, &arena()).is_none() {
+        // SAFETY: as mprotect.
+        return unsafe { raw::call!(libc::SYS_pkey_mprotect, addr, len, prot, key as isize) };
+    }
+    if key > 0 {
+        return Err(libc::EINVAL);
+    }
+    protect(addr, len, prot)
+}
+
+pub(super) fn advise(addr: usize, len: usize, advice: c_int) -> Answer {
+    // SAFETY: takes no pointers to follow; what the program does to its own memory is its affair.
+    let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_madvise, addr, len, advice) };
+    match decide::split(addr, len, &arena()) {
+        None => kernel(addr, len),
+        Some(parts) => in_parts(
+            &parts,
+            |part| kernel(part.start, part.len()),
+            |part| pager_api::call(Call::Advise { addr: part.start, len: part.len(), advice }),
+        ),
+    }
+}
+
+pub(super) fn lock(addr: usize, len: usize, flags: c_uint) -> Answer {
+    // mlock2 is the newer of the two, and 0 makes it mlock.
+    // SAFETY: takes no pointers to follow.
+    let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_mlock2, addr, len, flags) };
+    let on_fault = flags & libc::MLOCK_ONFAULT != 0;
+    match managed_to_lock(addr, len, flags) {
+        None => kernel(addr, len),
+        Some(parts) => in_parts(
+            &parts,
+            |part| kernel(part.start, part.len()),
+            |part| pager_api::call(Call::Lock { addr: part.start, len: part.len(), on_fault }),
+        ),
+    }
+}
+
+fn managed_to_lock(addr: usize, len: usize, flags: c_uint) -> Option<Parts> {
+    // With flags that mlock2 does not know, the kernel says EINVAL.
+    if flags & !libc::MLOCK_ONFAULT != 0 { None } else { decide::split_loosely(addr, len, &arena()) }
+}
+
+pub(super) fn unlock(addr: usize, len: usize) -> Answer {
+    // SAFETY: takes no pointers to follow.
+    let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_munlock, addr, len) };
+    match decide::split_loosely(addr, len, &arena()) {
+        None => kernel(addr, len),
+        Some(parts) => in_parts(
+            &parts,
+            |part| kernel(part.start, part.len()),
+            |part| pager_api::call(Call::Unlock { addr: part.start, len: part.len() }),
+        ),
+    }
+}
+
+/// The kernel's mlockall would fill the whole arena: with one, it is the pager's to carry out for all memory.
+pub(super) fn lock_all(flags: c_int) -> Answer {
+    if arena().is_empty() {
+        // SAFETY: takes no pointers.
+        return unsafe { raw::call!(libc::SYS_mlockall, flags) };
+    }
+    pager_api::call(Call::LockAll { flags })
+}
+
+pub(super) fn unlock_all() -> Answer {
+    if arena().is_empty() {
+        // SAFETY: takes no pointers.
+        return unsafe { raw::call!(libc::SYS_munlockall, 0) };
+    }
+    pager_api::call(Call::UnlockAll)
+}
+
+/// prctl. Names of managed mappings are swallowed (mimalloc names all of its own): mappings with different names don't
+/// merge, and a MOVE must find one mapping on each side.
+///
+/// # Safety
+///
+/// As prctl.
+pub(super) unsafe fn control(option: c_int, args: [usize; 4]) -> Answer {
+    let [what, addr, len, name] = args;
+    if option == libc::PR_SET_VMA && pager_api::is_managed(addr, len) {
+        return Ok(0);
+    }
+    // SAFETY: by the caller's promise.
+    unsafe { raw::call!(libc::SYS_prctl, option, what, addr, len, name) }
+}
+
+/// POSIX's mprotect.
+#[unsafe(no_mangle)]
+extern "C" fn mprotect(addr: *mut c_void, len: usize, prot: c_int) -> c_int {
+    raw::to_int(protect(addr as usize, len, prot))
+}
+
+/// glibc's `pkey_mprotect`, which takes -1 for mprotect.
+#[unsafe(no_mangle)]
+extern "C" fn pkey_mprotect(addr: *mut c_void, len: usize, prot: c_int, key: c_int) -> c_int {
+    let answer = match key {
+        -1 => protect(addr as usize, len, prot),
+        key => protect_by_key(addr as usize, len, prot, key),
+    };
+    raw::to_int(answer)
+}
+
+/// Linux's madvise.
+#[unsafe(no_mangle)]
+extern "C" fn madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_int {
+    raw::to_int(advise(addr as usize, len, advice))
+}
+
+/// POSIX's madvise: it answers the error, leaves errno alone, and its DONTNEED must not drop contents.
+#[unsafe(no_mangle)]
+extern "C" fn posix_madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_int {
+    if advice == libc::POSIX_MADV_DONTNEED {
+        return 0;
+    }
+    advise(addr as usize, len, advice).err().unwrap_or(0)
+}
+
+/// POSIX's mlock.
+#[unsafe(no_mangle)]
+extern "C" fn mlock(addr: *const c_void, len: usize) -> c_int {
+    raw::to_int(lock(addr as usize, len, 0))
+}
+
+/// Linux's mlock2.
+#[unsafe(no_mangle)]
+extern "C" fn mlock2(addr: *const c_void, len: usize, flags: c_uint) -> c_int {
+    raw::to_int(lock(addr as usize, len, flags))
+}
+
+/// POSIX's munlock.
+#[unsafe(no_mangle)]
+extern "C" fn munlock(addr: *const c_void, len: usize) -> c_int {
+    raw::to_int(unlock(addr as usize, len))
+}
+
+/// POSIX's mlockall.
+#[unsafe(no_mangle)]
+extern "C" fn mlockall(flags: c_int) -> c_int {
+    raw::to_int(lock_all(flags))
+}
+
+/// POSIX's munlockall.
+#[unsafe(no_mangle)]
+extern "C" fn munlockall() -> c_int {
+    raw::to_int(unlock_all())
+}
+
+/// Linux's prctl, in C with a variable number of arguments, which are registers here.
+///
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn prctl(option: c_int, a: usize, b: usize, c: usize, d: usize) -> c_int {
+    // SAFETY: the caller keeps prctl's rules.
+    raw::to_int(unsafe { control(option, [a, b, c, d]) })
+}

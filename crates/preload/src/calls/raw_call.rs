@@ -1,0 +1,66 @@
+//! `syscall()`: calls by number, of which those on memory go the way of their namesakes.
+
+use core::ffi::{c_int, c_long, c_uint};
+
+use super::map::{self, Request};
+use super::{fork, range};
+use crate::raw::{self, Answer};
+
+/// Linux's syscall, in C with a variable number of arguments: six of them at most, of which the last is on the stack.
+/// One that the caller did not pass is some word of its frame, which no call looks at.
+///
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn syscall(
+    number: c_long,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+) -> c_long {
+    // SAFETY: the caller keeps the rules of that call.
+    match unsafe { route(number, [a, b, c, d, e, f]) } {
+        Ok(value) => value as c_long,
+        Err(errno) => {
+            raw::set_errno(errno);
+            -1
+        }
+    }
+}
+
+/// # Safety
+///
+/// As the call itself.
+unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: by the caller's promise.
+    unsafe {
+        match number {
+            libc::SYS_mmap => map::map(&Request {
+                addr: a,
+                len: b,
+                prot: c as c_int,
+                flags: d as c_int,
+                fd: e as c_int,
+                offset: f as i64,
+            }),
+            libc::SYS_munmap => map::unmap(a, b),
+            libc::SYS_mremap => map::remap(a, b, c, d as c_int, e),
+            libc::SYS_mprotect => range::protect(a, b, c as c_int),
+            libc::SYS_pkey_mprotect => range::protect_by_key(a, b, c as c_int, d as c_int),
+            libc::SYS_madvise => range::advise(a, b, c as c_int),
+            libc::SYS_mlock => range::lock(a, b, 0),
+            libc::SYS_mlock2 => range::lock(a, b, c as c_uint),
+            libc::SYS_munlock => range::unlock(a, b),
+            libc::SYS_mlockall => range::lock_all(a as c_int),
+            libc::SYS_munlockall => range::unlock_all(),
+            libc::SYS_prctl => range::control(a as c_int, [b, c, d, e]),
+            _ if fork::is_fork(number, &args) => fork::by_number(number as usize, args),
+            _ => raw::syscall(number as usize, args),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `libquire_preload.so`: what `quire run` puts in front of a program's libraries.
+//!
+//! It supplies `malloc` (mimalloc, whose mappings are ours; glibc's own calls mmap where nothing can interpose) and
+//! stands in front of the calls that make or change anonymous memory. Each call that touches no managed memory goes
+//! straight to the kernel; the others go to the pager.
+//!
+//! * [`start`]: the constructor: who calls malloc, the heaps, the pager, the fork handlers.
+//! * [`malloc`]: the malloc family, and which of three heaps answers.
+//! * [`heap`]: Quire's own heap, `#[global_allocator]`: the pager's tables.
+//! * [`libc_heap`]: what libc and the loader allocate for themselves.
+//! * [`calls`]: mmap and its kin, fork and its kin.
+//! * [`decide`]: what is managed, as pure functions.
+//! * [`pager_api`]: all that this library wants of the pager.
+//!
+//! # Rules
+//!
+//! Quire's own threads have no libc thread behind them. They never call an interposed function of this library (the
+//! system calls of `quire-linux` are made in assembly), never mimalloc, and nothing that sets `errno`. What this
+//! library allocates by Rust's allocator lives outside managed memory.
+//!
+//! Not managed, and counted elsewhere as such: `brk`, stacks, shared memory, files, mappings marked `MAP_STACK`, and
+//! system calls made in assembly.
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+compile_error!("quire-preload knows the calling convention and the system calls of Linux on x86-64 only");
+
+mod callers;
+mod calls;
+mod decide;
+mod heap;
+mod libc_heap;
+mod lock;
+mod malloc;
+mod pager_api;
+mod raw;
+mod start;
+
+#[global_allocator]
+static HEAP: heap::QuireHeap = heap::QuireHeap;

@@ -1,0 +1,198 @@
+//! What libc and the loader allocate for themselves, outside managed memory.
+//!
+//! Thread descriptors' DTVs, dynamic TLS, link maps, FILEs, NSS state, atfork lists: all of it comes from the
+//! interposed malloc, and much of it is used where a fault can't be served, between the kernel's fork and the first
+//! handler above all. So it lives in one reserved range outside the arena, the loader's share in its first half and
+//! libc's in the second; by its address free, realloc and `malloc_usable_size` know a block of this heap.
+//!
+//! libc also allocates for the program (strdup, getline, asprintf). That must not escape the budget: libc gets blocks
+//! up to [`LIBC_LARGEST`] bytes and no more than [`LIBC_CAP`] bytes in all. The rest goes to mimalloc.
+
+use core::ptr;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use dlmalloc::{Allocator, Dlmalloc};
+
+use crate::callers::Caller;
+use crate::lock::Locked;
+use crate::raw;
+
+/// The largest block libc gets from here, in bytes.
+const LIBC_LARGEST: usize = 4096;
+/// The most bytes libc has here at a time.
+const LIBC_CAP: u64 = 4 << 20;
+/// Bytes of address space for each of the two.
+const SHARE: usize = 32 << 20;
+const RANGE: usize = 2 * SHARE;
+
+/// Where the range begins; 0 before [`reserve`] and when it was refused.
+static START: AtomicUsize = AtomicUsize::new(0);
+static LOADER: Share = Share::new(0);
+static LIBC: Share = Share::new(SHARE);
+
+/// Reserves the range. Where the address space is too narrow, this heap stays empty and mimalloc serves all.
+pub(crate) fn reserve() {
+    if let Some(at) = raw::map_pages(RANGE) {
+        START.store(at as usize, Ordering::Release);
+    }
+}
+
+/// Bytes in use by the loader, and by libc.
+pub(crate) fn live_bytes() -> (u64, u64) {
+    (LOADER.live.load(Ordering::Relaxed), LIBC.live.load(Ordering::Relaxed))
+}
+
+/// Whether `block` is this heap's.
+#[inline]
+pub(crate) fn owns(block: *mut u8) -> bool {
+    let start = START.load(Ordering::Relaxed);
+    start != 0 && (block as usize).wrapping_sub(start) < RANGE
+}
+
+/// A block of `size` bytes, aligned to 16, if this heap serves such a caller; null if not, or when it is full.
+pub(crate) fn alloc(caller: Caller, size: usize) -> *mut u8 {
+    match caller {
+        Caller::Program => ptr::null_mut(),
+        Caller::Loader => LOADER.alloc(size, u64::MAX),
+        Caller::Libc if size <= LIBC_LARGEST => LIBC.alloc(size, LIBC_CAP),
+        Caller::Libc => ptr::null_mut(),
+    }
+}
+
+/// Frees a block of this heap.
+///
+/// # Safety
+///
+/// This heap [`owns`] the block, and nobody uses it any more.
+pub(crate) unsafe fn free(block: *mut u8) {
+    // SAFETY: by the caller's promise.
+    unsafe { share_of(block).free(block) };
+}
+
+/// The bytes asked for when `block` was allocated.
+///
+/// # Safety
+///
+/// This heap [`owns`] the block.
+pub(crate) unsafe fn usable_size(block: *mut u8) -> usize {
+    // SAFETY: each block has its header in front.
+    unsafe { *header_of(block) }
+}
+
+/// Keeps both shares as they are until [`after_fork`]: a child must not inherit one half-way through a change.
+pub(crate) fn before_fork() {
+    LOADER.heap.bare().acquire();
+    LIBC.heap.bare().acquire();
+}
+
+/// Ends what [`before_fork`] began, in the parent and in the child.
+pub(crate) fn after_fork() {
+    LIBC.heap.bare().release();
+    LOADER.heap.bare().release();
+}
+
+fn share_of(block: *mut u8) -> &'static Share {
+    let offset = (block as usize).wrapping_sub(START.load(Ordering::Relaxed));
+    if offset < SHARE { &LOADER } else { &LIBC }
+}
+
+/// In front of each block: its size, and padding that keeps the block aligned to 16.
+const HEADER: usize = 16;
+
+fn header_of(block: *mut u8) -> *mut usize {
+    block.wrapping_sub(HEADER).cast()
+}
+
+/// One half of the range, and the heap in it.
+struct Share {
+    heap: Locked<Dlmalloc<Carver>>,
+    /// Bytes of blocks in use; changed with the lock held.
+    live: AtomicU64,
+}
+
+impl Share {
+    const fn new(offset: usize) -> Share {
+        Share { heap: Locked::new(Dlmalloc::new_with_allocator(Carver::new(offset))), live: AtomicU64::new(0) }
+    }
+
+    fn alloc(&self, size: usize, cap: u64) -> *mut u8 {
+        let Some(gross) = size.checked_add(HEADER) else { return ptr::null_mut() };
+        let mut heap = self.heap.lock();
+        if self.live.load(Ordering::Relaxed).saturating_add(size as u64) > cap {
+            return ptr::null_mut();
+        }
+        // SAFETY: the lock is held; any size may be asked for.
+        let at = unsafe { heap.malloc(gross, HEADER) };
+        if at.is_null() {
+            return at;
+        }
+        self.live.fetch_add(size as u64, Ordering::Relaxed);
+        let block = at.wrapping_add(HEADER);
+        // SAFETY: the header is the first part of the fresh allocation, and aligned as it is.
+        unsafe { *header_of(block) = size };
+        block
+    }
+
+    /// # Safety
+    ///
+    /// `block` is in use and of this share, and nobody uses it any more.
+    unsafe fn free(&self, block: *mut u8) {
+        let mut heap = self.heap.lock();
+        // SAFETY: the header says what was asked for in alloc, and the allocation begins with it.
+        unsafe {
+            let size = *header_of(block);
+            self.live.fetch_sub(size as u64, Ordering::Relaxed);
+            heap.free(header_of(block).cast(), size + HEADER, HEADER);
+        }
+    }
+}
+
+/// Gives dlmalloc one piece of the share after the other. Nothing comes back: both shares are small.
+struct Carver {
+    /// Where this share begins within the range.
+    offset: usize,
+    carved: AtomicUsize,
+}
+
+impl Carver {
+    const fn new(offset: usize) -> Carver {
+        Carver { offset, carved: AtomicUsize::new(0) }
+    }
+}
+
+// SAFETY: alloc gives each piece of the reserved range once; the mapping is fresh, hence zeroed, and stays.
+unsafe impl Allocator for Carver {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        let start = START.load(Ordering::Acquire);
+        let carved = self.carved.load(Ordering::Relaxed);
+        if start == 0 || size > SHARE - carved {
+            return (ptr::null_mut(), 0, 0);
+        }
+        self.carved.store(carved + size, Ordering::Relaxed);
+        ((start + self.offset + carved) as *mut u8, size, 0)
+    }
+
+    fn remap(&self, _at: *mut u8, _old: usize, _new: usize, _can_move: bool) -> *mut u8 {
+        ptr::null_mut()
+    }
+
+    fn free_part(&self, _at: *mut u8, _old: usize, _new: usize) -> bool {
+        false
+    }
+
+    fn free(&self, _at: *mut u8, _size: usize) -> bool {
+        false
+    }
+
+    fn can_release_part(&self, _flags: u32) -> bool {
+        false
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        true
+    }
+
+    fn page_size(&self) -> usize {
+        4096
+    }
+}

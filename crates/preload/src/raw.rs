@@ -1,0 +1,111 @@
+//! System calls without libc: no `errno`, no cancellation, no interposed function in between.
+
+use core::arch::asm;
+use core::ffi::{c_int, c_void};
+
+/// What a system call answers: a value, or the error's number.
+pub(crate) type Answer = Result<usize, i32>;
+
+/// Makes system call `number`.
+///
+/// # Safety
+///
+/// As the call itself: pointers must be good for what the kernel does with them.
+#[inline]
+pub(crate) unsafe fn syscall(number: usize, args: [usize; 6]) -> Answer {
+    let ret: isize;
+    // SAFETY: the kernel clobbers rax, rcx and r11 only; memory is taken as clobbered, the stack stays as it is. What
+    // the call does with its arguments is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as isize => ret,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            in("r9") args[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    if (-4095..0).contains(&ret) { Err(-ret as i32) } else { Ok(ret as usize) }
+}
+
+/// Makes a system call known by its constant in the libc crate, with up to six arguments.
+macro_rules! call {
+    ($number:expr $(, $arg:expr)* $(,)?) => {{
+        let mut args = [0usize; 6];
+        let given = [$($arg as usize),*];
+        args[..given.len()].copy_from_slice(&given);
+        $crate::raw::syscall($number as usize, args)
+    }};
+}
+pub(crate) use call;
+
+/// Sets `errno` for the calling thread, which must be libc's.
+#[cold]
+pub(crate) fn set_errno(errno: i32) {
+    // SAFETY: every thread of the program has its errno, and only it writes there.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// An answer as C functions give it: 0 or a value, or -1 and `errno`.
+pub(crate) fn to_int(answer: Answer) -> c_int {
+    match answer {
+        Ok(value) => value as c_int,
+        Err(errno) => {
+            set_errno(errno);
+            -1
+        }
+    }
+}
+
+/// An answer as mmap gives it: an address, or `MAP_FAILED` and `errno`.
+pub(crate) fn to_address(answer: Answer) -> *mut c_void {
+    match answer {
+        Ok(address) => address as *mut c_void,
+        Err(errno) => {
+            set_errno(errno);
+            libc::MAP_FAILED
+        }
+    }
+}
+
+/// The process's id.
+pub(crate) fn getpid() -> u32 {
+    // SAFETY: takes no pointers and can't fail.
+    unsafe { call!(libc::SYS_getpid, 0) }.unwrap_or(0) as u32
+}
+
+/// The calling thread's id.
+pub(crate) fn gettid() -> u32 {
+    // SAFETY: takes no pointers and can't fail.
+    unsafe { call!(libc::SYS_gettid, 0) }.unwrap_or(0) as u32
+}
+
+/// Maps `len` bytes of private anonymous memory, readable and writable, that costs nothing until it is touched.
+pub(crate) fn map_pages(len: usize) -> Option<*mut u8> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping where the kernel likes; nothing that exists is touched.
+    unsafe { call!(libc::SYS_mmap, 0usize, len, prot, flags, -1isize, 0usize) }.ok().map(|at| at as *mut u8)
+}
+
+/// Unmaps what [`map_pages`] mapped, or a part of it.
+///
+/// # Safety
+///
+/// Nobody uses these pages any more.
+pub(crate) unsafe fn unmap_pages(at: *mut u8, len: usize) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe { call!(libc::SYS_munmap, at, len) }.is_ok()
+}
+
+/// Writes to standard error in one piece; what can't be written is lost.
+pub(crate) fn complain(line: &[u8]) {
+    // SAFETY: the slice is good for reading.
+    let _ = unsafe { call!(libc::SYS_write, 2, line.as_ptr(), line.len()) };
+}

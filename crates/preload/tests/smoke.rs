@@ -1,0 +1,1 @@
+//! The library in front of real programs.
