@@ -9,6 +9,7 @@ pub mod frame;
 pub mod job;
 pub mod mmu;
 pub mod order;
+pub mod swap;
 
 pub use addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 pub use order::{Order, OrderSet};
