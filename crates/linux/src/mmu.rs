@@ -1,1 +1,419 @@
-//! mmu
+//! The engine's verbs on real page tables.
+//!
+//! A process under Quire has three places ([`Layout`]):
+//!
+//! * the **arena**, address space without access from which the program's memory is carved by changing rights.
+//!   Touching a hole in it is a message. Whether an address is managed is whether it lies there.
+//! * the **pool**, whose pages are the frames. It is registered for write protection, which is never armed: a
+//!   userfaultfd moves pages only into ranges that it knows, and so holes of the pool are filled by the kernel.
+//! * the **store** of compressed contents, which is ordinary memory.
+//!
+//! [`LinuxMmu`] does the verbs. The program's own threads have no userfaultfd (it is in the pager's descriptor
+//! table), so theirs refuses the verbs of [`Mover`].
+
+use crate::die;
+use crate::sys::bytes::Stretch;
+use crate::sys::mmap::{self, Advice};
+use crate::sys::pagemap::{Pagemap, present_without_fd};
+use crate::sys::uffd::{Moved, Uffd, Watch};
+use crate::sys::{Errno, Result as SysResult};
+use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
+use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
+
+/// Bytes in a span, the unit in which the store is given back.
+pub const SPAN: usize = 32 * 1024;
+/// The unit of [`Place::Ram`](quire_core::job::Place::Ram), in bytes.
+pub const STORE_UNIT: usize = 16;
+/// The largest arena, in bytes. Address space alone costs nothing.
+const MOST_ARENA: usize = 1 << 40;
+/// The least arena worth having, in bytes.
+const LEAST_ARENA: usize = 1 << 36;
+/// The arena begins at a multiple of this, so that 2 MiB of addresses are one table of the page tables.
+const ARENA_ALIGN: usize = 2 << 20;
+
+/// Where arena, pool and store are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layout {
+    arena: Stretch,
+    pool: Stretch,
+    store: Stretch,
+}
+
+impl Layout {
+    /// Takes address space for `frames` frames, `spans` spans of the store, and as large an arena as can be
+    /// had. ENOMEM where the limits of the process allow too little.
+    pub fn reserve(frames: u32, spans: u32) -> SysResult<Layout> {
+        let arena = reserve_arena()?;
+        let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
+        let pool = Stretch::new(mmap::map(pool.len())?, pool.len());
+        let len = spans as usize * SPAN;
+        let store = Stretch::new(mmap::map(len)?, len);
+        let layout = Layout { arena, pool, store };
+        // A large page of the kernel's own in the arena would be dropped again at once, in the pool it
+        // would be split, in the store it would not be given back span by span.
+        for place in [arena, store] {
+            mmap::no_huge_pages(place.base(), place.len())?;
+        }
+        layout.prepare_pool()?;
+        Ok(layout)
+    }
+
+    /// Lets faults of the arena arrive at `uffd`, and pages of the pool be moved by it.
+    pub fn register(&self, uffd: &Uffd) -> SysResult<()> {
+        uffd.register(self.arena.base(), self.arena.len(), Watch::Missing)?;
+        uffd.register(self.pool.base(), self.pool.len(), Watch::WriteProtect)
+    }
+
+    /// In a forked child, which did not inherit the pool: a new one of holes in the same place. It is to be
+    /// registered like the first.
+    pub fn renew_pool(&self) -> SysResult<()> {
+        mmap::replace(self.pool.base(), self.pool.len())?;
+        self.prepare_pool()
+    }
+
+    /// Whether byte address `addr` is managed memory.
+    pub const fn is_managed(&self, addr: usize) -> bool {
+        self.arena.contains(addr)
+    }
+
+    /// The arena, as pages of `space`.
+    pub fn arena(&self, space: Space) -> PageRange {
+        let start = Vpn::of(self.arena.base() as u64);
+        PageRange::new(space, start, (self.arena.len() / PAGE_SIZE) as u64)
+    }
+
+    /// How many frames the pool has.
+    pub const fn frames(&self) -> u32 {
+        (self.pool.len() / PAGE_SIZE) as u32
+    }
+
+    /// How many spans the store has.
+    pub const fn spans(&self) -> u32 {
+        (self.store.len() / SPAN) as u32
+    }
+
+    /// The bytes of the pool: page i is frame i.
+    pub const fn pool(&self) -> Stretch {
+        self.pool
+    }
+
+    /// The bytes of the store.
+    pub const fn store(&self) -> Stretch {
+        self.store
+    }
+
+    /// The address of a frame's first byte, if the pool has it.
+    pub fn frame_addr(&self, frame: Frame) -> Option<usize> {
+        (frame.0 < self.frames()).then(|| self.pool.base() + frame.0 as usize * PAGE_SIZE)
+    }
+
+    fn prepare_pool(&self) -> SysResult<()> {
+        mmap::no_huge_pages(self.pool.base(), self.pool.len())?;
+        mmap::advise(self.pool.base(), self.pool.len(), Advice::DontFork)
+    }
+
+    /// Address and length of a run of frames in the pool.
+    fn slots(&self, frames: FrameRun) -> Option<(usize, usize)> {
+        let end = frames.start.0.checked_add(frames.pages)?;
+        (end <= self.frames()).then(|| {
+            (self.pool.base() + frames.start.0 as usize * PAGE_SIZE, frames.pages as usize * PAGE_SIZE)
+        })
+    }
+
+    /// Address and length of a run of pages in the arena.
+    fn pages(&self, start: Vpn, pages: u64) -> Result<(usize, usize), Refusal> {
+        let first = self.arena.base() as u64 / PAGE_SIZE as u64;
+        let count = self.arena.len() as u64 / PAGE_SIZE as u64;
+        match start.0.checked_sub(first) {
+            Some(at) if at <= count && pages <= count - at => {
+                Ok((start.addr() as usize, pages as usize * PAGE_SIZE))
+            }
+            _ => Err(Refusal::NoRange),
+        }
+    }
+}
+
+fn reserve_arena() -> SysResult<Stretch> {
+    let mut len = MOST_ARENA;
+    loop {
+        match mmap::reserve_aligned(len, ARENA_ALIGN) {
+            Ok(base) => return Ok(Stretch::new(base, len)),
+            Err(Errno::NOMEM) if len > LEAST_ARENA => len /= 2,
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The verbs, for one thread.
+#[derive(Clone, Copy, Debug)]
+pub struct LinuxMmu<'a> {
+    layout: &'a Layout,
+    uffd: Option<&'a Uffd>,
+    pagemap: Option<&'a Pagemap>,
+}
+
+impl<'a> LinuxMmu<'a> {
+    /// For the pager's threads, in whose descriptor table `uffd` and `pagemap` are.
+    pub const fn for_pager(layout: &'a Layout, uffd: &'a Uffd, pagemap: &'a Pagemap) -> LinuxMmu<'a> {
+        LinuxMmu { layout, uffd: Some(uffd), pagemap: Some(pagemap) }
+    }
+
+    /// For the program's threads: the verbs of [`Mover`] answer [`Refusal::NoRange`] and do nothing.
+    pub const fn for_program(layout: &'a Layout) -> LinuxMmu<'a> {
+        LinuxMmu { layout, uffd: None, pagemap: None }
+    }
+
+    /// Whether the verbs of [`Mover`] work.
+    pub const fn is_pager(&self) -> bool {
+        self.uffd.is_some()
+    }
+
+    /// The places it works on.
+    pub const fn layout(&self) -> &'a Layout {
+        self.layout
+    }
+
+    fn pages(&self, range: PageRange) -> Result<(usize, usize), Refusal> {
+        self.layout.pages(range.start, range.pages)
+    }
+
+    /// Everything that a transfer between frames and pages needs, or why it can't be.
+    fn ends(&self, frames: FrameRun, at: Vpn) -> Result<(&'a Uffd, usize, usize), Refusal> {
+        let uffd = self.uffd.ok_or(Refusal::NoRange)?;
+        let (slots, _) = self.layout.slots(frames).ok_or(Refusal::NoRange)?;
+        let (pages, _) = self.layout.pages(at, u64::from(frames.pages))?;
+        Ok((uffd, slots, pages))
+    }
+
+    /// Moves one piece of a kernel VMA and registers it in its new place.
+    fn remap_piece(&self, uffd: &Uffd, from: usize, to: usize, len: usize) -> SysResult<()> {
+        mmap::move_pages(from, len, to)?;
+        // The kernel drops the registration of what it moves, and a hole would read as zeroes from now on.
+        if let Err(errno) = uffd.register(to, len, Watch::Missing) {
+            die!("moved memory at {to:#x}+{len:#x} can't be registered: {errno}");
+        }
+        Ok(())
+    }
+}
+
+impl Mmu for LinuxMmu<'_> {
+    fn discard(&mut self, range: PageRange) -> Result<(), Refusal> {
+        let (addr, len) = self.pages(range)?;
+        // Whether locked memory may be discarded is decided where the program's call is understood.
+        mmap::advise(addr, len, Advice::DontNeedLocked).map_err(|errno| match errno {
+            Errno::NOMEM => Refusal::NoRange,
+            other => refusal(other),
+        })
+    }
+
+    fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Refusal> {
+        let (addr, len) = self.pages(range)?;
+        mmap::protect(addr, len, prot.bits()).map_err(refusal)
+    }
+
+    fn lock(&mut self, range: PageRange, locked: bool) -> Result<(), Refusal> {
+        let (addr, len) = self.pages(range)?;
+        let verb = if locked { mmap::lock_on_fault } else { mmap::unlock };
+        verb(addr, len).map_err(refusal)
+    }
+
+    fn present(&mut self, _space: Space, vpn: Vpn) -> bool {
+        let Ok((addr, _)) = self.layout.pages(vpn, 1) else { return false };
+        match self.pagemap {
+            Some(map) => map.present(addr).unwrap_or_else(|_| present_without_fd(addr)),
+            None => present_without_fd(addr),
+        }
+    }
+
+    fn release(&mut self, frames: FrameRun) {
+        let Some((addr, len)) = self.layout.slots(frames) else { return };
+        give_back(addr, len);
+    }
+
+    fn release_span(&mut self, span: u32) {
+        if span < self.layout.spans() {
+            give_back(self.layout.store.base() + span as usize * SPAN, SPAN);
+        }
+    }
+}
+
+impl Mover for LinuxMmu<'_> {
+    fn move_in(&mut self, frames: FrameRun, _space: Space, at: Vpn) -> Done {
+        match self.ends(frames, at) {
+            Ok((uffd, slots, pages)) => piecewise(frames.pages, Errno::INVAL, |from, len| {
+                uffd.move_pages(pages + from, slots + from, len)
+            }),
+            Err(why) => none(frames.pages, why),
+        }
+    }
+
+    fn move_out(&mut self, _space: Space, at: Vpn, frames: FrameRun) -> Done {
+        match self.ends(frames, at) {
+            Ok((uffd, slots, pages)) => piecewise(frames.pages, Errno::INVAL, |from, len| {
+                uffd.move_pages(slots + from, pages + from, len)
+            }),
+            Err(why) => none(frames.pages, why),
+        }
+    }
+
+    fn copy_in(&mut self, frames: FrameRun, _space: Space, at: Vpn) -> Done {
+        let done = match self.ends(frames, at) {
+            Ok((uffd, slots, pages)) => {
+                piecewise(frames.pages, Errno::NOENT, |from, len| uffd.copy(pages + from, slots + from, len))
+            }
+            Err(why) => none(frames.pages, why),
+        };
+        match done.refusal {
+            // A copy reads holes of the source as zeroes: ENOENT is about the destination here.
+            Some(Refusal::Absent) => Done::part(done.pages, Refusal::NoRange),
+            _ => done,
+        }
+    }
+
+    fn unshare(&mut self, range: PageRange) -> Done {
+        let pages = range.pages as u32;
+        let (Ok((addr, _)), Some(map)) = (self.pages(range), self.pagemap) else {
+            return none(pages, Refusal::NoRange);
+        };
+        let mut done = 0;
+        let result = map.runs(addr, pages as usize, |first, count, present| {
+            if present {
+                mmap::advise(addr + first * PAGE_SIZE, count * PAGE_SIZE, Advice::PopulateWrite)?;
+            }
+            done = (first + count) as u32;
+            Ok(())
+        });
+        match result {
+            Ok(()) => Done::all(pages),
+            Err(errno) => Done::part(done, refusal(errno)),
+        }
+    }
+
+    /// Works VMA by VMA of the kernel's, whose bounds it finds by trying. The process ends where a later one
+    /// is refused after an earlier one has moved, since half a move can't be told.
+    fn remap(&mut self, from: PageRange, to: Vpn) -> Result<(), Refusal> {
+        let uffd = self.uffd.ok_or(Refusal::NoRange)?;
+        let (old, len) = self.pages(from)?;
+        let (new, _) = self.layout.pages(to, from.pages)?;
+        if old.abs_diff(new) < len {
+            return Err(Refusal::Denied);
+        }
+        let moved = piecewise(from.pages as u32, Errno::FAULT, |at, len| {
+            match self.remap_piece(uffd, old + at, new + at, len) {
+                Ok(()) => Moved { bytes: len, errno: None },
+                Err(errno) => Moved { bytes: 0, errno: Some(errno) },
+            }
+        });
+        match (moved.pages, moved.refusal) {
+            (0, Some(why)) => return Err(why),
+            (pages, Some(why)) => {
+                die!("only {pages} of {} pages at {old:#x} could be moved: {why:?}", from.pages)
+            }
+            (_, None) => {}
+        }
+        match mmap::protect(old, len, Prot::NONE.bits()) {
+            Ok(()) => Ok(()),
+            // The place is empty, and touching it is a message about a page that nobody has.
+            Err(Errno::NOMEM) => Ok(()),
+            Err(errno) => Err(refusal(errno)),
+        }
+    }
+
+    fn wake(&mut self, range: PageRange) {
+        if let (Some(uffd), Ok((addr, len))) = (self.uffd, self.pages(range))
+            && len > 0
+            && let Err(errno) = uffd.wake(addr, len)
+        {
+            die!("threads that wait at {addr:#x} can't be woken: {errno}");
+        }
+    }
+}
+
+/// Nothing of `pages` pages was done, which is all where there are none.
+fn none(pages: u32, why: Refusal) -> Done {
+    if pages == 0 { Done::all(0) } else { Done::part(0, why) }
+}
+
+fn give_back(addr: usize, len: usize) {
+    if len > 0 {
+        // Refused only for what is not mapped, and what is not given back is used again all the same.
+        let _ = mmap::advise(addr, len, Advice::DontNeedLocked);
+    }
+}
+
+/// Does `pages` pages by `verb(offset, length)`, both in bytes.
+///
+/// One verb must stay within one VMA of the kernel's, and says `across` otherwise. The kernel doesn't join
+/// neighbours that are alike but were first touched apart, so what the engine sees as one range can be two:
+/// where the whole is refused, its halves are tried, down to the page that is meant.
+fn piecewise(pages: u32, across: Errno, mut verb: impl FnMut(usize, usize) -> Moved) -> Done {
+    let mut done = 0;
+    let mut step = pages;
+    while done < pages {
+        let count = step.min(pages - done);
+        let moved = verb(done as usize * PAGE_SIZE, count as usize * PAGE_SIZE);
+        done += (moved.bytes / PAGE_SIZE) as u32;
+        match moved.errno {
+            None => step = step.saturating_mul(2),
+            Some(errno) if errno == across && moved.bytes == 0 && count > 1 => step = count / 2,
+            Some(errno) => return Done::part(done, refusal(errno)),
+        }
+    }
+    Done::all(pages)
+}
+
+/// What an error number means; see the table of UFFDIO_MOVE's answers in [`quire_core::mmu`].
+fn refusal(errno: Errno) -> Refusal {
+    match errno {
+        Errno::BUSY => Refusal::Busy,
+        Errno::EXIST => Refusal::Exists,
+        Errno::NOENT => Refusal::Absent,
+        Errno::NOMEM => Refusal::NoMemory,
+        Errno::AGAIN | Errno::INTR => Refusal::Again,
+        Errno::FAULT | Errno::SRCH | Errno::BADF => Refusal::NoRange,
+        _ => Refusal::Denied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_outside_are_refused_without_a_call() {
+        let layout = Layout::reserve(8, 1).unwrap();
+        let mut mmu = LinuxMmu::for_program(&layout);
+        let arena = layout.arena(Space(0));
+        let past = PageRange::new(Space(0), arena.end(), 1);
+        assert_eq!(mmu.discard(past), Err(Refusal::NoRange));
+        let huge = PageRange::new(Space(0), arena.start, u64::MAX);
+        assert_eq!(mmu.protect(huge, Prot::READ), Err(Refusal::NoRange));
+        assert!(layout.is_managed(arena.start.addr() as usize));
+        assert!(!layout.is_managed(arena.end().addr() as usize));
+        assert_eq!(layout.frame_addr(Frame(8)), None);
+        assert!(layout.slots(FrameRun::new(Frame(7), 2)).is_none());
+    }
+
+    #[test]
+    fn the_programs_threads_can_not_move() {
+        let layout = Layout::reserve(8, 1).unwrap();
+        let mut mmu = LinuxMmu::for_program(&layout);
+        let at = layout.arena(Space(0)).start;
+        let done = mmu.move_in(FrameRun::new(Frame(0), 1), Space(0), at);
+        assert_eq!(done, Done::part(0, Refusal::NoRange));
+        assert!(!mmu.is_pager() && !mmu.present(Space(0), at));
+    }
+
+    #[test]
+    fn pieces_end_at_the_page_that_is_refused() {
+        // Two VMAs, 0..5 and 5..8; page 6 is denied for itself.
+        let verb = |from: usize, len: usize| {
+            let (from, end) = (from / PAGE_SIZE, (from + len) / PAGE_SIZE);
+            let errno = (from < 5 && end > 5 || (from..end).contains(&6)).then_some(Errno::INVAL);
+            Moved { bytes: if errno.is_none() { len } else { 0 }, errno }
+        };
+        assert_eq!(piecewise(8, Errno::INVAL, verb), Done::part(6, Refusal::Denied));
+        assert_eq!(piecewise(6, Errno::INVAL, verb), Done::all(6));
+        assert_eq!(piecewise(0, Errno::INVAL, verb), Done::all(0));
+    }
+}

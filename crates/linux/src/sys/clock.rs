@@ -13,10 +13,7 @@ pub fn thread_ns() -> u64 {
 }
 
 fn read(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` outlives the call and is what the kernel writes. These clocks always exist.
     let done = unsafe { raw::syscall(libc::SYS_clock_gettime, [clock as usize, (&raw mut time).addr()]) };
     debug_assert!(done.is_ok());

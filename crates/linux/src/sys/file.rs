@@ -128,11 +128,7 @@ mod tests {
         let mut other = Bounce::new(2 * ALIGN).unwrap();
         let got = other.read_direct(&file, ALIGN as u64 + 4000, 196).unwrap();
         assert_eq!(got, &bounce.bytes()[4000..4196]);
-        assert!(
-            other.read_direct(&file, 2 * ALIGN as u64 + 90, 20).unwrap()[10..]
-                .iter()
-                .all(|b| *b == 0)
-        );
+        assert!(other.read_direct(&file, 2 * ALIGN as u64 + 90, 20).unwrap()[10..].iter().all(|b| *b == 0));
     }
 
     #[test]

@@ -39,10 +39,8 @@ pub enum Woken {
 
 /// Sleeps while `*word == expected`, for at most `timeout_ns` nanoseconds where given.
 pub fn wait(word: &AtomicU32, expected: u32, timeout_ns: Option<u64>, scope: Scope) -> Woken {
-    let time = timeout_ns.map(|ns| Timespec {
-        tv_sec: (ns / 1_000_000_000) as i64,
-        tv_nsec: (ns % 1_000_000_000) as i64,
-    });
+    let time = timeout_ns
+        .map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
     match futex::wait(word, scope.flags(), expected, time.as_ref()) {
         Err(Errno::TIMEDOUT) => Woken::TimedOut,
         _ => Woken::LookAgain,
@@ -75,10 +73,7 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 impl<T> Lock<T> {
     /// A free lock round `data`.
     pub const fn new(data: T) -> Lock<T> {
-        Lock {
-            word: AtomicU32::new(FREE),
-            data: UnsafeCell::new(data),
-        }
+        Lock { word: AtomicU32::new(FREE), data: UnsafeCell::new(data) }
     }
 
     /// Waits until the lock is the caller's.
@@ -127,9 +122,7 @@ impl<T> Lock<T> {
     }
 
     fn take_free(&self) -> bool {
-        self.word
-            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
+        self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     fn spin(&self) -> bool {
@@ -155,9 +148,7 @@ impl<T> Lock<T> {
 
 impl<T> fmt::Debug for Lock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lock")
-            .field("held", &self.is_held())
-            .finish_non_exhaustive()
+        f.debug_struct("Lock").field("held", &self.is_held()).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Mappings of anonymous memory. Addresses and lengths are bytes, multiples of the page size.
 
-use super::{Result, raw};
+use super::{Errno, Result, raw};
 use core::ffi::c_void;
 use rustix::mm::{self, MapFlags, MlockFlags, MprotectFlags, MremapFlags, ProtFlags};
 
@@ -51,12 +51,7 @@ fn map_at(addr: usize, len: usize, prot: ProtFlags, flags: MapFlags) -> Result<u
 
 /// Reserves address space without access and without memory behind it.
 pub fn reserve(len: usize) -> Result<usize> {
-    map_at(
-        0,
-        len,
-        ProtFlags::empty(),
-        MapFlags::PRIVATE | MapFlags::NORESERVE,
-    )
+    map_at(0, len, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)
 }
 
 /// The same, the start being a multiple of `align`, a power of two.
@@ -75,12 +70,7 @@ pub fn reserve_aligned(len: usize, align: usize) -> Result<usize> {
 
 /// Maps fresh memory, readable and writable, that is charged when touched.
 pub fn map(len: usize) -> Result<usize> {
-    map_at(
-        0,
-        len,
-        ProtFlags::READ | ProtFlags::WRITE,
-        MapFlags::PRIVATE | MapFlags::NORESERVE,
-    )
+    map_at(0, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE)
 }
 
 /// Puts fresh memory, readable and writable, at `addr` instead of whatever was mapped there.
@@ -124,6 +114,15 @@ pub fn unlock(addr: usize, len: usize) -> Result<()> {
 pub fn advise(addr: usize, len: usize, advice: Advice) -> Result<()> {
     // SAFETY: as for `unmap`: the advice that drops contents is given only on memory that Rust does not refer to.
     unsafe { raw::syscall(libc::SYS_madvise, [addr, len, advice.number() as usize]) }.map(|_| ())
+}
+
+/// Keeps 2 MiB pages out of a range, on kernels that have them.
+pub fn no_huge_pages(addr: usize, len: usize) -> Result<()> {
+    match advise(addr, len, Advice::NoHugepage) {
+        // A kernel built without them knows no advice about them.
+        Err(Errno::INVAL) => Ok(()),
+        other => other,
+    }
 }
 
 /// Whether the page at `addr` is in memory now. A page in the kernel's own swap is not.

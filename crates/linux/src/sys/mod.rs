@@ -6,6 +6,7 @@
 //! libc's state: no `errno`, no thread-locals, no stdio, no allocation. So they work on threads that libc
 //! has never heard of, and inside interposed calls.
 
+pub mod bytes;
 pub mod clock;
 pub mod file;
 pub mod futex;

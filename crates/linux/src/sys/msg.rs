@@ -18,10 +18,7 @@ pub struct Line {
 impl Line {
     /// An empty line.
     pub const fn new() -> Line {
-        Line {
-            len: 0,
-            text: [0; LINE],
-        }
+        Line { len: 0, text: [0; LINE] }
     }
 
     /// What was written so far.
@@ -97,10 +94,8 @@ pub fn abort() -> ! {
     let default = [0u64; 4];
     // SAFETY: `default` outlives the calls and is the kernel's structure, whose set has 8 bytes.
     unsafe {
-        let _ = raw::syscall(
-            libc::SYS_rt_sigaction,
-            [abrt, (&raw const default).addr(), 0, size_of::<u64>()],
-        );
+        let _ =
+            raw::syscall(libc::SYS_rt_sigaction, [abrt, (&raw const default).addr(), 0, size_of::<u64>()]);
         let _ = raw::syscall(libc::SYS_tgkill, [own, sched::gettid() as usize, abrt]);
     }
     sched::set_mask(!(1 << (libc::SIGABRT - 1)));

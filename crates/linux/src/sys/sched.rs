@@ -67,10 +67,7 @@ pub struct SignalsBlocked {
 impl SignalsBlocked {
     /// Blocks all signals in the calling thread, those that libc keeps for itself included.
     pub fn new() -> SignalsBlocked {
-        SignalsBlocked {
-            before: set_mask(u64::MAX),
-            here: core::marker::PhantomData,
-        }
+        SignalsBlocked { before: set_mask(u64::MAX), here: core::marker::PhantomData }
     }
 
     /// The set of signals that were blocked before: bit n - 1 for signal n.
@@ -94,12 +91,8 @@ impl Drop for SignalsBlocked {
 /// Sets the calling thread's set of blocked signals; gives the one before.
 pub(crate) fn set_mask(mask: u64) -> u64 {
     let mut before = 0u64;
-    let args = [
-        libc::SIG_SETMASK as usize,
-        (&raw const mask).addr(),
-        (&raw mut before).addr(),
-        size_of::<u64>(),
-    ];
+    let args =
+        [libc::SIG_SETMASK as usize, (&raw const mask).addr(), (&raw mut before).addr(), size_of::<u64>()];
     // SAFETY: both sets outlive the call and have the kernel's size, 8 bytes.
     let done = unsafe { raw::syscall(libc::SYS_rt_sigprocmask, args) };
     debug_assert!(done.is_ok());

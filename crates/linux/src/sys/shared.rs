@@ -28,14 +28,7 @@ pub fn map_shared<T: SharedLayout>(file: impl AsFd) -> io::Result<&'static T> {
     }
     // SAFETY: a new mapping at an address of the kernel's choice touches no memory that is in use.
     let start = unsafe {
-        mmap(
-            ptr::null_mut(),
-            size_of::<T>(),
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED,
-            file,
-            0,
-        )?
+        mmap(ptr::null_mut(), size_of::<T>(), ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?
     };
     let start = NonNull::new(start.cast::<T>()).ok_or(Errno::NOMEM)?;
     // SAFETY: (1) the mapping is page-aligned, `size_of::<T>()` long and never unmapped; (2) the file covers it

@@ -113,24 +113,15 @@ pub fn spawn(name: &str, stack: usize, entry: Entry, arg: usize) -> Result<Threa
 }
 
 fn prepare(base: usize, len: usize) -> Result<()> {
-    mmap::advise(base, len, mmap::Advice::NoHugepage).or_else(no_thp)?;
+    mmap::no_huge_pages(base, len)?;
     mmap::advise(base, len, mmap::Advice::DontFork)?;
     mmap::protect(base, PAGE_SIZE, 0)
-}
-
-/// A kernel built without 2 MiB pages knows no advice about them.
-fn no_thp(errno: Errno) -> Result<()> {
-    if errno == Errno::INVAL { Ok(()) } else { Err(errno) }
 }
 
 fn start(base: usize, len: usize, name: &str, entry: Entry, arg: usize) -> Result<Thread> {
     let control = base + len - CONTROL;
     let stack_top = control - TLS;
-    let mut start = Start {
-        entry,
-        arg,
-        name: [0; 16],
-    };
+    let mut start = Start { entry, arg, name: [0; 16] };
     let bytes = &name.as_bytes()[..name.len().min(15)];
     start.name[..bytes.len()].copy_from_slice(bytes);
     // SAFETY: the control page is fresh memory of this function's alone, and both offsets are aligned.
@@ -213,12 +204,8 @@ extern "C" fn main(start: *const Start) -> ! {
     // SAFETY: the parent wrote it before the thread began, and nobody writes it again.
     let start = unsafe { &*start };
     // SAFETY: the name ends with a zero byte, which is at the latest its sixteenth. Without a name it works too.
-    let _ = unsafe {
-        raw::syscall(
-            libc::SYS_prctl,
-            [libc::PR_SET_NAME as usize, start.name.as_ptr().addr()],
-        )
-    };
+    let _ =
+        unsafe { raw::syscall(libc::SYS_prctl, [libc::PR_SET_NAME as usize, start.name.as_ptr().addr()]) };
     (start.entry)(start.arg);
     exit()
 }
@@ -251,10 +238,7 @@ mod tests {
             let _ = futex::wake(&SEEN, 1, Scope::Process);
         }
         let thread = spawn("quire-test", 0, body, 41).unwrap();
-        assert_eq!(
-            futex::wait(&SEEN, 0, Some(5 * SECOND), Scope::Process),
-            Woken::LookAgain
-        );
+        assert_eq!(futex::wait(&SEEN, 0, Some(5 * SECOND), Scope::Process), Woken::LookAgain);
         assert_eq!(SEEN.load(Ordering::Acquire), thread.tid());
         thread.join(5 * SECOND).unwrap();
     }

@@ -6,13 +6,16 @@
 //! nothing done means that another change of the address space is under way, or that a fork event waits to
 //! be read, so after some tries it is handed to the caller.
 
+mod msg;
+
 use super::{Errno, Result, raw};
-use core::fmt;
 use core::mem::size_of;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::ioctl::{self, Opcode, opcode};
+
+pub use msg::{Event, UffdMsg};
 
 /// `UFFD_FEATURE_EVENT_FORK`: a fork of the process arrives as a message with the child's descriptor.
 pub const FEATURE_EVENT_FORK: u64 = 1 << 1;
@@ -125,72 +128,6 @@ pub struct Moved {
     pub errno: Option<Errno>,
 }
 
-/// A message, as the kernel writes it.
-#[repr(C, align(8))]
-#[derive(Clone, Copy, Default)]
-pub struct UffdMsg {
-    event: u8,
-    reserved: [u8; 7],
-    args: [u64; 3],
-}
-const _: () = assert!(size_of::<UffdMsg>() == 32);
-
-/// What a message says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// A thread waits for a page.
-    Fault {
-        /// The byte address that was touched, rounded down to its page.
-        addr: usize,
-        /// Whether it was written.
-        write: bool,
-        /// Whether the page is there and write-protected.
-        protected: bool,
-        /// The thread's id; 0 without [`FEATURE_THREAD_ID`].
-        tid: u32,
-    },
-    /// The process forked; [`UffdMsg::take_child`] has the child's descriptor.
-    Fork,
-    /// Another event, by its number.
-    Other(u8),
-}
-
-impl UffdMsg {
-    const EVENT_FAULT: u8 = 0x12;
-    const EVENT_FORK: u8 = 0x13;
-
-    /// What the message says.
-    pub fn event(&self) -> Event {
-        match self.event {
-            UffdMsg::EVENT_FAULT => Event::Fault {
-                addr: self.args[1] as usize & !(quire_core::PAGE_SIZE - 1),
-                write: self.args[0] & 1 != 0,
-                protected: self.args[0] & 2 != 0,
-                tid: self.args[2] as u32,
-            },
-            UffdMsg::EVENT_FORK => Event::Fork,
-            other => Event::Other(other),
-        }
-    }
-
-    /// The child's userfaultfd, once, if this message is of a fork.
-    pub fn take_child(&mut self) -> Option<Uffd> {
-        if self.event != UffdMsg::EVENT_FORK {
-            return None;
-        }
-        self.event = 0;
-        // SAFETY: the kernel made this descriptor for the reader of the message, and it is taken only once.
-        let fd = unsafe { OwnedFd::from_raw_fd(self.args[0] as u32 as RawFd) };
-        Some(Uffd { fd })
-    }
-}
-
-impl fmt::Debug for UffdMsg {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.event().fmt(f)
-    }
-}
-
 /// A userfaultfd. It belongs to the descriptor table of the thread that opened it.
 #[derive(Debug)]
 pub struct Uffd {
@@ -224,7 +161,7 @@ impl Uffd {
 
     /// Takes a descriptor that the kernel has just made.
     fn fresh(fd: usize) -> Uffd {
-        // SAFETY: both callers have it from a call that makes one, so nobody else owns it.
+        // SAFETY: every caller has it from a call that made it, and takes it once, so nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
         Uffd { fd }
     }
@@ -232,11 +169,7 @@ impl Uffd {
     /// Agrees on features, which must be done first and once. Says which features the kernel has;
     /// EINVAL when one of `features` is not among them, and then another try is allowed.
     pub fn api(&self, features: u64) -> Result<u64> {
-        let mut arg = ApiArg {
-            api: API,
-            features,
-            ioctls: 0,
-        };
+        let mut arg = ApiArg { api: API, features, ioctls: 0 };
         // SAFETY: IOC_API takes an `ApiArg`.
         unsafe { self.ioctl::<IOC_API, _>(&mut arg) }?;
         Ok(arg.features)
@@ -257,35 +190,22 @@ impl Uffd {
 
     /// Makes faults of a range messages.
     pub fn register(&self, addr: usize, len: usize, watch: Watch) -> Result<()> {
-        let range = RangeArg {
-            start: addr as u64,
-            len: len as u64,
-        };
-        let mut arg = RegisterArg {
-            range,
-            mode: watch.bits(),
-            ioctls: 0,
-        };
+        let range = RangeArg { start: addr as u64, len: len as u64 };
+        let mut arg = RegisterArg { range, mode: watch.bits(), ioctls: 0 };
         // SAFETY: IOC_REGISTER takes a `RegisterArg`.
         unsafe { self.ioctl::<IOC_REGISTER, _>(&mut arg) }
     }
 
     /// Gives a range back to the kernel's own faults: holes read as zeroes again.
     pub fn unregister(&self, addr: usize, len: usize) -> Result<()> {
-        let mut arg = RangeArg {
-            start: addr as u64,
-            len: len as u64,
-        };
+        let mut arg = RangeArg { start: addr as u64, len: len as u64 };
         // SAFETY: IOC_UNREGISTER takes a `RangeArg`.
         unsafe { self.ioctl::<IOC_UNREGISTER, _>(&mut arg) }
     }
 
     /// Lets the threads that wait for a fault in the range try again.
     pub fn wake(&self, addr: usize, len: usize) -> Result<()> {
-        let mut arg = RangeArg {
-            start: addr as u64,
-            len: len as u64,
-        };
+        let mut arg = RangeArg { start: addr as u64, len: len as u64 };
         // SAFETY: IOC_WAKE takes a `RangeArg`.
         unsafe { self.ioctl::<IOC_WAKE, _>(&mut arg) }
     }
@@ -313,15 +233,8 @@ impl Uffd {
     /// Maps the shared zero page into holes and wakes nobody.
     pub fn zeropage(&self, addr: usize, len: usize) -> Moved {
         transfer(len, |at| {
-            let range = RangeArg {
-                start: (addr + at) as u64,
-                len: (len - at) as u64,
-            };
-            let mut arg = ZeroArg {
-                range,
-                mode: MODE_DONTWAKE,
-                done: 0,
-            };
+            let range = RangeArg { start: (addr + at) as u64, len: (len - at) as u64 };
+            let mut arg = ZeroArg { range, mode: MODE_DONTWAKE, done: 0 };
             // SAFETY: IOC_ZEROPAGE takes a `ZeroArg`.
             let result = unsafe { self.ioctl::<IOC_ZEROPAGE, _>(&mut arg) };
             (result, arg.done)
@@ -342,10 +255,8 @@ impl Uffd {
 
     /// Waits for messages, for at most `timeout_ns` nanoseconds where given, and reads them.
     pub fn wait_msgs(&self, msgs: &mut [UffdMsg], timeout_ns: Option<u64>) -> Result<usize> {
-        let time = timeout_ns.map(|ns| Timespec {
-            tv_sec: (ns / 1_000_000_000) as i64,
-            tv_nsec: (ns % 1_000_000_000) as i64,
-        });
+        let time = timeout_ns
+            .map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         match poll(&mut fds, time.as_ref()) {
             Ok(0) | Err(Errno::INTR) => Ok(0),
@@ -364,13 +275,7 @@ impl Uffd {
 
 impl TransferArg {
     fn new(dst: usize, src: usize, len: usize) -> TransferArg {
-        TransferArg {
-            dst: dst as u64,
-            src: src as u64,
-            len: len as u64,
-            mode: MODE_DONTWAKE,
-            done: 0,
-        }
+        TransferArg { dst: dst as u64, src: src as u64, len: len as u64, mode: MODE_DONTWAKE, done: 0 }
     }
 }
 
@@ -382,10 +287,7 @@ fn transfer(len: usize, mut call: impl FnMut(usize) -> (Result<()>, i64)) -> Mov
         let (result, done) = call(bytes);
         match result {
             Ok(()) => {
-                return Moved {
-                    bytes: len,
-                    errno: None,
-                };
+                return Moved { bytes: len, errno: None };
             }
             Err(Errno::AGAIN) if done > 0 => {
                 bytes += done as usize;
@@ -393,10 +295,7 @@ fn transfer(len: usize, mut call: impl FnMut(usize) -> (Result<()>, i64)) -> Mov
             }
             Err(Errno::AGAIN) if stalls < STALLS => stalls += 1,
             Err(errno) => {
-                return Moved {
-                    bytes,
-                    errno: Some(errno),
-                };
+                return Moved { bytes, errno: Some(errno) };
             }
         }
         if stalls > STALLS_AWAKE {
@@ -431,24 +330,14 @@ mod tests {
 
     #[test]
     fn partial_progress_is_counted_and_the_real_error_told() {
-        let mut answers = vec![
-            (Err(Errno::AGAIN), 8192),
-            (Err(Errno::AGAIN), -11),
-            (Err(Errno::EXIST), -17),
-        ];
+        let mut answers = vec![(Err(Errno::AGAIN), 8192), (Err(Errno::AGAIN), -11), (Err(Errno::EXIST), -17)];
         answers.reverse();
         let mut seen = vec![];
         let moved = transfer(16384, |at| {
             seen.push(at);
             answers.pop().unwrap()
         });
-        assert_eq!(
-            moved,
-            Moved {
-                bytes: 8192,
-                errno: Some(Errno::EXIST)
-            }
-        );
+        assert_eq!(moved, Moved { bytes: 8192, errno: Some(Errno::EXIST) });
         assert_eq!(seen, [0, 8192, 8192]);
     }
 
@@ -456,19 +345,9 @@ mod tests {
     fn success_after_progress_is_all() {
         let mut first = true;
         let moved = transfer(12288, |_| {
-            if core::mem::take(&mut first) {
-                (Err(Errno::AGAIN), 4096)
-            } else {
-                (Ok(()), 8192)
-            }
+            if core::mem::take(&mut first) { (Err(Errno::AGAIN), 4096) } else { (Ok(()), 8192) }
         });
-        assert_eq!(
-            moved,
-            Moved {
-                bytes: 12288,
-                errno: None
-            }
-        );
+        assert_eq!(moved, Moved { bytes: 12288, errno: None });
     }
 
     #[test]
@@ -478,37 +357,7 @@ mod tests {
             calls += 1;
             (Err(Errno::AGAIN), 0)
         });
-        assert_eq!(
-            moved,
-            Moved {
-                bytes: 0,
-                errno: Some(Errno::AGAIN)
-            }
-        );
+        assert_eq!(moved, Moved { bytes: 0, errno: Some(Errno::AGAIN) });
         assert_eq!(calls, STALLS + 1);
-    }
-
-    #[test]
-    fn messages_are_decoded() {
-        let fault = UffdMsg {
-            event: 0x12,
-            reserved: [0; 7],
-            args: [1, 0x5123, 77],
-        };
-        assert_eq!(
-            fault.event(),
-            Event::Fault {
-                addr: 0x5000,
-                write: true,
-                protected: false,
-                tid: 77
-            }
-        );
-        let mut other = UffdMsg {
-            event: 0x15,
-            ..UffdMsg::default()
-        };
-        assert_eq!(other.event(), Event::Other(0x15));
-        assert!(other.take_child().is_none());
     }
 }
