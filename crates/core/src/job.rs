@@ -94,6 +94,8 @@ pub struct Work {
     pub ticket: Ticket,
     /// What to do.
     pub kind: JobKind,
+    /// Zero: no memory is behind the frames yet, so that touching them is enough.
+    pub fresh: bool,
     /// The frames to fill or to read. Empty for [`JobKind::Spill`].
     pub frames: FrameRun,
     /// Read, spill: where the contents are, one entry a page.
@@ -112,6 +114,7 @@ impl Work {
         Work {
             ticket: Ticket(0),
             kind: JobKind::Zero,
+            fresh: false,
             frames: FrameRun::new(crate::addr::Frame(0), 0),
             sources: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
             targets: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
@@ -124,6 +127,7 @@ impl Work {
         self.ticket = ticket;
         self.kind = kind;
         self.frames = frames;
+        self.fresh = false;
         self.sources.clear();
         self.targets.clear();
         self.known.clear();

@@ -1,15 +1,37 @@
 //! The engine of Quire: anonymous memory in folios of flexible order, as one state machine without I/O.
+//!
+//! [`Engine`] owns every table and decides everything; it meets the world through [`mmu`] (few synchronous
+//! verbs on page tables) and [`job`] (slow work that leaves as a value and comes back with a ticket). It has
+//! no clock, no threads, no randomness: the same engine runs live and in a simulator.
+//!
+//! Two walks are the program: [`fault`] and [`reclaim`]. What a program does to its address space is in
+//! `space`, what must hold across all tables in `check`.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 pub mod addr;
+mod check;
+mod chunked;
+mod engine;
+pub mod fault;
+mod folio;
 pub mod frame;
 pub mod job;
 pub mod mmu;
-pub mod order;
+mod order;
+mod page;
+pub mod reclaim;
+mod space;
+mod stats;
 pub mod swap;
+mod tickets;
+pub mod vma;
 
 pub use addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
+pub use engine::{Config, Engine, Halt, PageState};
+pub use fault::{Fault, PolicyKind};
 pub use order::{Order, OrderSet};
+pub use reclaim::{Demand, Placed, Reclaim};
+pub use stats::Stats;

@@ -1,0 +1,154 @@
+//! The invariants that hold across all tables, checked by walking them whole.
+
+use crate::addr::{Frame, Space, Vpn};
+use crate::engine::Engine;
+use crate::frame::{FrameState, List};
+use crate::page::{Pte, ZERO_BLOCK};
+use crate::tickets::{pin_of, slot_of};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+
+type Check = Result<(), String>;
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl Engine {
+    /// Walks every table and compares it with the others. The error says what does not fit.
+    /// Costs time in proportion to all that is held: for tests, and for builds that check themselves.
+    pub fn validate(&self) -> Check {
+        let named = self.check_entries()?;
+        self.check_frames(&named)?;
+        self.check_lists()?;
+        self.check_flights()
+    }
+
+    /// Every page entry names a frame that says the same, inside a VMA, and a block of its own.
+    fn check_entries(&self) -> Result<BTreeSet<u32>, String> {
+        let mut frames = BTreeSet::new();
+        let mut blocks = BTreeSet::new();
+        let mut held = 0;
+        for (number, space) in self.spaces.iter().enumerate() {
+            for (vpn, pte) in space.pages.iter() {
+                held += 1;
+                ensure(space.vmas.at(vpn).is_some(), || format!("{vpn:?} has contents outside every VMA"))?;
+                self.check_entry(Space(number as u16), vpn, pte)?;
+                if let Some(frame) = pte.frame() {
+                    ensure(frames.insert(frame.0), || format!("{frame:?} is named twice"))?;
+                }
+                if let Some(block) = pte.block().filter(|&b| b != ZERO_BLOCK) {
+                    ensure(blocks.insert(block), || format!("block {block} is named twice"))?;
+                    ensure(self.swap.is_live(block), || format!("{vpn:?} names dead block {block}"))?;
+                }
+            }
+        }
+        ensure(held == self.pages_held, || format!("{held} pages held, counted {}", self.pages_held))?;
+        self.check_blocks(blocks.len())?;
+        Ok(frames)
+    }
+
+    fn check_entry(&self, space: Space, vpn: Vpn, pte: Pte) -> Check {
+        let Some(frame) = pte.frame() else { return Ok(()) };
+        let record = self.frames.get(frame);
+        ensure(record.vpn == vpn && record.space == space, || {
+            format!("{vpn:?} names {frame:?}: {record:?}")
+        })?;
+        let head = self.frames.head_of(frame);
+        let first = self.frames.get(head);
+        ensure(first.order == record.order, || format!("{frame:?} and its head {head:?} differ in order"))?;
+        let aligned = first.order.align_down(first.vpn.0) == first.vpn.0;
+        ensure(aligned, || format!("folio {head:?} is not aligned at {:?}", first.vpn))?;
+        let state = !matches!(first.state, FrameState::Free | FrameState::Zombie);
+        ensure(state, || format!("{vpn:?} names {frame:?}, which is {:?}", first.state))?;
+        let vma = self.vmas(space).at(first.vpn);
+        let whole = vma.is_some_and(|vma| first.vpn.0 + u64::from(first.order.pages()) <= vma.end.0);
+        ensure(whole, || format!("folio {head:?} at {:?} reaches out of its VMA", first.vpn))
+    }
+
+    /// Blocks are named by a page entry, by the write job that made them, or wait for their last reader.
+    fn check_blocks(&self, named: usize) -> Check {
+        let made: usize = self
+            .tickets
+            .iter()
+            .filter(|f| f.kind == crate::job::JobKind::Write)
+            .map(|f| f.blocks.iter().filter(|&&b| b != crate::frame::NIL).count())
+            .sum();
+        let dead = self.swap.dead_blocks();
+        let used = self.swap.blocks_used() as usize;
+        ensure(used == named + made + dead, || {
+            format!("{used} blocks used: {named} + {made} + {dead} known")
+        })?;
+        self.swap.validate()
+    }
+
+    /// Every frame is free in one pool, or named by a page, or a zombie of a job.
+    fn check_frames(&self, named: &BTreeSet<u32>) -> Check {
+        let mut in_use = 0;
+        for number in 0..self.frames.len().min(self.pool.capacity()) {
+            let frame = Frame(number);
+            let record = self.frames.get(frame);
+            let free = self.pool.backing_of(frame).is_some();
+            in_use += u32::from(!free);
+            let zombie = record.state == FrameState::Zombie;
+            let known = usize::from(free) + usize::from(named.contains(&number)) + usize::from(zombie);
+            ensure(known == 1, || format!("{frame:?} is free: {free}, zombie: {zombie}; {record:?}"))?;
+            ensure(!zombie || record.job != 0, || format!("{frame:?} is a zombie of no job"))?;
+        }
+        ensure(in_use == self.pool.in_use(), || format!("{in_use} frames in use, counted otherwise"))
+    }
+
+    /// Each list has the folios of its states, linked both ways, and the pages it counts.
+    fn check_lists(&self) -> Check {
+        for list in [List::Active, List::Inactive, List::Dirty, List::Clean] {
+            let mut pages = 0;
+            let mut at = self.frames.oldest(list);
+            let mut before = None;
+            while let Some(head) = at {
+                let record = self.frames.get(head);
+                ensure(record.list == list, || format!("{head:?} is on {list:?} and says {record:?}"))?;
+                ensure(self.frames.older(head) == before, || format!("{head:?} is badly linked"))?;
+                let mapped = matches!(list, List::Active | List::Inactive);
+                let state = if mapped { FrameState::Mapped } else { FrameState::Standby };
+                ensure(record.state == state, || format!("{head:?} is on {list:?}: {record:?}"))?;
+                ensure(list != List::Clean || self.is_stored(head), || format!("{head:?} is not stored"))?;
+                pages += record.order.pages();
+                before = Some(head);
+                at = self.frames.younger(head);
+            }
+            let counted = self.frames.pages_on(list);
+            ensure(pages == counted, || format!("{list:?} has {pages} pages and counts {counted}"))?;
+        }
+        Ok(())
+    }
+
+    fn is_stored(&self, head: Frame) -> bool {
+        let pages = self.pages_of(head);
+        (0..pages.pages).all(|i| self.pte(pages.space, pages.start.plus(i)).block().is_some())
+    }
+
+    /// Jobs pin their frames and no others, and a folio is being filled or written by a job that is not void.
+    fn check_flights(&self) -> Check {
+        for number in 0..self.frames.len().min(self.pool.capacity()) {
+            let frame = Frame(number);
+            let record = self.frames.get(frame);
+            if record.job == 0 {
+                let head = self.frames.get(self.frames.head_of(frame)).state;
+                let busy = matches!(head, FrameState::Filling | FrameState::Writing);
+                ensure(!busy || self.pool.backing_of(frame).is_some(), || {
+                    format!("{frame:?} is {head:?} without a job")
+                })?;
+                continue;
+            }
+            let flight = self.tickets.get(slot_of(record.job));
+            let inside = flight.frames.iter().any(|f| f == frame);
+            ensure(inside, || format!("{frame:?} is pinned by {:?}, which does not use it", flight.ticket))?;
+            let head = self.frames.get(self.frames.head_of(frame)).state;
+            let busy = matches!(head, FrameState::Filling | FrameState::Writing);
+            ensure(busy != flight.void, || format!("{frame:?} is {head:?}, its job void: {}", flight.void))?;
+            debug_assert_eq!(pin_of(slot_of(record.job)), record.job);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! The engine: all tables, and what every walk needs of them.
+
+use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
+use crate::fault::PolicyKind;
+use crate::frame::{FramePool, FrameState, FrameTable, List};
+use crate::mmu::Mmu;
+use crate::page::{PageTable, Pte, ZERO_BLOCK};
+use crate::stats::Stats;
+use crate::swap::SwapIndex;
+use crate::tickets::{Tickets, slot_of};
+use crate::vma::VmaMap;
+use alloc::vec::Vec;
+
+/// What a host decides once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Config {
+    /// Slots in the pool of frames. More than the grant: a slot without memory costs nothing.
+    pub frames: u32,
+    /// Spans of 32 KiB that the compressed store may come to have.
+    pub spans: u32,
+    /// Pages of memory to begin with, for all that is charged.
+    pub grant: u32,
+    /// The order policy of VMAs without one of their own.
+    pub policy: PolicyKind,
+}
+
+/// What is at a page, for a host's eyes and for tests.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PageState {
+    /// Nothing yet: it reads as zeroes.
+    Empty,
+    /// A job brings its contents; `stored` ones, or zeroes.
+    Filling {
+        /// Whether there is a stored copy.
+        stored: bool,
+    },
+    /// At the program's address.
+    Mapped {
+        /// Whether a stored copy is kept that may still be good.
+        kept: bool,
+    },
+    /// Moved out, frames intact.
+    Standby {
+        /// Whether the contents are stored too.
+        kept: bool,
+    },
+    /// Moved out, frames intact, a job stores the contents.
+    Writing,
+    /// Only stored.
+    Stored,
+}
+
+/// Why the engine can't go on. The host stops the program with a message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Halt {
+    /// Stored contents are not what was stored.
+    Corrupt,
+    /// Stored contents could not be read.
+    Unreadable,
+    /// A fault at the same address came back again and again without progress.
+    NoProgress,
+    /// The host refused to map a page in every way there is.
+    Unmappable,
+}
+
+/// All tables of one host, and the verbs on them.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) frames: FrameTable,
+    pub(crate) pool: FramePool,
+    pub(crate) spaces: Vec<AddressSpace>,
+    pub(crate) swap: SwapIndex,
+    pub(crate) tickets: Tickets,
+    pub(crate) policy: PolicyKind,
+    pub(crate) stats: Stats,
+    pub(crate) grant: u32,
+    pub(crate) overhead: u32,
+    pub(crate) overdraft: u32,
+    pub(crate) evicts: bool,
+    /// Pages moved out so far: the clock of refault distances. Wraps.
+    pub(crate) eviction_clock: u32,
+    pub(crate) last_late: (Space, Vpn, u32),
+    /// Pages of programs that have contents: resident, in flight or stored.
+    pub(crate) pages_held: u32,
+}
+
+/// One address space.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AddressSpace {
+    pub(crate) vmas: VmaMap,
+    pub(crate) pages: PageTable,
+}
+
+impl Engine {
+    /// An engine with `config`, one address space (number 0) and nothing mapped.
+    pub fn new(config: Config) -> Engine {
+        Engine {
+            frames: FrameTable::new(),
+            pool: FramePool::new(config.frames),
+            spaces: alloc::vec![AddressSpace::default()],
+            swap: SwapIndex::new(config.spans),
+            tickets: Tickets::new(),
+            policy: config.policy,
+            stats: Stats::default(),
+            grant: config.grant,
+            overhead: 0,
+            overdraft: 0,
+            evicts: true,
+            eviction_clock: 0,
+            last_late: (Space(0), Vpn(0), 0),
+            pages_held: 0,
+        }
+    }
+
+    /// What has been counted.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Sets the order policy of VMAs without one of their own, from the next fault on.
+    pub fn set_policy(&mut self, policy: PolicyKind) {
+        self.policy = policy;
+    }
+
+    /// Sets the pages of memory that all frames, the store and `overhead` may take. Less than is held now
+    /// makes reclaim work until it fits.
+    pub fn set_grant(&mut self, pages: u32) {
+        self.grant = pages;
+    }
+
+    /// The grant, in pages.
+    pub fn grant(&self) -> u32 {
+        self.grant
+    }
+
+    /// Sets the pages that the host's own tables and buffers take.
+    pub fn set_overhead(&mut self, pages: u32) {
+        self.overhead = pages;
+    }
+
+    /// Whether anything may be moved out. Off in a forked child, and where no memory limit was asked for.
+    pub fn set_evicts(&mut self, evicts: bool) {
+        self.evicts = evicts;
+    }
+
+    /// Allows `pages` more than the grant: nothing can be moved out, and the program must go on.
+    pub fn overdraw(&mut self, pages: u32) {
+        self.overdraft += pages;
+        self.stats.most_over = self.stats.most_over.max(u64::from(self.overdraft));
+    }
+
+    /// Pages of frames that the grant allows now: what the store leaves, but never less than 40 %.
+    pub(crate) fn frame_limit(&self) -> u32 {
+        let rest = self.grant.saturating_sub(self.swap.ram_pages() + self.overhead);
+        let least = (u64::from(self.grant) * 2 / 5) as u32;
+        (rest.max(least).saturating_add(self.overdraft)).min(self.pool.capacity())
+    }
+
+    /// Pages charged to the grant now: frames, store and overhead.
+    pub fn charged(&self) -> u32 {
+        self.pool.charged() + self.swap.ram_pages() + self.overhead
+    }
+
+    /// Pages at the program's addresses or in flight.
+    pub fn frames_in_use(&self) -> u32 {
+        self.pool.in_use()
+    }
+
+    /// Pages of RAM that the store takes.
+    pub fn store_pages(&self) -> u32 {
+        self.swap.ram_pages()
+    }
+
+    /// Pages that could be had without moving anything out.
+    pub fn room(&self) -> u32 {
+        self.frame_limit().saturating_sub(self.pool.in_use()) + self.frames.pages_on(List::Clean)
+    }
+
+    /// Pages that the grant still allows beyond what is charged.
+    pub fn headroom(&self) -> u32 {
+        self.grant.saturating_sub(self.charged())
+    }
+
+    /// Jobs under way.
+    pub fn jobs(&self) -> u32 {
+        self.tickets.live()
+    }
+
+    /// The VMAs of a space.
+    pub fn vmas(&self, space: Space) -> &VmaMap {
+        &self.spaces[usize::from(space.0)].vmas
+    }
+
+    /// What is at a page.
+    pub fn page_state(&self, space: Space, vpn: Vpn) -> PageState {
+        let pte = self.pte(space, vpn);
+        let kept = pte.block().is_some();
+        let Some(frame) = pte.frame() else {
+            return if kept { PageState::Stored } else { PageState::Empty };
+        };
+        match self.frames.get(self.frames.head_of(frame)).state {
+            FrameState::Filling => PageState::Filling { stored: kept },
+            FrameState::Mapped => PageState::Mapped { kept },
+            FrameState::Writing => PageState::Writing,
+            // A page entry never names a free frame or a zombie: `validate` holds that.
+            FrameState::Standby | FrameState::Free | FrameState::Zombie => PageState::Standby { kept },
+        }
+    }
+
+    /// The order of the folio that a page is part of, if it has frames.
+    pub fn folio_order(&self, space: Space, vpn: Vpn) -> Option<crate::Order> {
+        self.pte(space, vpn).frame().map(|frame| self.frames.get(frame).order)
+    }
+
+    pub(crate) fn pte(&self, space: Space, vpn: Vpn) -> Pte {
+        self.spaces[usize::from(space.0)].pages.get(vpn)
+    }
+
+    /// Writes a page entry, and keeps count of the pages that have contents.
+    pub(crate) fn set_pte(&mut self, space: Space, vpn: Vpn, pte: Pte) {
+        let pages = &mut self.spaces[usize::from(space.0)].pages;
+        let before = pages.get(vpn);
+        pages.set(vpn, pte);
+        self.pages_held -= u32::from(before != Pte::EMPTY);
+        self.pages_held += u32::from(pte != Pte::EMPTY);
+    }
+
+    pub(crate) fn pages_of(&self, head: Frame) -> PageRange {
+        let record = self.frames.get(head);
+        PageRange::new(record.space, record.vpn, u64::from(record.order.pages()))
+    }
+
+    /// Gives up the stored copy of a page, if it has one.
+    pub(crate) fn forget_block(&mut self, space: Space, vpn: Vpn, mmu: &mut impl Mmu) {
+        let pte = self.pte(space, vpn);
+        if let Some(block) = pte.block() {
+            self.set_pte(space, vpn, pte.with_block(None));
+            self.free_block(block, mmu);
+        }
+    }
+
+    pub(crate) fn free_block(&mut self, block: u32, mmu: &mut impl Mmu) {
+        if block != ZERO_BLOCK {
+            self.swap.free(block, mmu);
+        }
+    }
+
+    /// Takes frames out of use. Those that a job still uses are free when its ticket comes back.
+    /// The folio must be on no list and named by no page entry.
+    pub(crate) fn free_frames(&mut self, run: FrameRun, backing: crate::frame::Backing) {
+        let mut from = run.start;
+        for frame in run.iter() {
+            if self.frames.get(frame).job != 0 {
+                self.give_frames(FrameRun::new(from, frame.0 - from.0), backing);
+                let record = self.frames.get_mut(frame);
+                record.state = FrameState::Zombie;
+                record.order = crate::Order::BASE;
+                from = frame.plus(1);
+            }
+        }
+        self.give_frames(FrameRun::new(from, run.start.0 + run.pages - from.0), backing);
+    }
+
+    fn give_frames(&mut self, run: FrameRun, backing: crate::frame::Backing) {
+        if run.pages > 0 {
+            self.frames.clear(run);
+            self.pool.give(run, backing);
+        }
+    }
+
+    /// The job that uses the folio at `head` brings nothing any more: its ticket is void.
+    pub(crate) fn void_job(&mut self, head: Frame) {
+        let slot = slot_of(self.frames.get(head).job);
+        self.tickets.get_mut(slot).void = true;
+        self.stats.void_jobs += 1;
+    }
+}

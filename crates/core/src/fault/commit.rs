@@ -1,0 +1,172 @@
+//! The end of a fault: contents are in the frames, and the pages go to the program.
+
+use crate::addr::{Frame, FrameRun, PageRange};
+use crate::engine::{Engine, Halt};
+use crate::frame::{Backing, FrameState, List};
+use crate::job::{JobKind, Outcome, Place};
+use crate::mmu::{Done, Mmu, Mover, Refusal};
+use crate::order::Order;
+use crate::page::ZERO_BLOCK;
+
+/// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
+const PATIENCE: u32 = 8;
+
+impl Engine {
+    /// A fill has ended. Its ticket decides whether what it brought still counts.
+    pub(crate) fn finish_fill<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        slot: usize,
+        outcome: Outcome,
+    ) -> Result<(), Halt> {
+        let flight = self.tickets.get(slot);
+        let (run, void, zeroed) = (flight.frames, flight.void, flight.kind == JobKind::Zero);
+        self.unpin_blocks(slot, mmu);
+        self.unpin_frames(run, if zeroed { Backing::Zeroed } else { Backing::Dirty });
+        self.tickets.end(slot);
+        if void {
+            return Ok(());
+        }
+        match outcome {
+            Outcome::Done => {
+                if self.store_is_filling() {
+                    self.forget_copies(run.start, mmu);
+                }
+                let list = self.list_after_fill(run.start);
+                self.map(mmu, run.start, list)
+            }
+            Outcome::Failed => Err(Halt::Unreadable),
+            Outcome::Corrupt => Err(Halt::Corrupt),
+        }
+    }
+
+    /// A folio that is needed again soon after it was moved out should not have been: it begins as active.
+    /// Soon means: before as many pages were moved out as the active ones are (a refault distance).
+    fn list_after_fill(&self, head: Frame) -> List {
+        let pages = self.pages_of(head);
+        match self.pte(pages.space, pages.start).block() {
+            Some(block) if block != ZERO_BLOCK => {
+                let distance = self.eviction_clock.wrapping_sub(self.swap.evicted_at(block));
+                if distance < self.frames.pages_on(List::Active) { List::Active } else { List::Inactive }
+            }
+            _ => List::Inactive,
+        }
+    }
+
+    /// Moves a folio's frames to the program, marks it mapped, and wakes who waits for it. A page that is
+    /// refused one way goes another: no page of the folio is left behind.
+    pub(crate) fn map<M: Mover>(&mut self, mmu: &mut M, head: Frame, list: List) -> Result<(), Halt> {
+        let pages = self.pages_of(head);
+        let run = self.frames.folio(head);
+        let evictable = self.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable());
+        let mut at = 0;
+        let mut tries = 0;
+        while at < run.pages {
+            let rest = FrameRun::new(head.plus(at), run.pages - at);
+            let to = pages.start.plus(u64::from(at));
+            let copying = !evictable || tries > PATIENCE;
+            let done = if copying {
+                self.copy_in(mmu, rest, PageRange::new(pages.space, to, u64::from(rest.pages)))
+            } else {
+                mmu.move_in(rest, pages.space, to)
+            };
+            at += done.pages;
+            let Some(refusal) = done.refusal else { break };
+            self.stats.refused(refusal);
+            match refusal {
+                // What is at the program's address is what the program sees: ours is dropped.
+                Refusal::Exists => {
+                    self.stats.foreign += 1;
+                    mmu.release(FrameRun::new(head.plus(at), 1));
+                    at += 1;
+                }
+                _ if copying && tries > 2 * PATIENCE => return Err(Halt::Unmappable),
+                Refusal::Again | Refusal::NoMemory => tries += 1,
+                Refusal::Busy | Refusal::Denied | Refusal::Absent | Refusal::NoRange => {
+                    tries = (tries + 1).max(PATIENCE + 1);
+                }
+            }
+        }
+        self.frames.get_mut(head).state = FrameState::Mapped;
+        self.frames.enlist(head, if evictable { list } else { List::None });
+        mmu.wake(pages);
+        Ok(())
+    }
+
+    /// The way in for pages whose rights forbid a move: copies, and the slots become holes as after a move.
+    fn copy_in<M: Mover>(&mut self, mmu: &mut M, frames: FrameRun, to: PageRange) -> Done {
+        let done = mmu.copy_in(frames, to.space, to.start);
+        if done.pages > 0 {
+            mmu.release(FrameRun::new(frames.start, done.pages));
+        }
+        done
+    }
+
+    /// A job lets go of its frames. Those given up meanwhile are free now.
+    pub(crate) fn unpin_frames(&mut self, run: FrameRun, backing: Backing) {
+        for frame in run.iter() {
+            self.frames.get_mut(frame).job = 0;
+        }
+        for frame in run.iter() {
+            if self.frames.get(frame).state == FrameState::Zombie {
+                self.free_frames(FrameRun::new(frame, 1), backing);
+            }
+        }
+    }
+
+    pub(crate) fn unpin_blocks<M: Mover>(&mut self, slot: usize, mmu: &mut M) {
+        let mut blocks = core::mem::take(&mut self.tickets.get_mut(slot).blocks);
+        for &block in &blocks {
+            self.swap.unpin(block, mmu);
+        }
+        blocks.clear();
+        self.tickets.get_mut(slot).blocks = blocks;
+    }
+
+    /// A fill that must not happen any more: its pages are what they were before, and whoever waits for them
+    /// tries again. The frames are free when the job comes back.
+    pub(crate) fn revert_fill<M: Mover>(&mut self, mmu: &mut M, head: Frame) {
+        let pages = self.pages_of(head);
+        self.void_job(head);
+        for i in 0..pages.pages {
+            let vpn = pages.start.plus(i);
+            let pte = self.pte(pages.space, vpn).with_frame(None);
+            self.set_pte(pages.space, vpn, pte);
+        }
+        self.free_frames(FrameRun::new(head, pages.pages as u32), Backing::Dirty);
+        mmu.wake(pages);
+    }
+
+    /// A mapped page whose contents are gone from the program: it is empty, and so is its slot.
+    pub(crate) fn drop_mapped_page<M: Mover>(&mut self, mmu: &mut M, space: crate::Space, vpn: crate::Vpn) {
+        let Some(frame) = self.pte(space, vpn).frame() else { return };
+        let head = self.frames.head_of(frame);
+        let within = frame.0 - head.0;
+        self.isolate(head, within, within + 1);
+        self.frames.delist(frame);
+        self.forget_block(space, vpn, mmu);
+        self.set_pte(space, vpn, crate::page::Pte::EMPTY);
+        self.free_frames(FrameRun::new(frame, 1), Backing::Hole);
+    }
+
+    /// Gives up the copies in RAM that the pages of a folio still have in the store. Those in a file cost
+    /// nothing.
+    pub(crate) fn forget_copies(&mut self, head: Frame, mmu: &mut impl Mmu) -> u32 {
+        let pages = self.pages_of(head);
+        let mut given = 0;
+        for i in 0..pages.pages {
+            let vpn = pages.start.plus(i);
+            let block = self.pte(pages.space, vpn).block().filter(|&b| b != ZERO_BLOCK);
+            if block.is_some_and(|b| matches!(self.swap.stored(b).place, Place::Ram { .. })) {
+                self.forget_block(pages.space, vpn, mmu);
+                given += 1;
+            }
+        }
+        given
+    }
+
+    /// The order of the folio at `head`.
+    pub(crate) fn order_of(&self, head: Frame) -> Order {
+        self.frames.get(head).order
+    }
+}

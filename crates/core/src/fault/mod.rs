@@ -1,0 +1,287 @@
+//! The fault walk: a message → its VMA → what is at the page now → the order policy → frames → map, or a job
+//! and then map. Read it from [`Engine::fault`] downwards; [`fill`](self) jobs come back through
+//! [`Engine::finish`].
+
+mod commit;
+mod policy;
+
+pub use policy::{Adaptive, Choice, FaultContext, Fixed, OrderPolicy, PolicyKind, Shortfall};
+
+use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
+use crate::engine::{Engine, Halt, PageState};
+use crate::frame::{Backing, FrameState, List, Use};
+use crate::job::{JobKind, Stored, Work};
+use crate::mmu::Mover;
+use crate::order::{Order, OrderSet};
+use crate::page::{Pte, ZERO_BLOCK};
+use crate::tickets::pin_of;
+use crate::vma::Vma;
+
+/// What became of a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fault {
+    /// Answered: the page is mapped and its waiters are awake.
+    Mapped,
+    /// The job in the caller's [`Work`] has to be run; [`Engine::finish`] then answers.
+    Job,
+    /// Another fault's job will answer this one too.
+    Joined,
+    /// No frame can be had without moving something out. Ask again after [`Engine::reclaim`].
+    NoFrame,
+    /// Nothing is mapped here: the waiter is awake, and the kernel ends it with SIGSEGV.
+    Outside,
+    /// The engine can't go on.
+    Halt(Halt),
+}
+
+/// A late message about the same page so often in a row is a bug, not bad luck.
+const MOST_LATE: u32 = 10;
+
+impl Engine {
+    /// Answers a fault at a page, in bounded time. A message may come late: what counts is what is at the
+    /// page now.
+    pub fn fault<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn, work: &mut Work) -> Fault {
+        let Some(vma) = self.vmas(space).at(vpn).copied() else {
+            self.stats.outside += 1;
+            mmu.wake(PageRange::new(space, vpn, 1));
+            return Fault::Outside;
+        };
+        match self.page_state(space, vpn) {
+            PageState::Empty => self.fill(mmu, space, &vma, vpn, false, work),
+            PageState::Stored => self.fill(mmu, space, &vma, vpn, true, work),
+            PageState::Filling { .. } => self.join(),
+            PageState::Standby { .. } | PageState::Writing => self.rescue(mmu, space, vpn),
+            PageState::Mapped { .. } => self.late(mmu, space, &vma, vpn, work),
+        }
+    }
+
+    fn join(&mut self) -> Fault {
+        self.stats.joined += 1;
+        Fault::Joined
+    }
+
+    /// A message about a page that is mapped: the waiter only has to look again. Where the page is gone all
+    /// the same, somebody dropped it without telling us: it is empty.
+    fn late<M: Mover>(&mut self, mmu: &mut M, space: Space, vma: &Vma, vpn: Vpn, work: &mut Work) -> Fault {
+        if !mmu.present(space, vpn) {
+            self.stats.foreign += 1;
+            self.drop_mapped_page(mmu, space, vpn);
+            return self.fill(mmu, space, vma, vpn, false, work);
+        }
+        self.stats.late += 1;
+        let again =
+            if self.last_late.0 == space && self.last_late.1 == vpn { self.last_late.2 + 1 } else { 1 };
+        self.last_late = (space, vpn, again);
+        if again > MOST_LATE {
+            return Fault::Halt(Halt::NoProgress);
+        }
+        mmu.wake(PageRange::new(space, vpn, 1));
+        Fault::Mapped
+    }
+
+    /// A fault on a folio that was moved out and is still intact: it goes back, and counts as touched.
+    fn rescue<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn) -> Fault {
+        let Some(frame) = self.pte(space, vpn).frame() else { return Fault::Joined };
+        let head = self.frames.head_of(frame);
+        self.take_from_writer(head);
+        let head = self.part_to_rescue(head, frame);
+        self.frames.delist(head);
+        self.stats.rescues[self.frames.get(head).order.index()] += 1;
+        answered(self.map(mmu, head, List::Active))
+    }
+
+    /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page.
+    fn part_to_rescue(&mut self, head: Frame, frame: Frame) -> Frame {
+        if self.frames.get(head).order <= RESCUE || self.frames.pinned(self.frames.folio(head)) {
+            return head;
+        }
+        let within = frame.0 - head.0;
+        let from = RESCUE.align_down(u64::from(within)) as u32;
+        self.isolate(head, from, from + RESCUE.pages());
+        self.frames.head_of(frame)
+    }
+
+    /// A folio in the hands of a writer is standby again, its frames pinned until the writer is done.
+    pub(crate) fn take_from_writer(&mut self, head: Frame) {
+        if self.frames.get(head).state == FrameState::Writing {
+            self.void_job(head);
+            self.frames.get_mut(head).state = FrameState::Standby;
+            self.frames.enlist(head, List::Dirty);
+        }
+    }
+
+    /// Fills an empty or stored page, and as many of its neighbours as the policy wants.
+    fn fill<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        space: Space,
+        vma: &Vma,
+        vpn: Vpn,
+        stored: bool,
+        work: &mut Work,
+    ) -> Fault {
+        let context = self.fault_context(space, vma, vpn, stored);
+        let choice = vma.policy.unwrap_or(self.policy).choose(&context);
+        let set = choice.set.and(OrderSet::up_to(context.run)).with(Order::BASE);
+        let purpose = if stored { Use::Contents } else { Use::Zeroes };
+        let Some((head, order, backing)) = self.take_frames(set, purpose) else {
+            self.stats.no_frame += 1;
+            return Fault::NoFrame;
+        };
+        if let Some(reason) = policy::shortfall(&choice, &context, order) {
+            self.stats.shortfalls[reason.index()] += 1;
+        }
+        let start = Vpn(order.align_down(vpn.0));
+        self.attach(space, start, head, order);
+        self.note_in_history(space, vpn, start, order);
+        if stored {
+            self.stats.swap_ins[order.index()] += 1;
+        } else {
+            self.stats.zero_fills[order.index()] += 1;
+        }
+        if backing == Backing::Zeroed && !stored {
+            return answered(self.map(mmu, head, List::Inactive));
+        }
+        self.begin_fill(head, stored, backing, work);
+        Fault::Job
+    }
+
+    fn fault_context(&self, space: Space, vma: &Vma, vpn: Vpn, stored: bool) -> FaultContext {
+        let vma_fit = Order::all().take_while(|o| fits(vma, vpn, *o)).last().unwrap_or(Order::BASE);
+        FaultContext {
+            stored,
+            hint: vma.hint,
+            ramp: vma.history.ramp(vpn),
+            vma_fit,
+            run: self.uniform_run(space, vpn, vma_fit, stored),
+            room: self.room(),
+            limit: self.frame_limit(),
+        }
+    }
+
+    /// The largest aligned folio round `vpn`, up to `most`, in which every page is like it.
+    fn uniform_run(&self, space: Space, vpn: Vpn, most: Order, stored: bool) -> Order {
+        let like = |v: u64| {
+            let pte = self.pte(space, Vpn(v));
+            pte.frame().is_none() && pte.block().is_some() == stored
+        };
+        let mut run = Order::BASE;
+        while run < most {
+            let next = run.up();
+            let start = next.align_down(vpn.0);
+            let inner = run.align_down(vpn.0);
+            let other = if inner == start { start + u64::from(run.pages()) } else { start };
+            if !(other..other + u64::from(run.pages())).all(like) {
+                break;
+            }
+            run = next;
+        }
+        run
+    }
+
+    /// Frames for a fault, in one call for the largest order there is. When none of the wanted size is free,
+    /// folios whose contents are stored give up theirs: that moves and waits for nothing.
+    fn take_frames(&mut self, set: OrderSet, purpose: Use) -> Option<(Frame, Order, Backing)> {
+        let wanted = set.largest()?;
+        let limit = self.frame_limit();
+        let got = self.pool.take(set, purpose, limit);
+        match got {
+            Some((_, order, _)) if order == wanted => return got,
+            Some((frame, order, backing)) => self.pool.give(FrameRun::new(frame, order.pages()), backing),
+            None => {}
+        }
+        self.drop_clean(wanted.pages());
+        self.pool.take(set, purpose, limit)
+    }
+
+    /// Gives up the frames of the oldest clean standby folios, `pages` pages or a little more.
+    pub(crate) fn drop_clean(&mut self, pages: u32) -> u32 {
+        let mut dropped = 0;
+        while dropped < pages {
+            let Some(head) = self.frames.oldest(List::Clean) else { break };
+            dropped += self.drop_clean_folio(head);
+        }
+        dropped
+    }
+
+    /// Its pages are from now on only stored; those that are all zeroes, empty.
+    pub(crate) fn drop_clean_folio(&mut self, head: Frame) -> u32 {
+        let pages = self.pages_of(head);
+        self.frames.delist(head);
+        for i in 0..pages.pages {
+            let vpn = pages.start.plus(i);
+            let pte = self.pte(pages.space, vpn);
+            let block = pte.block().filter(|&b| b != ZERO_BLOCK);
+            self.set_pte(pages.space, vpn, Pte::EMPTY.with_block(block));
+        }
+        self.free_frames(FrameRun::new(head, pages.pages as u32), Backing::Dirty);
+        pages.pages as u32
+    }
+
+    /// Writes the tables of a new folio: its page entries, its frames' records, room for its stored copy.
+    fn attach(&mut self, space: Space, start: Vpn, head: Frame, order: Order) {
+        self.frames.cover(FrameRun::new(head, order.pages()));
+        self.frames.found(head, order, space, start, FrameState::Filling);
+        for i in 0..order.pages() {
+            let vpn = start.plus(u64::from(i));
+            let pte = self.pte(space, vpn);
+            self.set_pte(space, vpn, pte.with_frame(Some(head.plus(i))));
+        }
+        let spare = self.pages_held.saturating_sub(self.swap.blocks_used());
+        self.swap.reserve(spare + order.pages());
+    }
+
+    fn note_in_history(&mut self, space: Space, vpn: Vpn, start: Vpn, order: Order) {
+        if let Some(vma) = self.spaces[usize::from(space.0)].vmas.at_mut(vpn) {
+            vma.history.note(vpn, start, order.pages());
+        }
+    }
+
+    /// Turns a new folio into a job: zero its frames, or read its blocks into them.
+    fn begin_fill(&mut self, head: Frame, stored: bool, backing: Backing, work: &mut Work) {
+        let run = self.frames.folio(head);
+        let kind = if stored { JobKind::Read } else { JobKind::Zero };
+        let slot = self.tickets.begin(kind, run);
+        work.begin(self.tickets.get(slot).ticket, kind, run);
+        work.fresh = backing == Backing::Hole;
+        let pages = self.pages_of(head);
+        for (i, frame) in run.iter().enumerate() {
+            self.frames.get_mut(frame).job = pin_of(slot);
+            if !stored {
+                continue;
+            }
+            let block = self.pte(pages.space, pages.start.plus(i as u64)).block();
+            work.sources.push(self.source_of(block));
+            if let Some(block) = block.filter(|&b| b != ZERO_BLOCK) {
+                self.swap.pin(block);
+                self.tickets.get_mut(slot).blocks.push(block);
+            }
+        }
+    }
+
+    fn source_of(&self, block: Option<u32>) -> Stored {
+        match block.filter(|&b| b != ZERO_BLOCK) {
+            Some(block) => self.swap.stored(block),
+            None => Stored { place: crate::job::Place::Zero, len: 0, hash: 0 },
+        }
+    }
+}
+
+/// The order that one touch of a larger standby folio brings back: 64 KiB.
+const RESCUE: Order = match Order::new(4) {
+    Some(order) => order,
+    None => Order::BASE,
+};
+
+fn answered(mapped: Result<(), Halt>) -> Fault {
+    match mapped {
+        Ok(()) => Fault::Mapped,
+        Err(halt) => Fault::Halt(halt),
+    }
+}
+
+/// Whether the aligned folio of `order` round `vpn` lies inside the VMA.
+fn fits(vma: &Vma, vpn: Vpn, order: Order) -> bool {
+    let start = order.align_down(vpn.0);
+    start >= vma.start.0 && start + u64::from(order.pages()) <= vma.end.0
+}

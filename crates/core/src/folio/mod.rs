@@ -1,0 +1,3 @@
+//! Folios: what changes one as a whole.
+
+mod split;

@@ -1,0 +1,71 @@
+//! Splitting a folio in the tables: buddy-style, into the largest aligned pieces.
+
+use crate::addr::{Frame, PageRange};
+use crate::engine::Engine;
+use crate::frame::{FrameState, NIL};
+use crate::order::Order;
+
+impl Engine {
+    /// Makes the pages `from..to` of the folio at `head` (numbers within it) folios apart from the rest. The
+    /// pieces keep the folio's state, and its place on its list.
+    pub(crate) fn isolate(&mut self, head: Frame, from: u32, to: u32) {
+        let order = self.frames.get(head).order;
+        if from == 0 && to == order.pages() {
+            return;
+        }
+        self.stats.splits += 1;
+        let (list, prev) = (self.frames.get(head).list, self.frames.get(head).prev);
+        let state = self.frames.get(head).state;
+        self.frames.delist(head);
+        let mut prev = prev;
+        for (start, end) in [(0, from), (from, to), (to, order.pages())] {
+            let mut at = start;
+            while at < end {
+                let piece = Order::alignment_of(u64::from(at)).min(Order::fitting(u64::from(end - at)));
+                let piece = piece.min(order);
+                self.found_piece(head.plus(at), piece, state);
+                if list != crate::frame::List::None {
+                    self.frames.link_after(head.plus(at), prev, list);
+                    prev = head.plus(at).0;
+                }
+                at += piece.pages();
+            }
+        }
+    }
+
+    fn found_piece(&mut self, head: Frame, order: Order, state: FrameState) {
+        for i in 0..order.pages() {
+            let record = self.frames.get_mut(head.plus(i));
+            (record.order, record.state) = (order, state);
+            (record.list, record.prev, record.next) = (crate::frame::List::None, NIL, NIL);
+        }
+    }
+
+    /// Splits the folio at `head` into folios of at most `order`.
+    pub(crate) fn split_to(&mut self, head: Frame, order: Order) {
+        let whole = self.frames.get(head).order;
+        let mut at = 0;
+        while whole > order && at < whole.pages() {
+            // Isolating a front piece leaves larger ones behind it: go on with what follows the piece.
+            let piece_head = self.frames.head_of(head.plus(at));
+            let within = head.plus(at).0 - piece_head.0;
+            self.isolate(piece_head, within, within + order.pages());
+            at += order.pages();
+        }
+    }
+
+    /// Splits what straddles either end of `range`, so that each folio is wholly inside it or outside.
+    pub(crate) fn split_at_edges(&mut self, range: PageRange) {
+        if range.is_empty() {
+            return;
+        }
+        for edge in [range.start, range.end()] {
+            let Some(frame) = self.pte(range.space, edge).frame() else { continue };
+            let head = self.frames.head_of(frame);
+            let within = frame.0 - head.0;
+            if within != 0 {
+                self.isolate(head, within, self.frames.get(head).order.pages());
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The pool of frames: which are free, and what memory is behind the free ones.
+//!
+//! A slot of the pool is a number; memory is behind it only when it was used. Free slots are kept apart by
+//! that: `holes` have none, `dirty` ones have some with old contents, `zeroed` ones are ready for a fault.
+
+use super::Buddy;
+use crate::addr::{Frame, FrameRun};
+use crate::mmu::Mmu;
+use crate::order::{Order, OrderSet};
+
+/// What is behind a free run of frames.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Backing {
+    Hole,
+    Dirty,
+    Zeroed,
+}
+
+/// What a run of frames is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Use {
+    /// A page that reads as zeroes: frames that are zeroed already come first.
+    Zeroes,
+    /// Contents from the store: any frame will do, zeroed ones last.
+    Contents,
+    /// Zeroing ahead of need: frames that are not zeroed.
+    Zeroing,
+}
+
+impl Use {
+    fn preference(self) -> &'static [Backing] {
+        match self {
+            Use::Zeroes => &[Backing::Zeroed, Backing::Dirty, Backing::Hole],
+            Use::Contents => &[Backing::Dirty, Backing::Hole, Backing::Zeroed],
+            Use::Zeroing => &[Backing::Dirty, Backing::Hole],
+        }
+    }
+}
+
+/// The free frames.
+#[derive(Clone, Debug)]
+pub(crate) struct FramePool {
+    holes: Buddy,
+    dirty: Buddy,
+    zeroed: Buddy,
+    capacity: u32,
+}
+
+impl FramePool {
+    /// `capacity` slots, all of them holes.
+    pub(crate) fn new(capacity: u32) -> FramePool {
+        let mut holes = Buddy::new(capacity);
+        holes.free_run(FrameRun::new(Frame(0), capacity));
+        FramePool { holes, dirty: Buddy::new(capacity), zeroed: Buddy::new(capacity), capacity }
+    }
+
+    fn buddy(&mut self, backing: Backing) -> &mut Buddy {
+        match backing {
+            Backing::Hole => &mut self.holes,
+            Backing::Dirty => &mut self.dirty,
+            Backing::Zeroed => &mut self.zeroed,
+        }
+    }
+
+    /// Slots in all.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Frames that are handed out.
+    pub(crate) fn in_use(&self) -> u32 {
+        self.capacity - self.holes.free_frames() - self.spare()
+    }
+
+    /// Free frames with memory behind them.
+    pub(crate) fn spare(&self) -> u32 {
+        self.dirty.free_frames() + self.zeroed.free_frames()
+    }
+
+    /// Free frames that are zeroed.
+    pub(crate) fn zeroed(&self) -> u32 {
+        self.zeroed.free_frames()
+    }
+
+    /// Frames with memory behind them, or that may come to have some.
+    pub(crate) fn charged(&self) -> u32 {
+        self.in_use() + self.spare()
+    }
+
+    /// The largest run whose order is in `set`, of whatever backing; among equals what suits `purpose` best.
+    /// Holes are used only as far as `limit` charged pages allow.
+    pub(crate) fn take(
+        &mut self,
+        set: OrderSet,
+        purpose: Use,
+        limit: u32,
+    ) -> Option<(Frame, Order, Backing)> {
+        let fresh = limit.saturating_sub(self.charged());
+        let mut best: Option<(Order, Backing)> = None;
+        for &backing in purpose.preference() {
+            let Some(order) = self.best_in(set, backing, fresh) else { continue };
+            if best.is_none_or(|(o, _)| order > o) {
+                best = Some((order, backing));
+            }
+        }
+        let (order, backing) = best?;
+        let (frame, order) = self.buddy(backing).alloc(OrderSet::only(order))?;
+        Some((frame, order, backing))
+    }
+
+    fn best_in(&mut self, set: OrderSet, backing: Backing, fresh: u32) -> Option<Order> {
+        let mut largest = self.buddy(backing).largest()?;
+        if backing == Backing::Hole {
+            if fresh == 0 {
+                return None;
+            }
+            largest = largest.min(Order::fitting(u64::from(fresh)));
+        }
+        set.and(OrderSet::up_to(largest)).largest()
+    }
+
+    /// Takes back frames.
+    pub(crate) fn give(&mut self, run: FrameRun, backing: Backing) {
+        self.buddy(backing).free_run(run);
+    }
+
+    /// Gives memory behind free frames back to the system until at most `limit` pages are charged, or the
+    /// free ones have none, or 2 MiB have been given back.
+    pub(crate) fn trim(&mut self, limit: u32, mmu: &mut impl Mmu) -> u32 {
+        let mut given = 0;
+        while self.charged() > limit && given < Order::MAX.pages() {
+            let excess = u64::from(self.charged() - limit).max(1);
+            let set = OrderSet::up_to(Order::fitting(excess));
+            let backing = if self.dirty.free_frames() > 0 { Backing::Dirty } else { Backing::Zeroed };
+            let Some((frame, order)) = self.buddy(backing).alloc(set) else { break };
+            let run = FrameRun::new(frame, order.pages());
+            mmu.release(run);
+            self.holes.free_run(run);
+            given += order.pages();
+        }
+        given
+    }
+
+    /// In a forked child no slot has memory: every free one is a hole.
+    pub(crate) fn forget_memory(&mut self) {
+        for backing in [Backing::Dirty, Backing::Zeroed] {
+            while let Some((frame, order)) = self.buddy(backing).alloc(OrderSet::ALL) {
+                self.holes.free(frame, order);
+            }
+        }
+    }
+
+    /// Whether a frame is free, and of what backing.
+    pub(crate) fn backing_of(&self, frame: Frame) -> Option<Backing> {
+        let buddies =
+            [(&self.holes, Backing::Hole), (&self.dirty, Backing::Dirty), (&self.zeroed, Backing::Zeroed)];
+        buddies.into_iter().find(|(buddy, _)| buddy.is_free(frame)).map(|(_, backing)| backing)
+    }
+}

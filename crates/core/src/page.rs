@@ -1,0 +1,120 @@
+//! Page entries: where the contents of each virtual page are, in leaves of 512 that are made when memory is
+//! first faulted and changed in place from then on, so that reclaim allocates nothing.
+
+use crate::addr::{Frame, PageRange, Vpn};
+use crate::frame::NIL;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+
+/// Pages that one leaf describes: 2 MiB of addresses.
+pub(crate) const LEAF_PAGES: u64 = 512;
+
+/// The block number of a page that is stored by being all zeroes.
+pub(crate) const ZERO_BLOCK: u32 = u32::MAX - 1;
+
+/// Where one page is: in a frame, in a block of the store, in both (the stored copy is kept) or nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Pte {
+    frame: u32,
+    block: u32,
+}
+
+impl Pte {
+    pub(crate) const EMPTY: Pte = Pte { frame: NIL, block: NIL };
+
+    pub(crate) fn frame(self) -> Option<Frame> {
+        (self.frame != NIL).then_some(Frame(self.frame))
+    }
+
+    /// The stored copy: a block's number or [`ZERO_BLOCK`].
+    pub(crate) fn block(self) -> Option<u32> {
+        (self.block != NIL).then_some(self.block)
+    }
+
+    pub(crate) fn with_frame(self, frame: Option<Frame>) -> Pte {
+        Pte { frame: frame.map_or(NIL, |f| f.0), ..self }
+    }
+
+    pub(crate) fn with_block(self, block: Option<u32>) -> Pte {
+        Pte { block: block.unwrap_or(NIL), ..self }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Leaf {
+    used: u16,
+    ptes: [Pte; LEAF_PAGES as usize],
+}
+
+/// The page entries of one address space.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PageTable {
+    leaves: BTreeMap<u64, Box<Leaf>>,
+}
+
+impl PageTable {
+    pub(crate) fn get(&self, vpn: Vpn) -> Pte {
+        match self.leaves.get(&(vpn.0 / LEAF_PAGES)) {
+            Some(leaf) => leaf.ptes[(vpn.0 % LEAF_PAGES) as usize],
+            None => Pte::EMPTY,
+        }
+    }
+
+    /// Writes one entry. Allocates a leaf only where an entry that is not empty meets no leaf.
+    pub(crate) fn set(&mut self, vpn: Vpn, pte: Pte) {
+        let number = vpn.0 / LEAF_PAGES;
+        if pte == Pte::EMPTY && !self.leaves.contains_key(&number) {
+            return;
+        }
+        let leaf = self
+            .leaves
+            .entry(number)
+            .or_insert_with(|| Box::new(Leaf { used: 0, ptes: [Pte::EMPTY; LEAF_PAGES as usize] }));
+        let slot = &mut leaf.ptes[(vpn.0 % LEAF_PAGES) as usize];
+        leaf.used -= u16::from(*slot != Pte::EMPTY);
+        leaf.used += u16::from(pte != Pte::EMPTY);
+        *slot = pte;
+    }
+
+    /// The first page at or after `range.start`, inside the range, that is not empty.
+    pub(crate) fn next_used(&self, range: PageRange) -> Option<Vpn> {
+        let first = range.start.0 / LEAF_PAGES;
+        for (&number, leaf) in self.leaves.range(first..) {
+            let base = number * LEAF_PAGES;
+            if base >= range.end().0 {
+                return None;
+            }
+            if leaf.used == 0 {
+                continue;
+            }
+            let from = range.start.0.max(base);
+            let to = range.end().0.min(base + LEAF_PAGES);
+            if let Some(vpn) = (from..to).find(|v| leaf.ptes[(v - base) as usize] != Pte::EMPTY) {
+                return Some(Vpn(vpn));
+            }
+        }
+        None
+    }
+
+    /// Gives back leaves that lie wholly in `range` and describe nothing.
+    pub(crate) fn prune(&mut self, range: PageRange) {
+        let first = range.start.0.div_ceil(LEAF_PAGES);
+        let last = range.end().0 / LEAF_PAGES;
+        while let Some(number) =
+            self.leaves.range(first..last.max(first)).find(|(_, leaf)| leaf.used == 0).map(|(&n, _)| n)
+        {
+            self.leaves.remove(&number);
+        }
+    }
+
+    /// Every entry that is not empty, in rising order of address.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Vpn, Pte)> {
+        self.leaves.iter().flat_map(|(&number, leaf)| {
+            leaf.ptes
+                .iter()
+                .enumerate()
+                .filter(|(_, pte)| **pte != Pte::EMPTY)
+                .map(move |(i, &pte)| (Vpn(number * LEAF_PAGES + i as u64), pte))
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Moving one folio out. Only a move evicts: what refuses to be moved stays where it is, and is counted.
+
+use super::Demand;
+use crate::addr::{Frame, FrameRun, PageRange};
+use crate::engine::Engine;
+use crate::frame::{FrameState, List};
+use crate::mmu::{Mover, Refusal};
+
+impl Engine {
+    /// Moves the folio at `head` out to its own frames. Pages that are refused become folios of their own and
+    /// stay. Returns the pages moved.
+    pub(super) fn evict<M: Mover>(&mut self, mmu: &mut M, head: Frame) -> u32 {
+        let pages = self.pages_of(head);
+        let run = self.frames.folio(head);
+        if self.frames.pinned(run) {
+            self.frames.enlist(head, List::Active);
+            return 0;
+        }
+        if !self.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable()) {
+            self.stats.refused(Refusal::Denied);
+            self.frames.delist(head);
+            return 0;
+        }
+        let done = mmu.move_out(pages.space, pages.start, run);
+        if done.refusal.is_none() {
+            self.moved_out(head);
+            self.stats.evictions[self.order_of(head).index()] += 1;
+            return run.pages;
+        }
+        self.evict_page_by_page(mmu, head, done.pages)
+    }
+
+    fn moved_out(&mut self, head: Frame) {
+        let pages = self.order_of(head).pages();
+        self.eviction_clock = self.eviction_clock.wrapping_add(pages);
+        self.frames.get_mut(head).state = FrameState::Standby;
+        self.frames.enlist(head, List::Dirty);
+    }
+
+    /// The slow way, for a folio of which `done` pages are out and the next one was refused.
+    fn evict_page_by_page<M: Mover>(&mut self, mmu: &mut M, head: Frame, done: u32) -> u32 {
+        let pages = self.order_of(head).pages();
+        let mut out = done;
+        if done > 0 {
+            self.isolate(head, 0, done);
+            self.move_out_pieces(head, done);
+        }
+        let mut at = done;
+        while at < pages {
+            let frame = head.plus(at);
+            let piece = self.frames.head_of(frame);
+            let within = frame.0 - piece.0;
+            self.isolate(piece, within, within + 1);
+            out += u32::from(self.evict_page(mmu, frame));
+            at += 1;
+        }
+        out
+    }
+
+    /// The pieces that the first `pages` pages of a split folio have become are out.
+    fn move_out_pieces(&mut self, head: Frame, pages: u32) {
+        let mut at = 0;
+        while at < pages {
+            let piece = head.plus(at);
+            self.moved_out(piece);
+            self.stats.evictions[self.order_of(piece).index()] += 1;
+            at += self.order_of(piece).pages();
+        }
+    }
+
+    /// Moves one page out, mending what can be mended. Whether it is out.
+    fn evict_page<M: Mover>(&mut self, mmu: &mut M, frame: Frame) -> bool {
+        let page = self.pages_of(frame);
+        for attempt in 0..3 {
+            let Some(refusal) = mmu.move_out(page.space, page.start, FrameRun::new(frame, 1)).refusal else {
+                self.moved_out(frame);
+                self.stats.evictions[0] += 1;
+                return true;
+            };
+            self.stats.refused(refusal);
+            match refusal {
+                Refusal::Busy if attempt == 0 => {
+                    let _ = mmu.unshare(PageRange::new(page.space, page.start, 1));
+                }
+                // The slot of a mapped page is a hole, but for the zero page that a reader left there.
+                Refusal::Exists => mmu.release(FrameRun::new(frame, 1)),
+                Refusal::Again => {}
+                Refusal::Absent => {
+                    self.stats.foreign += 1;
+                    self.drop_mapped_page(mmu, page.space, page.start);
+                    return false;
+                }
+                Refusal::Denied | Refusal::NoRange => {
+                    self.frames.delist(frame);
+                    return false;
+                }
+                Refusal::Busy | Refusal::NoMemory => break,
+            }
+        }
+        self.frames.enlist(frame, List::Active);
+        false
+    }
+
+    /// Moves out what the program said it will not need soon (`MADV_PAGEOUT`), as far as it is in `range`.
+    /// The program waits for it, so it counts as asked for, not as behind.
+    pub fn page_out<M: Mover>(&mut self, mmu: &mut M, range: PageRange) {
+        if self.settle_edges(mmu, range).is_err() {
+            return;
+        }
+        let mut at = range.start;
+        while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
+            at = vpn.plus(1);
+            let Some(frame) = self.pte(range.space, vpn).frame() else { continue };
+            let head = self.frames.head_of(frame);
+            at = self.pages_of(head).end();
+            if self.frames.get(head).state == FrameState::Mapped && self.evicts {
+                let moved = self.evict(mmu, head);
+                self.count_evicted(Demand::Behind, moved);
+            }
+        }
+    }
+
+    pub(super) fn count_evicted(&mut self, demand: Demand, pages: u32) {
+        match demand {
+            Demand::Behind => self.stats.evicted_behind += u64::from(pages),
+            Demand::Direct => self.stats.evicted_direct += u64::from(pages),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The reclaim walk: watermark → ageing → choose folios → move out → standby → compress and store (a job) →
+//! frames back to the pool. Read it from [`Engine::reclaim`] downwards; write and spill jobs come back through
+//! [`Engine::place`] and [`Engine::finish`].
+
+mod evict;
+mod store;
+
+pub use store::Placed;
+
+use crate::addr::{Frame, FrameRun};
+use crate::engine::Engine;
+use crate::frame::{Backing, FrameState, List, Use};
+use crate::job::{JobKind, Work};
+use crate::mmu::Mover;
+use crate::order::{Order, OrderSet};
+use crate::page::ZERO_BLOCK;
+use crate::tickets::pin_of;
+
+/// Who asks for reclaim, and so how much of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Demand {
+    /// Nobody waits: reclaim up to the high watermark.
+    Behind,
+    /// A fault waits for a frame: one is enough.
+    Direct,
+}
+
+/// What a step of reclaim did.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reclaim {
+    /// Nothing: there is enough room.
+    Idle,
+    /// Something, at once.
+    Progress,
+    /// The job in the caller's [`Work`] has to be run.
+    Job,
+    /// Nothing, though there is not enough room: only jobs under way can bring some.
+    Waiting,
+    /// Nothing, though there is not enough room, and no job is under way: nothing can be moved out.
+    Stuck,
+}
+
+/// Pages moved out in one step at the most: one large folio, or many small ones.
+const STEP_PAGES: u32 = 512;
+
+impl Engine {
+    /// One bounded step towards enough room.
+    pub fn reclaim<M: Mover>(&mut self, mmu: &mut M, demand: Demand, work: &mut Work) -> Reclaim {
+        if self.pool.trim(self.frame_limit(), mmu) > 0 {
+            return Reclaim::Progress;
+        }
+        if !self.evicts || self.room() >= self.goal(demand) {
+            return self.settle_overdraft();
+        }
+        if self.store_is_full() && (self.forget_some_copies(mmu) > 0 || self.begin_spill(work)) {
+            return if work.kind == JobKind::Spill { Reclaim::Job } else { Reclaim::Progress };
+        }
+        if let Some(head) = self.next_to_write() {
+            self.begin_write(head, work);
+            return Reclaim::Job;
+        }
+        self.age();
+        let wanted = self.goal(demand).saturating_sub(self.room()).clamp(1, STEP_PAGES);
+        if self.evict_oldest(mmu, wanted, demand) > 0 {
+            return Reclaim::Progress;
+        }
+        if self.tickets.live() > 0 { Reclaim::Waiting } else { Reclaim::Stuck }
+    }
+
+    /// Whether reclaim should begin: room is below the low watermark.
+    pub fn pressed(&self) -> bool {
+        self.over_limit() || (self.evicts && self.room() < self.low_watermark())
+    }
+
+    fn over_limit(&self) -> bool {
+        self.pool.spare() > 0 && self.pool.charged() > self.frame_limit()
+    }
+
+    /// Room that faults should always find: 1/16 of all frames.
+    fn low_watermark(&self) -> u32 {
+        self.frame_limit() / 16
+    }
+
+    /// Room that reclaim works up to: 1/8 of all frames.
+    fn goal(&self, demand: Demand) -> u32 {
+        match demand {
+            Demand::Behind => (self.frame_limit() / 8).max(1),
+            Demand::Direct => 1,
+        }
+    }
+
+    /// With enough room, nothing above the grant is needed any longer.
+    fn settle_overdraft(&mut self) -> Reclaim {
+        let needless = self.overdraft.min(self.frame_limit().saturating_sub(self.pool.charged()));
+        self.overdraft -= needless;
+        Reclaim::Idle
+    }
+
+    /// The oldest folio that was moved out and is not stored.
+    fn next_to_write(&self) -> Option<Frame> {
+        let mut at = self.frames.oldest(List::Dirty);
+        while let Some(head) = at {
+            if !self.frames.pinned(self.frames.folio(head)) {
+                return Some(head);
+            }
+            at = self.frames.younger(head);
+        }
+        None
+    }
+
+    /// Hands a standby folio to a writer. Until the job is back, a fault still rescues it.
+    fn begin_write(&mut self, head: Frame, work: &mut Work) {
+        let run = self.frames.folio(head);
+        self.frames.delist(head);
+        self.frames.get_mut(head).state = FrameState::Writing;
+        let slot = self.tickets.begin(JobKind::Write, run);
+        work.begin(self.tickets.get(slot).ticket, JobKind::Write, run);
+        let pages = self.pages_of(head);
+        for (i, frame) in run.iter().enumerate() {
+            self.frames.get_mut(frame).job = pin_of(slot);
+            let block = self.pte(pages.space, pages.start.plus(i as u64)).block();
+            work.known.push(block.filter(|&b| b != ZERO_BLOCK).map(|b| self.swap.hash(b)));
+        }
+    }
+
+    /// Keeps the inactive list at a third of what is mapped: the oldest active folios go there.
+    fn age(&mut self) {
+        let mut moved = 0;
+        while moved < STEP_PAGES {
+            let (active, inactive) =
+                (self.frames.pages_on(List::Active), self.frames.pages_on(List::Inactive));
+            if inactive >= (active + inactive) / 3 {
+                break;
+            }
+            let Some(head) = self.frames.oldest(List::Active) else { break };
+            moved += self.order_of(head).pages();
+            self.frames.enlist(head, List::Inactive);
+        }
+    }
+
+    fn evict_oldest<M: Mover>(&mut self, mmu: &mut M, wanted: u32, demand: Demand) -> u32 {
+        let mut moved = 0;
+        let mut tried = 0;
+        while moved < wanted && tried < STEP_PAGES {
+            let Some(head) = self.frames.oldest(List::Inactive).or_else(|| self.frames.oldest(List::Active))
+            else {
+                break;
+            };
+            tried += 1;
+            moved += self.evict(mmu, head);
+        }
+        self.count_evicted(demand, moved);
+        moved
+    }
+
+    /// Zeroes frames ahead of need: a job of at most `order`, while fewer than `target` pages are ready and
+    /// the grant has memory to spare.
+    pub fn zero_ahead(&mut self, target: u32, order: Order, work: &mut Work) -> bool {
+        let spare = self.frame_limit().saturating_sub(self.pool.in_use());
+        if self.pool.zeroed() >= target.min(spare / 2) {
+            return false;
+        }
+        let Some((frame, order, backing)) =
+            self.pool.take(OrderSet::up_to(order), Use::Zeroing, self.frame_limit())
+        else {
+            return false;
+        };
+        let run = FrameRun::new(frame, order.pages());
+        self.frames.cover(run);
+        let slot = self.tickets.begin(JobKind::Zero, run);
+        // Nobody's folio: it is void from the start, and its frames come back as zeroed.
+        self.tickets.get_mut(slot).void = true;
+        work.begin(self.tickets.get(slot).ticket, JobKind::Zero, run);
+        work.fresh = backing == Backing::Hole;
+        for frame in run.iter() {
+            let record = self.frames.get_mut(frame);
+            (record.state, record.job) = (FrameState::Zombie, pin_of(slot));
+        }
+        true
+    }
+}

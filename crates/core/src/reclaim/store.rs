@@ -1,0 +1,322 @@
+//! The end of reclaim: contents get a place in the store, and folios become clean.
+
+use crate::addr::{Frame, PAGE_SIZE};
+use crate::engine::{Engine, Halt};
+use crate::frame::{Backing, FrameState, List, NIL};
+use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Ticket, Work};
+use crate::mmu::{Mmu, Mover};
+use crate::page::ZERO_BLOCK;
+use crate::swap::{FILE_UNIT, SPAN_BYTES};
+
+/// What became of a writer's wish for places.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Placed {
+    /// Store each page of `packed` at its place in `targets`, then finish the job.
+    Go,
+    /// The folio has changed: the job has ended, and nothing is to be stored.
+    Void,
+    /// No store takes these contents: the folio went back to the program, and the job has ended.
+    Refused,
+    /// The folio could go neither way: the engine can't go on.
+    Halt(Halt),
+}
+
+/// Bytes that one spill job takes from RAM to a file.
+const SPILL_BYTES: u64 = 256 << 10;
+
+impl Engine {
+    /// Most pages of RAM that the store may take: frames keep 40 % of the grant.
+    fn store_limit(&self) -> u32 {
+        (u64::from(self.grant) * 3 / 5) as u32
+    }
+
+    /// Whether RAM for the store is nearly used up, so that the oldest of it should go.
+    pub(super) fn store_is_full(&self) -> bool {
+        let limit = self.store_limit();
+        self.swap.ram_pages() + self.overhead > limit - limit / 16
+    }
+
+    fn ram_takes(&self, spans: u32) -> bool {
+        let pages = spans * (SPAN_BYTES / PAGE_SIZE) as u32;
+        self.swap.ram_pages() + self.overhead + pages <= self.store_limit()
+    }
+
+    /// Gives each page of a write job its place. The caller has hashed and compressed into `work.packed`.
+    pub fn place<M: Mover>(&mut self, mmu: &mut M, work: &mut Work) -> Placed {
+        let Some(slot) = self.tickets.find(work.ticket) else { return Placed::Void };
+        if self.tickets.get(slot).void {
+            self.end_write(mmu, slot);
+            return Placed::Void;
+        }
+        work.targets.clear();
+        let (pages, bytes) = sizes(&work.packed);
+        let placed = pages == 0 && self.place_nowhere(slot, work)
+            || self.prefers_file(pages, bytes) && self.place_in_file(slot, bytes, work)
+            || self.worth_ram(pages, bytes) && self.place_in_ram(mmu, slot, work)
+            || self.place_in_file(slot, bytes, work);
+        if !placed {
+            return self.refuse(mmu, slot);
+        }
+        self.tickets.get_mut(slot).placed = true;
+        self.stats.pages_stored += u64::from(pages);
+        self.stats.bytes_stored += bytes;
+        Placed::Go
+    }
+
+    /// What does not compress goes to the file directly, and everything does while RAM is full.
+    fn prefers_file(&self, pages: u32, bytes: u64) -> bool {
+        let poorly = bytes * 4 > u64::from(pages) * PAGE_SIZE as u64 * 3;
+        self.swap.has_file() && (poorly || !self.ram_takes(1))
+    }
+
+    /// Contents that would take as much RAM in the store as in frames are better left alone.
+    fn worth_ram(&self, pages: u32, bytes: u64) -> bool {
+        bytes * 8 <= u64::from(pages) * PAGE_SIZE as u64 * 7
+    }
+
+    fn place_nowhere(&mut self, slot: usize, work: &mut Work) -> bool {
+        work.targets.extend(work.packed.iter().map(|_| None));
+        self.tickets.get_mut(slot).blocks.extend(work.packed.iter().map(|_| NIL));
+        true
+    }
+
+    fn place_in_ram(&mut self, mmu: &mut impl Mmu, slot: usize, work: &mut Work) -> bool {
+        let extent = self.swap.new_ram_extent();
+        for packed in &work.packed {
+            let Some((len, hash)) = stored_size(*packed) else {
+                work.targets.push(None);
+                self.tickets.get_mut(slot).blocks.push(NIL);
+                continue;
+            };
+            let Some(block) = self.swap.new_ram_block(extent, len, hash, self.eviction_clock) else {
+                self.drop_new_blocks(slot, mmu);
+                self.swap.drop_if_empty(extent);
+                work.targets.clear();
+                return false;
+            };
+            work.targets.push(Some(self.swap.stored(block).place));
+            self.tickets.get_mut(slot).blocks.push(block);
+        }
+        true
+    }
+
+    fn place_in_file(&mut self, slot: usize, bytes: u64, work: &mut Work) -> bool {
+        let Some(extent) = self.swap.new_file_extent(bytes) else { return false };
+        let mut offset = 0;
+        for packed in &work.packed {
+            let Some((len, hash)) = stored_size(*packed) else {
+                work.targets.push(None);
+                self.tickets.get_mut(slot).blocks.push(NIL);
+                continue;
+            };
+            let block = self.swap.new_file_block(extent, offset, len, hash, self.eviction_clock);
+            offset += u64::from(len).next_multiple_of(16);
+            work.targets.push(Some(self.swap.stored(block).place));
+            self.tickets.get_mut(slot).blocks.push(block);
+            self.stats.pages_spilled += 1;
+        }
+        true
+    }
+
+    /// The folio of a write job that no store takes goes back to the program, and is not tried again.
+    fn refuse<M: Mover>(&mut self, mmu: &mut M, slot: usize) -> Placed {
+        let head = self.tickets.get(slot).frames.start;
+        self.stats.unstorable += 1;
+        self.end_write(mmu, slot);
+        self.frames.get_mut(head).state = FrameState::Standby;
+        match self.map(mmu, head, List::None) {
+            Ok(()) => Placed::Refused,
+            Err(halt) => Placed::Halt(halt),
+        }
+    }
+
+    /// A write job has ended. Its folio is clean now, unless it has changed or nothing could be stored.
+    pub(crate) fn finish_write<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        slot: usize,
+        outcome: Outcome,
+        packed: &[Packed],
+    ) {
+        let head = self.tickets.get(slot).frames.start;
+        let void = self.tickets.get(slot).void;
+        if outcome != Outcome::Done && !void {
+            // A disk failed. What it holds can still be read, or the checksum says otherwise.
+            self.swap.close_file();
+        }
+        if void || outcome != Outcome::Done || !self.tickets.get(slot).placed {
+            self.end_write(mmu, slot);
+            if !void {
+                self.frames.get_mut(head).state = FrameState::Standby;
+                self.frames.enlist(head, List::Dirty);
+            }
+            return;
+        }
+        self.commit_blocks(mmu, slot, packed);
+        self.end_write(mmu, slot);
+        self.frames.get_mut(head).state = FrameState::Standby;
+        self.frames.enlist(head, List::Clean);
+        self.stats.swap_outs[self.order_of(head).index()] += 1;
+    }
+
+    fn commit_blocks(&mut self, mmu: &mut impl Mmu, slot: usize, packed: &[Packed]) {
+        let pages = self.pages_of(self.tickets.get(slot).frames.start);
+        for (i, packed) in packed.iter().enumerate() {
+            let vpn = pages.start.plus(i as u64);
+            match packed {
+                Packed::Same => self.stats.pages_same += 1,
+                Packed::Zero => {
+                    self.stats.pages_zero += 1;
+                    self.forget_block(pages.space, vpn, mmu);
+                    let pte = self.pte(pages.space, vpn).with_block(Some(ZERO_BLOCK));
+                    self.set_pte(pages.space, vpn, pte);
+                }
+                Packed::Small { .. } | Packed::Raw { .. } => {
+                    self.forget_block(pages.space, vpn, mmu);
+                    let block = self.tickets.get(slot).blocks[i];
+                    let pte = self.pte(pages.space, vpn).with_block(Some(block));
+                    self.set_pte(pages.space, vpn, pte);
+                }
+            }
+        }
+        self.tickets.get_mut(slot).blocks.clear();
+    }
+
+    /// Ends a write job: blocks that went to no page are given up, frames are let go. Slots of pages that
+    /// went back to the program meanwhile may hold the zero page where the writer read a hole.
+    fn end_write<M: Mover>(&mut self, mmu: &mut M, slot: usize) {
+        self.drop_new_blocks(slot, mmu);
+        let run = self.tickets.get(slot).frames;
+        if self.tickets.get(slot).void {
+            for frame in run.iter() {
+                let head = self.frames.head_of(frame);
+                if self.frames.get(head).state == FrameState::Mapped {
+                    mmu.release(crate::FrameRun::new(frame, 1));
+                }
+            }
+        }
+        self.unpin_frames(run, Backing::Dirty);
+        self.tickets.end(slot);
+    }
+
+    fn drop_new_blocks(&mut self, slot: usize, mmu: &mut impl Mmu) {
+        let mut blocks = core::mem::take(&mut self.tickets.get_mut(slot).blocks);
+        for &block in blocks.iter().filter(|&&b| b != NIL) {
+            self.swap.free(block, mmu);
+        }
+        blocks.clear();
+        self.tickets.get_mut(slot).blocks = blocks;
+    }
+
+    /// Begins to move the oldest of the store from RAM to the spill file. One such job at a time.
+    pub(super) fn begin_spill(&mut self, work: &mut Work) -> bool {
+        if !self.swap.has_file() || self.tickets.iter().any(|f| f.kind == JobKind::Spill) {
+            return false;
+        }
+        let nothing = crate::FrameRun::new(Frame(0), 0);
+        let slot = self.tickets.begin(JobKind::Spill, nothing);
+        let mut blocks = core::mem::take(&mut self.tickets.get_mut(slot).blocks);
+        self.swap.oldest_blocks(SPILL_BYTES, MAX_JOB_PAGES, &mut blocks);
+        let bytes = blocks.iter().map(|&b| u64::from(self.swap.stored(b).len).next_multiple_of(16)).sum();
+        let extent = if bytes == 0 { None } else { self.swap.new_file_extent(bytes) };
+        let Some(extent) = extent else {
+            blocks.clear();
+            self.tickets.get_mut(slot).blocks = blocks;
+            self.tickets.end(slot);
+            return false;
+        };
+        work.begin(self.tickets.get(slot).ticket, JobKind::Spill, nothing);
+        let mut offset = 0;
+        for &block in &blocks {
+            self.swap.pin(block);
+            let source = self.swap.stored(block);
+            work.sources.push(source);
+            work.targets.push(Some(self.swap.file_place(extent, offset)));
+            offset += u64::from(source.len).next_multiple_of(16);
+        }
+        let flight = self.tickets.get_mut(slot);
+        (flight.blocks, flight.extent) = (blocks, Some(extent));
+        true
+    }
+
+    pub(crate) fn finish_spill<M: Mover>(&mut self, mmu: &mut M, slot: usize, outcome: Outcome) {
+        let Some(extent) = self.tickets.get(slot).extent else { return };
+        let mut blocks = core::mem::take(&mut self.tickets.get_mut(slot).blocks);
+        let mut offset = 0;
+        for &block in &blocks {
+            let len = self.swap.stored(block).len;
+            if outcome == Outcome::Done && self.swap.move_to_file(block, extent, offset, mmu) {
+                self.stats.pages_spilled += 1;
+            }
+            offset += u64::from(len).next_multiple_of(16);
+            self.swap.unpin(block, mmu);
+        }
+        blocks.clear();
+        self.tickets.get_mut(slot).blocks = blocks;
+        self.swap.drop_if_empty(extent);
+        self.tickets.end(slot);
+        if outcome != Outcome::Done {
+            self.swap.close_file();
+        }
+    }
+
+    /// A job has come back. `packed` is what a write job found; empty for the others. A ticket that is not
+    /// under way changes nothing.
+    pub fn finish<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        ticket: Ticket,
+        outcome: Outcome,
+        packed: &[Packed],
+    ) -> Result<(), Halt> {
+        let Some(slot) = self.tickets.find(ticket) else { return Ok(()) };
+        match self.tickets.get(slot).kind {
+            JobKind::Zero | JobKind::Read => return self.finish_fill(mmu, slot, outcome),
+            JobKind::Write => self.finish_write(mmu, slot, outcome, packed),
+            JobKind::Spill => self.finish_spill(mmu, slot, outcome),
+        }
+        Ok(())
+    }
+
+    /// Gives up copies in RAM that mapped folios still have in the store, the youngest folios' first: they
+    /// are the last to be moved out.
+    pub(super) fn forget_some_copies<M: Mover>(&mut self, mmu: &mut M) -> u32 {
+        let mut given = 0;
+        for list in [List::Active, List::Inactive] {
+            let mut at = self.frames.youngest(list);
+            for _ in 0..COPY_SCAN {
+                let Some(head) = at.filter(|_| given < COPY_SCAN) else { break };
+                at = self.frames.older(head);
+                given += self.forget_copies(head, mmu);
+            }
+        }
+        given
+    }
+
+    /// Copies of what is mapped again are kept in RAM only while less than 3/4 of the store's is used.
+    pub(crate) fn store_is_filling(&self) -> bool {
+        self.swap.ram_pages() + self.overhead > self.store_limit() / 4 * 3
+    }
+}
+
+/// Folios looked at for copies in one step.
+const COPY_SCAN: u32 = 128;
+
+/// How many of the pages need a place, and how many bytes those take, each rounded up to 16.
+fn sizes(packed: &[Packed]) -> (u32, u64) {
+    let mut total = (0, 0);
+    for (len, _) in packed.iter().filter_map(|p| stored_size(*p)) {
+        total = (total.0 + 1, total.1 + u64::from(len).next_multiple_of(16));
+    }
+    total
+}
+
+fn stored_size(packed: Packed) -> Option<(u16, crate::job::PageHash)> {
+    match packed {
+        Packed::Same | Packed::Zero => None,
+        Packed::Small { len, hash } => Some((len, hash)),
+        Packed::Raw { hash } => Some((PAGE_SIZE as u16, hash)),
+    }
+}
+
+const _: () = assert!(FILE_UNIT == PAGE_SIZE as u64);

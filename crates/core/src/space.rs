@@ -1,0 +1,292 @@
+//! What a program does to its address space: map, unmap, discard, protect, lock, advise, remap, fork.
+//!
+//! Each verb is atomic for the tables: it leaves every page in one state that `validate` accepts. A folio in
+//! the hands of a job is taken from it first (its ticket is void), and a folio that straddles an edge is split.
+
+use crate::addr::{FrameRun, PageRange, Space, Vpn};
+use crate::engine::{Engine, Halt, PageState};
+use crate::frame::{Backing, FrameState, List};
+use crate::mmu::{Mmu, Mover, Prot, Refusal};
+use crate::order::Order;
+use crate::page::{LEAF_PAGES, Pte};
+use crate::vma::{Hint, Vma};
+
+impl Engine {
+    /// Maps `range`, where nothing is mapped. Its pages are empty.
+    pub fn map_range<M: Mmu>(&mut self, mmu: &mut M, range: PageRange, prot: Prot) -> Result<(), Refusal> {
+        if self.vmas(range.space).overlapping(range.start, range.end()).next().is_some() {
+            return Err(Refusal::Exists);
+        }
+        mmu.protect(range, prot)?;
+        self.space_mut(range.space).vmas.insert(Vma::new(range.start, range.end(), prot));
+        Ok(())
+    }
+
+    /// Unmaps whatever is mapped in `range`. Who waits for a page there meets SIGSEGV.
+    pub fn unmap<M: Mover>(&mut self, mmu: &mut M, range: PageRange) -> Result<(), Refusal> {
+        let locked: bool = self.vmas(range.space).overlapping(range.start, range.end()).any(|v| v.locked);
+        if locked {
+            self.lock(mmu, range, false)?;
+        }
+        let mut rest = Some(range);
+        while let Some(range) = rest {
+            rest = self.discard_step(mmu, range)?;
+        }
+        mmu.protect(range, Prot::NONE)?;
+        self.space_mut(range.space).vmas.remove(range.start, range.end());
+        self.space_mut(range.space).pages.prune(range);
+        mmu.wake(range);
+        Ok(())
+    }
+
+    /// Drops the contents of pages of `range`, at most those of 2 MiB: they are empty. Returns what is left
+    /// to do, so that a host can let others have the lock in between.
+    pub fn discard_step<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        range: PageRange,
+    ) -> Result<Option<PageRange>, Refusal> {
+        let Some(first) = self.next_used(range) else { return Ok(None) };
+        let leaf_end = Vpn((first.0 / LEAF_PAGES + 1) * LEAF_PAGES);
+        let end = leaf_end.min(range.end());
+        let bite = PageRange::between(range.space, first, end);
+        if self.vmas(range.space).overlapping(first, end).any(|vma| vma.locked) {
+            return Err(Refusal::Denied);
+        }
+        self.settle_edges(mmu, bite)?;
+        self.settle(mmu, bite);
+        mmu.discard(bite)?;
+        self.drop_pages(mmu, bite);
+        mmu.wake(bite);
+        let rest = PageRange::between(range.space, end, range.end());
+        Ok((!rest.is_empty()).then_some(rest))
+    }
+
+    /// Makes every page of `bite` empty. No job uses them, no folio straddles an edge, and the program's
+    /// pages are holes already.
+    fn drop_pages(&mut self, mmu: &mut impl Mmu, bite: PageRange) {
+        let mut at = bite.start;
+        while let Some(vpn) = self.next_used(PageRange::between(bite.space, at, bite.end())) {
+            at = vpn.plus(1);
+            let Some(frame) = self.pte(bite.space, vpn).frame() else {
+                self.forget_block(bite.space, vpn, mmu);
+                continue;
+            };
+            let pages = self.pages_of(frame);
+            at = pages.end();
+            let mapped = self.frames.get(frame).state == FrameState::Mapped;
+            self.frames.delist(frame);
+            for i in 0..pages.pages {
+                self.forget_block(bite.space, pages.start.plus(i), mmu);
+                self.set_pte(bite.space, pages.start.plus(i), Pte::EMPTY);
+            }
+            let backing = if mapped { Backing::Hole } else { Backing::Dirty };
+            self.free_frames(FrameRun::new(frame, pages.pages as u32), backing);
+        }
+    }
+
+    /// Sets the rights of pages that are all mapped.
+    pub fn protect<M: Mover>(&mut self, mmu: &mut M, range: PageRange, prot: Prot) -> Result<(), Refusal> {
+        self.require_mapped(range)?;
+        self.settle_edges(mmu, range)?;
+        mmu.protect(range, prot)?;
+        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.prot = prot);
+        self.relist(range);
+        Ok(())
+    }
+
+    /// Locks pages that are all mapped, or unlocks them. Locked pages are never moved out; the host brings in
+    /// those that [`Engine::next_absent`] names. At most 3/4 of the frames can be locked.
+    pub fn lock<M: Mover>(&mut self, mmu: &mut M, range: PageRange, locked: bool) -> Result<(), Refusal> {
+        if locked {
+            self.require_mapped(range)?;
+            let held: u64 =
+                self.vmas(range.space).iter().filter(|v| v.locked).map(|v| v.end.0 - v.start.0).sum();
+            if self.evicts && held + range.pages > u64::from(self.frame_limit()) * 3 / 4 {
+                return Err(Refusal::NoMemory);
+            }
+        }
+        self.settle_edges(mmu, range)?;
+        let pieces: alloc::vec::Vec<Vma> =
+            self.vmas(range.space).overlapping(range.start, range.end()).copied().collect();
+        for vma in pieces {
+            let (start, end) = (vma.start.max(range.start), vma.end.min(range.end()));
+            mmu.lock(PageRange::between(range.space, start, end), locked)?;
+        }
+        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.locked = locked);
+        self.relist(range);
+        Ok(())
+    }
+
+    /// Notes what the program said about pages.
+    pub fn advise(&mut self, range: PageRange, hint: Hint) {
+        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.hint = hint);
+    }
+
+    /// Marks pages whose kernel VMA the host has changed in a way the engine knows nothing of: no folio
+    /// reaches across the edges.
+    pub fn tag<M: Mover>(&mut self, mmu: &mut M, range: PageRange, tag: u32) -> Result<(), Refusal> {
+        self.settle_edges(mmu, range)?;
+        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.tag = tag);
+        Ok(())
+    }
+
+    /// The program will not need these pages soon (`MADV_COLD`): they are next to be moved out.
+    pub fn cool(&mut self, range: PageRange) {
+        self.each_folio(range, |engine, head| {
+            if matches!(engine.frames.get(head).list, List::Active | List::Inactive) {
+                engine.frames.enlist_oldest(head, List::Inactive);
+            }
+        });
+    }
+
+    /// The first page of `range` that is not at the program's address, though it is mapped.
+    pub fn next_absent(&self, range: PageRange) -> Option<Vpn> {
+        (range.start.0..range.end().0)
+            .map(Vpn)
+            .find(|&vpn| !matches!(self.page_state(range.space, vpn), PageState::Mapped { .. }))
+    }
+
+    /// Moves pages of one VMA to `to`, where nothing is mapped. Folios that would lose their alignment are
+    /// split as far as needed.
+    pub fn remap<M: Mover>(&mut self, mmu: &mut M, from: PageRange, to: Vpn) -> Result<(), Refusal> {
+        let target = PageRange::new(from.space, to, from.pages);
+        let vma = self.vmas(from.space).at(from.start).copied().ok_or(Refusal::NoRange)?;
+        if vma.end < from.end() {
+            return Err(Refusal::NoRange);
+        }
+        if self.vmas(from.space).overlapping(to, target.end()).next().is_some() {
+            return Err(Refusal::Exists);
+        }
+        self.settle_edges(mmu, from)?;
+        self.settle(mmu, from);
+        let most = Order::alignment_of(to.0.abs_diff(from.start.0));
+        self.each_folio(from, |engine, head| engine.split_to(head, most));
+        mmu.remap(from, to)?;
+        self.move_entries(from, to);
+        let vmas = &mut self.space_mut(from.space).vmas;
+        vmas.remove(from.start, from.end());
+        vmas.insert(Vma { start: to, end: target.end(), history: crate::vma::History::default(), ..vma });
+        self.space_mut(from.space).pages.prune(from);
+        mmu.wake(from);
+        Ok(())
+    }
+
+    fn move_entries(&mut self, from: PageRange, to: Vpn) {
+        let mut at = from.start;
+        while let Some(vpn) = self.next_used(PageRange::between(from.space, at, from.end())) {
+            at = vpn.plus(1);
+            let pte = self.pte(from.space, vpn);
+            let new = to.plus(vpn.0 - from.start.0);
+            self.set_pte(from.space, vpn, Pte::EMPTY);
+            self.set_pte(from.space, new, pte);
+            if let Some(frame) = pte.frame() {
+                self.frames.get_mut(frame).vpn = new;
+            }
+        }
+    }
+
+    /// Makes ready for a fork: no job is under way (else `Ok(false)`: finish them first), nothing is in
+    /// standby, and what is in the spill file now is never overwritten.
+    pub fn fork_prepare<M: Mover>(&mut self, mmu: &mut M) -> Result<bool, Halt> {
+        if self.tickets.live() > 0 {
+            return Ok(false);
+        }
+        while let Some(head) = self.frames.oldest(List::Clean) {
+            self.drop_clean_folio(head);
+        }
+        while let Some(head) = self.frames.oldest(List::Dirty) {
+            self.frames.delist(head);
+            self.map(mmu, head, List::Inactive)?;
+        }
+        self.swap.close_file();
+        Ok(true)
+    }
+
+    /// What a forked child makes of its copy of the tables: its pool is new and empty, and it moves nothing
+    /// out, since its pages are shared with its parent.
+    pub fn fork_child(&mut self) {
+        self.tickets.forget();
+        self.pool.forget_memory();
+        self.evicts = false;
+    }
+
+    /// From now on stores to spill file `file`, of at most `limit` bytes. Earlier files are only read.
+    pub fn open_spill_file(&mut self, file: u16, limit: u64) {
+        self.swap.open_file(file, limit);
+    }
+
+    /// Whether there is a spill file to store to.
+    pub fn spills(&self) -> bool {
+        self.swap.has_file()
+    }
+
+    /// Takes every folio in `range` from the jobs that use it: fills are as if they had not begun, writers
+    /// bring nothing.
+    fn settle<M: Mover>(&mut self, mmu: &mut M, range: PageRange) {
+        let mut at = range.start;
+        while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
+            at = vpn.plus(1);
+            let Some(frame) = self.pte(range.space, vpn).frame() else { continue };
+            let head = self.frames.head_of(frame);
+            at = self.pages_of(head).end();
+            match self.frames.get(head).state {
+                FrameState::Filling => self.revert_fill(mmu, head),
+                _ => self.take_from_writer(head),
+            }
+        }
+    }
+
+    /// Splits what straddles an edge of `range`.
+    pub(crate) fn settle_edges<M: Mover>(&mut self, mmu: &mut M, range: PageRange) -> Result<(), Refusal> {
+        for edge in [range.start, range.end()] {
+            let Some(frame) = self.pte(range.space, edge).frame() else { continue };
+            if self.frames.head_of(frame) != frame {
+                self.settle(mmu, PageRange::new(range.space, edge, 1));
+            }
+        }
+        self.split_at_edges(range);
+        Ok(())
+    }
+
+    /// Puts the mapped folios of `range` where they belong after rights or locks have changed.
+    fn relist(&mut self, range: PageRange) {
+        self.each_folio(range, |engine, head| {
+            let record = *engine.frames.get(head);
+            if record.state != FrameState::Mapped {
+                return;
+            }
+            let evictable = engine.vmas(record.space).at(record.vpn).is_some_and(|vma| vma.evictable());
+            match (evictable, record.list) {
+                (true, List::None) => engine.frames.enlist(head, List::Inactive),
+                (false, List::Active | List::Inactive) => engine.frames.delist(head),
+                _ => {}
+            }
+        });
+    }
+
+    /// Calls `verb` with the first frame of each folio that begins in `range`.
+    fn each_folio(&mut self, range: PageRange, mut verb: impl FnMut(&mut Engine, crate::Frame)) {
+        let mut at = range.start;
+        while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
+            at = vpn.plus(1);
+            let Some(frame) = self.pte(range.space, vpn).frame() else { continue };
+            let head = self.frames.head_of(frame);
+            at = self.pages_of(head).end();
+            verb(self, head);
+        }
+    }
+
+    fn require_mapped(&self, range: PageRange) -> Result<(), Refusal> {
+        let covered = self.vmas(range.space).covers(range.start, range.end());
+        if covered { Ok(()) } else { Err(Refusal::NoRange) }
+    }
+
+    pub(crate) fn next_used(&self, range: PageRange) -> Option<Vpn> {
+        self.spaces[usize::from(range.space.0)].pages.next_used(range)
+    }
+
+    fn space_mut(&mut self, space: Space) -> &mut crate::engine::AddressSpace {
+        &mut self.spaces[usize::from(space.0)]
+    }
+}

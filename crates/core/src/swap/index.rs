@@ -1,0 +1,403 @@
+//! The swap index: what is stored of which page, in extents.
+//!
+//! A block is the stored copy of one page, and can be read alone. An extent is what was stored as one unit: the
+//! blocks of one folio, or those that went from RAM to a spill file together. It counts its live blocks and
+//! goes with the last. Extents in RAM stand in a list by age, since the oldest spill first.
+
+use super::{FileSpace, Spans};
+use crate::addr::PAGE_SIZE;
+use crate::chunked::Chunked;
+use crate::frame::NIL;
+use crate::job::{PageHash, Place, Stored};
+use crate::mmu::Mmu;
+
+/// Bytes a spill file is given out in: direct I/O wants its offsets aligned to this.
+pub const FILE_UNIT: u64 = 4096;
+
+/// Spans whose tables are made ahead of need: those of two folios of the largest order that hardly compress.
+const SPARE_SPANS: u32 = 128;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+struct Block {
+    hash: [u64; 2],
+    extent: u32,
+    /// RAM: units of 16 bytes from the start of the store. File: the same from the start of the extent.
+    at: u32,
+    next: u32,
+    prev: u32,
+    evicted_at: u32,
+    len: u16,
+    pins: u8,
+    dead: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Extent {
+    live: u32,
+    first: u32,
+    in_file: bool,
+    file: u16,
+    file_start: u32,
+    file_units: u32,
+    older: u32,
+    younger: u32,
+}
+
+impl Default for Extent {
+    fn default() -> Extent {
+        let (live, in_file, file, file_start, file_units) = (0, false, 0, 0, 0);
+        Extent { live, first: NIL, in_file, file, file_start, file_units, older: NIL, younger: NIL }
+    }
+}
+
+/// Blocks, extents, and the room they take in RAM and in files.
+#[derive(Clone, Debug)]
+pub(crate) struct SwapIndex {
+    blocks: Chunked<Block>,
+    free_block: u32,
+    blocks_used: u32,
+    extents: Chunked<Extent>,
+    free_extent: u32,
+    oldest: u32,
+    youngest: u32,
+    pub(crate) spans: Spans,
+    /// The file that is written now; earlier ones are sealed and only read.
+    file: Option<(u16, FileSpace)>,
+    /// Bytes of live blocks in RAM.
+    ram_bytes: u64,
+}
+
+impl SwapIndex {
+    pub(crate) fn new(max_spans: u32) -> SwapIndex {
+        SwapIndex {
+            blocks: Chunked::new(),
+            free_block: NIL,
+            blocks_used: 0,
+            extents: Chunked::new(),
+            free_extent: NIL,
+            oldest: NIL,
+            youngest: NIL,
+            spans: Spans::new(max_spans),
+            file: None,
+            ram_bytes: 0,
+        }
+    }
+
+    /// Makes room for `blocks` blocks more than are used, so that storing allocates nothing.
+    pub(crate) fn reserve(&mut self, blocks: u32) {
+        let spans = self.spans.spans_used() + SPARE_SPANS;
+        if self.spans.spans_reserved() < spans {
+            self.spans.reserve(spans + SPARE_SPANS);
+        }
+        let wanted = (self.blocks_used + blocks) as usize;
+        while self.blocks.len() < wanted {
+            let from = self.blocks.len();
+            self.blocks.grow_to(from + 1);
+            for i in (from..self.blocks.len()).rev() {
+                self.blocks[i].next = self.free_block;
+                self.free_block = i as u32;
+            }
+        }
+        while self.extents.len() < wanted {
+            let from = self.extents.len();
+            self.extents.grow_to(from + 1);
+            for i in (from..self.extents.len()).rev() {
+                self.extents[i].younger = self.free_extent;
+                self.free_extent = i as u32;
+            }
+        }
+    }
+
+    /// Begins to write to spill file `file`, of at most `limit` bytes. The one before is sealed.
+    pub(crate) fn open_file(&mut self, file: u16, limit: u64) {
+        let units = (limit / FILE_UNIT).min(u64::from(u32::MAX)) as u32;
+        self.file = Some((file, FileSpace::new(units)));
+    }
+
+    /// Writes no more to any file: a disk failed, or a fork shares what is there.
+    pub(crate) fn close_file(&mut self) {
+        self.file = None;
+    }
+
+    pub(crate) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Pages of RAM that the store takes.
+    pub(crate) fn ram_pages(&self) -> u32 {
+        self.spans.spans_used() * (super::SPAN_BYTES / PAGE_SIZE) as u32
+    }
+
+    /// A new extent in RAM, the youngest; it has no blocks yet.
+    pub(crate) fn new_ram_extent(&mut self) -> u32 {
+        let id = self.take_extent();
+        self.extents[id as usize] = Extent { older: self.youngest, ..Extent::default() };
+        match self.youngest {
+            NIL => self.oldest = id,
+            last => self.extents[last as usize].younger = id,
+        }
+        self.youngest = id;
+        id
+    }
+
+    /// A new extent of `bytes` bytes in the spill file, if there is one with room.
+    pub(crate) fn new_file_extent(&mut self, bytes: u64) -> Option<u32> {
+        let units = bytes.div_ceil(FILE_UNIT) as u32;
+        let (file, space) = self.file.as_mut()?;
+        let (file, file_start) = (*file, space.alloc(units)?);
+        let id = self.take_extent();
+        let empty = Extent::default();
+        self.extents[id as usize] = Extent { in_file: true, file, file_start, file_units: units, ..empty };
+        Some(id)
+    }
+
+    /// Drops an extent that got no block.
+    pub(crate) fn drop_if_empty(&mut self, extent: u32) {
+        if self.extents[extent as usize].live == 0 {
+            self.drop_extent(extent);
+        }
+    }
+
+    /// A new block of `len` bytes in RAM. `None`: the store's addresses are used up.
+    pub(crate) fn new_ram_block(&mut self, extent: u32, len: u16, hash: PageHash, clock: u32) -> Option<u32> {
+        let at = self.spans.alloc(len)?;
+        self.ram_bytes += u64::from(len);
+        Some(self.new_block(extent, at, len, hash, clock))
+    }
+
+    /// A new block at byte `offset` of a file extent.
+    pub(crate) fn new_file_block(
+        &mut self,
+        extent: u32,
+        offset: u64,
+        len: u16,
+        hash: PageHash,
+        clock: u32,
+    ) -> u32 {
+        self.new_block(extent, (offset / 16) as u32, len, hash, clock)
+    }
+
+    fn new_block(&mut self, extent: u32, at: u32, len: u16, hash: PageHash, clock: u32) -> u32 {
+        if self.free_block == NIL {
+            self.reserve(1);
+        }
+        let id = self.free_block;
+        self.free_block = self.blocks[id as usize].next;
+        self.blocks_used += 1;
+        let hash = [hash as u64, (hash >> 64) as u64];
+        let (pins, dead, prev) = (0, false, NIL);
+        let next = NIL;
+        self.blocks[id as usize] = Block { hash, extent, at, next, prev, evicted_at: clock, len, pins, dead };
+        self.link(id, extent);
+        id
+    }
+
+    fn link(&mut self, id: u32, extent: u32) {
+        let first = self.extents[extent as usize].first;
+        if first != NIL {
+            self.blocks[first as usize].prev = id;
+        }
+        let block = &mut self.blocks[id as usize];
+        (block.extent, block.next, block.prev) = (extent, first, NIL);
+        let extent = &mut self.extents[extent as usize];
+        extent.first = id;
+        extent.live += 1;
+    }
+
+    fn unlink(&mut self, id: u32) {
+        let Block { extent, next, prev, .. } = self.blocks[id as usize];
+        if next != NIL {
+            self.blocks[next as usize].prev = prev;
+        }
+        match prev {
+            NIL => self.extents[extent as usize].first = next,
+            _ => self.blocks[prev as usize].next = next,
+        }
+        self.extents[extent as usize].live -= 1;
+    }
+
+    /// What a job needs to know of a block.
+    pub(crate) fn stored(&self, id: u32) -> Stored {
+        let block = &self.blocks[id as usize];
+        Stored { place: self.place_of(block), len: block.len, hash: hash_of(block) }
+    }
+
+    pub(crate) fn hash(&self, id: u32) -> PageHash {
+        hash_of(&self.blocks[id as usize])
+    }
+
+    /// The clock of evictions when the block was stored.
+    pub(crate) fn evicted_at(&self, id: u32) -> u32 {
+        self.blocks[id as usize].evicted_at
+    }
+
+    fn place_of(&self, block: &Block) -> Place {
+        let extent = &self.extents[block.extent as usize];
+        if extent.in_file {
+            let at = u64::from(extent.file_start) * FILE_UNIT + u64::from(block.at) * 16;
+            Place::File { file: extent.file, at }
+        } else {
+            Place::Ram { at: block.at }
+        }
+    }
+
+    /// The place of byte `offset` of a file extent.
+    pub(crate) fn file_place(&self, extent: u32, offset: u64) -> Place {
+        let extent = &self.extents[extent as usize];
+        Place::File { file: extent.file, at: u64::from(extent.file_start) * FILE_UNIT + offset }
+    }
+
+    /// Keeps a block's contents in place until [`SwapIndex::unpin`].
+    pub(crate) fn pin(&mut self, id: u32) {
+        self.blocks[id as usize].pins += 1;
+    }
+
+    pub(crate) fn unpin(&mut self, id: u32, mmu: &mut impl Mmu) {
+        let block = &mut self.blocks[id as usize];
+        block.pins -= 1;
+        if block.pins == 0 && block.dead {
+            self.release(id, mmu);
+        }
+    }
+
+    /// Gives a block up: at once, or when the last job that uses it ends.
+    pub(crate) fn free(&mut self, id: u32, mmu: &mut impl Mmu) {
+        let block = &mut self.blocks[id as usize];
+        debug_assert!(!block.dead);
+        block.dead = true;
+        if block.pins == 0 {
+            self.release(id, mmu);
+        }
+    }
+
+    fn release(&mut self, id: u32, mmu: &mut impl Mmu) {
+        let Block { extent, at, len, .. } = self.blocks[id as usize];
+        self.unlink(id);
+        if !self.extents[extent as usize].in_file {
+            self.free_ram(at, len, mmu);
+        }
+        self.drop_if_empty(extent);
+        self.blocks[id as usize] = Block { next: self.free_block, ..Block::default() };
+        self.free_block = id;
+        self.blocks_used -= 1;
+    }
+
+    fn free_ram(&mut self, at: u32, len: u16, mmu: &mut impl Mmu) {
+        self.ram_bytes -= u64::from(len);
+        if let Some(span) = self.spans.free(at, len) {
+            mmu.release_span(span);
+        }
+    }
+
+    /// Lists blocks of the oldest extents in RAM for which no job is under way, up to `bytes` bytes: they are
+    /// to spill. An extent is listed whole or not at all, but for pinned and dead blocks.
+    pub(crate) fn oldest_blocks(&self, bytes: u64, most: usize, out: &mut alloc::vec::Vec<u32>) {
+        let mut total = 0;
+        let mut extent = self.oldest;
+        while extent != NIL && total < bytes {
+            let mut id = self.extents[extent as usize].first;
+            if out.len() + self.extents[extent as usize].live as usize > most {
+                break;
+            }
+            while id != NIL {
+                let block = &self.blocks[id as usize];
+                if block.pins == 0 && !block.dead {
+                    total += u64::from(block.len).next_multiple_of(16);
+                    out.push(id);
+                }
+                id = block.next;
+            }
+            extent = self.extents[extent as usize].younger;
+        }
+    }
+
+    /// A block's contents now are at byte `offset` of file extent `target`; its RAM is given back. A block
+    /// that another job uses, or that has died, stays what it is.
+    pub(crate) fn move_to_file(&mut self, id: u32, target: u32, offset: u64, mmu: &mut impl Mmu) -> bool {
+        let Block { extent, at, len, pins, dead, .. } = self.blocks[id as usize];
+        if pins > 1 || dead {
+            return false;
+        }
+        self.unlink(id);
+        self.free_ram(at, len, mmu);
+        self.drop_if_empty(extent);
+        self.blocks[id as usize].at = (offset / 16) as u32;
+        self.link(id, target);
+        true
+    }
+
+    fn take_extent(&mut self) -> u32 {
+        if self.free_extent == NIL {
+            let from = self.extents.len();
+            self.extents.grow_to(from + 1);
+            for i in (from..self.extents.len()).rev() {
+                self.extents[i].younger = self.free_extent;
+                self.free_extent = i as u32;
+            }
+        }
+        let id = self.free_extent;
+        self.free_extent = self.extents[id as usize].younger;
+        id
+    }
+
+    fn drop_extent(&mut self, id: u32) {
+        let extent = self.extents[id as usize];
+        if extent.in_file {
+            if let Some((file, space)) = self.file.as_mut()
+                && *file == extent.file
+            {
+                space.free(extent.file_start, extent.file_units);
+            }
+        } else {
+            match extent.older {
+                NIL => self.oldest = extent.younger,
+                older => self.extents[older as usize].younger = extent.younger,
+            }
+            match extent.younger {
+                NIL => self.youngest = extent.older,
+                younger => self.extents[younger as usize].older = extent.older,
+            }
+        }
+        self.extents[id as usize] = Extent { younger: self.free_extent, ..Extent::default() };
+        self.free_extent = id;
+    }
+
+    /// How many blocks are live or waiting for their last job.
+    pub(crate) fn blocks_used(&self) -> u32 {
+        self.blocks_used
+    }
+
+    pub(crate) fn is_live(&self, id: u32) -> bool {
+        let block = &self.blocks[id as usize];
+        !block.dead && block.len != 0
+    }
+
+    /// Blocks that wait for the last job that uses them. Walks all blocks.
+    pub(crate) fn dead_blocks(&self) -> usize {
+        (0..self.blocks.len()).filter(|&i| self.blocks[i].dead).count()
+    }
+
+    /// Compares extents with the blocks that name them.
+    pub(crate) fn validate(&self) -> Result<(), alloc::string::String> {
+        let mut ram = 0;
+        for i in 0..self.blocks.len() {
+            let block = &self.blocks[i];
+            if block.len == 0 {
+                continue;
+            }
+            let extent = &self.extents[block.extent as usize];
+            if extent.live == 0 {
+                return Err(alloc::format!("block {i} is in extent {} that counts none", block.extent));
+            }
+            ram += if extent.in_file { 0 } else { u64::from(block.len) };
+        }
+        if ram != self.ram_bytes {
+            return Err(alloc::format!("{ram} bytes in RAM, counted {}", self.ram_bytes));
+        }
+        Ok(())
+    }
+}
+
+fn hash_of(block: &Block) -> PageHash {
+    PageHash::from(block.hash[0]) | PageHash::from(block.hash[1]) << 64
+}

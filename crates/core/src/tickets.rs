@@ -1,0 +1,108 @@
+//! Jobs under way, by ticket.
+
+use crate::addr::FrameRun;
+use crate::job::{JobKind, Ticket};
+use alloc::vec::Vec;
+
+/// What a job uses while it is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Flight {
+    pub(crate) ticket: Ticket,
+    pub(crate) kind: JobKind,
+    /// Frames pinned; none for a spill.
+    pub(crate) frames: FrameRun,
+    /// The folio has changed: what the job brings back is dropped.
+    pub(crate) void: bool,
+    /// Read: blocks pinned. Write: the new block of page i, or `NIL`. Spill: blocks pinned.
+    pub(crate) blocks: Vec<u32>,
+    /// Write: places have been given out.
+    pub(crate) placed: bool,
+    /// Write, spill: the extent that receives the blocks.
+    pub(crate) extent: Option<u32>,
+    live: bool,
+}
+
+/// The jobs under way. Slots are used again; tickets are not.
+#[derive(Clone, Debug)]
+pub(crate) struct Tickets {
+    slots: Vec<Flight>,
+    next: u64,
+    live: u32,
+}
+
+impl Tickets {
+    pub(crate) fn new() -> Tickets {
+        Tickets { slots: Vec::new(), next: 1, live: 0 }
+    }
+
+    /// How many jobs are under way.
+    pub(crate) fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Begins a job. Returns its slot.
+    pub(crate) fn begin(&mut self, kind: JobKind, frames: FrameRun) -> usize {
+        let slot = self.slots.iter().position(|f| !f.live).unwrap_or_else(|| {
+            self.slots.push(Flight {
+                ticket: Ticket(0),
+                kind,
+                frames,
+                void: false,
+                blocks: Vec::with_capacity(crate::job::MAX_JOB_PAGES),
+                placed: false,
+                extent: None,
+                live: false,
+            });
+            self.slots.len() - 1
+        });
+        let flight = &mut self.slots[slot];
+        flight.ticket = Ticket(self.next);
+        (flight.kind, flight.frames) = (kind, frames);
+        (flight.void, flight.placed, flight.extent, flight.live) = (false, false, None, true);
+        flight.blocks.clear();
+        self.next += 1;
+        self.live += 1;
+        slot
+    }
+
+    /// The slot of a job that is under way.
+    pub(crate) fn find(&self, ticket: Ticket) -> Option<usize> {
+        self.slots.iter().position(|f| f.live && f.ticket == ticket)
+    }
+
+    pub(crate) fn end(&mut self, slot: usize) {
+        self.slots[slot].live = false;
+        self.live -= 1;
+    }
+
+    pub(crate) fn get(&self, slot: usize) -> &Flight {
+        &self.slots[slot]
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: usize) -> &mut Flight {
+        &mut self.slots[slot]
+    }
+
+    /// Every job under way.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flight> {
+        self.slots.iter().filter(|f| f.live)
+    }
+
+    /// In a forked child nothing is under way.
+    pub(crate) fn forget(&mut self) {
+        for flight in &mut self.slots {
+            flight.live = false;
+        }
+        self.live = 0;
+    }
+}
+
+/// The number that a pinned frame's record carries for a job in `slot`.
+pub(crate) fn pin_of(slot: usize) -> u16 {
+    slot as u16 + 1
+}
+
+/// The slot of the job that pins a frame.
+pub(crate) fn slot_of(pin: u16) -> usize {
+    usize::from(pin) - 1
+}

@@ -1,0 +1,186 @@
+//! The VMAs of one address space, kept sorted; neighbours that do not differ are one.
+
+use super::{Hint, History};
+use crate::addr::Vpn;
+use crate::fault::PolicyKind;
+use crate::mmu::Prot;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// One mapped range and what holds for all of its pages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Vma {
+    /// The first page.
+    pub start: Vpn,
+    /// The first page past it.
+    pub end: Vpn,
+    /// Access rights.
+    pub prot: Prot,
+    /// Whether its pages must stay resident.
+    pub locked: bool,
+    /// What the program said about it.
+    pub hint: Hint,
+    /// A policy of its own instead of the engine's.
+    pub policy: Option<PolicyKind>,
+    /// A value of the host's that keeps VMAs apart where the kernel's differ.
+    pub tag: u32,
+    /// Its faults.
+    pub history: History,
+}
+
+impl Vma {
+    /// A new one without lock, hint or history.
+    pub fn new(start: Vpn, end: Vpn, prot: Prot) -> Vma {
+        let (locked, tag, policy) = (false, 0, None);
+        Vma { start, end, prot, locked, hint: Hint::Normal, policy, tag, history: History::default() }
+    }
+
+    /// Whether the host's verbs can move its pages out.
+    pub fn evictable(&self) -> bool {
+        self.prot.movable() && !self.locked
+    }
+
+    fn continues(&self, next: &Vma) -> bool {
+        self.end == next.start
+            && self.prot == next.prot
+            && self.locked == next.locked
+            && self.hint == next.hint
+            && self.policy == next.policy
+            && self.tag == next.tag
+    }
+}
+
+/// The VMAs of one address space.
+#[derive(Clone, Debug, Default)]
+pub struct VmaMap {
+    vmas: BTreeMap<u64, Vma>,
+}
+
+impl VmaMap {
+    /// The VMA that holds `vpn`.
+    pub fn at(&self, vpn: Vpn) -> Option<&Vma> {
+        self.vmas.range(..=vpn.0).next_back().map(|(_, vma)| vma).filter(|vma| vpn < vma.end)
+    }
+
+    /// The same, to note a fault in its history.
+    pub(crate) fn at_mut(&mut self, vpn: Vpn) -> Option<&mut Vma> {
+        self.vmas.range_mut(..=vpn.0).next_back().map(|(_, vma)| vma).filter(|vma| vpn < vma.end)
+    }
+
+    /// The VMAs that overlap `start..end`, in rising order.
+    pub fn overlapping(&self, start: Vpn, end: Vpn) -> impl Iterator<Item = &Vma> {
+        let first = self.at(start).map_or(start.0, |vma| vma.start.0);
+        self.vmas.range(first..end.0.max(first)).map(|(_, vma)| vma)
+    }
+
+    /// Every VMA.
+    pub fn iter(&self) -> impl Iterator<Item = &Vma> {
+        self.vmas.values()
+    }
+
+    /// Whether every page of `start..end` is mapped.
+    pub fn covers(&self, start: Vpn, end: Vpn) -> bool {
+        let mut at = start;
+        for vma in self.overlapping(start, end) {
+            if vma.start > at {
+                return false;
+            }
+            at = vma.end;
+        }
+        at >= end
+    }
+
+    /// Puts a VMA where nothing is mapped.
+    pub(crate) fn insert(&mut self, vma: Vma) {
+        debug_assert!(self.overlapping(vma.start, vma.end).next().is_none());
+        self.vmas.insert(vma.start.0, vma);
+        self.merge_around(vma.start, vma.end);
+    }
+
+    /// Removes every page of `start..end` and returns the pieces that were there.
+    pub(crate) fn remove(&mut self, start: Vpn, end: Vpn) -> Vec<Vma> {
+        self.split_at(start);
+        self.split_at(end);
+        let pieces: Vec<Vma> = self.vmas.range(start.0..end.0.max(start.0)).map(|(_, vma)| *vma).collect();
+        for vma in &pieces {
+            self.vmas.remove(&vma.start.0);
+        }
+        pieces
+    }
+
+    /// Changes what holds for the pages of `start..end`.
+    pub(crate) fn edit(&mut self, start: Vpn, end: Vpn, mut change: impl FnMut(&mut Vma)) {
+        self.split_at(start);
+        self.split_at(end);
+        for (_, vma) in self.vmas.range_mut(start.0..end.0.max(start.0)) {
+            change(vma);
+        }
+        self.merge_around(start, end);
+    }
+
+    fn split_at(&mut self, vpn: Vpn) {
+        let Some(vma) = self.at_mut(vpn) else { return };
+        if vma.start == vpn {
+            return;
+        }
+        let mut upper = *vma;
+        vma.end = vpn;
+        upper.start = vpn;
+        self.vmas.insert(vpn.0, upper);
+    }
+
+    fn merge_around(&mut self, start: Vpn, end: Vpn) {
+        let mut at = self.vmas.range(..start.0).next_back().map_or(start.0, |(&s, _)| s);
+        while at <= end.0 {
+            let Some((&key, &vma)) = self.vmas.range(at..).next() else { return };
+            match self.vmas.get(&vma.end.0).copied() {
+                Some(next) if vma.continues(&next) => {
+                    self.vmas.remove(&next.start.0);
+                    self.vmas.insert(key, Vma { end: next.end, ..vma });
+                    at = key;
+                }
+                _ => at = vma.end.0.max(key + 1),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(ranges: &[(u64, u64)]) -> VmaMap {
+        let mut map = VmaMap::default();
+        for &(start, end) in ranges {
+            map.insert(Vma::new(Vpn(start), Vpn(end), Prot::READ_WRITE));
+        }
+        map
+    }
+
+    #[test]
+    fn neighbours_that_do_not_differ_are_one() {
+        let map = map(&[(10, 20), (30, 40), (20, 30)]);
+        assert_eq!(map.iter().count(), 1);
+        assert!(map.covers(Vpn(10), Vpn(40)));
+        assert!(!map.covers(Vpn(10), Vpn(41)));
+    }
+
+    #[test]
+    fn an_edit_splits_and_its_undoing_merges() {
+        let mut map = map(&[(0, 100)]);
+        map.edit(Vpn(10), Vpn(20), |vma| vma.prot = Prot::NONE);
+        assert_eq!(map.iter().count(), 3);
+        assert_eq!(map.at(Vpn(19)).map(|v| v.prot), Some(Prot::NONE));
+        map.edit(Vpn(10), Vpn(20), |vma| vma.prot = Prot::READ_WRITE);
+        assert_eq!(map.iter().count(), 1);
+    }
+
+    #[test]
+    fn removal_leaves_the_rest() {
+        let mut map = map(&[(0, 100), (200, 300)]);
+        let gone = map.remove(Vpn(50), Vpn(250));
+        assert_eq!(gone.len(), 2);
+        assert!(map.at(Vpn(49)).is_some() && map.at(Vpn(50)).is_none());
+        assert!(map.at(Vpn(249)).is_none() && map.at(Vpn(250)).is_some());
+    }
+}
