@@ -14,6 +14,11 @@ def expect(holds, why):
         raise Failed(why)
 
 
+def need(*earlier):
+    """For a check that builds on the results of earlier ones, which are None where they failed."""
+    expect(all(result is not None for result in earlier), "not possible after the failure above")
+
+
 class Checks:
     """Counts checks. `prefix` names the script in each line."""
 
@@ -23,15 +28,11 @@ class Checks:
         self.failed = 0
 
     @contextlib.contextmanager
-    def case(self, name, needs=True):
-        """Runs the body as the check `name`. Where `needs` is false, something it builds on failed already.
-
-        The body may append to the list it gets: figures that belong on the line.
-        """
+    def case(self, name):
+        """Runs the body as the check `name`. It may append to the list it gets: figures that belong on the line."""
         start = time.monotonic()
         figures = []
         try:
-            expect(needs, "not possible after the failure above")
             yield figures
             self._line("ok", name, start, ", ".join(figures))
             self.passed += 1

@@ -43,12 +43,14 @@ def scratch():
 class Result:
     """How a run ended. `peak` is the largest sample of its resident anonymous memory, in bytes."""
 
-    def __init__(self, status, seconds, peak, oom_kills, digest, stderr, timed_out):
+    def __init__(self, status, seconds, peak, oom_kills, digest, text, stderr, timed_out):
         self.status = status
         self.seconds = seconds
         self.peak = peak
         self.oom_kills = oom_kills
+        # Of stdout: the hash, and the text where it is short.
         self.digest = digest
+        self.text = text
         self.stderr = stderr
         self.timed_out = timed_out
 
@@ -86,8 +88,8 @@ def run(command, limit=None, swap=False, stdin=None, timeout=300, no_thp=False, 
             timed_out = _wait(process, cgroup, timeout, while_running)
         seconds = time.monotonic() - start
         oom_kills = cgroup.oom_kills()
-        digest, stderr = streams.finish()
-    return Result(process.returncode, seconds, sampler.peak, oom_kills, digest, stderr, timed_out)
+        digest, text, stderr = streams.finish()
+    return Result(process.returncode, seconds, sampler.peak, oom_kills, digest, text, stderr, timed_out)
 
 
 def _prepare(cgroup, no_thp):
@@ -120,16 +122,17 @@ class _Streams:
         self.stderr = open(os.path.join(directory, "stderr"), "w+b")
 
     def finish(self):
-        """The digest of what was written to stdout, and the text of stderr."""
+        """The digest and the first part of what was written to stdout, and the text of stderr."""
         self.stdout.seek(0)
-        digest = hashlib.sha256()
+        first = self.stdout.read(MIB)
+        digest = hashlib.sha256(first)
         for piece in iter(lambda: self.stdout.read(MIB), b""):
             digest.update(piece)
         self.stderr.seek(0)
-        text = self.stderr.read().decode(errors="replace")
+        texts = [raw.decode(errors="replace") for raw in (first, self.stderr.read())]
         for file in (self.stdin, self.stdout, self.stderr):
             file.close()
-        return digest.hexdigest(), text
+        return digest.hexdigest(), *texts
 
 
 def expect_success(result):
