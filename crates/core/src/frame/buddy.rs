@@ -17,7 +17,7 @@ use crate::order::{Order, OrderSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
-use heap::{Heap, PAGEBLOCK, Walk};
+use heap::{Heap, PAGEBLOCK, Sets, Walk};
 use index::{OrderBits, OrderIndex};
 
 /// Which frames of a pool are free. Prefers the smallest unit that serves, then the lowest address.
@@ -27,7 +27,10 @@ pub struct Buddy {
     free: u32,
     /// Free units by order.
     counts: [u32; Order::COUNT],
+    /// By pageblock.
     heaps: Vec<Heap>,
+    /// By pageblock.
+    sets: Vec<Sets>,
     index: OrderIndex,
 }
 
@@ -40,7 +43,8 @@ impl Buddy {
             capacity: capacity_frames,
             free: 0,
             counts: [0; Order::COUNT],
-            heaps: vec![heap::EMPTY; pageblocks],
+            heaps: vec![[0; _]; pageblocks],
+            sets: vec![0; pageblocks],
             index: OrderIndex::new(pageblocks),
         }
     }
@@ -65,7 +69,7 @@ impl Buddy {
         );
         debug_assert!(!self.overlaps_free(frame, order), "free of {frame:?} {order:?}: free already");
         let pageblock = (frame.0 / PAGEBLOCK) as usize;
-        let mut walk = Walk::new(&mut self.heaps[pageblock]);
+        let mut walk = Walk::new(&mut self.heaps[pageblock], &mut self.sets[pageblock]);
         let mut node = heap::node_of(frame.0 % PAGEBLOCK, order);
         let mut unit = order;
         while unit < Order::MAX && walk.is_set(node ^ 1, unit) {
@@ -127,7 +131,7 @@ impl Buddy {
                 counts[unit.index()] += units;
                 orders |= OrderBits::from(units > 0) << unit.index();
             }
-            if heap::orders(heap) != orders || self.index.orders_of(pageblock)? != orders {
+            if heap::orders(self.sets[pageblock]) != orders || self.index.orders_of(pageblock)? != orders {
                 return Err("the orders of a pageblock are not those of its units");
             }
         }
@@ -158,7 +162,7 @@ impl Buddy {
     /// Takes the lowest free unit of order `unit` and splits it down to `want`; what is split off stays free.
     /// Returns the node of the lowest part.
     fn split(&mut self, pageblock: usize, unit: Order, want: Order) -> usize {
-        let mut walk = Walk::new(&mut self.heaps[pageblock]);
+        let mut walk = Walk::new(&mut self.heaps[pageblock], &mut self.sets[pageblock]);
         let mut node = walk.lowest(unit);
         walk.clear(node, unit);
         self.counts[unit.index()] -= 1;
@@ -185,7 +189,7 @@ impl Buddy {
 
     /// Whether any frame of the folio is free.
     fn overlaps_free(&self, frame: Frame, order: Order) -> bool {
-        let some = heap::orders(&self.heaps[(frame.0 / PAGEBLOCK) as usize]) != 0;
+        let some = heap::orders(self.sets[(frame.0 / PAGEBLOCK) as usize]) != 0;
         some && FrameRun::new(frame, order.pages()).iter().any(|f| self.is_free(f))
     }
 }

@@ -8,20 +8,18 @@ use core::ops::Range;
 pub(super) const PAGEBLOCK: u32 = Order::MAX.pages();
 /// Words for the nodes: two bits a frame.
 const NODE_WORDS: usize = 2 * PAGEBLOCK as usize / 64;
-/// The word that holds the sets below, after the nodes.
-const SETS: usize = NODE_WORDS;
 /// Orders from this one up have all their nodes in the first word.
 const FIRST_WORD: usize = 4;
 
 /// An implicit binary heap of one bit a node: node 1 is the whole pageblock, node `n` has the halves `2n` and
-/// `2n + 1`, nodes 512..1024 are single frames. The last word is not nodes: bits 0..16 tell which words of
-/// nodes are not zero (the first is not tracked), bits 16..26 of which orders a node is set.
+/// `2n + 1`, nodes 512..1024 are single frames.
 ///
-/// An array, so that a table of them starts as untouched zero memory.
-pub(super) type Heap = [u64; NODE_WORDS + 1];
+/// A plain short array, so that a table of them starts as zero memory that was never touched.
+pub(super) type Heap = [u64; NODE_WORDS];
 
-/// A heap with no free unit.
-pub(super) const EMPTY: Heap = [0; NODE_WORDS + 1];
+/// What a heap has, at a glance: bits 0..16 tell which of its words are not zero (the first is not tracked),
+/// bits 16..26 of which orders a node is set.
+pub(super) type Sets = u32;
 
 /// The heap nodes of an order.
 pub(super) const fn nodes(order: Order) -> Range<usize> {
@@ -44,31 +42,32 @@ pub(super) const fn is_set(heap: &Heap, node: usize) -> bool {
 }
 
 /// The orders of which any node is set.
-pub(super) const fn orders(heap: &Heap) -> OrderBits {
-    (heap[SETS] >> 16) as OrderBits
+pub(super) const fn orders(sets: Sets) -> OrderBits {
+    (sets >> 16) as OrderBits
 }
 
 /// A heap taken up for a split or a merge. What every step needs, the first word and the sets, is held here
 /// by value: written back step by step it would chain the steps through memory.
 pub(super) struct Walk<'a> {
     heap: &'a mut Heap,
+    sets_home: &'a mut Sets,
     first_word: u64,
-    sets: u64,
+    sets: Sets,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     #[inline]
-    pub(super) const fn new(heap: &mut Heap) -> Walk<'_> {
-        Walk { first_word: heap[0], sets: heap[SETS], heap }
+    pub(super) const fn new(heap: &'a mut Heap, sets: &'a mut Sets) -> Walk<'a> {
+        Walk { first_word: heap[0], sets: *sets, heap, sets_home: sets }
     }
 
     /// Ends the walk. Returns the orders whose set of nodes has become empty or is so no longer.
     #[inline]
     pub(super) const fn finish(self) -> OrderBits {
-        let changed = (self.heap[SETS] ^ self.sets) >> 16;
+        let changed = orders(*self.sets_home ^ self.sets);
         self.heap[0] = self.first_word;
-        self.heap[SETS] = self.sets;
-        changed as OrderBits
+        *self.sets_home = self.sets;
+        changed
     }
 
     #[inline]
@@ -97,10 +96,10 @@ impl Walk<'_> {
         } else {
             let word = node / 64 % NODE_WORDS;
             self.heap[word] &= !(1 << (node % 64));
-            self.sets &= !(((self.heap[word] == 0) as u64) << word);
+            self.sets &= !(((self.heap[word] == 0) as Sets) << word);
         }
         let none = self.members(order) == 0;
-        self.sets &= !((none as u64) << (16 + order.index()));
+        self.sets &= !((none as Sets) << (16 + order.index()));
     }
 
     /// The lowest set node of this order, of which there must be one.
@@ -119,7 +118,7 @@ impl Walk<'_> {
         if order.index() >= FIRST_WORD {
             self.first_word & mask(order.index())
         } else {
-            self.sets & mask(order.index() + 6)
+            self.sets as u64 & mask(order.index() + 6)
         }
     }
 }
