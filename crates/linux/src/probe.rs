@@ -1,1 +1,322 @@
-//! probe
+//! What this machine allows, and the command that mends what it refuses.
+//!
+//! [`probe`] asks by trying, not by guessing from versions. It prints nothing, allocates nothing and leaves
+//! nothing behind; it may run before `main`.
+
+use crate::sys::uffd::{self, Uffd, Way};
+use crate::sys::{Errno, sched};
+use core::fmt;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, getrlimit};
+
+/// By what right this process gets a userfaultfd that sees the kernel's own faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Right {
+    /// It is root, with every capability.
+    Root,
+    /// It has `CAP_SYS_PTRACE`.
+    Capability,
+    /// `vm.unprivileged_userfaultfd` is 1.
+    Sysctl,
+    /// It may open `/dev/userfaultfd`.
+    Device,
+}
+
+/// Why there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Denial {
+    /// The kernel was built without userfaultfd.
+    NotBuilt,
+    /// No right to it, and `/dev/userfaultfd` is not there: as in a container.
+    NoDevice,
+    /// No right to it, and `/dev/userfaultfd` is there but may not be opened.
+    DeviceRefused,
+    /// Another error.
+    Other(Errno),
+}
+
+/// When the kernel uses 2 MiB pages by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Thp {
+    /// Everywhere.
+    Always,
+    /// Where a program asks for them.
+    Madvise,
+    /// Nowhere.
+    Never,
+    /// It has none, or doesn't say.
+    Unknown,
+}
+
+/// What a machine allows to this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// Userfaultfd for faults in kernel mode.
+    pub uffd: Result<Right, Denial>,
+    /// Whether pages can be moved; `false` too where there is no userfaultfd to ask.
+    pub can_move: bool,
+    /// Whether writes can be tracked without messages.
+    pub write_tracking: bool,
+    /// Major and minor version of the kernel.
+    pub kernel: (u32, u32),
+    /// The kernel's own use of 2 MiB pages.
+    pub thp: Thp,
+    /// The handler's thread may run before all others.
+    pub fifo: bool,
+    /// The limit of address space in bytes (`ulimit -v`), where there is one.
+    pub address_space: Option<u64>,
+    /// The overcommit mode; 2 charges reserved memory as if it were used.
+    pub overcommit: u32,
+    /// How many VMAs a process may have.
+    pub max_vmas: u32,
+}
+
+/// What stands in the way, or makes it slower, and what to do about it. Prints as one line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mend {
+    /// What is wrong.
+    pub cause: &'static str,
+    /// The command that mends it, or what to do where no command does.
+    pub command: &'static str,
+    /// Whether Quire can't manage memory until it is mended.
+    pub fatal: bool,
+}
+
+impl fmt::Display for Mend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; mend: {}", self.cause, self.command)
+    }
+}
+
+/// The least address space that is worth starting in, in bytes: arena, pool and store.
+const LEAST_ADDRESS_SPACE: u64 = 1 << 37;
+/// The number of VMAs below which a program that protects single pages may run out of them.
+const FEW_VMAS: u32 = 65530;
+
+impl Capabilities {
+    /// Whether memory can be managed at all.
+    pub fn suffices(&self) -> bool {
+        !self.mends().any(|mend| mend.fatal)
+    }
+
+    /// What to mend, the gravest first.
+    pub fn mends(&self) -> impl Iterator<Item = Mend> {
+        [
+            self.mend_uffd(),
+            self.mend_move(),
+            self.mend_address_space(),
+            self.mend_overcommit(),
+            self.mend_vmas(),
+            self.mend_fifo(),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    fn mend_uffd(&self) -> Option<Mend> {
+        let (cause, command) = match self.uffd.err()? {
+            Denial::NotBuilt => {
+                ("this kernel has no userfaultfd", "boot a kernel with CONFIG_USERFAULTFD=y, 6.8 or newer")
+            }
+            Denial::NoDevice => (
+                "userfaultfd is refused (EPERM) and there is no /dev/userfaultfd",
+                "sudo sysctl vm.unprivileged_userfaultfd=1 (in a container: --device /dev/userfaultfd)",
+            ),
+            Denial::DeviceRefused => (
+                "userfaultfd is refused (EPERM) and /dev/userfaultfd may not be opened by this user",
+                "sudo setfacl -m u:$USER:rw /dev/userfaultfd, or sudo sysctl vm.unprivileged_userfaultfd=1",
+            ),
+            Denial::Other(_) => (
+                "userfaultfd fails with an unexpected error",
+                "see which: strace -e userfaultfd,openat quire doctor",
+            ),
+        };
+        Some(Mend { cause, command, fatal: true })
+    }
+
+    fn mend_move(&self) -> Option<Mend> {
+        (self.uffd.is_ok() && !self.can_move).then_some(Mend {
+            cause: "this kernel's userfaultfd can't move pages (UFFDIO_MOVE)",
+            command: "boot Linux 6.8 or newer",
+            fatal: true,
+        })
+    }
+
+    fn mend_address_space(&self) -> Option<Mend> {
+        (self.address_space? < LEAST_ADDRESS_SPACE).then_some(Mend {
+            cause: "the limit of address space is below 128 GiB",
+            command: "ulimit -v unlimited",
+            fatal: true,
+        })
+    }
+
+    fn mend_overcommit(&self) -> Option<Mend> {
+        (self.overcommit == 2).then_some(Mend {
+            cause: "vm.overcommit_memory is 2: address space is charged as if it were memory",
+            command: "sudo sysctl vm.overcommit_memory=0",
+            fatal: true,
+        })
+    }
+
+    fn mend_vmas(&self) -> Option<Mend> {
+        (self.max_vmas < FEW_VMAS).then_some(Mend {
+            cause: "vm.max_map_count is below its default: programs with many mappings may fail",
+            command: "sudo sysctl vm.max_map_count=65530",
+            fatal: false,
+        })
+    }
+
+    fn mend_fifo(&self) -> Option<Mend> {
+        (!self.fifo).then_some(Mend {
+            cause: "the fault handler may not run with real-time priority: faults wait for other threads",
+            command: "ulimit -r 1 (as root), or give CAP_SYS_NICE",
+            fatal: false,
+        })
+    }
+}
+
+/// Asks the machine.
+pub fn probe() -> Capabilities {
+    let (uffd, features) = ask_uffd();
+    let limit = getrlimit(Resource::As).current;
+    Capabilities {
+        uffd,
+        can_move: features & uffd::FEATURE_MOVE != 0,
+        write_tracking: features & uffd::FEATURE_WP_ASYNC != 0,
+        kernel: kernel_version(),
+        thp: thp(),
+        // By trying: it depends on a limit, a capability, and whether the control group has real-time.
+        fifo: sched::can_fifo(),
+        address_space: limit,
+        overcommit: number_in(c"/proc/sys/vm/overcommit_memory").unwrap_or(0),
+        max_vmas: number_in(c"/proc/sys/vm/max_map_count").unwrap_or(FEW_VMAS),
+    }
+}
+
+fn ask_uffd() -> (Result<Right, Denial>, u64) {
+    match Uffd::open() {
+        Ok((uffd, way)) => (Ok(right(way)), uffd.api(0).unwrap_or(0)),
+        Err(Errno::NOSYS) => (Err(Denial::NotBuilt), 0),
+        // The system call's own answer comes only where the device is missing.
+        Err(Errno::PERM) => (Err(Denial::NoDevice), 0),
+        Err(Errno::ACCESS) => (Err(Denial::DeviceRefused), 0),
+        Err(errno) => (Err(Denial::Other(errno)), 0),
+    }
+}
+
+fn right(way: Way) -> Right {
+    if way == Way::Device {
+        return Right::Device;
+    }
+    if number_in(c"/proc/sys/vm/unprivileged_userfaultfd") == Some(1) {
+        return Right::Sysctl;
+    }
+    if rustix::process::geteuid().is_root() { Right::Root } else { Right::Capability }
+}
+
+fn kernel_version() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let mut numbers = name.release().to_bytes().split(|b| !b.is_ascii_digit()).map(decimal);
+    (numbers.next().flatten().unwrap_or(0), numbers.next().flatten().unwrap_or(0))
+}
+
+fn thp() -> Thp {
+    let mut text = [0u8; 64];
+    let Some(text) = read_in(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut text) else {
+        return Thp::Unknown;
+    };
+    thp_of(text)
+}
+
+/// The choice is the word in brackets.
+fn thp_of(text: &[u8]) -> Thp {
+    match text.split(|b| *b == b'[').nth(1).and_then(|rest| rest.split(|b| *b == b']').next()) {
+        Some(b"always") => Thp::Always,
+        Some(b"madvise") => Thp::Madvise,
+        Some(b"never") => Thp::Never,
+        _ => Thp::Unknown,
+    }
+}
+
+fn number_in(path: &core::ffi::CStr) -> Option<u32> {
+    let mut text = [0u8; 32];
+    decimal(read_in(path, &mut text)?.trim_ascii())
+}
+
+fn decimal(text: &[u8]) -> Option<u32> {
+    core::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn read_in<'a>(path: &core::ffi::CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let len = rustix::io::read(&file, &mut *text).ok()?;
+    text.get(..len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Capabilities {
+        Capabilities {
+            uffd: Ok(Right::Root),
+            can_move: true,
+            write_tracking: true,
+            kernel: (6, 18),
+            thp: Thp::Madvise,
+            fifo: true,
+            address_space: None,
+            overcommit: 0,
+            max_vmas: FEW_VMAS,
+        }
+    }
+
+    #[test]
+    fn a_good_machine_needs_no_mending() {
+        assert!(good().suffices());
+        assert_eq!(good().mends().count(), 0);
+    }
+
+    #[test]
+    fn each_failure_names_its_cause_and_a_command() {
+        let cases = [
+            (
+                Capabilities { uffd: Err(Denial::NoDevice), can_move: false, ..good() },
+                "--device /dev/userfaultfd",
+                true,
+            ),
+            (Capabilities { uffd: Err(Denial::DeviceRefused), ..good() }, "setfacl", true),
+            (Capabilities { uffd: Err(Denial::NotBuilt), ..good() }, "CONFIG_USERFAULTFD", true),
+            (Capabilities { uffd: Err(Denial::Other(Errno::MFILE)), ..good() }, "strace", true),
+            (Capabilities { can_move: false, ..good() }, "6.8", true),
+            (Capabilities { address_space: Some(1 << 30), ..good() }, "ulimit -v", true),
+            (Capabilities { overcommit: 2, ..good() }, "overcommit_memory=0", true),
+            (Capabilities { max_vmas: 1000, ..good() }, "max_map_count", false),
+            (Capabilities { fifo: false, ..good() }, "CAP_SYS_NICE", false),
+        ];
+        for (machine, part, fatal) in cases {
+            let mends: Vec<Mend> = machine.mends().collect();
+            assert_eq!(mends.len(), 1, "{machine:?}");
+            assert_eq!(mends[0].fatal, fatal);
+            assert_eq!(machine.suffices(), !fatal);
+            let line = mends[0].to_string();
+            assert!(line.contains(part) && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn this_machine_answers() {
+        let here = probe();
+        assert_eq!(here, probe());
+        assert!(here.kernel.0 >= 4 && here.max_vmas > 0);
+        assert_eq!(here.can_move, Uffd::offered().is_ok_and(|f| f & uffd::FEATURE_MOVE != 0));
+    }
+
+    #[test]
+    fn words_in_brackets_are_the_choice() {
+        assert_eq!(thp_of(b"always [madvise] never\n"), Thp::Madvise);
+        assert_eq!(thp_of(b"[always] madvise never\n"), Thp::Always);
+        assert_eq!(thp_of(b"always madvise [never]"), Thp::Never);
+        assert_eq!(thp_of(b""), Thp::Unknown);
+    }
+}
