@@ -42,7 +42,7 @@ pub fn write_full(fd: impl AsFd, mut buf: &[u8], mut offset: u64) -> Result<()> 
     Ok(())
 }
 
-/// A buffer aligned for direct I/O, in a mapping of its own that a forked child does not inherit.
+/// A buffer aligned for direct I/O, in a mapping of its own.
 #[derive(Debug)]
 pub struct Bounce {
     addr: usize,
@@ -54,9 +54,7 @@ impl Bounce {
     pub fn new(len: usize) -> Result<Bounce> {
         let len = len.max(1).next_multiple_of(ALIGN);
         let addr = mmap::map(len)?;
-        let bounce = Bounce { addr, len };
-        mmap::advise(addr, len, mmap::Advice::DontFork)?;
-        Ok(bounce)
+        Ok(Bounce { addr, len })
     }
 
     /// The whole buffer.

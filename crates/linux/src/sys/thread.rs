@@ -17,8 +17,10 @@ use super::{Errno, Result, mmap, raw};
 use core::sync::atomic::{AtomicU32, Ordering};
 use quire_core::PAGE_SIZE;
 
-/// Bytes for thread-local variables; every static thread-local of a program and its libraries has to fit.
-const TLS: usize = 32 * 1024;
+/// The least room for thread-local variables, in bytes.
+const LEAST_TLS: usize = 32 * 1024;
+/// Room for libc's other thread-locals beyond `errno`, in bytes.
+const TLS_MARGIN: usize = PAGE_SIZE;
 /// The least stack, in bytes.
 const LEAST_STACK: usize = 64 * 1024;
 /// The control page: what glibc calls `tcbhead_t` at its start, our own words in its second half.
@@ -49,6 +51,8 @@ struct Start {
 }
 
 /// A thread made by [`spawn`]. Dropping it lets the thread run on; its memory then stays for ever.
+///
+/// A forked child has neither the thread nor its memory: there a handle may be forgotten, but not asked.
 #[derive(Debug)]
 pub struct Thread {
     tid: u32,
@@ -103,9 +107,10 @@ impl Thread {
 /// Starts a thread that runs `entry(arg)` on a stack of `stack` bytes, shown as `name` (at most 15 bytes).
 pub fn spawn(name: &str, stack: usize, entry: Entry, arg: usize) -> Result<Thread> {
     let stack = stack.max(LEAST_STACK).next_multiple_of(PAGE_SIZE);
-    let len = PAGE_SIZE + stack + TLS + CONTROL;
+    let tls = tls_room();
+    let len = PAGE_SIZE + stack + tls + CONTROL;
     let base = mmap::map(len)?;
-    let made = prepare(base, len).and_then(|()| start(base, len, name, entry, arg));
+    let made = prepare(base, len).and_then(|()| start(base, len, tls, name, entry, arg));
     if made.is_err() {
         mmap::unmap(base, len)?;
     }
@@ -118,9 +123,22 @@ fn prepare(base: usize, len: usize) -> Result<()> {
     mmap::protect(base, PAGE_SIZE, 0)
 }
 
-fn start(base: usize, len: usize, name: &str, entry: Entry, arg: usize) -> Result<Thread> {
+/// How far below the thread pointer libc's variables reach. A program with large thread-locals of its own
+/// pushes them down, and `errno` must not fall into the stack.
+fn tls_room() -> usize {
+    let pointer: usize;
+    // SAFETY: the first word that fs points to is its own address, on every thread, ours included.
+    unsafe {
+        core::arch::asm!("mov {0}, fs:[0]", out(reg) pointer, options(nostack, readonly, preserves_flags));
+    }
+    // SAFETY: it only computes an address from the thread pointer.
+    let errno = unsafe { libc::__errno_location() }.addr();
+    LEAST_TLS.max(pointer.saturating_sub(errno) + TLS_MARGIN).next_multiple_of(PAGE_SIZE)
+}
+
+fn start(base: usize, len: usize, tls: usize, name: &str, entry: Entry, arg: usize) -> Result<Thread> {
     let control = base + len - CONTROL;
-    let stack_top = control - TLS;
+    let stack_top = control - tls;
     let mut start = Start { entry, arg, name: [0; 16] };
     let bytes = &name.as_bytes()[..name.len().min(15)];
     start.name[..bytes.len()].copy_from_slice(bytes);
@@ -224,6 +242,18 @@ mod tests {
     use crate::sys::sched;
 
     const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn the_room_for_thread_locals_reaches_past_errno() {
+        // Measured from a thread of libc's, and so from one of ours, where the same distance holds.
+        static FROM_OURS: AtomicU32 = AtomicU32::new(0);
+        fn body(_: usize) {
+            FROM_OURS.store(tls_room() as u32, Ordering::Release);
+        }
+        spawn("quire-test", 0, body, 0).unwrap().join(5 * SECOND).unwrap();
+        assert_eq!(FROM_OURS.load(Ordering::Acquire), tls_room() as u32);
+        assert!(tls_room() >= LEAST_TLS && tls_room() < 16 << 20);
+    }
 
     #[test]
     fn a_thread_runs_and_its_end_is_seen() {
