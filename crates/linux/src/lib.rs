@@ -4,7 +4,6 @@
 //! * [`mmu`]: the engine's [`Mmu`](quire_core::mmu::Mmu) and [`Mover`](quire_core::mmu::Mover) by userfaultfd.
 //! * [`codec`]: hashing and compressing single pages.
 //! * [`control`]: what `quire` and its processes share: the ledger of memory, and messages.
-//! * [`control`]: the ledger and the channel between `quire` and the processes it runs.
 //! * [`probe`]: what this machine allows, and the command that mends what it refuses.
 //!
 //! Code here runs on threads that libc does not know: no stdio, no thread-locals, no `std::thread`.
