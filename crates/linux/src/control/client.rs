@@ -1,0 +1,170 @@
+//! A process's end of the socket to `quire`.
+//!
+//! It runs on threads that libc does not know: plain system calls, no allocation, no thread-locals. The
+//! descriptors it holds belong to the table of the thread that joined.
+
+use super::build_id;
+use super::channel::{self, Descriptors};
+use super::ledger::{Ledger, SlotId};
+use super::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
+use core::ffi::CStr;
+use core::time::Duration;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{self, Errno};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+};
+use rustix::process::{getpid, getppid};
+
+/// How long to wait for an answer: `quire` itself may be stopped, and the program should not hang with it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a process could not join. It goes on unmanaged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum JoinError {
+    /// The socket could not be reached or used.
+    Socket(Errno),
+    /// `quire` refused.
+    Refused(Refusal),
+    /// The answer was not one of this protocol, or `quire` ended meanwhile.
+    Answer,
+    /// The ledger could not be mapped.
+    Ledger(Errno),
+}
+
+impl From<Errno> for JoinError {
+    fn from(errno: Errno) -> JoinError {
+        JoinError::Socket(errno)
+    }
+}
+
+/// A connection to `quire`.
+#[derive(Debug)]
+pub struct Client {
+    socket: OwnedFd,
+}
+
+/// What joining gave.
+#[derive(Debug)]
+pub struct Joined {
+    /// The connection. While it is open, `quire` takes the process for alive.
+    pub client: Client,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// How to work.
+    pub welcome: Welcome,
+}
+
+impl Client {
+    /// Connects to the socket at `path` and joins the ledger. A child of fork names its parent's slot, and gets the
+    /// parent's spill files, each passed to `on_file` with its number, in rising order.
+    pub fn join(
+        path: &CStr,
+        forked_from: Option<SlotId>,
+        on_file: &mut dyn FnMut(u16, OwnedFd),
+    ) -> Result<Joined, JoinError> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        let client = Client { socket };
+        let ids = (getpid().as_raw_nonzero().get(), getppid().map_or(0, |pid| pid.as_raw_nonzero().get()));
+        client.tell(Request::Hello(Hello {
+            build: build_id::build_number(),
+            pid: ids.0.cast_unsigned(),
+            ppid: ids.1.cast_unsigned(),
+            forked_from,
+        }))?;
+
+        let (welcome, mut fds) = match client.answer()? {
+            (Reply::Welcome(welcome), fds) => (welcome, fds),
+            (Reply::Refuse(reason), _) => return Err(JoinError::Refused(reason)),
+            _ => return Err(JoinError::Answer),
+        };
+        let file = fds.take(0).ok_or(JoinError::Answer)?;
+        let ledger = Ledger::map(&file).map_err(JoinError::Ledger)?;
+        client.receive_files(welcome.files, on_file)?;
+        Ok(Joined { client, ledger, welcome })
+    }
+
+    /// Receives the `count` files of the parent.
+    fn receive_files(&self, count: u16, on_file: &mut dyn FnMut(u16, OwnedFd)) -> Result<(), JoinError> {
+        let mut next = 0;
+        while next < count {
+            let (Reply::Files { first }, mut fds) = self.answer()? else { return Err(JoinError::Answer) };
+            if first != next || fds.is_empty() {
+                return Err(JoinError::Answer);
+            }
+            for fd in (0..fds.len()).map_while(|index| fds.take(index)) {
+                on_file(next, fd);
+                next += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives `quire` a copy of the userfaultfd.
+    pub fn hand_over(&self, uffd: BorrowedFd<'_>) -> io::Result<()> {
+        channel::send(&self.socket, Request::Descriptor.encode().as_bytes(), &[uffd], SendFlags::empty())
+    }
+
+    /// Asks for a spill file and its number; `None`: there is none to be had. Only one thread at a time may ask.
+    pub fn need_spill(&self) -> Result<Option<(u16, OwnedFd)>, JoinError> {
+        self.tell(Request::NeedSpill)?;
+        match self.answer()? {
+            (Reply::Spill { file }, mut fds) => {
+                fds.take(0).map(|fd| Some((file, fd))).ok_or(JoinError::Answer)
+            }
+            (Reply::NoSpill, _) => Ok(None),
+            _ => Err(JoinError::Answer),
+        }
+    }
+
+    /// Asks that the grants be divided anew, after [`Ledger::set_want`]. Never waits: `quire` looks by itself
+    /// every 50 ms too.
+    pub fn want(&self) {
+        self.try_tell(Request::Want);
+    }
+
+    /// Gives `quire` a line to print, without newline. Never waits; the line is lost when the socket is full.
+    pub fn say(&self, line: &str) {
+        self.try_tell(Request::Line(line));
+    }
+
+    /// Announces a fork, so that the spill files stay for the child.
+    pub fn fork_begins(&self) -> io::Result<()> {
+        self.tell(Request::ForkBegins)
+    }
+
+    /// Takes the announcement back: the kernel refused the fork.
+    pub fn fork_failed(&self) {
+        self.try_tell(Request::ForkFailed);
+    }
+
+    /// Says that the process ends in order.
+    pub fn bye(&self) {
+        self.try_tell(Request::Bye);
+    }
+
+    /// The socket, to poll for the end of `quire`.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn tell(&self, request: Request<'_>) -> io::Result<()> {
+        channel::send(&self.socket, request.encode().as_bytes(), &[], SendFlags::empty())
+    }
+
+    fn try_tell(&self, request: Request<'_>) {
+        // Nothing hangs on these messages: the ledger and the end of the connection say the same later.
+        let _ = channel::send(&self.socket, request.encode().as_bytes(), &[], SendFlags::DONTWAIT);
+    }
+
+    fn answer(&self) -> Result<(Reply, Descriptors), JoinError> {
+        let mut buffer = [0; PACKET_BYTES];
+        let (packet, fds) =
+            channel::receive(&self.socket, &mut buffer, RecvFlags::empty())?.ok_or(JoinError::Answer)?;
+        Ok((Reply::decode(packet).map_err(|_| JoinError::Answer)?, fds))
+    }
+}

@@ -1,0 +1,19 @@
+//! What `quire` and the processes it runs share: the ledger of memory, and the messages between them.
+//!
+//! * [`ledger`]: shared memory with the budget, what each process was granted of it, and its [`counters`].
+//!   It outlives every process but `quire`, so the report comes also when the program was killed.
+//! * [`wire`]: the messages on a socket of packets; [`channel`] sends them, with file descriptors.
+//! * [`client`]: a process's end of that socket, for threads that libc does not know.
+//! * [`build_id`]: tells the builds of the binary and the library apart; both share these layouts.
+//! * [`latency`]: the histogram that percentiles are read from.
+
+pub mod build_id;
+pub mod channel;
+pub mod client;
+pub mod counters;
+pub mod latency;
+pub mod ledger;
+pub mod wire;
+
+/// The environment variable that holds the path of `quire`'s socket.
+pub const SOCKET_VARIABLE: &str = "QUIRE_SOCKET";

@@ -1,0 +1,400 @@
+//! The messages between a process and `quire`, one per packet.
+//!
+//! A packet is a tag byte and its fields, little-endian, without padding; both ends are of one build, so there are no
+//! versions but the build id in the first message. Nothing here allocates.
+
+use super::ledger::SlotId;
+
+/// The longest packet, in bytes.
+pub const PACKET_BYTES: usize = 1024;
+/// The longest line of text that one message carries, in bytes; longer ones are cut.
+pub const LINE_BYTES: usize = PACKET_BYTES - 3;
+/// The longest name of a policy, in bytes.
+pub const POLICY_BYTES: usize = 64;
+
+/// The first message of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// The build of the library: [`build_number`](super::build_id::build_number).
+    pub build: u64,
+    /// The process, as it sees itself.
+    pub pid: u32,
+    /// Its parent, as it sees it.
+    pub ppid: u32,
+    /// In a process made by fork without exec: its parent's slot.
+    pub forked_from: Option<SlotId>,
+}
+
+/// What a process says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request<'a> {
+    /// The first message.
+    Hello(Hello),
+    /// Carries the process's userfaultfd, of which `quire` keeps a copy until the process ends.
+    Descriptor,
+    /// Asks for a spill file. Answered by [`Reply::Spill`] or [`Reply::NoSpill`].
+    NeedSpill,
+    /// Its demand is unmet: the grants should be divided anew.
+    Want,
+    /// It is about to fork: its spill files must stay for the child, even if it ends first.
+    ForkBegins,
+    /// The fork it announced failed.
+    ForkFailed,
+    /// A line of UTF-8 text for the user, without newline.
+    Line(&'a str),
+    /// It ends in order; nothing more will come.
+    Bye,
+}
+
+/// How a process is to work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Welcome {
+    /// Its slot in the ledger.
+    pub slot: SlotId,
+    /// Whether it may evict. False without a budget, and in a child of fork without exec.
+    pub evict: bool,
+    /// Whether there is somewhere to spill to.
+    pub spill: bool,
+    /// Spill files that follow in [`Reply::Files`]: all that the parent had, with the same numbers.
+    pub files: u16,
+    /// The budget in pages, or [`NO_LIMIT`](super::ledger::NO_LIMIT).
+    pub budget_pages: u64,
+    /// The machine's memory in pages.
+    pub machine_pages: u64,
+    /// The policy.
+    pub policy: PolicyName,
+}
+
+/// The name of a policy as the user wrote it: `adaptive`, `fixed:64K`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PolicyName {
+    bytes: [u8; POLICY_BYTES],
+    len: u8,
+}
+
+impl PolicyName {
+    /// `None` when it is longer than [`POLICY_BYTES`].
+    pub fn new(name: &str) -> Option<PolicyName> {
+        let mut bytes = [0; POLICY_BYTES];
+        bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+        Some(PolicyName { bytes, len: name.len() as u8 })
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+/// Why a process is not taken in. It goes on unmanaged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Refusal {
+    /// The library is of another build than `quire`.
+    OtherBuild = 1,
+    /// All slots are used.
+    TooManyProcesses = 2,
+    /// The parent that a forked child named is not known.
+    UnknownParent = 3,
+    /// The message was not one of this protocol.
+    Malformed = 4,
+}
+
+/// What `quire` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// Carries the ledger.
+    Welcome(Welcome),
+    /// Carries spill files of the parent, from number `first` up, one descriptor each.
+    Files {
+        /// The number of the first file in this packet.
+        first: u16,
+    },
+    /// Carries a new spill file for this process alone.
+    Spill {
+        /// The number of the file among those of this process.
+        file: u16,
+    },
+    /// There is no spill file to be had, for good.
+    NoSpill,
+    /// The process is not taken in.
+    Refuse(Refusal),
+}
+
+/// The packet is not one of this protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Malformed;
+
+/// A packet to send.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    bytes: [u8; PACKET_BYTES],
+    len: usize,
+}
+
+impl Packet {
+    fn new(tag: u8) -> Packet {
+        let mut packet = Packet { bytes: [0; PACKET_BYTES], len: 0 };
+        packet.put(&[tag]);
+        packet
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn put_slot(&mut self, slot: SlotId) {
+        self.put(&slot.index.to_le_bytes());
+        self.put(&slot.generation.to_le_bytes());
+    }
+
+    /// The bytes to send.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Request<'_> {
+    /// As a packet.
+    pub fn encode(&self) -> Packet {
+        match self {
+            Request::Hello(hello) => {
+                let mut packet = Packet::new(1);
+                packet.put(&hello.build.to_le_bytes());
+                packet.put(&hello.pid.to_le_bytes());
+                packet.put(&hello.ppid.to_le_bytes());
+                if let Some(parent) = hello.forked_from {
+                    packet.put_slot(parent);
+                }
+                packet
+            }
+            Request::Descriptor => Packet::new(2),
+            Request::NeedSpill => Packet::new(3),
+            Request::Want => Packet::new(4),
+            Request::ForkBegins => Packet::new(5),
+            Request::ForkFailed => Packet::new(6),
+            Request::Line(text) => {
+                let mut packet = Packet::new(7);
+                packet.put(cut(text, LINE_BYTES).as_bytes());
+                packet
+            }
+            Request::Bye => Packet::new(8),
+        }
+    }
+
+    /// From the bytes of a packet.
+    pub fn decode(bytes: &[u8]) -> Result<Request<'_>, Malformed> {
+        let mut fields = Fields(bytes);
+        let request = match fields.byte()? {
+            1 => Request::Hello(Hello {
+                build: fields.long()?,
+                pid: fields.word()?,
+                ppid: fields.word()?,
+                forked_from: if fields.0.is_empty() { None } else { Some(fields.slot()?) },
+            }),
+            2 => Request::Descriptor,
+            3 => Request::NeedSpill,
+            4 => Request::Want,
+            5 => Request::ForkBegins,
+            6 => Request::ForkFailed,
+            7 => Request::Line(core::str::from_utf8(core::mem::take(&mut fields.0)).map_err(|_| Malformed)?),
+            8 => Request::Bye,
+            _ => return Err(Malformed),
+        };
+        fields.end(request)
+    }
+}
+
+impl Reply {
+    /// As a packet.
+    pub fn encode(&self) -> Packet {
+        match self {
+            Reply::Welcome(welcome) => {
+                let mut packet = Packet::new(1);
+                packet.put_slot(welcome.slot);
+                packet.put(&[u8::from(welcome.evict), u8::from(welcome.spill)]);
+                packet.put(&welcome.files.to_le_bytes());
+                packet.put(&welcome.budget_pages.to_le_bytes());
+                packet.put(&welcome.machine_pages.to_le_bytes());
+                packet.put(welcome.policy.as_str().as_bytes());
+                packet
+            }
+            Reply::Files { first } => {
+                let mut packet = Packet::new(2);
+                packet.put(&first.to_le_bytes());
+                packet
+            }
+            Reply::Spill { file } => {
+                let mut packet = Packet::new(3);
+                packet.put(&file.to_le_bytes());
+                packet
+            }
+            Reply::NoSpill => Packet::new(4),
+            Reply::Refuse(reason) => {
+                let mut packet = Packet::new(5);
+                packet.put(&[*reason as u8]);
+                packet
+            }
+        }
+    }
+
+    /// From the bytes of a packet.
+    pub fn decode(bytes: &[u8]) -> Result<Reply, Malformed> {
+        let mut fields = Fields(bytes);
+        let reply = match fields.byte()? {
+            1 => Reply::Welcome(Welcome {
+                slot: fields.slot()?,
+                evict: fields.byte()? != 0,
+                spill: fields.byte()? != 0,
+                files: fields.short()?,
+                budget_pages: fields.long()?,
+                machine_pages: fields.long()?,
+                policy: fields.policy()?,
+            }),
+            2 => Reply::Files { first: fields.short()? },
+            3 => Reply::Spill { file: fields.short()? },
+            4 => Reply::NoSpill,
+            5 => Reply::Refuse(match fields.byte()? {
+                1 => Refusal::OtherBuild,
+                2 => Refusal::TooManyProcesses,
+                3 => Refusal::UnknownParent,
+                4 => Refusal::Malformed,
+                _ => return Err(Malformed),
+            }),
+            _ => return Err(Malformed),
+        };
+        fields.end(reply)
+    }
+}
+
+/// The longest start of `text` with at most `most` bytes that ends between characters.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// The part of a packet that was not read yet.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (field, rest) = self.0.split_first_chunk::<N>().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        Ok(self.take::<1>()?[0])
+    }
+
+    fn short(&mut self) -> Result<u16, Malformed> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn word(&mut self) -> Result<u32, Malformed> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn long(&mut self) -> Result<u64, Malformed> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn slot(&mut self) -> Result<SlotId, Malformed> {
+        Ok(SlotId { index: self.word()?, generation: self.word()? })
+    }
+
+    fn policy(&mut self) -> Result<PolicyName, Malformed> {
+        let name = core::str::from_utf8(core::mem::take(&mut self.0)).map_err(|_| Malformed)?;
+        PolicyName::new(name).ok_or(Malformed)
+    }
+
+    /// `value`, if nothing is left over.
+    fn end<T>(self, value: T) -> Result<T, Malformed> {
+        if self.0.is_empty() { Ok(value) } else { Err(Malformed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOT: SlotId = SlotId { index: 1023, generation: 9 };
+
+    fn requests() -> [Request<'static>; 9] {
+        let hello = Hello { build: 0x0123_4567_89ab_cdef, pid: 42, ppid: 1, forked_from: None };
+        [
+            Request::Hello(hello),
+            Request::Hello(Hello { forked_from: Some(SLOT), ..hello }),
+            Request::Descriptor,
+            Request::NeedSpill,
+            Request::Want,
+            Request::ForkBegins,
+            Request::ForkFailed,
+            Request::Line("naïve text"),
+            Request::Bye,
+        ]
+    }
+
+    fn replies() -> [Reply; 6] {
+        let policy = PolicyName::new("fixed:64K").unwrap();
+        let welcome = Welcome {
+            slot: SLOT,
+            evict: true,
+            spill: false,
+            files: 300,
+            budget_pages: u64::MAX,
+            machine_pages: 5,
+            policy,
+        };
+        [
+            Reply::Welcome(welcome),
+            Reply::Files { first: 64 },
+            Reply::Spill { file: 2 },
+            Reply::NoSpill,
+            Reply::Refuse(Refusal::OtherBuild),
+            Reply::Refuse(Refusal::Malformed),
+        ]
+    }
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        for request in requests() {
+            assert_eq!(Request::decode(request.encode().as_bytes()), Ok(request));
+        }
+        for reply in replies() {
+            assert_eq!(Reply::decode(reply.encode().as_bytes()), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn a_packet_cut_short_or_too_long_is_refused() {
+        for request in requests() {
+            let packet = request.encode();
+            let mut longer = packet.as_bytes().to_vec();
+            longer.push(0);
+            match request {
+                // Any end of the text is a text.
+                Request::Line(_) => continue,
+                Request::Hello(Hello { forked_from: None, .. }) => {}
+                _ => assert_eq!(Request::decode(&longer), Err(Malformed)),
+            }
+            assert_eq!(Request::decode(&packet.as_bytes()[..packet.as_bytes().len() - 1]), Err(Malformed));
+        }
+        assert_eq!(Reply::decode(&[]), Err(Malformed));
+        assert_eq!(Reply::decode(&[77]), Err(Malformed));
+        assert_eq!(Reply::decode(&[1, 2, 3]), Err(Malformed));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let text = "ä".repeat(PACKET_BYTES);
+        let packet = Request::Line(&text).encode();
+        let Ok(Request::Line(line)) = Request::decode(packet.as_bytes()) else { panic!("not a line") };
+        assert!(line.len() > LINE_BYTES - 4 && line.chars().all(|char| char == 'ä'));
+        assert_eq!(PolicyName::new(&text), None);
+    }
+}
