@@ -51,7 +51,8 @@ fn is_plain_anonymous(flags: c_int) -> bool {
 
 /// Whether the kernel would look at this range at all rather than answer `EINVAL` or `ENOMEM`.
 fn is_sound(addr: usize, len: usize) -> bool {
-    addr.is_multiple_of(PAGE) && addr.checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE)).is_some()
+    addr.is_multiple_of(PAGE)
+        && addr.checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE)).is_some()
 }
 
 fn overlaps(addr: usize, len: usize, arena: &Range<usize>) -> bool {
@@ -100,7 +101,14 @@ pub(crate) enum RemapRoute {
 }
 
 /// Decides on mremap.
-pub(crate) fn remap(old: usize, old_len: usize, new: usize, new_len: usize, flags: c_int, arena: &Range<usize>) -> RemapRoute {
+pub(crate) fn remap(
+    old: usize,
+    old_len: usize,
+    new: usize,
+    new_len: usize,
+    flags: c_int,
+    arena: &Range<usize>,
+) -> RemapRoute {
     // Length 0 doubles a shared mapping; of managed memory there is none to double.
     if let Some(parts) = split(old, old_len.max(1), arena) {
         let whole = parts.before.is_empty() && parts.behind.is_empty();

@@ -112,7 +112,10 @@ struct Share {
 
 impl Share {
     const fn new(offset: usize) -> Share {
-        Share { heap: Locked::new(Dlmalloc::new_with_allocator(Carver::new(offset))), live: AtomicU64::new(0) }
+        Share {
+            heap: Locked::new(Dlmalloc::new_with_allocator(Carver::new(offset))),
+            live: AtomicU64::new(0),
+        }
     }
 
     fn alloc(&self, size: usize, cap: u64) -> *mut u8 {

@@ -9,8 +9,8 @@ use core::ops::Range;
 
 use decide::{MapRoute, PAGE, Parts, RemapRoute, copies_memory, map, remap, split, split_loosely};
 use libc::{
-    MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_NORESERVE, MAP_POPULATE,
-    MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MREMAP_FIXED, MREMAP_MAYMOVE,
+    MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_NORESERVE,
+    MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MREMAP_FIXED, MREMAP_MAYMOVE,
 };
 
 const ARENA: Range<usize> = 0x10_0000..0x20_0000;
@@ -70,7 +70,11 @@ fn what_the_kernel_refuses_is_left_to_it() {
 #[test]
 fn ranges_are_split_at_the_edges() {
     let (start, end) = (ARENA.start, ARENA.end);
-    let inner = Parts { before: start..start, inside: start..start + 2 * PAGE, behind: start + 2 * PAGE..start + 2 * PAGE };
+    let inner = Parts {
+        before: start..start,
+        inside: start..start + 2 * PAGE,
+        behind: start + 2 * PAGE..start + 2 * PAGE,
+    };
     assert_eq!(split(start, PAGE + 1, &ARENA), Some(inner));
     let across = Parts { before: start - PAGE..start, inside: start..end, behind: end..end + PAGE };
     assert_eq!(split(start - PAGE, end - start + 2 * PAGE, &ARENA), Some(across));

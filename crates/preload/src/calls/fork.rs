@@ -91,7 +91,11 @@ fn around(fork: impl FnOnce() -> Answer) -> Answer {
     unsafe {
         prepare();
         let answer = fork();
-        if answer == Ok(0) { in_child() } else { in_parent() }
+        if answer == Ok(0) {
+            in_child()
+        } else {
+            in_parent()
+        }
         answer
     }
 }
@@ -145,8 +149,15 @@ unsafe extern "C" fn _Fork() -> c_int {
 }
 
 type Main = unsafe extern "C" fn(*mut c_void) -> c_int;
-type CloneFn =
-    unsafe extern "C" fn(Main, *mut c_void, c_int, *mut c_void, *mut c_void, *mut c_void, *mut c_void) -> c_int;
+type CloneFn = unsafe extern "C" fn(
+    Main,
+    *mut c_void,
+    c_int,
+    *mut c_void,
+    *mut c_void,
+    *mut c_void,
+    *mut c_void,
+) -> c_int;
 
 /// Linux's clone, in C with a variable number of arguments, which arrive here as the convention has it.
 ///

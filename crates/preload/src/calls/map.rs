@@ -91,7 +91,13 @@ pub(super) unsafe fn unmap(addr: usize, len: usize) -> Answer {
 /// # Safety
 ///
 /// As mremap: the old range, and with `MREMAP_FIXED` the new one, are the caller's to change.
-pub(super) unsafe fn remap(old: usize, old_len: usize, new_len: usize, flags: c_int, new_addr: usize) -> Answer {
+pub(super) unsafe fn remap(
+    old: usize,
+    old_len: usize,
+    new_len: usize,
+    flags: c_int,
+    new_addr: usize,
+) -> Answer {
     // SAFETY: by the caller's promise.
     let kernel = || unsafe { raw::call!(libc::SYS_mremap, old, old_len, new_len, flags, new_addr) };
     match decide::remap(old, old_len, new_addr, new_len, flags, &arena()) {

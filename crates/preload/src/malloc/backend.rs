@@ -72,21 +72,23 @@ fn find_foreign() -> Option<Family> {
     // SAFETY: these names have these types, in every library that defines them.
     unsafe {
         Some(Family {
-            malloc: core::mem::transmute::<ptr::NonNull<c_void>, unsafe extern "C" fn(usize) -> Block>(malloc),
+            malloc: core::mem::transmute::<ptr::NonNull<c_void>, unsafe extern "C" fn(usize) -> Block>(
+                malloc,
+            ),
             free: core::mem::transmute::<ptr::NonNull<c_void>, unsafe extern "C" fn(Block)>(next(c"free")?),
-            calloc: core::mem::transmute::<ptr::NonNull<c_void>, unsafe extern "C" fn(usize, usize) -> Block>(next(
-                c"calloc",
-            )?),
-            realloc: core::mem::transmute::<ptr::NonNull<c_void>, unsafe extern "C" fn(Block, usize) -> Block>(next(
-                c"realloc",
-            )?),
+            calloc: core::mem::transmute::<ptr::NonNull<c_void>, unsafe extern "C" fn(usize, usize) -> Block>(
+                next(c"calloc")?,
+            ),
+            realloc: core::mem::transmute::<ptr::NonNull<c_void>, unsafe extern "C" fn(Block, usize) -> Block>(
+                next(c"realloc")?,
+            ),
             posix_memalign: core::mem::transmute::<
                 ptr::NonNull<c_void>,
                 unsafe extern "C" fn(*mut Block, usize, usize) -> c_int,
             >(next(c"posix_memalign")?),
-            usable_size: core::mem::transmute::<ptr::NonNull<c_void>, unsafe extern "C" fn(Block) -> usize>(next(
-                c"malloc_usable_size",
-            )?),
+            usable_size: core::mem::transmute::<ptr::NonNull<c_void>, unsafe extern "C" fn(Block) -> usize>(
+                next(c"malloc_usable_size")?,
+            ),
         })
     }
 }
