@@ -55,7 +55,7 @@ def _unused_zram():
         with open(path + "/disksize") as file:
             if int(file.read()) == 0:
                 return os.path.basename(path)
-    raise Failed("no unused zram device: modprobe zram")
+    raise Failed("no unused zram device: modprobe zram, or free one with swapoff and zramctl --reset")
 
 
 @contextlib.contextmanager

@@ -33,11 +33,18 @@ def work_directory():
 @contextlib.contextmanager
 def scratch():
     """A directory that goes away again."""
-    path = tempfile.mkdtemp(prefix="scratch-", dir=work_directory())
+    path = tempfile.mkdtemp(prefix="scratch-%d-" % os.getpid(), dir=work_directory())
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_old_scratch():
+    """Removes scratch directories whose owner was killed before it could."""
+    for name in os.listdir(work_directory()):
+        if name.startswith("scratch-") and not os.path.exists("/proc/" + name.split("-")[1]):
+            shutil.rmtree(os.path.join(work_directory(), name), ignore_errors=True)
 
 
 class Result:

@@ -5,7 +5,7 @@ import os
 import sys
 
 from cgroup import remove_leftovers
-from runner import MIB, fail_on_signals, program
+from runner import MIB, fail_on_signals, program, remove_old_scratch
 
 SMALL_DIVISOR = 4
 
@@ -51,4 +51,5 @@ def parse(description):
     scale = Scale(parser.parse_args())
     fail_on_signals()
     remove_leftovers()
+    remove_old_scratch()
     return scale
