@@ -20,16 +20,8 @@ pub struct Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Mismatch {
-            space,
-            vpn,
-            expected,
-            found,
-        } = self;
-        write!(
-            f,
-            "{space:?} {vpn:?} holds version {found}, should hold {expected}"
-        )
+        let Mismatch { space, vpn, expected, found } = self;
+        write!(f, "{space:?} {vpn:?} holds version {found}, should hold {expected}")
     }
 }
 
@@ -68,18 +60,14 @@ impl Model {
         let moved: Vec<_> = self.take(from).collect();
         self.discard(PageRange::new(from.space, to, from.pages));
         for ((space, vpn), value) in moved {
-            self.pages
-                .insert((space, to.plus(vpn.0 - from.start.0)), value);
+            self.pages.insert((space, to.plus(vpn.0 - from.start.0)), value);
         }
     }
 
     /// `child` begins with what `parent` has.
     pub fn fork(&mut self, parent: Space, child: Space) {
         self.exit(child);
-        let copies: Vec<_> = self
-            .of(parent)
-            .map(|(vpn, value)| ((child, vpn), value))
-            .collect();
+        let copies: Vec<_> = self.of(parent).map(|(vpn, value)| ((child, vpn), value)).collect();
         self.pages.extend(copies);
     }
 
@@ -95,24 +83,13 @@ impl Model {
 
     /// The pages of a space that are not all zeroes, in rising order.
     pub fn of(&self, space: Space) -> impl Iterator<Item = (Vpn, u64)> + '_ {
-        self.pages
-            .range((space, Vpn(0))..=(space, Vpn(u64::MAX)))
-            .map(|(&(_, vpn), &value)| (vpn, value))
+        self.pages.range((space, Vpn(0))..=(space, Vpn(u64::MAX))).map(|(&(_, vpn), &value)| (vpn, value))
     }
 
     /// The program read `found`.
     pub fn read(&self, space: Space, vpn: Vpn, found: u64) -> Result<(), Mismatch> {
         let expected = self.expected(space, vpn);
-        if expected == found {
-            Ok(())
-        } else {
-            Err(Mismatch {
-                space,
-                vpn,
-                expected,
-                found,
-            })
-        }
+        if expected == found { Ok(()) } else { Err(Mismatch { space, vpn, expected, found }) }
     }
 
     /// Whether every page that is present, and every hole that reads as zeroes because no pager has registered it,
@@ -133,10 +110,7 @@ impl Model {
     }
 
     fn take(&mut self, range: PageRange) -> impl Iterator<Item = ((Space, Vpn), u64)> + '_ {
-        self.pages.extract_if(
-            (range.space, range.start)..(range.space, range.end()),
-            |_, _| true,
-        )
+        self.pages.extract_if((range.space, range.start)..(range.space, range.end()), |_, _| true)
     }
 }
 
@@ -166,10 +140,7 @@ mod tests {
         m.write(S, Vpn(3), 5);
         m.fork(S, Space(2));
         m.discard(run(0, 8));
-        assert_eq!(
-            (m.expected(S, Vpn(3)), m.expected(Space(2), Vpn(3))),
-            (0, 5)
-        );
+        assert_eq!((m.expected(S, Vpn(3)), m.expected(Space(2), Vpn(3))), (0, 5));
         m.exit(Space(2));
         assert_eq!(m, Model::default());
     }
@@ -181,26 +152,10 @@ mod tests {
         mmu.map(run(0, 2), Prot::READ_WRITE, false);
         mmu.touch_write(S, Vpn(0), 1);
         m.write(S, Vpn(0), 2);
-        assert_eq!(
-            m.check(&mmu),
-            Err(Mismatch {
-                space: S,
-                vpn: Vpn(0),
-                expected: 2,
-                found: 1
-            })
-        );
+        assert_eq!(m.check(&mmu), Err(Mismatch { space: S, vpn: Vpn(0), expected: 2, found: 1 }));
         mmu.touch_write(S, Vpn(0), 2);
         m.write(S, Vpn(1), 3);
-        assert_eq!(
-            m.check(&mmu),
-            Err(Mismatch {
-                space: S,
-                vpn: Vpn(1),
-                expected: 3,
-                found: 0
-            })
-        );
+        assert_eq!(m.check(&mmu), Err(Mismatch { space: S, vpn: Vpn(1), expected: 3, found: 0 }));
         mmu.register(run(0, 2), true);
         assert_eq!(m.check(&mmu), Ok(()));
     }

@@ -15,10 +15,7 @@ pub struct Digest {
 impl Digest {
     /// The digest of nothing.
     pub const fn new() -> Digest {
-        Digest {
-            a: ODD[1],
-            b: ODD[0],
-        }
+        Digest { a: ODD[1], b: ODD[0] }
     }
 
     /// The digest of one value.
@@ -37,11 +34,7 @@ impl Digest {
 
     const fn word(&mut self, word: u64) {
         self.a = (self.a ^ word).wrapping_mul(ODD[0]).rotate_left(29);
-        self.b = self
-            .b
-            .wrapping_add(self.a ^ word.rotate_left(32))
-            .wrapping_mul(ODD[1])
-            .rotate_left(31);
+        self.b = self.b.wrapping_add(self.a ^ word.rotate_left(32)).wrapping_mul(ODD[1]).rotate_left(31);
     }
 }
 
@@ -111,14 +104,10 @@ impl Renamer {
         if number == 0 {
             return 0;
         }
-        let at = self
-            .seen
-            .iter()
-            .position(|&n| n == number)
-            .unwrap_or_else(|| {
-                self.seen.push(number);
-                self.seen.len() - 1
-            });
+        let at = self.seen.iter().position(|&n| n == number).unwrap_or_else(|| {
+            self.seen.push(number);
+            self.seen.len() - 1
+        });
         at as u16 + 1
     }
 }
@@ -130,16 +119,11 @@ mod tests {
 
     #[test]
     fn small_inputs_do_not_collide() {
-        let all: BTreeSet<u128> = (0..64u64)
-            .flat_map(|i| (0..64u64).map(move |j| Digest::of(&(i, j << 32))))
-            .collect();
+        let all: BTreeSet<u128> =
+            (0..64u64).flat_map(|i| (0..64u64).map(move |j| Digest::of(&(i, j << 32)))).collect();
         assert_eq!(all.len(), 64 * 64);
         let lows: BTreeSet<u32> = all.iter().map(|&d| d as u32).collect();
-        assert!(
-            lows.len() > 4090,
-            "the low half alone is spread: {}",
-            lows.len()
-        );
+        assert!(lows.len() > 4090, "the low half alone is spread: {}", lows.len());
     }
 
     #[test]
@@ -151,9 +135,6 @@ mod tests {
     #[test]
     fn names_come_in_order() {
         let mut r = Renamer::default();
-        assert_eq!(
-            [r.name(900), r.name(0), r.name(7), r.name(900)],
-            [1, 0, 2, 1]
-        );
+        assert_eq!([r.name(900), r.name(0), r.name(7), r.name(900)], [1, 0, 2, 1]);
     }
 }

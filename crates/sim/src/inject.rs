@@ -39,28 +39,17 @@ pub struct Injection {
 impl Injection {
     /// The next call of `verb` does nothing and refuses.
     pub const fn next(verb: Verb, refusal: Refusal) -> Injection {
-        Injection {
-            verb: Some(verb),
-            skip: 0,
-            after: 0,
-            refusal,
-        }
+        Injection { verb: Some(verb), skip: 0, after: 0, refusal }
     }
 
     /// The same, after `pages` pages.
     pub const fn after(self, pages: u32) -> Injection {
-        Injection {
-            after: pages,
-            ..self
-        }
+        Injection { after: pages, ..self }
     }
 
     /// The same, after `calls` calls that go well.
     pub const fn skipping(self, calls: u8) -> Injection {
-        Injection {
-            skip: calls,
-            ..self
-        }
+        Injection { skip: calls, ..self }
     }
 }
 
@@ -88,11 +77,7 @@ impl Injector {
 
     /// A call of `verb` begins: where it is to be cut, if it is.
     pub fn call(&mut self, verb: Verb) -> Cut {
-        let Some(first) = self
-            .script
-            .first_mut()
-            .filter(|i| i.verb.is_none_or(|v| v == verb))
-        else {
+        let Some(first) = self.script.first_mut().filter(|i| i.verb.is_none_or(|v| v == verb)) else {
             return Cut(None);
         };
         if first.skip > 0 {
@@ -112,9 +97,7 @@ pub struct Cut(Option<(u32, Refusal)>);
 impl Cut {
     /// The refusal that stops the call when `pages` pages are done.
     pub fn at(self, pages: u64) -> Option<Refusal> {
-        self.0
-            .filter(|&(after, _)| u64::from(after) == pages)
-            .map(|(_, refusal)| refusal)
+        self.0.filter(|&(after, _)| u64::from(after) == pages).map(|(_, refusal)| refusal)
     }
 
     /// How many of `pages` pages the call does, and what it answers then.
@@ -133,11 +116,7 @@ mod tests {
     #[test]
     fn a_script_waits_for_its_verb_and_skips() {
         let mut i = Injector::default();
-        i.push(
-            Injection::next(Verb::MoveOut, Refusal::Busy)
-                .after(1)
-                .skipping(1),
-        );
+        i.push(Injection::next(Verb::MoveOut, Refusal::Busy).after(1).skipping(1));
         assert_eq!(i.call(Verb::MoveIn), Cut(None));
         assert_eq!(i.call(Verb::MoveOut), Cut(None));
         let cut = i.call(Verb::MoveOut);

@@ -1,8 +1,9 @@
 //! The simulated kernel: tables of several spaces, one pool of frames, and the verbs on them.
 //!
 //! The rules are those of Linux 6.18, where moves are `UFFDIO_MOVE`, copies `UFFDIO_COPY`, discards
-//! `MADV_DONTNEED` and locks `mlock2(MLOCK_ONFAULT)`. A verb works page by page and stops at the first one that it
-//! must refuse; what it has done by then stays done.
+//! `MADV_DONTNEED_LOCKED` and locks `mlock2(MLOCK_ONFAULT)`. A verb works page by page and stops at the first one
+//! that it must refuse; what it has done by then stays done. Several VMAs in a range are no reason to refuse: the
+//! kernel minds, but the live host goes on piece by piece.
 
 use crate::inject::{Cut, Injection, Injector, Verb};
 use crate::store::SimStore;
@@ -187,42 +188,12 @@ impl SimMmu {
             return false;
         };
         let own = match pte {
-            Pte::Page { value, shared, .. } if !pinned => Pte::Page {
-                value,
-                shared,
-                pinned,
-            },
+            Pte::Page { value, shared, .. } if !pinned => Pte::Page { value, shared, pinned },
             Pte::Zero if !pinned => Pte::Zero,
-            pte => Pte::Page {
-                value: pte.value(),
-                shared: false,
-                pinned,
-            },
+            pte => Pte::Page { value: pte.value(), shared: false, pinned },
         };
         tables.put(vpn.0, own);
         true
-    }
-
-    /// The rights of a whole range, when it is mapped and lies in one VMA.
-    fn one_vma(&self, range: PageRange) -> Result<Rights, Refusal> {
-        let tables = self.spaces.get(&range.space).ok_or(Refusal::NoRange)?;
-        let vma = tables.vma(range.start.0).ok_or(Refusal::NoRange)?;
-        if range.end().0 > vma.end {
-            Err(Refusal::Denied)
-        } else {
-            Ok(vma.rights)
-        }
-    }
-
-    /// Whether pages can be moved between the range and the pool.
-    fn check_move(&self, range: PageRange, destination: bool) -> Result<(), Refusal> {
-        let rights = self.one_vma(range)?;
-        let registered = rights.registered || !destination;
-        if rights.movable() && registered {
-            Ok(())
-        } else {
-            Err(Refusal::Denied)
-        }
     }
 }
 
@@ -254,11 +225,7 @@ impl SimMmu {
     /// fork count once for each space.
     pub fn resident(&self) -> u64 {
         let real = |pte: &Pte| !matches!(pte, Pte::Zero);
-        let programs: usize = self
-            .spaces
-            .values()
-            .map(|t| t.pages().filter(|(_, p)| real(p)).count())
-            .sum();
+        let programs: usize = self.spaces.values().map(|t| t.pages().filter(|(_, p)| real(p)).count()).sum();
         (programs + self.pool.iter().flatten().filter(|p| real(p)).count()) as u64
     }
 
@@ -268,9 +235,7 @@ impl SimMmu {
     /// When there is no such frame: an engine that names one is broken.
     fn slot(&mut self, frame: Frame) -> &mut Option<Pte> {
         let frames = self.pool.len();
-        self.pool
-            .get_mut(frame.0 as usize)
-            .unwrap_or_else(|| panic!("{frame:?} of a pool of {frames}"))
+        self.pool.get_mut(frame.0 as usize).unwrap_or_else(|| panic!("{frame:?} of a pool of {frames}"))
     }
 }
 
@@ -285,21 +250,13 @@ fn each(pages: u32, cut: Cut, mut one: impl FnMut(u32) -> Result<(), Refusal>) -
 }
 
 impl Mmu for SimMmu {
-    /// A locked VMA is refused after what came before it was dropped, as the kernel does; so is a gap.
+    /// Locked pages are dropped too; a gap is refused after what lay elsewhere was dropped.
     fn discard(&mut self, range: PageRange) -> Result<(), Refusal> {
         let (pages, refusal) = self.injector.call(Verb::Discard).limit(range.pages);
-        let end = range.start.plus(pages);
         let tables = self.tables(range.space);
-        let mut at = range.start;
-        while at < end {
-            let vma = *tables.vma(at.0).ok_or(Refusal::NoRange)?;
-            if vma.rights.locked {
-                return Err(Refusal::Denied);
-            }
-            tables.clear(at.0, vma.end.min(end.0));
-            at = Vpn(vma.end);
-        }
-        refusal.map_or(Ok(()), Err)
+        tables.clear(range.start.0, range.start.0 + pages);
+        let whole = tables.covers(range.start.0, range.start.0 + pages);
+        refusal.or((!whole).then_some(Refusal::NoRange)).map_or(Ok(()), Err)
     }
 
     fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Refusal> {
@@ -335,9 +292,7 @@ impl SimMmu {
         refusal: Option<Refusal>,
         change: impl FnMut(&mut Rights),
     ) -> Result<(), Refusal> {
-        let whole =
-            self.tables(range.space)
-                .change(range.start.0, range.start.plus(pages).0, change);
+        let whole = self.tables(range.space).change(range.start.0, range.start.plus(pages).0, change);
         match refusal {
             Some(refusal) => Err(refusal),
             None if whole => Ok(()),
@@ -347,6 +302,10 @@ impl SimMmu {
 
     /// Moves one page out of the pool.
     fn move_one_in(&mut self, frame: Frame, space: Space, vpn: Vpn) -> Result<(), Refusal> {
+        let rights = self.movable(space, vpn)?;
+        if !rights.registered {
+            return Err(Refusal::Denied);
+        }
         if self.entry(space, vpn).is_some() {
             return Err(Refusal::Exists);
         }
@@ -357,6 +316,7 @@ impl SimMmu {
 
     /// Moves one page into the pool.
     fn move_one_out(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
+        self.movable(space, vpn)?;
         if self.slot(frame).is_some() {
             return Err(Refusal::Exists);
         }
@@ -369,8 +329,18 @@ impl SimMmu {
         Ok(())
     }
 
-    /// Copies one frame. Its slot is read first: a hole of the pool gets the page of zeroes whatever comes of it.
+    /// The rights of a page that can be moved.
+    fn movable(&self, space: Space, vpn: Vpn) -> Result<Rights, Refusal> {
+        let rights = self.rights(space, vpn).ok_or(Refusal::NoRange)?;
+        if rights.movable() { Ok(rights) } else { Err(Refusal::Denied) }
+    }
+
+    /// Copies one frame. Its slot is read first: a hole of the pool gets the page of zeroes even where the
+    /// destination is present.
     fn copy_one_in(&mut self, frame: Frame, space: Space, vpn: Vpn) -> Result<(), Refusal> {
+        if !self.rights(space, vpn).is_some_and(|r| r.registered) {
+            return Err(Refusal::NoRange);
+        }
         let value = self.read_frame(frame);
         if self.entry(space, vpn).is_some() {
             return Err(Refusal::Exists);
@@ -379,9 +349,12 @@ impl SimMmu {
         Ok(())
     }
 
+    /// Makes one page the program's own; a hole stays one.
     fn unshare_one(&mut self, space: Space, vpn: Vpn) -> Result<(), Refusal> {
         let rights = self.rights(space, vpn).ok_or(Refusal::NoRange)?;
-        let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
+        let Some(pte) = self.entry(space, vpn) else {
+            return Ok(());
+        };
         if !rights.writable() {
             return Err(Refusal::Denied);
         }
@@ -393,63 +366,51 @@ impl SimMmu {
 impl Mover for SimMmu {
     fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let cut = self.injector.call(Verb::MoveIn);
-        match self.check_move(PageRange::new(space, at, u64::from(frames.pages)), true) {
-            Err(refusal) => Done::part(0, refusal),
-            Ok(()) => each(frames.pages, cut, |k| {
-                self.move_one_in(frames.start.plus(k), space, at.plus(u64::from(k)))
-            }),
-        }
+        let one = |k: u32| self.move_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
+        each(frames.pages, cut, one)
     }
 
     fn move_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
         let cut = self.injector.call(Verb::MoveOut);
-        match self.check_move(PageRange::new(space, at, u64::from(frames.pages)), false) {
-            Err(refusal) => Done::part(0, refusal),
-            Ok(()) => each(frames.pages, cut, |k| {
-                self.move_one_out(space, at.plus(u64::from(k)), frames.start.plus(k))
-            }),
-        }
+        let one = |k: u32| self.move_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
+        each(frames.pages, cut, one)
     }
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let cut = self.injector.call(Verb::CopyIn);
-        let range = PageRange::new(space, at, u64::from(frames.pages));
-        if !self.one_vma(range).is_ok_and(|r| r.registered) {
-            return Done::part(0, Refusal::NoRange);
-        }
-        each(frames.pages, cut, |k| {
-            self.copy_one_in(frames.start.plus(k), space, at.plus(u64::from(k)))
-        })
+        let one = |k: u32| self.copy_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
+        each(frames.pages, cut, one)
     }
 
-    /// Stops at a hole ([`Refusal::Absent`]) and where the program may not write ([`Refusal::Denied`]).
+    /// Works on runs of present pages: where one page is refused (the program may not write it), the pages of its
+    /// run before it are done but not counted. Holes count.
     fn unshare(&mut self, range: PageRange) -> Done {
         let cut = self.injector.call(Verb::Unshare);
-        let pages = range.pages as u32;
-        each(pages, cut, |k| {
-            self.unshare_one(range.space, range.start.plus(u64::from(k)))
-        })
+        let one = |k: u32| self.unshare_one(range.space, range.start.plus(u64::from(k)));
+        let mut done = each(range.pages as u32, cut, one);
+        let natural = done.refusal.is_some() && cut.at(u64::from(done.pages)).is_none();
+        while natural
+            && done.pages > 0
+            && self.present(range.space, range.start.plus(u64::from(done.pages) - 1))
+        {
+            done.pages -= 1;
+        }
+        done
     }
 
-    /// The kernel moves one VMA at a time.
+    /// Both places keep their registration; the lock goes with the pages.
     fn remap(&mut self, from: PageRange, to: Vpn) -> Result<(), Refusal> {
         if let Some(refusal) = self.injector.call(Verb::Remap).at(0) {
             return Err(refusal);
         }
-        let rights = self.one_vma(from)?;
-        self.one_vma(PageRange::new(from.space, to, from.pages))?;
         let tables = self.tables(from.space);
-        tables.map(to.0, to.0 + from.pages, rights);
-        for k in 0..from.pages {
-            if let Some(pte) = tables.take(from.start.0 + k) {
-                tables.put(to.0 + k, pte);
-            }
+        if from.start.0.abs_diff(to.0) < from.pages {
+            return Err(Refusal::Denied);
         }
-        tables.map(
-            from.start.0,
-            from.end().0,
-            Rights::new(Prot::NONE, rights.registered),
-        );
+        if !tables.covers(from.start.0, from.end().0) || !tables.covers(to.0, to.0 + from.pages) {
+            return Err(Refusal::NoRange);
+        }
+        tables.remap(from.start.0, from.end().0, to.0);
         Ok(())
     }
 

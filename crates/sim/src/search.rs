@@ -44,17 +44,8 @@ pub struct Report<E> {
 
 impl<E: fmt::Debug> fmt::Display for Report<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report {
-            states,
-            transitions,
-            depth,
-            levels,
-            ..
-        } = self;
-        write!(
-            f,
-            "{states} states, {transitions} transitions, {depth} events deep, by depth {levels:?}"
-        )?;
+        let Report { states, transitions, depth, levels, .. } = self;
+        write!(f, "{states} states, {transitions} transitions, {depth} events deep, by depth {levels:?}")?;
         if self.truncated {
             write!(f, ", given up")?;
         }
@@ -118,16 +109,7 @@ impl<'a, W: World> Walk<'a, W> {
             truncated: false,
             violation: None,
         };
-        Walk {
-            start,
-            seen,
-            nodes: vec![Node {
-                parent: 0,
-                event: 0,
-            }],
-            most,
-            report,
-        }
+        Walk { start, seen, nodes: vec![Node { parent: 0, event: 0 }], most, report }
     }
 
     /// Lets each event happen in each state of a level. The states that are new come back if they are to be visited.
@@ -136,10 +118,7 @@ impl<'a, W: World> Walk<'a, W> {
         self.report.levels.push(0);
         for (world, node) in level {
             for (i, event) in world.events().iter().enumerate() {
-                let step = Node {
-                    parent: node,
-                    event: i as u32,
-                };
+                let step = Node { parent: node, event: i as u32 };
                 if let Some(new) = self.step(&world, event, step)
                     && keep
                 {
@@ -274,14 +253,7 @@ mod tests {
 
         fn events(&self) -> Vec<Pour> {
             use Pour::{EmptyFive, EmptyThree, FillFive, FillThree, FiveToThree, ThreeToFive};
-            vec![
-                FillThree,
-                FillFive,
-                EmptyThree,
-                EmptyFive,
-                ThreeToFive,
-                FiveToThree,
-            ]
+            vec![FillThree, FillFive, EmptyThree, EmptyFive, ThreeToFive, FiveToThree]
         }
 
         fn apply(&mut self, pour: &Pour) -> Result<(), String> {
@@ -300,16 +272,8 @@ mod tests {
                     (self.three, self.five) = (self.three + litres, self.five - litres);
                 }
             }
-            assert!(
-                !self.panics || self.five != self.wrong,
-                "{} litres",
-                self.five
-            );
-            if self.five == self.wrong {
-                Err(format!("{} litres", self.five))
-            } else {
-                Ok(())
-            }
+            assert!(!self.panics || self.five != self.wrong, "{} litres", self.five);
+            if self.five == self.wrong { Err(format!("{} litres", self.five)) } else { Ok(()) }
         }
 
         fn key(&self) -> (u8, u8) {
@@ -317,13 +281,7 @@ mod tests {
         }
     }
 
-    const START: Jugs = Jugs {
-        three: 0,
-        five: 0,
-        poured: 0,
-        wrong: 9,
-        panics: false,
-    };
+    const START: Jugs = Jugs { three: 0, five: 0, poured: 0, wrong: 9, panics: false };
 
     #[test]
     fn every_state_is_counted_once() {
@@ -340,36 +298,15 @@ mod tests {
         use Pour::{EmptyThree, FillFive, FiveToThree};
         let report = search(&Jugs { wrong: 4, ..START }, 20);
         let (path, why) = report.violation.clone().unwrap();
-        assert_eq!(
-            path,
-            [
-                FillFive,
-                FiveToThree,
-                EmptyThree,
-                FiveToThree,
-                FillFive,
-                FiveToThree
-            ]
-        );
+        assert_eq!(path, [FillFive, FiveToThree, EmptyThree, FiveToThree, FillFive, FiveToThree]);
         assert_eq!(why, "4 litres");
-        assert!(
-            report
-                .to_string()
-                .contains("violated after 6 events: 4 litres\n   1  FillFive")
-        );
+        assert!(report.to_string().contains("violated after 6 events: 4 litres\n   1  FillFive"));
         assert!(search(&Jugs { wrong: 4, ..START }, 5).violation.is_none());
     }
 
     #[test]
     fn a_panic_is_a_violation() {
-        let report = search(
-            &Jugs {
-                wrong: 2,
-                panics: true,
-                ..START
-            },
-            3,
-        );
+        let report = search(&Jugs { wrong: 2, panics: true, ..START }, 3);
         let (path, why) = report.violation.unwrap();
         assert_eq!(path, [Pour::FillFive, Pour::FiveToThree]);
         assert_eq!(why, "panicked: 2 litres");

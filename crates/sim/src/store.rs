@@ -7,12 +7,11 @@ use crate::digest::Digest;
 use crate::mmu::SimMmu;
 use quire_core::PAGE_SIZE;
 use quire_core::job::{Outcome, Packed, PageHash, Place, Work};
+use quire_core::swap::SPAN_BYTES;
 use std::collections::BTreeMap;
 
 /// Bytes in a unit of [`Place::Ram`].
 const UNIT: u64 = 16;
-/// Bytes in a span of the store: what is given back to the system at a time.
-pub const SPAN_BYTES: u64 = 32 * 1024;
 /// The number that stands for the store in RAM where spill files have theirs.
 const RAM: u32 = u32::MAX;
 
@@ -33,13 +32,7 @@ impl SimStore {
     pub fn write(&mut self, place: Place, bytes: u16, value: u64) {
         if let Some((file, at)) = address(place) {
             self.lose(file, at, at + u64::from(bytes));
-            self.pieces.insert(
-                (file, at),
-                Piece {
-                    bytes: u64::from(bytes),
-                    value,
-                },
-            );
+            self.pieces.insert((file, at), Piece { bytes: u64::from(bytes), value });
         }
     }
 
@@ -48,10 +41,7 @@ impl SimStore {
         let Some(key) = address(place) else {
             return Some(0);
         };
-        self.pieces
-            .get(&key)
-            .filter(|p| p.bytes == u64::from(bytes))
-            .map(|p| p.value)
+        self.pieces.get(&key).filter(|p| p.bytes == u64::from(bytes)).map(|p| p.value)
     }
 
     /// Spoils the stored bytes at a place, as a bad disk does. Whether there were any.
@@ -62,8 +52,9 @@ impl SimStore {
 
     /// Gives the memory of a span of the store in RAM back: what was there is lost.
     pub fn release_span(&mut self, span: u32) {
-        let start = u64::from(span) * SPAN_BYTES;
-        self.lose(RAM, start, start + SPAN_BYTES);
+        let bytes = SPAN_BYTES as u64;
+        let start = u64::from(span) * bytes;
+        self.lose(RAM, start, start + bytes);
     }
 
     /// How many pages are stored.
@@ -79,11 +70,7 @@ impl SimStore {
     /// Every stored page has at most [`PAGE_SIZE`] bytes, so only those that begin a page before `start` can overlap.
     fn lose(&mut self, file: u32, start: u64, end: u64) {
         let from = start.saturating_sub(PAGE_SIZE as u64);
-        self.pieces
-            .extract_if((file, from)..(file, end), |&(_, at), p| {
-                at + p.bytes > start
-            })
-            .for_each(drop);
+        self.pieces.extract_if((file, from)..(file, end), |&(_, at), p| at + p.bytes > start).for_each(drop);
     }
 }
 
@@ -103,18 +90,12 @@ pub fn hash_of(value: u64) -> PageHash {
 
 /// Bytes that a page takes in the store: one page in eight does not compress.
 pub fn packed_len(value: u64) -> u16 {
-    if value % 8 == 7 {
-        PAGE_SIZE as u16
-    } else {
-        512 + 256 * (value % 8) as u16
-    }
+    if value % 8 == 7 { PAGE_SIZE as u16 } else { 512 + 256 * (value % 8) as u16 }
 }
 
 /// Runs a Zero job.
 pub fn run_zero(mmu: &mut SimMmu, work: &Work) -> Outcome {
-    work.frames
-        .iter()
-        .for_each(|frame| mmu.write_frame(frame, 0));
+    work.frames.iter().for_each(|frame| mmu.write_frame(frame, 0));
     Outcome::Done
 }
 
@@ -195,11 +176,7 @@ mod tests {
         mmu.store.write(place, 512, 8);
         let mut work = Work::new();
         work.frames = quire_core::FrameRun::new(quire_core::Frame(0), 1);
-        work.sources.push(quire_core::job::Stored {
-            place,
-            len: 512,
-            hash: hash_of(8),
-        });
+        work.sources.push(quire_core::job::Stored { place, len: 512, hash: hash_of(8) });
         assert_eq!(run_read(&mut mmu, &work), Outcome::Done);
         assert_eq!(mmu.read_frame(quire_core::Frame(0)), 8);
         assert!(mmu.store.spoil(place));

@@ -1,7 +1,7 @@
 //! The page tables of one address space: VMAs, and the pages that are present in them.
 //!
-//! VMAs of equal rights that meet become one, as in the kernel. Where the kernel keeps them apart for reasons of
-//! its own (other anonymous roots, other offsets after `mremap`) a test can put a *seam*.
+//! VMAs of equal rights that meet become one. The kernel at times keeps such apart (first touched apart, or moved
+//! by `mremap`), but no verb of a host shows it.
 
 use quire_core::mmu::Prot;
 use std::collections::BTreeMap;
@@ -20,11 +20,7 @@ pub struct Rights {
 impl Rights {
     /// Rights of fresh memory: not locked.
     pub const fn new(prot: Prot, registered: bool) -> Rights {
-        Rights {
-            prot,
-            locked: false,
-            registered,
-        }
+        Rights { prot, locked: false, registered }
     }
 
     /// Whether the program may read. On this machine a page that can be written can be read.
@@ -52,8 +48,6 @@ pub struct Vma {
     pub end: u64,
     /// Its rights.
     pub rights: Rights,
-    /// Never merged with the VMA before it.
-    pub seam: bool,
 }
 
 /// A present page. A hole has no entry.
@@ -75,11 +69,7 @@ pub enum Pte {
 impl Pte {
     /// A page of one's own with these contents.
     pub const fn page(value: u64) -> Pte {
-        Pte::Page {
-            value,
-            shared: false,
-            pinned: false,
-        }
+        Pte::Page { value, shared: false, pinned: false }
     }
 
     /// What a read finds.
@@ -92,21 +82,14 @@ impl Pte {
 
     /// Whether the kernel refuses to move the page.
     pub const fn busy(self) -> bool {
-        matches!(
-            self,
-            Pte::Page { shared: true, .. } | Pte::Page { pinned: true, .. }
-        )
+        matches!(self, Pte::Page { shared: true, .. } | Pte::Page { pinned: true, .. })
     }
 
     /// The page after a write of `value`: shared ones are copied first, pins stay.
     pub const fn written(self, value: u64) -> Pte {
         match self {
             Pte::Zero => Pte::page(value),
-            Pte::Page { pinned, .. } => Pte::Page {
-                value,
-                shared: false,
-                pinned,
-            },
+            Pte::Page { pinned, .. } => Pte::Page { value, shared: false, pinned },
         }
     }
 
@@ -115,17 +98,9 @@ impl Pte {
     pub const fn forked(self) -> (Pte, Pte) {
         match self {
             Pte::Zero => (Pte::Zero, Pte::Zero),
-            Pte::Page {
-                value,
-                pinned: true,
-                ..
-            } => (self, Pte::page(value)),
+            Pte::Page { value, pinned: true, .. } => (self, Pte::page(value)),
             Pte::Page { value, .. } => {
-                let both = Pte::Page {
-                    value,
-                    shared: true,
-                    pinned: false,
-                };
+                let both = Pte::Page { value, shared: true, pinned: false };
                 (both, both)
             }
         }
@@ -147,15 +122,7 @@ impl Tables {
         }
         self.unmap(start, end);
         let at = self.vmas.partition_point(|v| v.start < start);
-        self.vmas.insert(
-            at,
-            Vma {
-                start,
-                end,
-                rights,
-                seam: false,
-            },
-        );
+        self.vmas.insert(at, Vma { start, end, rights });
         self.merge();
     }
 
@@ -183,11 +150,7 @@ impl Tables {
         self.split(start);
         self.split(end);
         let mut at = start;
-        for vma in self
-            .vmas
-            .iter_mut()
-            .filter(|v| v.start >= start && v.end <= end)
-        {
+        for vma in self.vmas.iter_mut().filter(|v| v.start >= start && v.end <= end) {
             if vma.start != at {
                 break;
             }
@@ -198,18 +161,31 @@ impl Tables {
         at >= end
     }
 
-    /// Keeps the VMA that holds `vpn` apart from what comes before that page.
-    pub fn seam(&mut self, vpn: u64) {
-        self.split(vpn);
-        if let Some(vma) = self.vmas.iter_mut().find(|v| v.start == vpn) {
-            vma.seam = true;
+    /// Whether all pages from `start` up to and without `end` are mapped.
+    pub fn covers(&self, start: u64, end: u64) -> bool {
+        let mut at = start;
+        while at < end {
+            let Some(vma) = self.vma(at) else {
+                return false;
+            };
+            at = vma.end;
         }
+        true
     }
 
-    /// Takes every seam away.
-    pub fn unseam(&mut self) {
-        self.vmas.iter_mut().for_each(|v| v.seam = false);
-        self.merge();
+    /// Moves pages, holes and rights to `to` and on, in place of what was there. The old place stays mapped, empty
+    /// and without access.
+    pub fn remap(&mut self, start: u64, end: u64, to: u64) {
+        self.split(start);
+        self.split(end);
+        let moved: Vec<Vma> =
+            self.vmas.iter().filter(|v| v.start >= start && v.end <= end).copied().collect();
+        let pages: Vec<(u64, Pte)> = self.pages.extract_if(start..end, |_, _| true).collect();
+        for vma in moved {
+            self.map(vma.start - start + to, vma.end - start + to, vma.rights);
+            self.map(vma.start, vma.end, Rights { prot: Prot::NONE, locked: false, ..vma.rights });
+        }
+        self.pages.extend(pages.into_iter().map(|(vpn, pte)| (vpn - start + to, pte)));
     }
 
     /// The entry of page `vpn`; `None` for a hole.
@@ -230,9 +206,7 @@ impl Tables {
     /// Leaves holes from `start` up to and without `end`.
     pub fn clear(&mut self, start: u64, end: u64) {
         if start < end {
-            self.pages
-                .extract_if(start..end, |_, _| true)
-                .for_each(drop);
+            self.pages.extract_if(start..end, |_, _| true).for_each(drop);
         }
     }
 
@@ -263,19 +237,12 @@ impl Tables {
             return;
         };
         self.vmas[at].end = vpn;
-        self.vmas.insert(
-            at + 1,
-            Vma {
-                start: vpn,
-                seam: false,
-                ..vma
-            },
-        );
+        self.vmas.insert(at + 1, Vma { start: vpn, ..vma });
     }
 
     fn merge(&mut self) {
         self.vmas.dedup_by(|next, vma| {
-            let one = vma.end == next.start && vma.rights == next.rights && !next.seam;
+            let one = vma.end == next.start && vma.rights == next.rights;
             if one {
                 vma.end = next.end;
             }
@@ -308,15 +275,6 @@ mod tests {
     }
 
     #[test]
-    fn a_seam_keeps_equal_neighbours_apart() {
-        let mut t = carved();
-        t.seam(6);
-        assert_eq!(t.vma(5).map(|v| v.end), Some(6));
-        t.unseam();
-        assert_eq!(t.vma(5).map(|v| v.end), Some(8));
-    }
-
-    #[test]
     fn a_change_stops_at_a_gap() {
         let mut t = carved();
         t.unmap(6, 7);
@@ -340,14 +298,7 @@ mod tests {
         let mut t = carved();
         t.put(4, Pte::page(7));
         t.put(5, Pte::Zero);
-        t.put(
-            6,
-            Pte::Page {
-                value: 9,
-                shared: false,
-                pinned: true,
-            },
-        );
+        t.put(6, Pte::Page { value: 9, shared: false, pinned: true });
         let child = t.fork();
         assert!(t.get(4).unwrap().busy() && child.get(4).unwrap().busy());
         assert_eq!((t.get(5), child.get(5)), (Some(Pte::Zero), Some(Pte::Zero)));

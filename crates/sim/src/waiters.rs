@@ -33,11 +33,7 @@ pub struct Waiters {
 impl Waiters {
     /// Thread `thread` touched a hole: it waits, and its message can be read.
     pub fn block(&mut self, thread: u8, message: Message) {
-        self.waiting.push(Waiter {
-            thread,
-            message,
-            read: false,
-        });
+        self.waiting.push(Waiter { thread, message, read: false });
     }
 
     /// Whether `thread` waits.
@@ -52,18 +48,12 @@ impl Waiters {
 
     /// The messages that nobody has read yet.
     pub fn unread(&self) -> impl Iterator<Item = (u8, Message)> + '_ {
-        self.waiting
-            .iter()
-            .filter(|w| !w.read)
-            .map(|w| (w.thread, w.message))
+        self.waiting.iter().filter(|w| !w.read).map(|w| (w.thread, w.message))
     }
 
     /// Reads the message of `thread`, in any order the caller likes. A message is read once.
     pub fn read(&mut self, thread: u8) -> Option<Message> {
-        let waiter = self
-            .waiting
-            .iter_mut()
-            .find(|w| w.thread == thread && !w.read)?;
+        let waiter = self.waiting.iter_mut().find(|w| w.thread == thread && !w.read)?;
         waiter.read = true;
         Some(waiter.message)
     }
@@ -97,11 +87,7 @@ mod tests {
     use super::*;
 
     fn at(vpn: u64) -> Message {
-        Message {
-            space: Space(0),
-            vpn: Vpn(vpn),
-            write: false,
-        }
+        Message { space: Space(0), vpn: Vpn(vpn), write: false }
     }
 
     #[test]
