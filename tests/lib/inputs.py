@@ -37,8 +37,9 @@ def _write_lines(file, size):
         lines, at = [], 0
         while at < len(digits):
             length = 6 + int(rng.random() * 30)
-            word, number = words[int(rng.random() * 4096)], rng.getrandbits(30)
-            lines.append("%s rank=%d name=%s group=%s\n" % (digits[at : at + length], number, word, words[number % 4096]))
+            number, word = rng.getrandbits(30), words[int(rng.random() * 4096)]
+            fields = (digits[at : at + length], number, word, words[number % 4096])
+            lines.append("%s rank=%d name=%s group=%s\n" % fields)
             at += length
         text = "".join(lines)
         file.write(text[:size] if size >= len(text) else text[:size].rsplit("\n", 1)[0] + "\n")

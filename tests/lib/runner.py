@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import glob
 import hashlib
 import itertools
 import os
@@ -163,9 +164,7 @@ def program(name):
 
 def verifier():
     """Compiles the verifier where it is older than its sources; returns its path."""
-    sources = sorted(
-        os.path.join(program("verifier"), name) for name in os.listdir(program("verifier")) if name.endswith((".c", ".h"))
-    )
+    sources = sorted(glob.glob(program("verifier/*.[ch]")))
     binary = os.path.join(work_directory(), "verifier")
     if not os.path.exists(binary) or os.path.getmtime(binary) < max(map(os.path.getmtime, sources)):
         units = [path for path in sources if path.endswith(".c")]
