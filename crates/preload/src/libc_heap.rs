@@ -7,6 +7,13 @@
 //!
 //! libc also allocates for the program (strdup, getline, asprintf). That must not escape the budget: libc gets blocks
 //! up to [`LIBC_LARGEST`] bytes and no more than [`LIBC_CAP`] bytes in all. The rest goes to mimalloc.
+//!
+//! # Fork
+//!
+//! The locks are not taken for a fork. After our handler libc takes locks of its own (NSS, the list of FILEs), and
+//! another thread may hold one of these while it waits for this heap: that would be a deadlock. So the child may find a
+//! share as some thread left it half-way through a change, with its lock held. It then leaves that share's blocks where
+//! they are for good, and begins anew behind them: at most a few megabytes, once per such fork.
 
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -79,16 +86,10 @@ pub(crate) unsafe fn usable_size(block: *mut u8) -> usize {
     unsafe { *header_of(block) }
 }
 
-/// Keeps both shares as they are until [`after_fork`]: a child must not inherit one half-way through a change.
-pub(crate) fn before_fork() {
-    LOADER.heap.bare().acquire();
-    LIBC.heap.bare().acquire();
-}
-
-/// Ends what [`before_fork`] began, in the parent and in the child.
-pub(crate) fn after_fork() {
-    LIBC.heap.bare().release();
-    LOADER.heap.bare().release();
+/// Makes this heap usable in a child after fork, on its only thread.
+pub(crate) fn in_child() {
+    LOADER.in_child();
+    LIBC.in_child();
 }
 
 fn share_of(block: *mut u8) -> &'static Share {
@@ -108,6 +109,8 @@ struct Share {
     heap: Locked<Dlmalloc<Carver>>,
     /// Bytes of blocks in use; changed with the lock held.
     live: AtomicU64,
+    /// Blocks below this address are left alone: they are of a heap that was given up in [`Share::in_child`].
+    floor: AtomicUsize,
 }
 
 impl Share {
@@ -115,6 +118,7 @@ impl Share {
         Share {
             heap: Locked::new(Dlmalloc::new_with_allocator(Carver::new(offset))),
             live: AtomicU64::new(0),
+            floor: AtomicUsize::new(0),
         }
     }
 
@@ -140,6 +144,9 @@ impl Share {
     ///
     /// `block` is in use and of this share, and nobody uses it any more.
     unsafe fn free(&self, block: *mut u8) {
+        if (block as usize) < self.floor.load(Ordering::Relaxed) {
+            return;
+        }
         let mut heap = self.heap.lock();
         // SAFETY: the header says what was asked for in alloc, and the allocation begins with it.
         unsafe {
@@ -147,6 +154,18 @@ impl Share {
             self.live.fetch_sub(size as u64, Ordering::Relaxed);
             heap.free(header_of(block).cast(), size + HEADER, HEADER);
         }
+    }
+
+    fn in_child(&self) {
+        if !self.heap.bare().is_held() {
+            return;
+        }
+        self.heap.bare().release();
+        let mut heap = self.heap.lock();
+        let (offset, carved) = heap.allocator().position();
+        *heap = Dlmalloc::new_with_allocator(Carver { offset, carved: AtomicUsize::new(carved) });
+        self.live.store(0, Ordering::Relaxed);
+        self.floor.store(START.load(Ordering::Relaxed) + offset + carved, Ordering::Relaxed);
     }
 }
 
@@ -160,6 +179,10 @@ struct Carver {
 impl Carver {
     const fn new(offset: usize) -> Carver {
         Carver { offset, carved: AtomicUsize::new(0) }
+    }
+
+    fn position(&self) -> (usize, usize) {
+        (self.offset, self.carved.load(Ordering::Relaxed))
     }
 }
 

@@ -48,6 +48,11 @@ impl Lock {
         }
     }
 
+    /// Whether anybody holds it. Of meaning only where nobody else runs: in a child just after fork.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != FREE
+    }
+
     #[cold]
     fn wake(&self) {
         let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;

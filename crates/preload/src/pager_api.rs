@@ -33,6 +33,7 @@ pub(crate) enum Call {
 
 /// What the pager is started with.
 #[derive(Debug)]
+#[allow(dead_code, reason = "read by the pager")]
 pub(crate) struct Start<'a> {
     /// The path of `quire`'s socket.
     pub(crate) socket: &'a [u8],

@@ -57,20 +57,23 @@ unsafe extern "C" fn construct(_argc: c_int, _argv: *const *const c_char, envp: 
     callers::find();
     libc_heap::reserve();
     // SAFETY: the loader hands the environment as the kernel laid it out.
-    let socket = unsafe { variable(envp, b"QUIRE_SOCKET=") };
+    let (socket, quiet) = unsafe { (variable(envp, c"QUIRE_SOCKET="), variable(envp, c"QUIRE_QUIET=")) };
     if let Some(socket) = socket {
-        // SAFETY: the same.
-        let quiet = unsafe { variable(envp, b"QUIRE_QUIET=") } == Some(b"1");
         start_pager(socket, quiet);
     }
     malloc::backend::choose();
     calls::fork::register();
 }
 
-fn start_pager(socket: &[u8], quiet: bool) {
-    let Err(errno) = pager_api::start(&pager_api::Start { socket, usage }) else { return };
-    if !quiet {
+fn start_pager(socket: &'static CStr, quiet: Option<&'static CStr>) {
+    let Err(errno) = pager_api::start(&pager_api::Start { socket: socket.to_bytes(), usage }) else { return };
+    if quiet.is_none_or(|value| value != c"1") {
         raw::complain(unmanaged_because(errno));
+    }
+    if let Some(value) = quiet.filter(|value| value == &c"0") {
+        // One line is enough: the programs that this one starts inherit the variable.
+        // SAFETY: the environment is the process's own writable memory, and no other thread exists.
+        unsafe { value.as_ptr().cast_mut().write(b'1' as c_char) };
     }
 }
 
@@ -91,18 +94,19 @@ fn unmanaged_because(errno: i32) -> &'static [u8] {
     }
 }
 
-/// The value of a variable, given as `NAME=`.
+/// The value of a variable, whose name is given as `NAME=`.
 ///
 /// # Safety
 ///
 /// `envp` is null, or a list of C strings that ends with null and outlives the process's use of it.
-unsafe fn variable(envp: *const *const c_char, name: &[u8]) -> Option<&'static [u8]> {
+unsafe fn variable(envp: *const *const c_char, name: &CStr) -> Option<&'static CStr> {
+    let name = name.to_bytes();
     let mut at = envp;
-    // SAFETY: the walk ends at the null that ends the list; each entry is a C string.
+    // SAFETY: the walk ends at the null that ends the list; each entry is a C string, and so is its tail.
     unsafe {
         while !at.is_null() && !(*at).is_null() {
-            if let Some(value) = CStr::from_ptr(*at).to_bytes().strip_prefix(name) {
-                return Some(value);
+            if CStr::from_ptr(*at).to_bytes().starts_with(name) {
+                return Some(CStr::from_ptr((*at).add(name.len())));
             }
             at = at.add(1);
         }

@@ -50,8 +50,6 @@ unsafe extern "C" fn prepare() {
         TURN.acquire();
         FORKING.store(me, Ordering::Relaxed);
         pager_api::fork_prepare();
-        // Last: who waits for the pager above may need this heap.
-        libc_heap::before_fork();
     }
     DEPTH.0.set(DEPTH.0.get() + 1);
 }
@@ -70,7 +68,6 @@ fn end_turn() {
 
 unsafe extern "C" fn in_parent() {
     if leave() {
-        libc_heap::after_fork();
         pager_api::fork_parent();
         end_turn();
     }
@@ -80,7 +77,7 @@ unsafe extern "C" fn in_child() {
     // However deep the parent was, this is a process of its own with one thread.
     DEPTH.0.set(0);
     start::note_process();
-    libc_heap::after_fork();
+    libc_heap::in_child();
     pager_api::fork_child();
     end_turn();
 }
@@ -92,9 +89,9 @@ fn around(fork: impl FnOnce() -> Answer) -> Answer {
         prepare();
         let answer = fork();
         if answer == Ok(0) {
-            in_child()
+            in_child();
         } else {
-            in_parent()
+            in_parent();
         }
         answer
     }
@@ -180,7 +177,7 @@ unsafe extern "C" fn clone(
     };
     // SAFETY: libc's function of that name has this type.
     let next = unsafe { core::mem::transmute::<NonNull<c_void>, CloneFn>(next) };
-    if !decide::copies_memory(flags as u32 as u64) || stack.is_null() {
+    if !decide::copies_memory(u64::from(flags as u32)) || stack.is_null() {
         // SAFETY: the caller keeps the rules of clone.
         return unsafe { next(main, stack, flags, arg, parent_tid, tls, child_tid) };
     }
