@@ -4,13 +4,13 @@
 //! stands in front of the calls that make or change anonymous memory. Each call that touches no managed memory goes
 //! straight to the kernel; the others go to the pager.
 //!
-//! * [`start`]: the constructor: who calls malloc, the heaps, the pager, the fork handlers.
-//! * [`malloc`]: the malloc family, and which of three heaps answers.
-//! * [`heap`]: Quire's own heap, `#[global_allocator]`: the pager's tables.
-//! * [`libc_heap`]: what libc and the loader allocate for themselves.
-//! * [`calls`]: mmap and its kin, fork and its kin.
-//! * [`decide`]: what is managed, as pure functions.
-//! * [`pager_api`]: all that this library wants of the pager.
+//! * `start`: the constructor: who calls malloc, the heaps, the pager, the fork handlers.
+//! * `malloc`: the malloc family, and which of three heaps answers.
+//! * `heap`: Quire's own heap, `#[global_allocator]`: the pager's tables.
+//! * `libc_heap`: what libc and the loader allocate for themselves.
+//! * `calls`: mmap and its kin, fork and its kin.
+//! * `decide`: what is managed, as pure functions.
+//! * `pager_api`: all that this library wants of the pager.
 //!
 //! # Rules
 //!
