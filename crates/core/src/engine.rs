@@ -161,6 +161,16 @@ impl Engine {
         self.pool.charged() + self.swap.ram_pages() + self.overhead
     }
 
+    /// Pages of frames with memory behind them: in use, or kept ready.
+    pub fn frames_charged(&self) -> u32 {
+        self.pool.charged()
+    }
+
+    /// Whether anything has been stored, so that a spill file may be of use.
+    pub fn evictions_have_begun(&self) -> bool {
+        self.stats.evicted_behind + self.stats.evicted_direct > 0
+    }
+
     /// Pages at the program's addresses or in flight.
     pub fn frames_in_use(&self) -> u32 {
         self.pool.in_use()

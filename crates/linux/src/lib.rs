@@ -4,6 +4,7 @@
 //! * [`mmu`]: the engine's [`Mmu`](quire_core::mmu::Mmu) and [`Mover`](quire_core::mmu::Mover) by userfaultfd.
 //! * [`codec`]: hashing and compressing single pages.
 //! * [`control`]: what `quire` and its processes share: the ledger of memory, and messages.
+//! * [`pager`]: the engine at work inside a program.
 //! * [`probe`]: what this machine allows, and the command that mends what it refuses.
 //!
 //! Code here runs on threads that libc does not know: no stdio, no thread-locals, no `std::thread`.
@@ -11,5 +12,6 @@
 pub mod codec;
 pub mod control;
 pub mod mmu;
+pub mod pager;
 pub mod probe;
 pub mod sys;

@@ -152,6 +152,13 @@ impl<T> fmt::Debug for Lock<T> {
     }
 }
 
+/// Frees a lock in a forked child, where the thread that held it, if any, does not exist. Only for a process
+/// with one thread, right after the fork, and for data that was at rest at the fork.
+pub fn forget_holder<T>(lock: &Lock<T>) {
+    // SAFETY: the caller is the only thread of the process, and holds no guard itself.
+    unsafe { lock.force_free() }
+}
+
 /// The right to the data of a [`Lock`]; freed when dropped.
 pub struct Guard<'a, T> {
     lock: &'a Lock<T>,

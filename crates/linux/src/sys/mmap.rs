@@ -116,6 +116,12 @@ pub fn advise(addr: usize, len: usize, advice: Advice) -> Result<()> {
     unsafe { raw::syscall(libc::SYS_madvise, [addr, len, advice.number() as usize]) }.map(|_| ())
 }
 
+/// `madvise(2)` by number, for advice that only passes through.
+pub fn advise_by_number(addr: usize, len: usize, advice: i32) -> Result<()> {
+    // SAFETY: the caller passes on advice about its own pages that changes no contents.
+    unsafe { raw::syscall(libc::SYS_madvise, [addr, len, advice as usize]) }.map(|_| ())
+}
+
 /// Keeps 2 MiB pages out of a range, on kernels that have them.
 pub fn no_huge_pages(addr: usize, len: usize) -> Result<()> {
     match advise(addr, len, Advice::NoHugepage) {

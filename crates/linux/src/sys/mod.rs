@@ -7,9 +7,11 @@
 //! has never heard of, and inside interposed calls.
 
 pub mod bytes;
+pub mod child;
 pub mod clock;
 pub mod file;
 pub mod futex;
+pub mod leaked;
 pub mod mmap;
 pub mod msg;
 pub mod pagemap;

@@ -253,6 +253,12 @@ impl Uffd {
         }
     }
 
+    /// Whether a message waits to be read.
+    pub fn has_msgs(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&now)), Ok(n) if n > 0)
+    }
+
     /// Waits for messages, for at most `timeout_ns` nanoseconds where given, and reads them.
     pub fn wait_msgs(&self, msgs: &mut [UffdMsg], timeout_ns: Option<u64>) -> Result<usize> {
         let time = timeout_ns

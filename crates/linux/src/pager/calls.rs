@@ -1,0 +1,565 @@
+//! What a program asks of its address space, carried out in the engine's tables and in the kernel's.
+//!
+//! New memory is mapped on the program's own thread; everything else is handed to the service thread, since it
+//! may have to take a folio from a job and wake who waits for it.
+
+use super::worker::{self, Worker};
+use super::{Pager, SPACE, Tables, own_pid, pages_of};
+use crate::mmu::LinuxMmu;
+use crate::sys::mmap;
+use crate::sys::sched::{self, SignalsBlocked};
+use core::sync::atomic::Ordering;
+use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
+use quire_core::job::Work;
+use quire_core::mmu::{Prot, Refusal};
+use quire_core::vma::{Hint, Vma};
+use quire_core::{Demand, Fault, Reclaim};
+
+/// A call that touches managed memory. Addresses and lengths are in bytes; those of existing memory are multiples
+/// of a page and lie in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// New memory wherever there is room. `flags` as mmap's. Answers its address.
+    Map {
+        /// Bytes.
+        len: usize,
+        /// As mmap's.
+        prot: i32,
+        /// As mmap's.
+        flags: i32,
+    },
+    /// New memory exactly there, in place of whatever is there.
+    MapFixed {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+        /// As mmap's.
+        prot: i32,
+        /// As mmap's.
+        flags: i32,
+    },
+    /// This range, unmapped just before, now holds a mapping of the kernel's: nobody is given it until `Unmap`.
+    MapForeign {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+    },
+    /// As munmap.
+    Unmap {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+    },
+    /// As mprotect.
+    Protect {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+        /// As mprotect's.
+        prot: i32,
+    },
+    /// As madvise.
+    Advise {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+        /// As madvise's.
+        advice: i32,
+    },
+    /// As mlock; with `on_fault` as mlock2 with `MLOCK_ONFAULT`.
+    Lock {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+        /// Pages are locked when they come.
+        on_fault: bool,
+    },
+    /// As munlock.
+    Unlock {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+    },
+    /// As mlockall, for managed memory.
+    LockAll {
+        /// As mlockall's.
+        flags: i32,
+    },
+    /// As munlockall, for managed memory.
+    UnlockAll,
+    /// As mremap.
+    Remap {
+        /// Where it is.
+        old: usize,
+        /// Bytes now.
+        old_len: usize,
+        /// Bytes wanted.
+        new_len: usize,
+        /// As mremap's.
+        flags: i32,
+        /// With `MREMAP_FIXED`: where it is to be.
+        new_addr: usize,
+    },
+    /// Bring the tables to rest for a fork. Not for programs: see [`super::fork_prepare`].
+    Freeze,
+}
+
+/// Kernel advice that Linux's own headers have and the `libc` crate may not.
+const MADV_GUARD_INSTALL: i32 = 102;
+const MADV_GUARD_REMOVE: i32 = 103;
+
+/// Carries out a call on a thread of the program.
+pub(super) fn perform(pager: &'static Pager, call: Call) -> Result<usize, i32> {
+    // A handler of the program's that ran now could make a call itself, and find the lock held below it.
+    let _blocked = SignalsBlocked::new();
+    if let Call::Map { len, prot, flags } = call
+        && flags & (libc::MAP_POPULATE | libc::MAP_LOCKED) == 0
+        && pager.may_hold_the_lock()
+        && let Some(answer) = map_here(pager, len, prot)
+    {
+        return answer;
+    }
+    pager.exchange.ask(call, sched::gettid())
+}
+
+/// Maps new memory without help. `None`: the service thread has to do it.
+fn map_here(pager: &Pager, len: usize, prot: i32) -> Option<Result<usize, i32>> {
+    let mut tables = pager.tables.lock();
+    if tables.frozen_for != 0 || tables.lock_future.is_some() {
+        return None;
+    }
+    Some(map_new(pager, &mut tables, len, prot))
+}
+
+fn map_new(pager: &Pager, tables: &mut Tables, len: usize, prot: i32) -> Result<usize, i32> {
+    let pages = len.div_ceil(PAGE_SIZE) as u64;
+    if pages == 0 {
+        return Err(libc::EINVAL);
+    }
+    let start = tables.room.take(pages).ok_or(libc::ENOMEM)?;
+    let range = PageRange::new(SPACE, Vpn(start), pages);
+    let mut mmu = LinuxMmu::for_program(&pager.layout);
+    match tables.engine.map_range(&mut mmu, range, Prot::from_bits(prot as u32)) {
+        Ok(()) => Ok(range.start.addr() as usize),
+        Err(refusal) => {
+            tables.room.give(start, start + pages);
+            Err(errno(refusal))
+        }
+    }
+}
+
+impl Pager {
+    /// Whether the calling thread may take the engine's lock: it can't fault while it holds it, and it is one
+    /// of this process's.
+    fn may_hold_the_lock(&self) -> bool {
+        let here = 0u8;
+        !super::is_managed((&raw const here).addr(), 1) && self.pid.load(Ordering::Relaxed) == own_pid()
+    }
+
+    /// In a forked child: what the parent had laid over the arena is not the child's to register.
+    pub(super) fn restore_foreign(&self) {
+        let tables = self.tables.lock();
+        for vma in self.vmas(&tables) {
+            if vma.tag & TAG_DONT_FORK != 0 {
+                let len = ((vma.end.0 - vma.start.0) as usize) * PAGE_SIZE;
+                // The child has nothing there; a fault meets no mapping, as without Quire.
+                let _ = mmap::protect(vma.start.addr() as usize, len, 0);
+            }
+        }
+    }
+}
+
+/// A VMA that a forked child does not get, or gets empty: bits of [`Vma::tag`].
+const TAG_DONT_FORK: u32 = 1;
+const TAG_WIPE: u32 = 2;
+const TAG_NO_DUMP: u32 = 4;
+
+/// What the service thread needs to carry out calls.
+pub(super) struct Caller {
+    pager: &'static Pager,
+    worker: Worker,
+    pub(super) work: Box<Work>,
+}
+
+type Answer = Result<usize, i32>;
+
+impl Caller {
+    pub(super) fn new(pager: &'static Pager) -> Caller {
+        Caller { pager, worker: Worker::new(pager), work: Box::new(Work::new()) }
+    }
+
+    /// Runs the job in `work`.
+    pub(super) fn run_job(&mut self, pager: &Pager) {
+        self.worker.run(pager, &mut self.work);
+    }
+
+    pub(super) fn execute(&mut self, call: Call) -> Answer {
+        match call {
+            Call::Map { len, prot, flags } => self.map(len, prot, flags),
+            Call::MapFixed { addr, len, prot, flags } => self.map_fixed(addr, len, prot, flags),
+            Call::MapForeign { addr, len } => self.map_foreign(addr, len),
+            Call::Unmap { addr, len } => self.unmap(addr, len),
+            Call::Protect { addr, len, prot } => self.protect(addr, len, prot),
+            Call::Advise { addr, len, advice } => self.advise(addr, len, advice),
+            Call::Lock { addr, len, on_fault } => self.lock(pages_of(addr, len), on_fault),
+            Call::Unlock { addr, len } => self.unlock(pages_of(addr, len)),
+            Call::LockAll { flags } => self.lock_all(flags),
+            Call::UnlockAll => self.unlock_all(),
+            Call::Remap { old, old_len, new_len, flags, new_addr } => {
+                self.remap(old, old_len, new_len, flags, new_addr)
+            }
+            Call::Freeze => Err(libc::EINVAL),
+        }
+    }
+
+    fn map(&mut self, len: usize, prot: i32, flags: i32) -> Answer {
+        let addr = map_new(self.pager, &mut self.pager.tables.lock(), len, prot)?;
+        self.after_map(pages_of(addr, len), flags)?;
+        Ok(addr)
+    }
+
+    /// `MAP_POPULATE`, `MAP_LOCKED` and `mlockall(MCL_FUTURE)`.
+    fn after_map(&mut self, range: PageRange, flags: i32) -> Result<(), i32> {
+        let future = self.pager.tables.lock().lock_future;
+        if flags & libc::MAP_LOCKED != 0 || future.is_some() {
+            self.lock(range, future == Some(true) && flags & libc::MAP_LOCKED == 0)?;
+        } else if flags & libc::MAP_POPULATE != 0 {
+            self.bring_in(range);
+        }
+        Ok(())
+    }
+
+    fn map_fixed(&mut self, addr: usize, len: usize, prot: i32, flags: i32) -> Answer {
+        let range = pages_of(addr, len);
+        self.unmap(addr, len)?;
+        let mut tables = self.pager.tables.lock();
+        if !tables.room.take_at(range.start.0, range.end().0) {
+            return Err(libc::ENOMEM);
+        }
+        let made = tables.engine.map_range(&mut self.pager.mover(), range, Prot::from_bits(prot as u32));
+        if let Err(refusal) = made {
+            tables.room.give(range.start.0, range.end().0);
+            return Err(errno(refusal));
+        }
+        drop(tables);
+        self.after_map(range, flags)?;
+        Ok(addr)
+    }
+
+    fn map_foreign(&mut self, addr: usize, len: usize) -> Answer {
+        let range = pages_of(addr, len);
+        self.pager.tables.lock().room.mark_foreign(range.start.0, range.end().0);
+        Ok(0)
+    }
+
+    fn unmap(&mut self, addr: usize, len: usize) -> Answer {
+        let range = pages_of(addr, len);
+        if !addr.is_multiple_of(PAGE_SIZE) || range.is_empty() {
+            return Err(libc::EINVAL);
+        }
+        self.discard(range, true)?;
+        let mut tables = self.pager.tables.lock();
+        while let Some((start, end)) = tables.room.foreign_in(range.start.0, range.end().0) {
+            self.take_back_foreign(start, end)?;
+            tables.room.give(start, end);
+        }
+        tables.engine.unmap(&mut self.pager.mover(), range).map_err(errno)?;
+        tables.room.give(range.start.0, range.end().0);
+        Ok(0)
+    }
+
+    /// Puts the arena back where a program had laid a mapping of the kernel's over it.
+    fn take_back_foreign(&self, start: u64, end: u64) -> Result<(), i32> {
+        let (addr, len) = (Vpn(start).addr() as usize, (end - start) as usize * PAGE_SIZE);
+        let Some(descriptors) = self.pager.descriptors.get() else { return Err(libc::ENOMEM) };
+        mmap::replace(addr, len)
+            .and_then(|()| mmap::protect(addr, len, 0))
+            .and_then(|()| mmap::no_huge_pages(addr, len))
+            .and_then(|()| descriptors.uffd.register(addr, len, crate::sys::uffd::Watch::Missing))
+            .map_err(|errno| errno.raw_os_error())
+    }
+
+    /// Drops contents in bites of 2 MiB, letting others have the lock in between.
+    fn discard(&mut self, range: PageRange, locked_too: bool) -> Result<(), i32> {
+        if locked_too {
+            let locked = |vma: &&Vma| vma.locked;
+            let any =
+                |t: &Tables| t.engine.vmas(SPACE).overlapping(range.start, range.end()).any(|v| locked(&v));
+            if any(&self.pager.tables.lock()) {
+                self.unlock(range)?;
+            }
+        }
+        let mut rest = Some(range);
+        while let Some(bite) = rest {
+            rest =
+                self.pager.tables.lock().engine.discard_step(&mut self.pager.mover(), bite).map_err(errno)?;
+            self.pager.watch.service_beat();
+        }
+        Ok(())
+    }
+
+    fn protect(&mut self, addr: usize, len: usize, prot: i32) -> Answer {
+        let range = pages_of(addr, len);
+        let mut tables = self.pager.tables.lock();
+        let prot = Prot::from_bits(prot as u32);
+        tables.engine.protect(&mut self.pager.mover(), range, prot).map_err(errno)?;
+        Ok(0)
+    }
+
+    fn advise(&mut self, addr: usize, len: usize, advice: i32) -> Answer {
+        let range = pages_of(addr, len);
+        if !self.pager.tables.lock().engine.vmas(SPACE).covers(range.start, range.end()) {
+            return Err(libc::ENOMEM);
+        }
+        match advice {
+            libc::MADV_DONTNEED | libc::MADV_FREE => self.discard(range, false)?,
+            libc::MADV_DONTNEED_LOCKED => self.discard_locked(range)?,
+            libc::MADV_NORMAL => self.hint(range, Hint::Normal),
+            libc::MADV_SEQUENTIAL => self.hint(range, Hint::Sequential),
+            libc::MADV_RANDOM => self.hint(range, Hint::Random),
+            libc::MADV_HUGEPAGE | libc::MADV_COLLAPSE => self.hint(range, Hint::Huge),
+            libc::MADV_NOHUGEPAGE => self.hint(range, Hint::Base),
+            libc::MADV_COLD => self.pager.tables.lock().engine.cool(range),
+            libc::MADV_PAGEOUT => self.pager.tables.lock().engine.page_out(&mut self.pager.mover(), range),
+            libc::MADV_POPULATE_READ | libc::MADV_POPULATE_WRITE => self.bring_in(range),
+            // Nothing is read ahead, and pages that were merged could not be moved.
+            libc::MADV_WILLNEED | libc::MADV_MERGEABLE | libc::MADV_UNMERGEABLE => {}
+            libc::MADV_DONTFORK => self.tag(range, advice, TAG_DONT_FORK, 0)?,
+            libc::MADV_DOFORK => self.tag(range, advice, 0, TAG_DONT_FORK)?,
+            libc::MADV_WIPEONFORK => self.tag(range, advice, TAG_WIPE, 0)?,
+            libc::MADV_KEEPONFORK => self.tag(range, advice, 0, TAG_WIPE)?,
+            libc::MADV_DONTDUMP => self.tag(range, advice, TAG_NO_DUMP, 0)?,
+            libc::MADV_DODUMP => self.tag(range, advice, 0, TAG_NO_DUMP)?,
+            // A guard is an entry in the page tables that no move gets past: as on a kernel without guards.
+            MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => return Err(libc::EINVAL),
+            _ => return Err(libc::EINVAL),
+        }
+        Ok(0)
+    }
+
+    fn hint(&self, range: PageRange, hint: Hint) {
+        self.pager.tables.lock().engine.advise(range, hint);
+    }
+
+    fn discard_locked(&mut self, range: PageRange) -> Result<(), i32> {
+        let locked = self.pager.tables.lock().engine.vmas(SPACE).at(range.start).is_some_and(|v| v.locked);
+        self.discard(range, true)?;
+        if locked {
+            self.lock(range, true)?;
+        }
+        Ok(())
+    }
+
+    /// Advice that the kernel has to know too.
+    fn tag(&self, range: PageRange, advice: i32, set: u32, clear: u32) -> Result<(), i32> {
+        let mut tables = self.pager.tables.lock();
+        let pieces: Vec<Vma> =
+            tables.engine.vmas(SPACE).overlapping(range.start, range.end()).copied().collect();
+        for vma in pieces {
+            let (start, end) = (vma.start.max(range.start), vma.end.min(range.end()));
+            let part = PageRange::between(SPACE, start, end);
+            tables.engine.tag(&mut self.pager.mover(), part, vma.tag & !clear | set).map_err(errno)?;
+        }
+        mmap::advise_by_number(range.start.addr() as usize, range.pages as usize * PAGE_SIZE, advice)
+            .map_err(|errno| errno.raw_os_error())
+    }
+
+    fn lock(&mut self, range: PageRange, on_fault: bool) -> Answer {
+        self.pager.tables.lock().engine.lock(&mut self.pager.mover(), range, true).map_err(errno)?;
+        if !on_fault {
+            self.bring_in(range);
+        }
+        Ok(0)
+    }
+
+    fn unlock(&mut self, range: PageRange) -> Answer {
+        let mut tables = self.pager.tables.lock();
+        let pieces: Vec<Vma> =
+            tables.engine.vmas(SPACE).overlapping(range.start, range.end()).copied().collect();
+        for vma in pieces.iter().filter(|vma| vma.locked) {
+            let (start, end) = (vma.start.max(range.start), vma.end.min(range.end()));
+            let part = PageRange::between(SPACE, start, end);
+            tables.engine.lock(&mut self.pager.mover(), part, false).map_err(errno)?;
+        }
+        Ok(0)
+    }
+
+    fn lock_all(&mut self, flags: i32) -> Answer {
+        let on_fault = flags & libc::MCL_ONFAULT != 0;
+        if flags & libc::MCL_FUTURE != 0 {
+            self.pager.tables.lock().lock_future = Some(on_fault);
+        }
+        if flags & libc::MCL_CURRENT != 0 {
+            let vmas = self.pager.vmas(&self.pager.tables.lock());
+            for vma in vmas.iter().filter(|vma| vma.prot != Prot::NONE && !vma.locked) {
+                self.lock(PageRange::between(SPACE, vma.start, vma.end), on_fault)?;
+            }
+        }
+        Ok(0)
+    }
+
+    fn unlock_all(&mut self) -> Answer {
+        self.pager.tables.lock().lock_future = None;
+        let vmas = self.pager.vmas(&self.pager.tables.lock());
+        for vma in vmas.iter().filter(|vma| vma.locked) {
+            self.unlock(PageRange::between(SPACE, vma.start, vma.end))?;
+        }
+        Ok(0)
+    }
+
+    /// Makes pages present, one fault after the other, as a program would that touches them in order.
+    fn bring_in(&mut self, range: PageRange) {
+        let mut rest = range;
+        loop {
+            self.pager.watch.service_beat();
+            let mut tables = self.pager.tables.lock();
+            let Some(vpn) = tables.engine.next_absent(rest) else { return };
+            rest = PageRange::between(SPACE, vpn, range.end());
+            self.pager.keep_grant(&mut tables);
+            let seen = self.pager.progress.load(Ordering::Acquire);
+            let fault = tables.engine.fault(&mut self.pager.mover(), SPACE, vpn, &mut self.work);
+            drop(tables);
+            match fault {
+                Fault::Mapped => {}
+                Fault::Job => self.run_job(self.pager),
+                Fault::Joined => self.pager.await_progress(seen),
+                Fault::NoFrame => self.make_room(),
+                Fault::Outside => return,
+                Fault::Halt(halt) => worker::stop(halt),
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        let pager = self.pager;
+        let seen = pager.progress.load(Ordering::Acquire);
+        let mut tables = pager.tables.lock();
+        let step = tables.engine.reclaim(&mut pager.mover(), Demand::Direct, &mut self.work);
+        if step == Reclaim::Stuck {
+            tables.engine.overdraw(super::OVERDRAFT);
+        }
+        drop(tables);
+        match step {
+            Reclaim::Job => self.run_job(pager),
+            Reclaim::Waiting => pager.await_progress(seen),
+            Reclaim::Idle | Reclaim::Progress | Reclaim::Stuck => {}
+        }
+    }
+
+    fn remap(&mut self, old: usize, old_len: usize, new_len: usize, flags: i32, new_addr: usize) -> Answer {
+        let (old, new_pages) = (pages_of(old, old_len), new_len.div_ceil(PAGE_SIZE) as u64);
+        let fixed = flags & libc::MREMAP_FIXED != 0;
+        let keeps = flags & libc::MREMAP_DONTUNMAP != 0;
+        if old.is_empty() || new_pages == 0 || keeps && new_pages != old.pages {
+            return Err(libc::EINVAL);
+        }
+        let vma = self.vma_of(old)?;
+        if !fixed && !keeps {
+            if new_pages <= old.pages {
+                return self.shrink(old, new_pages);
+            }
+            if self.grow_in_place(old, new_pages, &vma)? {
+                return Ok(old.start.addr() as usize);
+            }
+        }
+        if flags & libc::MREMAP_MAYMOVE == 0 {
+            return Err(if fixed || keeps { libc::EINVAL } else { libc::ENOMEM });
+        }
+        let target = self.place_for_remap(old, new_pages, fixed.then_some(new_addr))?;
+        self.move_to(old, target, new_pages, &vma)?;
+        if keeps {
+            self.map_again(old, &vma)?;
+        } else {
+            self.pager.tables.lock().room.give(old.start.0, old.end().0);
+        }
+        Ok(target.addr() as usize)
+    }
+
+    /// The one VMA that a remapped range must lie in.
+    fn vma_of(&self, range: PageRange) -> Result<Vma, i32> {
+        let tables = self.pager.tables.lock();
+        let vma = tables.engine.vmas(SPACE).at(range.start).copied().ok_or(libc::EFAULT)?;
+        if range.end() > vma.end { Err(libc::EFAULT) } else { Ok(vma) }
+    }
+
+    fn shrink(&mut self, old: PageRange, pages: u64) -> Answer {
+        let tail = PageRange::between(SPACE, old.start.plus(pages), old.end());
+        if !tail.is_empty() {
+            self.unmap(tail.start.addr() as usize, tail.pages as usize * PAGE_SIZE)?;
+        }
+        Ok(old.start.addr() as usize)
+    }
+
+    fn grow_in_place(&mut self, old: PageRange, pages: u64, vma: &Vma) -> Result<bool, i32> {
+        let tail = PageRange::new(SPACE, old.end(), pages - old.pages);
+        if !self.pager.tables.lock().room.take_at(tail.start.0, tail.end().0) {
+            return Ok(false);
+        }
+        self.map_again(tail, vma)?;
+        Ok(true)
+    }
+
+    /// Maps empty pages that are to be like `vma`. Their addresses are taken already.
+    fn map_again(&mut self, range: PageRange, vma: &Vma) -> Result<(), i32> {
+        let mut tables = self.pager.tables.lock();
+        tables.engine.map_range(&mut self.pager.mover(), range, vma.prot).map_err(errno)?;
+        tables.engine.advise(range, vma.hint);
+        drop(tables);
+        if vma.locked {
+            self.lock(range, false)?;
+        }
+        Ok(())
+    }
+
+    fn place_for_remap(&mut self, old: PageRange, pages: u64, at: Option<usize>) -> Result<Vpn, i32> {
+        let Some(addr) = at else {
+            return self.pager.tables.lock().room.take(pages).map(Vpn).ok_or(libc::ENOMEM);
+        };
+        let target = pages_of(addr, pages as usize * PAGE_SIZE);
+        let overlaps = target.start < old.end() && old.start < target.end();
+        let (start, end) = super::arena();
+        if !addr.is_multiple_of(PAGE_SIZE) || overlaps {
+            return Err(libc::EINVAL);
+        }
+        if addr < start || target.end().addr() as usize > end {
+            return Err(libc::ENOMEM);
+        }
+        self.unmap(addr, pages as usize * PAGE_SIZE)?;
+        let taken = self.pager.tables.lock().room.take_at(target.start.0, target.end().0);
+        if taken { Ok(target.start) } else { Err(libc::ENOMEM) }
+    }
+
+    fn move_to(&mut self, old: PageRange, to: Vpn, pages: u64, vma: &Vma) -> Result<(), i32> {
+        let kept = PageRange::new(SPACE, old.start, old.pages.min(pages));
+        let mut tables = self.pager.tables.lock();
+        if let Err(refusal) = tables.engine.remap(&mut self.pager.mover(), kept, to) {
+            tables.room.give(to.0, to.0 + pages);
+            return Err(errno(refusal));
+        }
+        drop(tables);
+        if pages > old.pages {
+            self.map_again(PageRange::new(SPACE, to.plus(old.pages), pages - old.pages), vma)?;
+        } else if pages < old.pages {
+            let tail = PageRange::between(SPACE, old.start.plus(pages), old.end());
+            self.unmap(tail.start.addr() as usize, tail.pages as usize * PAGE_SIZE)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a program is told about a refusal.
+fn errno(refusal: Refusal) -> i32 {
+    match refusal {
+        Refusal::NoRange | Refusal::NoMemory => libc::ENOMEM,
+        Refusal::Denied | Refusal::Absent => libc::EINVAL,
+        Refusal::Exists => libc::EEXIST,
+        Refusal::Busy | Refusal::Again => libc::EAGAIN,
+    }
+}

@@ -1,0 +1,153 @@
+//! Around a fork the tables rest, so that the child's copy of them is whole.
+//!
+//! The thread that forks asks for it: jobs come to their end, what is in standby goes back to the program or
+//! stays stored, the spill file is sealed. Until the fork is over only that thread's own faults are answered,
+//! and each is answered completely before the thread goes on, so nothing is half done at the moment of the
+//! fork. The child has no pool (it takes an empty one in the same place), no threads and no descriptors of the
+//! pager: it makes all of them anew, and moves nothing out.
+
+use super::{Call, Descriptors, Gate, Link, Pager, handler};
+use crate::control::client::Client;
+use crate::die;
+use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::{sched, thread};
+use core::sync::atomic::{AtomicU32, Ordering};
+use rustix::fd::OwnedFd;
+
+/// Before the kernel's fork, on the thread that forks, which has its turn at it.
+pub fn fork_prepare() {
+    let Some(pager) = super::pager() else { return };
+    let _blocked = sched::SignalsBlocked::new();
+    // The answer is that all is at rest; there is no other.
+    let _ = pager.exchange.ask(Call::Freeze, sched::gettid());
+}
+
+/// After the kernel's fork, or its failure, in the parent.
+pub fn fork_parent() {
+    let Some(pager) = super::pager() else { return };
+    pager.thawed.fetch_add(1, Ordering::Release);
+    // Waking fails only for a bad address, and the word is ours.
+    let _ = futex::wake(&pager.thawed, 1, Scope::Process);
+}
+
+/// On the service thread: brings everything to rest, answers, and waits until the fork is over.
+pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
+    let thawed = pager.thawed.load(Ordering::Acquire);
+    let mut tables = pager.tables.lock();
+    tables.frozen_for = tid;
+    loop {
+        match tables.engine.fork_prepare(&mut pager.mover()) {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(halt) => super::worker::stop(halt),
+        }
+        // Jobs are under way on the other threads: they end without us.
+        drop(tables);
+        let seen = pager.progress.load(Ordering::Acquire);
+        if pager.tables.lock().engine.jobs() > 0 {
+            pager.await_progress(seen);
+        }
+        pager.watch.service_beat();
+        tables = pager.tables.lock();
+    }
+    drop(tables);
+    if let Some(client) = pager.client() {
+        // Without it the child finds no spill files, and ends with a message when it needs one.
+        let _ = client.fork_begins();
+    }
+    pager.exchange.answer(slot, Ok(0));
+    while pager.thawed.load(Ordering::Acquire) == thawed && sched::thread_lives(tid) {
+        futex::wait(&pager.thawed, thawed, Some(100_000_000), Scope::Process);
+        pager.watch.service_beat();
+    }
+    pager.tables.lock().frozen_for = 0;
+    pager.publish(true);
+}
+
+/// What the threads of a forked child have to wait for.
+static CHILD_READY: Gate = Gate(AtomicU32::new(0));
+/// The parent's link, while a child makes its own.
+static PARENT: Lock<Option<&'static Link>> = Lock::new(None);
+
+/// After the kernel's fork, in the child, on its only thread.
+pub fn fork_child() {
+    let Some(pager) = super::pager() else { return };
+    let _blocked = sched::SignalsBlocked::new();
+    // The thread that held a lock at the fork, if any, is not in this process.
+    pager.forget_holders();
+    pager.pid.store(super::own_pid(), Ordering::Relaxed);
+    pager.forked.store(1, Ordering::Relaxed);
+    pager.exchange.forget();
+    pager.io.forget();
+    pager.watch.forget();
+    pager.busy_since.store(0, Ordering::Relaxed);
+    *PARENT.lock() = pager.link();
+    CHILD_READY.0.store(0, Ordering::Release);
+    let mut tables = pager.tables.lock();
+    tables.frozen_for = 0;
+    tables.engine.fork_child();
+    tables.engine.set_grant(u32::MAX / 2);
+    drop(tables);
+    if let Err(errno) = pager.layout.renew_pool() {
+        die!("a forked child gets no memory for its frames ({errno}): is its address space limited?");
+    }
+    if let Err(errno) = thread::spawn("quire-fault", super::STACK, child_thread, 0) {
+        die!("a forked child can't start Quire's threads ({errno}): is the number of processes limited?");
+    }
+    CHILD_READY.wait();
+}
+
+/// The handler of a forked child: its own descriptors, its own place in the ledger, the parent's spill files.
+fn child_thread(_: usize) {
+    let Some(pager) = super::pager() else { return };
+    if let Err(errno) = super::own_table() {
+        die!("a forked child can't have descriptors of its own: {errno}");
+    }
+    let files: Vec<&'static OwnedFd> = Vec::new();
+    let had = core::mem::replace(&mut *pager.files.lock(), files).len();
+    let client = rejoin(pager);
+    if pager.files.lock().len() < had {
+        die!("a forked child can't reach its parent's spill files: quire itself is gone");
+    }
+    if had > 0 && pager.io.open().is_err() {
+        die!("a forked child can't start threads for its parent's spill files");
+    }
+    let descriptors = match super::open_descriptors(client) {
+        Ok(descriptors) => descriptors,
+        Err(errno) => die!("a forked child gets no userfaultfd ({errno}); see quire doctor"),
+    };
+    if let Err(errno) = pager.layout.register(&descriptors.uffd) {
+        die!("a forked child's memory can't be registered: {errno}");
+    }
+    let descriptors: &'static Descriptors = Box::leak(Box::new(descriptors));
+    pager.descriptors.set(descriptors);
+    if let Err(errno) = pager.begin_threads() {
+        die!("a forked child can't start Quire's threads: {errno}");
+    }
+    pager.restore_foreign();
+    CHILD_READY.open();
+    handler::run(pager);
+}
+
+/// Joins `quire` again, as a child of the process that forked. A child that can't goes on by itself.
+fn rejoin(pager: &'static Pager) -> Option<Client> {
+    let path = pager.options.socket.as_ref()?;
+    let parent = PARENT.lock().take().map(|link| link.welcome.slot);
+    let on_file = &mut |_: u16, fd: OwnedFd| {
+        let fd: &'static OwnedFd = Box::leak(Box::new(fd));
+        pager.files.lock().push(fd);
+    };
+    let joined = Client::join(path, parent, on_file).ok()?;
+    pager.link.set(Box::leak(Box::new(Link { ledger: joined.ledger, welcome: joined.welcome })));
+    Some(joined.client)
+}
+
+impl Pager {
+    /// Frees every lock that a thread of the parent may have held at the fork. None of them was in the middle
+    /// of a change: the tables were at rest.
+    fn forget_holders(&self) {
+        futex::forget_holder(&self.tables);
+        futex::forget_holder(&self.files);
+        self.io.forget_holder();
+    }
+}

@@ -1,0 +1,90 @@
+//! The part of the tree's budget that this process works within.
+
+use super::{Link, Pager, Tables};
+use core::sync::atomic::Ordering::Relaxed;
+use quire_core::PAGE_SIZE;
+use quire_core::addr::Space;
+
+/// Pages below which more is asked for.
+const LOW: u32 = 64;
+/// Least and most pages that are taken at once: 1 MiB, 16 MiB.
+const LEAST_CHUNK: u32 = 256;
+const MOST_CHUNK: u32 = 4096;
+/// Pages of headroom that a process keeps when others want some.
+const KEEP: u32 = 512;
+/// Quire's own stacks and buffers, as far as they are touched, in pages.
+const BUFFERS: u32 = 48;
+
+impl Pager {
+    /// The link, if it divides a budget that this process takes part in.
+    fn budgeted(&self) -> Option<&'static Link> {
+        self.link().filter(|link| link.welcome.evict)
+    }
+
+    /// Before a fault: takes more of the budget when little is left.
+    pub(super) fn keep_grant(&self, tables: &mut Tables) {
+        if tables.engine.headroom() < LOW {
+            self.grow_grant(tables);
+        }
+    }
+
+    /// Takes a chunk more of the budget, if there is any; else says that it is wanted.
+    pub(super) fn grow_grant(&self, tables: &mut Tables) {
+        let Some(link) = self.budgeted() else { return };
+        let slot = link.ledger.slot(link.welcome.slot.index);
+        let grant = tables.engine.grant();
+        if u64::from(grant) >= slot.target_pages() {
+            return;
+        }
+        let chunk = (grant / 8).clamp(LEAST_CHUNK, MOST_CHUNK);
+        let got = link.ledger.take(slot, u64::from(chunk)) as u32;
+        if got > 0 {
+            tables.engine.set_grant(grant + got);
+        }
+        let unmet = u64::from(if got == 0 { chunk } else { 0 });
+        if slot.want_pages() != unmet {
+            link.ledger.set_want(slot, unmet);
+        }
+    }
+
+    /// On the service thread, each round: what Quire itself takes, what `quire` wants back, what others need.
+    pub(super) fn adjust_grant(&self) {
+        let own = (self.options.usage)().own / PAGE_SIZE as u64;
+        let mut tables = self.tables.lock();
+        tables.engine.set_overhead(own as u32 + BUFFERS);
+        let Some(link) = self.budgeted() else { return };
+        let slot = link.ledger.slot(link.welcome.slot.index);
+        let granted = slot.granted_pages() as u32;
+        let target = slot.target_pages().min(u64::from(u32::MAX)) as u32;
+        let mut grant = granted.min(target);
+        let headroom = granted.saturating_sub(tables.engine.charged());
+        if link.ledger.wanting() > u32::from(slot.want_pages() > 0) && headroom > KEEP {
+            grant = grant.min(granted - (headroom - KEEP) / 2);
+        }
+        tables.engine.set_grant(grant);
+        let excess = granted.saturating_sub(grant.max(tables.engine.charged()));
+        drop(tables);
+        if excess > 0 {
+            link.ledger.give_back(slot, u64::from(excess));
+        }
+    }
+
+    /// At the start: the pages that the engine has been given to begin with are the ledger's.
+    pub(super) fn take_first_grant(&self) {
+        let Some(link) = self.budgeted() else { return };
+        let slot = link.ledger.slot(link.welcome.slot.index);
+        let mut tables = self.tables.lock();
+        let got = link.ledger.take(slot, u64::from(tables.engine.grant()));
+        tables.engine.set_grant(got as u32);
+    }
+
+    /// Whether this process came from a fork and moves nothing out.
+    pub(super) fn is_forked_child(&self) -> bool {
+        self.forked.load(Relaxed) != 0
+    }
+
+    /// The first address space's mapped VMAs, for calls that concern them all.
+    pub(super) fn vmas(&self, tables: &Tables) -> Vec<quire_core::vma::Vma> {
+        tables.engine.vmas(Space(0)).iter().copied().collect()
+    }
+}

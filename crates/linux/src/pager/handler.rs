@@ -1,0 +1,208 @@
+//! The thread that answers faults.
+
+use super::worker::{self, Worker};
+use super::{Inject, OVERDRAFT, Pager, SPACE};
+use crate::die;
+use crate::sys::clock::now_ns;
+use crate::sys::sched;
+use crate::sys::uffd::{Event, UffdMsg};
+use core::sync::atomic::Ordering;
+use quire_core::addr::Vpn;
+use quire_core::job::{JobKind, Work};
+use quire_core::{Demand, Fault, Reclaim};
+
+/// One message, as far as it matters.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    vpn: Vpn,
+    tid: u32,
+    read_at: u64,
+}
+
+/// Messages put aside while a thread forks; more threads than that can't wait at once.
+const MOST_ASIDE: usize = 4096;
+/// How long the handler sleeps without messages before it looks after the service thread.
+const NAP_NS: u64 = 1_000_000_000;
+
+struct Handler {
+    pager: &'static Pager,
+    worker: Worker,
+    work: Box<Work>,
+    /// For reclaim that a fault waits for.
+    direct: Box<Work>,
+    aside: Vec<Message>,
+    answered: u64,
+    said_over: bool,
+}
+
+/// The handler's thread. It never returns.
+pub(super) fn run(pager: &'static Pager) {
+    sched::raise_priority();
+    let Some(descriptors) = pager.descriptors.get() else { return };
+    let mut handler = Handler {
+        pager,
+        worker: Worker::new(pager),
+        work: Box::new(Work::new()),
+        direct: Box::new(Work::new()),
+        aside: Vec::with_capacity(MOST_ASIDE),
+        answered: 0,
+        said_over: false,
+    };
+    let mut messages = [UffdMsg::EMPTY; 16];
+    loop {
+        let read = descriptors.uffd.read_msgs(&mut messages);
+        let count = match read {
+            Ok(0) => {
+                handler.rest();
+                let timeout = if handler.aside.is_empty() { NAP_NS } else { 100_000 };
+                match descriptors.uffd.wait_msgs(&mut messages, Some(timeout)) {
+                    Ok(count) => count,
+                    Err(errno) => die!("messages of page faults can't be read: {errno}"),
+                }
+            }
+            Ok(count) => count,
+            Err(errno) => die!("messages of page faults can't be read: {errno}"),
+        };
+        handler.take(&messages[..count]);
+    }
+}
+
+impl Handler {
+    fn take(&mut self, messages: &[UffdMsg]) {
+        for message in messages {
+            match message.event() {
+                Event::Fault { addr, tid, .. } => {
+                    let message = Message { vpn: Vpn::of(addr as u64), tid, read_at: now_ns() };
+                    self.answer(message);
+                }
+                event => die!("an unexpected message came with the page faults: {event:?}"),
+            }
+        }
+        self.answer_put_aside();
+    }
+
+    /// Answers those that had to wait for a fork, when it is over.
+    fn answer_put_aside(&mut self) {
+        if self.aside.is_empty() || self.pager.tables.lock().frozen_for != 0 {
+            return;
+        }
+        for at in 0..self.aside.len() {
+            let message = self.aside[at];
+            self.answer(message);
+        }
+        // What was put aside meanwhile stands behind those that were answered, in the same order.
+        self.aside.clear();
+    }
+
+    /// Answers one fault, whatever it takes.
+    fn answer(&mut self, message: Message) {
+        let pager = self.pager;
+        pager.busy_since.store(message.read_at, Ordering::Relaxed);
+        let mut waited_since = 0;
+        loop {
+            let mut tables = pager.tables.lock();
+            if tables.frozen_for != 0 && tables.frozen_for != message.tid {
+                drop(tables);
+                self.put_aside(message);
+                break;
+            }
+            pager.keep_grant(&mut tables);
+            let fault = tables.engine.fault(&mut pager.mover(), SPACE, message.vpn, &mut self.work);
+            let pressed = tables.engine.pressed();
+            drop(tables);
+            if pressed {
+                pager.exchange.ring();
+            }
+            match fault {
+                Fault::Mapped | Fault::Joined | Fault::Outside => {}
+                Fault::Job => self.fill(message),
+                Fault::NoFrame => {
+                    if waited_since == 0 {
+                        waited_since = now_ns();
+                    }
+                    self.make_room();
+                    continue;
+                }
+                Fault::Halt(halt) => worker::stop(halt),
+            }
+            break;
+        }
+        self.note(message, waited_since);
+    }
+
+    fn put_aside(&mut self, message: Message) {
+        if self.aside.len() == MOST_ASIDE {
+            die!("{MOST_ASIDE} threads wait while one forks");
+        }
+        self.aside.push(message);
+    }
+
+    /// Runs a fill, here unless it waits for a disk: others should not wait with it.
+    fn fill(&mut self, message: Message) {
+        if self.work.kind == JobKind::Read && self.work.reads_file() && self.pager.io.is_open() {
+            self.pager.io.push(&mut self.work, message.read_at);
+            return;
+        }
+        self.worker.run(self.pager, &mut self.work);
+    }
+
+    /// Moves something out, since a fault waits for a frame. The service thread should have been faster.
+    fn make_room(&mut self) {
+        let pager = self.pager;
+        let seen = pager.progress.load(Ordering::Acquire);
+        let mut tables = pager.tables.lock();
+        let frozen = tables.frozen_for != 0;
+        let step = if frozen {
+            Reclaim::Stuck
+        } else {
+            tables.engine.reclaim(&mut pager.mover(), Demand::Direct, &mut self.direct)
+        };
+        if step == Reclaim::Stuck {
+            tables.engine.overdraw(OVERDRAFT);
+            let over = tables.engine.charged().saturating_sub(tables.engine.grant());
+            drop(tables);
+            self.say_over(over);
+            return;
+        }
+        drop(tables);
+        match step {
+            Reclaim::Job => self.worker.run(pager, &mut self.direct),
+            Reclaim::Waiting => pager.await_progress(seen),
+            Reclaim::Idle | Reclaim::Progress | Reclaim::Stuck => {}
+        }
+    }
+
+    fn say_over(&mut self, pages: u32) {
+        if pages > 1024 && !self.said_over {
+            self.said_over = true;
+            self.pager.tell(format_args!(
+                "over the budget: nothing more can be moved out (locked, read-only, or no store takes it). \
+                 The program goes on; a larger -m or a --swap-dir with room would help"
+            ));
+        }
+    }
+
+    fn note(&mut self, message: Message, waited_since: u64) {
+        let pager = self.pager;
+        let now = now_ns();
+        pager.busy_since.store(0, Ordering::Relaxed);
+        if let Some(slot) = pager.slot() {
+            slot.counters.count_fault(now - message.read_at);
+            if waited_since != 0 {
+                slot.counters.count_wait(now - waited_since);
+            }
+        }
+        pager.watch.handler_beat();
+        self.answered += 1;
+        if pager.options.inject == Some(Inject::StopHandler) && self.answered > 1000 {
+            sched::sleep_for_ever();
+        }
+    }
+
+    /// Nothing to do: what has been counted is shown, and the service thread looked after.
+    fn rest(&mut self) {
+        self.pager.watch.handler_beat();
+        self.pager.publish(false);
+        self.pager.watch_service();
+    }
+}

@@ -1,0 +1,112 @@
+//! Jobs that wait for a disk, and the threads that run them.
+
+use super::STACK;
+use super::worker::Worker;
+use crate::sys::clock::now_ns;
+use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::{Errno, thread};
+use core::mem;
+use core::sync::atomic::{AtomicU32, Ordering};
+use quire_core::job::Work;
+use std::collections::VecDeque;
+
+/// Threads that wait for the disk: so many requests are under way at once.
+const THREADS: u32 = 4;
+
+#[derive(Debug)]
+struct Request {
+    work: Box<Work>,
+    /// When the fault was read, in ns; 0 for a job that no fault waits for.
+    read_at: u64,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    requests: VecDeque<Request>,
+    /// Emptied ones, to be filled again.
+    #[expect(clippy::vec_box, reason = "a job changes hands by its pointer")]
+    spare: Vec<Box<Work>>,
+}
+
+/// The jobs that wait for a thread.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pending: Lock<Pending>,
+    bell: AtomicU32,
+    threads: AtomicU32,
+}
+
+impl Queue {
+    pub(super) const fn new() -> Queue {
+        let pending = Pending { requests: VecDeque::new(), spare: Vec::new() };
+        Queue { pending: Lock::new(pending), bell: AtomicU32::new(0), threads: AtomicU32::new(0) }
+    }
+
+    /// Whether there are threads.
+    pub(super) fn is_open(&self) -> bool {
+        self.threads.load(Ordering::Acquire) > 0
+    }
+
+    /// Jobs that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.pending.lock().requests.len()
+    }
+
+    /// Starts the threads. The caller's descriptor table becomes theirs.
+    pub(super) fn open(&self) -> Result<(), Errno> {
+        while self.threads.load(Ordering::Relaxed) < THREADS {
+            thread::spawn("quire-io", STACK, run, 0)?;
+            self.threads.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Takes over the job in `work`, which is an empty one afterwards.
+    pub(super) fn push(&self, work: &mut Box<Work>, read_at: u64) {
+        let mut pending = self.pending.lock();
+        let empty = pending.spare.pop().unwrap_or_default();
+        let work = mem::replace(work, empty);
+        pending.requests.push_back(Request { work, read_at });
+        drop(pending);
+        self.bell.fetch_add(1, Ordering::Release);
+        // Waking fails only for a bad address, and the word is ours.
+        let _ = futex::wake(&self.bell, 1, Scope::Process);
+    }
+
+    fn pop(&self) -> Request {
+        loop {
+            let seen = self.bell.load(Ordering::Acquire);
+            if let Some(request) = self.pending.lock().requests.pop_front() {
+                return request;
+            }
+            futex::wait(&self.bell, seen, None, Scope::Process);
+        }
+    }
+
+    fn give_back(&self, work: Box<Work>) {
+        self.pending.lock().spare.push(work);
+    }
+
+    /// In a forked child the thread that held the lock, if any, is no more.
+    pub(super) fn forget_holder(&self) {
+        futex::forget_holder(&self.pending);
+    }
+
+    /// In a forked child there are no such threads and nothing to wait for.
+    pub(super) fn forget(&self) {
+        self.threads.store(0, Ordering::Release);
+    }
+}
+
+fn run(_: usize) {
+    let Some(pager) = super::pager() else { return };
+    let mut worker = Worker::new(pager);
+    loop {
+        let mut request = pager.io.pop();
+        worker.run(pager, &mut request.work);
+        if let Some(slot) = pager.slot().filter(|_| request.read_at != 0) {
+            slot.counters.count_fault(now_ns() - request.read_at);
+        }
+        pager.io.give_back(request.work);
+    }
+}

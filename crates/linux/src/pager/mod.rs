@@ -1,0 +1,450 @@
+//! The pager: the engine on real memory, with threads of its own inside the program.
+//!
+//! * `handler` reads the messages of the userfaultfd and answers them by the engine's fault walk.
+//! * `service` runs the reclaim walk behind the faults, carries out calls that program threads hand over
+//!   (`exchange`, `calls`), keeps the grant (`grants`), counts (`publish`), and watches the handler.
+//! * `io` threads run jobs that wait for a disk; they exist once something has been spilled.
+//!
+//! One lock holds the engine's tables; who holds it never faults: Quire's threads touch no managed memory.
+//! A job is run with no lock held (`worker`). Around a fork the tables rest (`fork`).
+//!
+//! There is one pager a process. [`start`] makes it; the preload library and tests call [`call`].
+
+mod calls;
+mod exchange;
+mod fork;
+mod grants;
+mod handler;
+mod io;
+mod publish;
+mod room;
+mod service;
+mod worker;
+
+pub use calls::Call;
+pub use fork::{fork_child, fork_parent, fork_prepare};
+
+use crate::codec::Secret;
+use crate::control::client::{Client, JoinError};
+use crate::control::ledger::{Ledger, NO_LIMIT, Slot};
+use crate::control::wire::Welcome;
+use crate::mmu::{Layout, LinuxMmu};
+use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::leaked::Leaked;
+use crate::sys::pagemap::Pagemap;
+use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
+use crate::sys::{Errno, sched, thread};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use exchange::Exchange;
+use quire_core::addr::{PAGE_SIZE, PageRange, Space, Vpn};
+use quire_core::{Config, Engine, Order, PolicyKind};
+use rustix::fd::{AsFd, OwnedFd};
+use std::ffi::CString;
+
+/// A process has one address space.
+const SPACE: Space = Space(0);
+
+/// Bytes of Quire's own memory, by what it is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Mapped for tables and buffers.
+    pub own: u64,
+    /// In use by the loader, outside the budget.
+    pub loader: u64,
+    /// In use by libc, outside the budget.
+    pub libc: u64,
+}
+
+/// An error on purpose, to show what comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inject {
+    /// Every write to the spill file changes one bit.
+    CorruptSpill,
+    /// The handler stops when it has answered 1000 faults.
+    StopHandler,
+}
+
+/// What a pager is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The path of `quire`'s socket. `None`: a pager on its own, for tests and embedders.
+    pub socket: Option<CString>,
+    /// Without a socket: pages of memory for everything; `None`: no limit, and nothing is moved out.
+    pub memory: Option<u32>,
+    /// Without a socket: the order policy.
+    pub policy: PolicyKind,
+    /// How many bytes Quire's own heap takes.
+    pub usage: fn() -> Usage,
+    /// An error on purpose.
+    pub inject: Option<Inject>,
+}
+
+/// Why no pager could be started. The program goes on unmanaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// A system call failed.
+    System(Errno),
+    /// `quire` could not be joined.
+    Join(JoinError),
+}
+
+impl From<Errno> for StartError {
+    fn from(errno: Errno) -> StartError {
+        StartError::System(errno)
+    }
+}
+
+/// All that the engine's lock protects.
+#[derive(Debug)]
+struct Tables {
+    engine: Engine,
+    room: room::Room,
+    /// The thread that forks, while it does: only its faults and calls may change the tables.
+    frozen_for: u32,
+    /// Later mappings are locked (`mlockall(MCL_FUTURE)`); on fault only, if the second is set.
+    lock_future: Option<bool>,
+}
+
+/// What belongs to the pager threads' own descriptor table.
+#[derive(Debug)]
+struct Descriptors {
+    uffd: Uffd,
+    pagemap: Pagemap,
+    client: Option<Client>,
+}
+
+/// The link to `quire`, where there is one.
+#[derive(Debug)]
+struct Link {
+    ledger: Ledger,
+    welcome: Welcome,
+}
+
+/// The pager of this process.
+#[derive(Debug)]
+struct Pager {
+    layout: Layout,
+    options: Options,
+    secret: Secret,
+    tables: Lock<Tables>,
+    exchange: Exchange,
+    io: io::Queue,
+    descriptors: Leaked<Descriptors>,
+    link: Leaked<Link>,
+    files: Lock<Vec<&'static OwnedFd>>,
+    /// Whether a spill file may still be had from `quire`.
+    may_spill: AtomicU32,
+    /// Rises when a job has ended: who waits for a frame looks again.
+    progress: AtomicU32,
+    /// The process, by its id: a vfork child that borrows this memory has another.
+    pid: AtomicU32,
+    watch: service::Watch,
+    /// When the counters were last copied, in ns.
+    published_at: AtomicU64,
+    /// Rises when a fork is over.
+    thawed: AtomicU32,
+    /// 1 in a process that came from a fork and has not called exec.
+    forked: AtomicU32,
+    /// The last fault that the handler took up: time in ns, 0 when it has none.
+    busy_since: AtomicU64,
+}
+
+static PAGER: Leaked<Pager> = Leaked::empty();
+static BOOT: Leaked<Boot> = Leaked::empty();
+static ARENA_START: AtomicU64 = AtomicU64::new(0);
+static ARENA_END: AtomicU64 = AtomicU64::new(0);
+
+/// Pages by which a process goes over its budget when nothing can be moved out.
+const OVERDRAFT: u32 = 64;
+
+/// Stack of each of the pager's threads, in bytes.
+const STACK: usize = 256 << 10;
+
+fn pager() -> Option<&'static Pager> {
+    PAGER.get()
+}
+
+/// The first byte of managed memory, and the first one past it; both 0 while there is none.
+#[inline]
+pub fn arena() -> (usize, usize) {
+    (ARENA_START.load(Ordering::Relaxed) as usize, ARENA_END.load(Ordering::Relaxed) as usize)
+}
+
+/// Whether any byte of `addr..addr + len` is managed.
+#[inline]
+pub fn is_managed(addr: usize, len: usize) -> bool {
+    let (start, end) = arena();
+    len > 0 && addr < end && addr.saturating_add(len) > start
+}
+
+/// Carries out a call that touches managed memory; the error is an errno.
+pub fn call(call: Call) -> Result<usize, i32> {
+    match pager() {
+        Some(pager) => calls::perform(pager, call),
+        None => Err(libc::ENOSYS),
+    }
+}
+
+/// Starts the pager of this process: lays out its memory, starts its threads, joins `quire`.
+///
+/// # Errors
+/// The system refuses something, or `quire` does. Nothing is managed then.
+pub fn start(options: Options) -> Result<(), StartError> {
+    // The tables depend on the budget, which only the thread that joins `quire` learns. So the join comes
+    // first, on a thread with a descriptor table of its own, and that thread makes the pager.
+    let boot: &Boot = Box::leak(Box::new(Boot::new(options)));
+    BOOT.set(boot);
+    thread::spawn("quire-fault", STACK, boot_thread, 0)?;
+    boot.done.wait();
+    match *boot.result.lock() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// A word that is waited for once.
+#[derive(Debug)]
+struct Gate(AtomicU32);
+
+impl Gate {
+    fn wait(&self) {
+        while self.0.load(Ordering::Acquire) == 0 {
+            futex::wait(&self.0, 0, None, Scope::Process);
+        }
+    }
+
+    fn open(&self) {
+        self.0.store(1, Ordering::Release);
+        // Waking fails only for a bad address, and the word is ours.
+        let _ = futex::wake(&self.0, u32::MAX, Scope::Process);
+    }
+}
+
+/// What the starting thread shares with the first thread of the pager.
+#[derive(Debug)]
+struct Boot {
+    options: Options,
+    result: Lock<Option<StartError>>,
+    done: Gate,
+}
+
+impl Boot {
+    fn new(options: Options) -> Boot {
+        Boot { options, result: Lock::new(None), done: Gate(AtomicU32::new(0)) }
+    }
+}
+
+fn boot_thread(_: usize) {
+    let Some(boot) = BOOT.get() else { return };
+    match make(&boot.options) {
+        Ok(pager) => {
+            let arena = pager.layout.arena(SPACE);
+            ARENA_START.store(arena.start.addr(), Ordering::Relaxed);
+            ARENA_END.store(arena.end().addr(), Ordering::Relaxed);
+            boot.done.open();
+            handler::run(pager);
+        }
+        Err(error) => {
+            *boot.result.lock() = Some(error);
+            boot.done.open();
+        }
+    }
+}
+
+/// Gives the calling thread, one of the pager's, a descriptor table of its own with nothing of the program's
+/// but the standard streams.
+fn own_table() -> Result<(), Errno> {
+    sched::own_descriptors()?;
+    sched::close_range(3, u32::MAX)?;
+    crate::sys::msg::keep_standard();
+    Ok(())
+}
+
+fn open_descriptors(client: Option<Client>) -> Result<Descriptors, Errno> {
+    let uffd = Uffd::with_features(FEATURE_MOVE | FEATURE_THREAD_ID, 0)?;
+    Ok(Descriptors { uffd, pagemap: Pagemap::open()?, client })
+}
+
+fn make(options: &Options) -> Result<&'static Pager, StartError> {
+    own_table()?;
+    let mut link = None;
+    let mut client = None;
+    if let Some(path) = &options.socket {
+        let joined = Client::join(path, None, &mut |_, _| {}).map_err(StartError::Join)?;
+        client = Some(joined.client);
+        link = Some(Link { ledger: joined.ledger, welcome: joined.welcome });
+    }
+    let descriptors = open_descriptors(client)?;
+    let plan = Plan::of(options, link.as_ref());
+    let layout = Layout::reserve(plan.config.frames, plan.config.spans)?;
+    layout.register(&descriptors.uffd)?;
+    let arena = layout.arena(SPACE);
+    let mut engine = Engine::new(plan.config);
+    engine.set_evicts(plan.evicts);
+    let tables = Tables {
+        engine,
+        room: room::Room::new(arena.start.0, arena.end().0),
+        frozen_for: 0,
+        lock_future: None,
+    };
+    let may_spill = link.as_ref().is_some_and(|link| link.welcome.spill && plan.evicts);
+    let pager: &Pager = Box::leak(Box::new(Pager {
+        layout,
+        options: options.clone(),
+        secret: Secret::random()?,
+        tables: Lock::new(tables),
+        exchange: Exchange::new(),
+        io: io::Queue::new(),
+        descriptors: Leaked::empty(),
+        link: Leaked::empty(),
+        files: Lock::new(Vec::new()),
+        may_spill: AtomicU32::new(u32::from(may_spill)),
+        progress: AtomicU32::new(0),
+        pid: AtomicU32::new(own_pid()),
+        watch: service::Watch::new(),
+        published_at: AtomicU64::new(0),
+        thawed: AtomicU32::new(0),
+        forked: AtomicU32::new(0),
+        busy_since: AtomicU64::new(0),
+    }));
+    pager.descriptors.set(Box::leak(Box::new(descriptors)));
+    if let Some(link) = link {
+        pager.link.set(Box::leak(Box::new(link)));
+    }
+    PAGER.set(pager);
+    pager.take_first_grant();
+    pager.begin_threads()?;
+    Ok(pager)
+}
+
+/// Sizes of the tables and the engine's limits, from what was asked for.
+struct Plan {
+    config: Config,
+    evicts: bool,
+}
+
+/// The budget's pages that a process begins with; it takes more from the ledger as it needs it.
+const FIRST_GRANT: u32 = 256;
+
+impl Plan {
+    fn of(options: &Options, link: Option<&Link>) -> Plan {
+        let machine = machine_pages();
+        let (budget, evicts, policy) = match link {
+            Some(Link { welcome, .. }) => {
+                let limit = (welcome.budget_pages != NO_LIMIT).then_some(welcome.budget_pages);
+                (limit, welcome.evict, parse_policy(welcome.policy.as_str()).unwrap_or(options.policy))
+            }
+            None => (options.memory.map(u64::from), options.memory.is_some(), options.policy),
+        };
+        let budget_pages = budget.unwrap_or(machine).min(machine).min(u64::from(u32::MAX / 4)) as u32;
+        // Slots without memory cost nothing, and twice as many leave long runs of them free.
+        let frames = if evicts { budget_pages.saturating_mul(2) } else { budget_pages };
+        let grant = match (link, evicts) {
+            (Some(_), true) => FIRST_GRANT.min(budget_pages),
+            _ => budget_pages,
+        };
+        let spans = if evicts { budget_pages / 8 + 64 } else { 64 };
+        Plan { config: Config { frames, spans, grant, policy }, evicts }
+    }
+}
+
+/// The memory of the machine, in pages.
+fn machine_pages() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram as u64 * u64::from(info.mem_unit) / PAGE_SIZE as u64
+}
+
+/// A policy as people write it: `adaptive`, `fixed:64K`.
+pub fn parse_policy(text: &str) -> Option<PolicyKind> {
+    match text.strip_prefix("fixed:") {
+        Some(size) => Order::all().find(|o| same_size(*o, size)).map(PolicyKind::Fixed),
+        None => (text == "adaptive").then_some(PolicyKind::Adaptive),
+    }
+}
+
+fn same_size(order: Order, text: &str) -> bool {
+    use core::fmt::Write;
+    let mut line = crate::sys::msg::Line::new();
+    write!(line, "{order}").is_ok() && line.as_bytes().eq_ignore_ascii_case(text.as_bytes())
+}
+
+impl Pager {
+    /// Starts the service thread, which shares the caller's descriptor table.
+    fn begin_threads(&'static self) -> Result<(), Errno> {
+        thread::spawn("quire-service", STACK, service::run, 0)?;
+        if let (Some(client), Some(d)) = (self.client(), self.descriptors.get()) {
+            // Only a second guard: while a copy is open, holes never read as zeroes.
+            let _ = client.hand_over(d.uffd.as_fd());
+        }
+        Ok(())
+    }
+
+    fn client(&self) -> Option<&'static Client> {
+        self.descriptors.get().and_then(|d| d.client.as_ref())
+    }
+
+    fn link(&self) -> Option<&'static Link> {
+        self.link.get()
+    }
+
+    /// The slot in the ledger.
+    fn slot(&self) -> Option<&'static Slot> {
+        self.link().map(|link| link.ledger.slot(link.welcome.slot.index))
+    }
+
+    /// The engine's verbs, for the pager's threads.
+    fn mover(&self) -> LinuxMmu<'_> {
+        match self.descriptors.get() {
+            Some(d) => LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap),
+            None => LinuxMmu::for_program(&self.layout),
+        }
+    }
+
+    /// Spill file `file`.
+    fn file(&self, file: u16) -> Option<&'static OwnedFd> {
+        self.files.lock().get(usize::from(file)).copied()
+    }
+
+    /// Tells those who wait for a frame or for the end of jobs that something has changed.
+    fn progress(&self) {
+        self.progress.fetch_add(1, Ordering::AcqRel);
+        // Waking fails only for a bad address, and the word is ours.
+        let _ = futex::wake(&self.progress, u32::MAX, Scope::Process);
+    }
+
+    /// Sleeps until there has been progress since `seen`, at most a millisecond.
+    fn await_progress(&self, seen: u32) {
+        futex::wait(&self.progress, seen, Some(1_000_000), Scope::Process);
+    }
+
+    fn spill_failed(&self, errno: Errno) {
+        self.count(|c| &c.spill_errors);
+        if self.may_spill.swap(0, Ordering::Relaxed) != 0 {
+            self.tell(format_args!(
+                "the spill file can't be written ({errno}): going on without it, over the budget if need be; \
+                 --swap-dir DIR names another place"
+            ));
+        }
+    }
+
+    /// A line for the user, through `quire` where there is one, so that `-q` holds.
+    fn tell(&self, text: core::fmt::Arguments<'_>) {
+        use core::fmt::Write;
+        let Some(client) = self.client() else { return crate::sys::msg::say(text) };
+        let mut line = crate::sys::msg::Line::new();
+        // Writing into a `Line` never fails.
+        let _ = line.write_fmt(text);
+        client.say(core::str::from_utf8(line.as_bytes()).unwrap_or("?"));
+    }
+}
+
+fn own_pid() -> u32 {
+    rustix::process::getpid().as_raw_nonzero().get() as u32
+}
+
+/// The pages that hold the bytes `addr..addr + len`.
+fn pages_of(addr: usize, len: usize) -> PageRange {
+    let start = Vpn::of(addr as u64);
+    let end = Vpn::of((addr + len + PAGE_SIZE - 1) as u64);
+    PageRange::between(SPACE, start, end)
+}

@@ -1,0 +1,286 @@
+//! The thread behind the faults: it reclaims, zeroes ahead, carries out calls, and watches the handler.
+
+use super::calls::Caller;
+use super::{Pager, fork};
+use crate::sys::clock::now_ns;
+use crate::{die, say};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use quire_core::{Demand, Order, Reclaim};
+use rustix::fd::OwnedFd;
+
+/// How long the thread sleeps when nothing rings, in ns.
+const NAP_NS: u64 = 1_000_000_000;
+/// The same while its grant may be wanted elsewhere, or is wanted here.
+const SHORT_NAP_NS: u64 = 20_000_000;
+/// Rounds of reclaim before calls and grants are looked after again.
+const ROUNDS: u32 = 64;
+/// Most pages that are kept zeroed ahead of need: 4 MiB.
+const MOST_ZEROED: u32 = 1024;
+
+/// The service thread. It never returns.
+pub(super) fn run(_: usize) {
+    let Some(pager) = super::pager() else { return };
+    let mut caller = Caller::new(pager);
+    loop {
+        let seen = pager.exchange.bell();
+        pager.watch.service_begins();
+        let more = round(pager, &mut caller);
+        pager.watch.service_rests();
+        if !more {
+            let wanting = pager.slot().is_some_and(|slot| slot.want_pages() > 0);
+            pager.exchange.sleep(seen, if wanting { SHORT_NAP_NS } else { NAP_NS });
+        }
+    }
+}
+
+/// One round of all duties. Whether there is more to do at once.
+fn round(pager: &'static Pager, caller: &mut Caller) -> bool {
+    carry_out(pager, caller);
+    pager.adjust_grant();
+    let more = reclaim(pager, caller);
+    if !more {
+        zero_ahead(pager, caller);
+    }
+    pager.publish(more);
+    pager.watch_handler();
+    more
+}
+
+/// Calls that program threads have handed over.
+fn carry_out(pager: &'static Pager, caller: &mut Caller) {
+    while let Some((slot, call, tid)) = pager.exchange.next() {
+        pager.watch.service_beat();
+        match call {
+            super::Call::Freeze => fork::freeze(pager, slot, tid),
+            call => pager.exchange.answer(slot, caller.execute(call)),
+        }
+    }
+}
+
+/// Makes room until there is enough, or calls should be looked after. Whether there is more to do.
+fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
+    if !pager.needs_reclaim() {
+        return false;
+    }
+    for _ in 0..ROUNDS {
+        pager.watch.service_beat();
+        let mut tables = pager.tables.lock();
+        let step = tables.engine.reclaim(&mut pager.mover(), Demand::Behind, &mut caller.work);
+        let full = !tables.engine.spills();
+        drop(tables);
+        match step {
+            Reclaim::Job => caller.run_job(pager),
+            Reclaim::Progress => pager.progress(),
+            Reclaim::Idle | Reclaim::Waiting | Reclaim::Stuck => return false,
+        }
+        if full {
+            pager.open_spill();
+        }
+        if pager.exchange.waits() {
+            carry_out(pager, caller);
+        }
+    }
+    true
+}
+
+/// Zeroes frames while nobody waits for anything else.
+fn zero_ahead(pager: &'static Pager, caller: &mut Caller) {
+    loop {
+        let mut tables = pager.tables.lock();
+        let target = (tables.engine.frames_in_use() / 8).min(MOST_ZEROED);
+        let order = Order::fitting(u64::from(target.max(1)));
+        let begun = target > 0 && tables.engine.zero_ahead(target, order, &mut caller.work);
+        drop(tables);
+        if !begun {
+            return;
+        }
+        caller.run_job(pager);
+        pager.watch.service_beat();
+        if pager.exchange.waits() {
+            carry_out(pager, caller);
+        }
+    }
+}
+
+impl Pager {
+    /// Whether room is short, though more of the budget was asked for.
+    fn needs_reclaim(&self) -> bool {
+        let mut tables = self.tables.lock();
+        if !tables.engine.pressed() {
+            return false;
+        }
+        self.grow_grant(&mut tables);
+        tables.engine.pressed()
+    }
+
+    /// Gets a spill file from `quire` when there may be one and the store begins to fill.
+    fn open_spill(&self) {
+        let filling = {
+            let tables = self.tables.lock();
+            tables.engine.evictions_have_begun()
+        };
+        if !filling || self.may_spill.load(Relaxed) == 0 {
+            return;
+        }
+        let Some(client) = self.client() else { return };
+        match client.need_spill() {
+            Ok(Some((_, fd))) => self.use_spill_file(fd),
+            Ok(None) => self.may_spill.store(0, Relaxed),
+            Err(error) => {
+                self.may_spill.store(0, Relaxed);
+                self.tell(format_args!("no spill file to be had ({error:?}): going on without one"));
+            }
+        }
+    }
+
+    /// Begins to spill to `fd`.
+    pub(super) fn use_spill_file(&self, fd: OwnedFd) {
+        let fd: &'static OwnedFd = Box::leak(Box::new(fd));
+        let number = {
+            let mut files = self.files.lock();
+            files.push(fd);
+            files.len() as u16 - 1
+        };
+        if let Err(errno) = self.io.open() {
+            self.tell(format_args!("no threads for reading the spill file: {errno}"));
+        }
+        self.tables.lock().engine.open_spill_file(number, MOST_SPILLED);
+    }
+}
+
+/// Bytes that one spill file may come to have: 1 TiB. The disk is full before.
+const MOST_SPILLED: u64 = 1 << 40;
+
+/// Who beats, and who waits for whom.
+#[derive(Debug)]
+pub(super) struct Watch {
+    handler_beats: AtomicU64,
+    service_beats: AtomicU64,
+    service_busy: AtomicU32,
+    /// Reads and writes of files under way, and whether slow ones have been reported.
+    disk: AtomicU32,
+    disk_reported: AtomicU32,
+    /// As the watchers saw them last, for how many of their own ticks, and when they ticked.
+    handler_seen: AtomicU64,
+    handler_ticks: AtomicU64,
+    handler_ticked_at: AtomicU64,
+    service_seen: AtomicU64,
+    service_ticks: AtomicU64,
+    service_ticked_at: AtomicU64,
+}
+
+/// Ticks of a watcher, a second each, after which a silent thread is taken for dead. Ticks count time in which
+/// the watcher itself ran: a process that was stopped has not hung.
+const PATIENCE: u64 = 10;
+const TICK_NS: u64 = 1_000_000_000;
+
+impl Watch {
+    pub(super) const fn new() -> Watch {
+        Watch {
+            handler_beats: AtomicU64::new(0),
+            service_beats: AtomicU64::new(0),
+            service_busy: AtomicU32::new(0),
+            disk: AtomicU32::new(0),
+            disk_reported: AtomicU32::new(0),
+            handler_seen: AtomicU64::new(0),
+            handler_ticks: AtomicU64::new(0),
+            handler_ticked_at: AtomicU64::new(0),
+            service_seen: AtomicU64::new(0),
+            service_ticks: AtomicU64::new(0),
+            service_ticked_at: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn handler_beat(&self) {
+        self.handler_beats.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn service_beat(&self) {
+        self.service_beats.fetch_add(1, Relaxed);
+    }
+
+    fn service_begins(&self) {
+        self.service_busy.store(1, Relaxed);
+        self.service_beat();
+    }
+
+    fn service_rests(&self) {
+        self.service_busy.store(0, Relaxed);
+    }
+
+    /// Runs a read or write of a file, during which nobody is taken for dead.
+    pub(super) fn disk<R>(&self, io: impl FnOnce() -> R) -> R {
+        self.disk.fetch_add(1, Relaxed);
+        let result = io();
+        self.disk.fetch_sub(1, Relaxed);
+        result
+    }
+
+    pub(super) fn beats(&self) -> (u64, u64) {
+        (self.handler_beats.load(Relaxed), self.service_beats.load(Relaxed))
+    }
+
+    /// In a forked child everybody begins anew.
+    pub(super) fn forget(&self) {
+        self.service_busy.store(0, Relaxed);
+        self.disk.store(0, Relaxed);
+        self.handler_ticks.store(0, Relaxed);
+        self.service_ticks.store(0, Relaxed);
+    }
+}
+
+/// Counts a tick, at most one a second. `alive`: what is watched has nothing to do or has beaten since.
+fn tick(alive: bool, ticks: &AtomicU64, ticked_at: &AtomicU64) -> u64 {
+    let now = now_ns();
+    if alive {
+        ticks.store(0, Relaxed);
+        ticked_at.store(now, Relaxed);
+    } else if now - ticked_at.load(Relaxed) >= TICK_NS {
+        ticks.fetch_add(1, Relaxed);
+        ticked_at.store(now, Relaxed);
+    }
+    ticks.load(Relaxed)
+}
+
+impl Pager {
+    /// On the service thread: the process ends when faults have been unanswered for too long.
+    fn watch_handler(&self) {
+        let watch = &self.watch;
+        let beats = watch.handler_beats.load(Relaxed);
+        let waiting =
+            self.busy_since.load(Relaxed) != 0 || self.descriptors.get().is_some_and(|d| d.uffd.has_msgs());
+        let beaten = watch.handler_seen.swap(beats, Relaxed) != beats;
+        let ticks = tick(beaten || !waiting, &watch.handler_ticks, &watch.handler_ticked_at);
+        if self.disk_is_slow(ticks) || ticks < PATIENCE {
+            return;
+        }
+        let held = self.tables.is_held();
+        die!(
+            "a page fault has been unanswered for {PATIENCE} s: the fault handler does not move (after \
+             {beats} rounds, tables locked: {held}, {} jobs wait for a disk). Please report this",
+            self.io.waiting()
+        );
+    }
+
+    /// On the handler thread: the same for the service thread.
+    pub(super) fn watch_service(&self) {
+        let watch = &self.watch;
+        let beats = watch.service_beats.load(Relaxed);
+        let beaten = watch.service_seen.swap(beats, Relaxed) != beats;
+        let busy = watch.service_busy.load(Relaxed) != 0;
+        let ticks = tick(beaten || !busy, &watch.service_ticks, &watch.service_ticked_at);
+        if self.disk_is_slow(ticks) || ticks < PATIENCE {
+            return;
+        }
+        die!("the service thread does not move any more (after {beats} rounds). Please report this");
+    }
+
+    /// A wait for a disk is no hang; it is reported once.
+    fn disk_is_slow(&self, ticks: u64) -> bool {
+        let slow = self.watch.disk.load(Relaxed) > 0;
+        if slow && ticks >= PATIENCE && self.watch.disk_reported.swap(1, Relaxed) == 0 {
+            say!("waiting for the disk of the spill file for {PATIENCE} s now; --swap-dir names another");
+        }
+        slow
+    }
+}

@@ -1,0 +1,328 @@
+//! Running jobs: what a thread needs for it, and the four kinds. No lock is held here but the engine's for the
+//! moment in which a writer asks for places.
+
+use super::{Inject, Pager};
+use crate::codec::{self, Codec, Page, ROOM};
+use crate::control::counters::Counters;
+use crate::die;
+use crate::mmu::STORE_UNIT;
+use crate::sys::Errno;
+use crate::sys::file::Bounce;
+use crate::sys::mmap::{self, Advice};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use quire_core::addr::{FrameRun, PAGE_SIZE};
+use quire_core::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Place, Stored, Work};
+use quire_core::{Halt, Placed};
+
+/// A thread's own means for running jobs.
+#[derive(Debug)]
+pub(super) struct Worker {
+    codec: Box<Codec>,
+    out: Box<[u8; ROOM]>,
+    /// Compressed pages of the job, one behind the other; and what goes to or comes from a file.
+    packed: Bounce,
+    transfer: Bounce,
+    offsets: Vec<u32>,
+}
+
+/// Compressed bytes of the largest job; and the same with room for alignment at both ends.
+const PACKED_BYTES: usize = MAX_JOB_PAGES * PAGE_SIZE;
+const TRANSFER_BYTES: usize = PACKED_BYTES + 2 * PAGE_SIZE;
+
+impl Worker {
+    pub(super) fn new(pager: &Pager) -> Worker {
+        let bounce = |len| match Bounce::new(len) {
+            Ok(bounce) => bounce,
+            Err(errno) => die!("no memory for Quire's own buffers: {errno}"),
+        };
+        Worker {
+            codec: Box::new(Codec::new(&pager.secret)),
+            out: Box::new([0; ROOM]),
+            packed: bounce(PACKED_BYTES),
+            transfer: bounce(TRANSFER_BYTES),
+            offsets: Vec::with_capacity(MAX_JOB_PAGES),
+        }
+    }
+
+    /// Runs a job and gives its result to the engine.
+    pub(super) fn run(&mut self, pager: &Pager, work: &mut Work) {
+        let outcome = match work.kind {
+            JobKind::Zero => zero(pager, work),
+            JobKind::Read => self.read(pager, work),
+            JobKind::Write => match self.write(pager, work) {
+                Some(outcome) => outcome,
+                None => return,
+            },
+            JobKind::Spill => self.spill(pager, work),
+        };
+        let mut tables = pager.tables.lock();
+        let result = tables.engine.finish(&mut pager.mover(), work.ticket, outcome, &work.packed);
+        drop(tables);
+        if let Err(halt) = result {
+            stop(halt);
+        }
+        pager.progress();
+    }
+
+    /// Fills frames from the store. Contents that do not match their hash are never mapped.
+    fn read(&mut self, pager: &Pager, work: &Work) -> Outcome {
+        let Ok(whole) = self.fetch_whole(pager, &work.sources) else {
+            pager.count(|c| &c.spill_errors);
+            return Outcome::Failed;
+        };
+        for (frame, source) in work.frames.iter().zip(&work.sources) {
+            let good = match source.place {
+                Place::Zero => {
+                    pager.layout.pool().with_page(frame.0 as usize, |page| page.fill(0));
+                    true
+                }
+                Place::Ram { at } => {
+                    let (at, len) = (at as usize * STORE_UNIT, usize::from(source.len));
+                    pager.layout.store().with(at, len, |bytes| self.unpack(pager, frame.0, bytes, source))
+                }
+                Place::File { file, at } => {
+                    let Ok(bytes) = self.file_bytes(pager, file, at, source.len, whole) else {
+                        pager.count(|c| &c.spill_errors);
+                        return Outcome::Failed;
+                    };
+                    self.unpack(pager, frame.0, &self.transfer.bytes()[bytes], source)
+                }
+            };
+            if !good {
+                pager.count(|c| &c.checksum_errors);
+                return Outcome::Corrupt;
+            }
+        }
+        Outcome::Done
+    }
+
+    /// Brings a page back from its stored bytes, and says whether it is the one that was stored.
+    fn unpack(&self, pager: &Pager, frame: u32, bytes: &[u8], source: &Stored) -> bool {
+        pager.layout.pool().with_page(frame as usize, |page| {
+            let whole = match bytes.len() {
+                PAGE_SIZE => {
+                    page.copy_from_slice(bytes);
+                    true
+                }
+                _ => codec::decompress(bytes, page).is_ok(),
+            };
+            whole && self.codec.hash(page) == source.hash
+        })
+    }
+
+    /// Reads all that `sources` have in a file into the transfer buffer at once, if it lies close together.
+    /// Returns the file offset of the buffer's first byte.
+    fn fetch_whole(&mut self, pager: &Pager, sources: &[Stored]) -> Result<Option<u64>, Errno> {
+        let files = || {
+            sources.iter().filter_map(|s| match s.place {
+                Place::File { file, at } => Some((file, at, u64::from(s.len))),
+                _ => None,
+            })
+        };
+        let Some((file, _, _)) = files().next() else { return Ok(None) };
+        pager.add(|c| &c.spill_read_pages, files().count() as u64);
+        let start = files().map(|(_, at, _)| at).min().unwrap_or(0) / PAGE_SIZE as u64 * PAGE_SIZE as u64;
+        let end = files().map(|(_, at, len)| at + len).max().unwrap_or(0);
+        let wanted: u64 = files().map(|(_, _, len)| len).sum();
+        let close = end - start <= (2 * wanted + 4 * PAGE_SIZE as u64).min(PACKED_BYTES as u64);
+        if !close || files().any(|(f, _, _)| f != file) {
+            return Ok(None);
+        }
+        let fd = pager.file(file).ok_or(Errno::BADF)?;
+        pager.watch.disk(|| self.transfer.read_direct(fd, start, (end - start) as usize).map(|_| ()))?;
+        Ok(Some(start))
+    }
+
+    /// Where in the transfer buffer the `len` bytes at offset `at` of a file are; read now unless `whole` is.
+    fn file_bytes(
+        &mut self,
+        pager: &Pager,
+        file: u16,
+        at: u64,
+        len: u16,
+        whole: Option<u64>,
+    ) -> Result<Range<usize>, Errno> {
+        let len = usize::from(len);
+        if let Some(start) = whole {
+            let from = (at - start) as usize;
+            return Ok(from..from + len);
+        }
+        let fd = pager.file(file).ok_or(Errno::BADF)?;
+        pager.watch.disk(|| self.transfer.read_direct(fd, at, len).map(|_| ()))?;
+        let from = (at % PAGE_SIZE as u64) as usize;
+        Ok(from..from + len)
+    }
+
+    /// Hashes, compresses and stores. `None`: the engine has ended the job already.
+    fn write(&mut self, pager: &Pager, work: &mut Work) -> Option<Outcome> {
+        self.pack(pager, work);
+        let placed = pager.tables.lock().engine.place(&mut pager.mover(), work);
+        match placed {
+            Placed::Go => {}
+            Placed::Void | Placed::Refused => {
+                pager.progress();
+                return None;
+            }
+            Placed::Halt(halt) => stop(halt),
+        }
+        let mut file_bytes = None;
+        for (i, frame) in work.frames.iter().enumerate() {
+            let Some(place) = work.targets[i] else { continue };
+            let raw = matches!(work.packed[i], Packed::Raw { .. });
+            match place {
+                Place::Zero => {}
+                Place::Ram { at } => {
+                    let len = stored_len(work.packed[i]);
+                    pager.layout.store().with(at as usize * STORE_UNIT, len, |to| {
+                        self.contents(pager, i, frame.0, raw, |from| to.copy_from_slice(&from[..len]));
+                    });
+                }
+                Place::File { file, at } => {
+                    let (_, start, _) = *file_bytes.get_or_insert((file, at, 0));
+                    let len = stored_len(work.packed[i]);
+                    let to = (at - start) as usize;
+                    file_bytes = Some((file, start, to + len));
+                    self.contents_to_transfer(pager, i, frame.0, raw, to, len);
+                }
+            }
+        }
+        let Some((file, start, len)) = file_bytes else { return Some(Outcome::Done) };
+        Some(self.flush(pager, file, start, len))
+    }
+
+    fn pack(&mut self, pager: &Pager, work: &mut Work) {
+        self.offsets.clear();
+        let mut end = 0;
+        for (i, frame) in work.frames.iter().enumerate() {
+            let known = work.known[i];
+            let packed = pager
+                .layout
+                .pool()
+                .with_page(frame.0 as usize, |page: &mut Page| self.codec.pack(page, known, &mut self.out));
+            self.offsets.push(end as u32);
+            if let Packed::Small { len, .. } = packed {
+                let len = usize::from(len);
+                self.packed.bytes_mut()[end..end + len].copy_from_slice(&self.out[..len]);
+                end += len;
+            }
+            work.packed.push(packed);
+        }
+        pager.add(|c| &c.compressed_in_bytes, u64::from(work.frames.pages) * PAGE_SIZE as u64);
+    }
+
+    fn contents(&self, pager: &Pager, i: usize, frame: u32, raw: bool, with: impl FnOnce(&[u8])) {
+        if raw {
+            pager.layout.pool().with_page(frame as usize, |page| with(page));
+        } else {
+            with(&self.packed.bytes()[self.offsets[i] as usize..]);
+        }
+    }
+
+    fn contents_to_transfer(
+        &mut self,
+        pager: &Pager,
+        i: usize,
+        frame: u32,
+        raw: bool,
+        to: usize,
+        len: usize,
+    ) {
+        let target = &mut self.transfer.bytes_mut()[to..to + len];
+        if raw {
+            pager.layout.pool().with_page(frame as usize, |page| target.copy_from_slice(&page[..len]));
+        } else {
+            let from = self.offsets[i] as usize;
+            target.copy_from_slice(&self.packed.bytes()[from..from + len]);
+        }
+    }
+
+    /// Moves blocks from RAM to the file: they lie side by side there.
+    fn spill(&mut self, pager: &Pager, work: &Work) -> Outcome {
+        let mut first = None;
+        let mut end = 0;
+        for (source, target) in work.sources.iter().zip(&work.targets) {
+            let (Place::Ram { at }, Some(Place::File { file, at: to })) = (source.place, *target) else {
+                continue;
+            };
+            let (_, start) = *first.get_or_insert((file, to));
+            let (to, len) = ((to - start) as usize, usize::from(source.len));
+            pager.layout.store().with(at as usize * STORE_UNIT, len, |bytes| {
+                self.transfer.bytes_mut()[to..to + len].copy_from_slice(bytes);
+            });
+            end = to + len;
+        }
+        match first {
+            Some((file, start)) => self.flush(pager, file, start, end),
+            None => Outcome::Done,
+        }
+    }
+
+    fn flush(&mut self, pager: &Pager, file: u16, start: u64, len: usize) -> Outcome {
+        if pager.options.inject == Some(Inject::CorruptSpill) {
+            self.transfer.bytes_mut()[len / 2] ^= 0x10;
+        }
+        let Some(fd) = pager.file(file) else { return Outcome::Failed };
+        pager.add(|c| &c.spilled_bytes, len.next_multiple_of(PAGE_SIZE) as u64);
+        match pager.watch.disk(|| self.transfer.write_direct(fd, start, len)) {
+            Ok(()) => Outcome::Done,
+            Err(errno) => {
+                pager.spill_failed(errno);
+                Outcome::Failed
+            }
+        }
+    }
+}
+
+fn stored_len(packed: Packed) -> usize {
+    match packed {
+        Packed::Small { len, .. } => usize::from(len),
+        Packed::Raw { .. } => PAGE_SIZE,
+        Packed::Same | Packed::Zero => 0,
+    }
+}
+
+/// Zeroes frames. Those without memory get zeroed memory from the kernel.
+fn zero(pager: &Pager, work: &Work) -> Outcome {
+    let FrameRun { start, pages } = work.frames;
+    let (at, len) = (start.0 as usize * PAGE_SIZE, pages as usize * PAGE_SIZE);
+    let fresh =
+        work.fresh && mmap::advise(pager.layout.pool().base() + at, len, Advice::PopulateWrite).is_ok();
+    if !fresh {
+        pager.layout.pool().with(at, len, |bytes| bytes.fill(0));
+    }
+    Outcome::Done
+}
+
+/// The engine can't go on: the process ends with the reason, and what to do about it.
+pub(super) fn stop(halt: Halt) -> ! {
+    match halt {
+        Halt::Corrupt => die!(
+            "stored memory came back different from what was stored; the contents are lost. If it was in \
+             the spill file, check that disk, or run with --no-spill"
+        ),
+        Halt::Unreadable => die!(
+            "stored memory can't be read back from the spill file; the contents are lost. Check the disk \
+             that --swap-dir names, or run with --no-spill"
+        ),
+        Halt::NoProgress => {
+            die!("a page fault is answered again and again without effect; please report this")
+        }
+        Halt::Unmappable => {
+            die!("the kernel refuses a page of the program's memory every way there is; see quire doctor")
+        }
+    }
+}
+
+impl Pager {
+    /// Adds to one of the shared counters.
+    pub(super) fn add(&self, which: impl Fn(&Counters) -> &AtomicU64, amount: u64) {
+        if let Some(slot) = self.slot() {
+            which(&slot.counters).fetch_add(amount, Relaxed);
+        }
+    }
+
+    pub(super) fn count(&self, which: impl Fn(&Counters) -> &AtomicU64) {
+        self.add(which, 1);
+    }
+}
