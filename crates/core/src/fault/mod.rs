@@ -259,7 +259,8 @@ impl Engine {
         }
     }
 
-    fn source_of(&self, block: Option<u32>) -> Stored {
+    /// What a job needs to know of a block, [`ZERO_BLOCK`] or `None` being nowhere.
+    pub(crate) fn source_of(&self, block: Option<u32>) -> Stored {
         match block.filter(|&b| b != ZERO_BLOCK) {
             Some(block) => self.swap.stored(block),
             None => Stored { place: crate::job::Place::Zero, len: 0, hash: 0 },

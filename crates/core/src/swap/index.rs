@@ -377,6 +377,28 @@ impl SwapIndex {
         (0..self.blocks.len()).filter(|&i| self.blocks[i].dead).count()
     }
 
+    /// How many jobs use a block, and whether it goes with the last of them.
+    pub(crate) fn pins(&self, id: u32) -> (u8, bool) {
+        let block = &self.blocks[id as usize];
+        (block.pins, block.dead)
+    }
+
+    /// Passes on the order in which extents in RAM are to spill, each with its blocks as positions in `names`, and
+    /// how much of the spill file is used.
+    pub(crate) fn add_extents(&self, add: &mut impl FnMut(u32), names: &[u32]) {
+        let mut extent = self.oldest;
+        while extent != NIL {
+            let mut id = self.extents[extent as usize].first;
+            while id != NIL {
+                add(names.iter().position(|&b| b == id).map_or(NIL, |at| at as u32));
+                id = self.blocks[id as usize].next;
+            }
+            add(NIL);
+            extent = self.extents[extent as usize].younger;
+        }
+        add(self.file.as_ref().map_or(NIL, |(_, space)| space.used()));
+    }
+
     /// Compares extents with the blocks that name them.
     pub(crate) fn validate(&self) -> Result<(), alloc::string::String> {
         let mut ram = 0;

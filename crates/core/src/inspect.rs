@@ -1,0 +1,154 @@
+//! A look at the tables from outside: where one page is, and a key that tells states apart.
+
+use crate::addr::{Frame, Space, Vpn};
+use crate::engine::{Engine, PageState};
+use crate::frame::{List, NIL};
+use crate::job::{JobKind, Place, Stored, Ticket};
+use crate::order::Order;
+use crate::page::ZERO_BLOCK;
+use crate::tickets::slot_of;
+use alloc::vec::Vec;
+
+/// Where the contents of one page are, as the tables say.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Whereabouts {
+    /// What is at the page.
+    pub state: PageState,
+    /// Its frame. While it is mapped that slot of the pool is a hole.
+    pub frame: Option<Frame>,
+    /// The order of the folio it is part of.
+    pub order: Option<Order>,
+    /// The job that uses its frame, void or not.
+    pub job: Option<Ticket>,
+    /// Its stored copy.
+    pub stored: Option<Stored>,
+    /// Whether reclaim may come to choose it: mapped and on a list, or standby.
+    pub listed: bool,
+}
+
+impl Engine {
+    /// Where one page is.
+    pub fn whereabouts(&self, space: Space, vpn: Vpn) -> Whereabouts {
+        let pte = self.pte(space, vpn);
+        let record = pte.frame().map(|frame| *self.frames.get(frame));
+        let pin = record.map_or(0, |r| r.job);
+        Whereabouts {
+            state: self.page_state(space, vpn),
+            frame: pte.frame(),
+            order: record.map(|r| r.order),
+            job: (pin != 0).then(|| self.tickets.get(slot_of(pin)).ticket),
+            stored: pte.block().map(|block| self.source_of(Some(block))),
+            listed: pte.frame().is_some_and(|f| self.frames.get(self.frames.head_of(f)).list != List::None),
+        }
+    }
+
+    /// A key in which two engines are equal when the same verbs bring the same results from now on. Tickets and
+    /// blocks are numbered anew; counters are left out, and so are the history of faults (which only the adaptive
+    /// policy reads), the addresses in the store and the hashes (a host adds what they stand for).
+    pub fn canonical(&self) -> Vec<u32> {
+        let mut key = Key { words: Vec::with_capacity(128), blocks: Vec::new() };
+        key.words.extend([self.grant, self.overhead, self.overdraft, u32::from(self.evicts)]);
+        let (space, vpn, late) = self.last_late;
+        key.words.extend(if late == 0 { [0; 3] } else { [late, u32::from(space.0), vpn.0 as u32] });
+        self.add_spaces(&mut key);
+        self.add_flights(&mut key);
+        self.add_frames(&mut key);
+        self.swap.add_extents(&mut |word| key.words.push(word), &key.blocks);
+        key.words
+    }
+
+    fn add_spaces(&self, key: &mut Key) {
+        for space in &self.spaces {
+            for vma in space.vmas.iter() {
+                let flags = vma.prot.bits() | u32::from(vma.locked) << 4 | (vma.hint as u32) << 8;
+                key.words.extend([vma.start.0 as u32, vma.end.0 as u32, flags, vma.tag]);
+            }
+            key.words.push(NIL);
+            for (vpn, pte) in space.pages.iter() {
+                key.words.extend([vpn.0 as u32, pte.frame().map_or(NIL, |f| f.0)]);
+                self.add_block(key, pte.block().unwrap_or(NIL));
+            }
+            key.words.push(NIL);
+        }
+    }
+
+    /// A block by its new number, and what of it decides later: its length, whether it is in a file, how many jobs
+    /// use it, whether it is dead, and how many pages were moved out since, as far as that counts.
+    fn add_block(&self, key: &mut Key, block: u32) {
+        if block == NIL || block == ZERO_BLOCK {
+            key.words.push(block);
+            return;
+        }
+        let stored = self.swap.stored(block);
+        let in_file = u32::from(matches!(stored.place, Place::File { .. }));
+        let distance = self.eviction_clock.wrapping_sub(self.swap.evicted_at(block));
+        let (pins, dead) = self.swap.pins(block);
+        let name = key.name(block);
+        let flags = in_file | u32::from(dead) << 1 | u32::from(pins) << 8 | u32::from(stored.len) << 16;
+        key.words.extend([name, flags, distance.min(self.pool.capacity())]);
+    }
+
+    /// The jobs under way, oldest first.
+    fn add_flights(&self, key: &mut Key) {
+        for flight in self.flights_by_age() {
+            let flags = (flight.kind as u32) | u32::from(flight.void) << 8 | u32::from(flight.placed) << 9;
+            key.words.extend([flags, flight.frames.start.0, flight.frames.pages]);
+            for &block in &flight.blocks {
+                self.add_block(key, block);
+            }
+            key.words.push(NIL);
+        }
+    }
+
+    fn flights_by_age(&self) -> Vec<&crate::tickets::Flight> {
+        let mut flights: Vec<_> = self.tickets.iter().collect();
+        flights.sort_by_key(|flight| flight.ticket);
+        flights
+    }
+
+    fn add_frames(&self, key: &mut Key) {
+        let ages: Vec<Ticket> = self.flights_by_age().iter().map(|flight| flight.ticket).collect();
+        for number in 0..self.frames.len().min(self.pool.capacity()) {
+            let frame = Frame(number);
+            if let Some(backing) = self.pool.backing_of(frame) {
+                key.words.push(backing as u32);
+                continue;
+            }
+            let record = self.frames.get(frame);
+            let ticket = (record.job != 0).then(|| self.tickets.get(slot_of(record.job)).ticket);
+            let job = ticket.and_then(|t| ages.iter().position(|&age| age == t)).map_or(0, |i| i as u32 + 1);
+            let flags = (record.state as u32) << 8 | (record.order.index() as u32) << 16;
+            key.words.push(4 | flags | job << 24);
+        }
+        for list in [List::Active, List::Inactive, List::Dirty, List::Clean] {
+            let mut at = self.frames.oldest(list);
+            while let Some(head) = at {
+                key.words.push(head.0);
+                at = self.frames.younger(head);
+            }
+            key.words.push(NIL);
+        }
+    }
+
+    /// What the job with this ticket is, while it is under way, and whether what it brings still counts.
+    pub fn job(&self, ticket: Ticket) -> Option<(JobKind, bool)> {
+        let flight = self.tickets.get(self.tickets.find(ticket)?);
+        Some((flight.kind, !flight.void))
+    }
+}
+
+struct Key {
+    words: Vec<u32>,
+    /// Blocks in the order in which they got their new numbers.
+    blocks: Vec<u32>,
+}
+
+impl Key {
+    fn name(&mut self, block: u32) -> u32 {
+        let known = self.blocks.iter().position(|&b| b == block);
+        known.unwrap_or_else(|| {
+            self.blocks.push(block);
+            self.blocks.len() - 1
+        }) as u32
+    }
+}
