@@ -62,9 +62,18 @@ impl Engine {
         ensure(aligned, || format!("folio {head:?} is not aligned at {:?}", first.vpn))?;
         let state = !matches!(first.state, FrameState::Free | FrameState::Zombie);
         ensure(state, || format!("{vpn:?} names {frame:?}, which is {:?}", first.state))?;
-        let vma = self.vmas(space).at(first.vpn);
-        let whole = vma.is_some_and(|vma| first.vpn.0 + u64::from(first.order.pages()) <= vma.end.0);
-        ensure(whole, || format!("folio {head:?} at {:?} reaches out of its VMA", first.vpn))
+        ensure(self.lies_in_like_vmas(head), || format!("folio {head:?} at {:?} reaches out", first.vpn))
+    }
+
+    /// Whether the VMAs that a folio lies in are alike for the host's verbs. They may differ in hints.
+    fn lies_in_like_vmas(&self, head: Frame) -> bool {
+        let pages = self.pages_of(head);
+        let vmas = self.vmas(pages.space);
+        let Some(first) = vmas.at(pages.start) else { return false };
+        vmas.covers(pages.start, pages.end())
+            && vmas
+                .overlapping(pages.start, pages.end())
+                .all(|v| (v.prot, v.locked, v.tag) == (first.prot, first.locked, first.tag))
     }
 
     /// Blocks are named by a page entry, by the write job that made them, or wait for their last reader.
