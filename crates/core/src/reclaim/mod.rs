@@ -49,8 +49,11 @@ impl Engine {
         if self.pool.trim(self.frame_limit(), mmu) > 0 {
             return Reclaim::Progress;
         }
-        if !self.evicts || self.room() >= self.goal(demand) {
+        if self.room() >= self.goal(demand) || !self.evicts && demand == Demand::Behind {
             return self.settle_overdraft();
+        }
+        if !self.evicts {
+            return self.out_of_means();
         }
         if self.store_is_full() && (self.forget_some_copies(mmu) > 0 || self.begin_spill(work)) {
             return if work.kind == JobKind::Spill { Reclaim::Job } else { Reclaim::Progress };
@@ -64,6 +67,10 @@ impl Engine {
         if self.evict_oldest(mmu, wanted, demand) > 0 {
             return Reclaim::Progress;
         }
+        self.out_of_means()
+    }
+
+    fn out_of_means(&self) -> Reclaim {
         if self.tickets.live() > 0 { Reclaim::Waiting } else { Reclaim::Stuck }
     }
 
