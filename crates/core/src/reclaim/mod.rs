@@ -55,8 +55,13 @@ impl Engine {
         if !self.evicts {
             return self.out_of_means();
         }
-        if self.store_is_full() && (self.forget_some_copies(mmu) > 0 || self.begin_spill(work)) {
-            return if work.kind == JobKind::Spill { Reclaim::Job } else { Reclaim::Progress };
+        if self.store_is_full() {
+            if self.forget_some_copies(mmu) > 0 {
+                return Reclaim::Progress;
+            }
+            if self.begin_spill(work) {
+                return Reclaim::Job;
+            }
         }
         if let Some(head) = self.next_to_write() {
             self.begin_write(head, work);
