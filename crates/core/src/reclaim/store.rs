@@ -174,6 +174,7 @@ impl Engine {
                 Packed::Small { .. } | Packed::Raw { .. } => {
                     self.forget_block(pages.space, vpn, mmu);
                     let block = self.tickets.get(slot).blocks[i];
+                    self.swap.unpin(block, mmu);
                     let pte = self.pte(pages.space, vpn).with_block(Some(block));
                     self.set_pte(pages.space, vpn, pte);
                 }
@@ -203,6 +204,7 @@ impl Engine {
         let mut blocks = core::mem::take(&mut self.tickets.get_mut(slot).blocks);
         for &block in blocks.iter().filter(|&&b| b != NIL) {
             self.swap.free(block, mmu);
+            self.swap.unpin(block, mmu);
         }
         blocks.clear();
         self.tickets.get_mut(slot).blocks = blocks;

@@ -158,14 +158,14 @@ impl SwapIndex {
         }
     }
 
-    /// A new block of `len` bytes in RAM. `None`: the store's addresses are used up.
+    /// A new block of `len` bytes in RAM, pinned for its writer. `None`: the store's addresses are used up.
     pub(crate) fn new_ram_block(&mut self, extent: u32, len: u16, hash: PageHash, clock: u32) -> Option<u32> {
         let at = self.spans.alloc(len)?;
         self.ram_bytes += u64::from(len);
         Some(self.new_block(extent, at, len, hash, clock))
     }
 
-    /// A new block at byte `offset` of a file extent.
+    /// A new block at byte `offset` of a file extent, pinned for its writer.
     pub(crate) fn new_file_block(
         &mut self,
         extent: u32,
@@ -185,7 +185,7 @@ impl SwapIndex {
         self.free_block = self.blocks[id as usize].next;
         self.blocks_used += 1;
         let hash = [hash as u64, (hash >> 64) as u64];
-        let (pins, dead, prev) = (0, false, NIL);
+        let (pins, dead, prev) = (1, false, NIL);
         let next = NIL;
         self.blocks[id as usize] = Block { hash, extent, at, next, prev, evicted_at: clock, len, pins, dead };
         self.link(id, extent);
