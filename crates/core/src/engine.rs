@@ -183,7 +183,7 @@ impl Engine {
 
     /// Pages that could be had without moving anything out.
     pub fn room(&self) -> u32 {
-        self.frame_limit().saturating_sub(self.pool.in_use()) + self.frames.pages_on(List::Clean)
+        (self.frame_limit() + self.frames.pages_on(List::Clean)).saturating_sub(self.pool.in_use())
     }
 
     /// Pages that the grant still allows beyond what is charged.

@@ -46,7 +46,7 @@ const STEP_PAGES: u32 = 512;
 impl Engine {
     /// One bounded step towards enough room.
     pub fn reclaim<M: Mover>(&mut self, mmu: &mut M, demand: Demand, work: &mut Work) -> Reclaim {
-        if self.pool.trim(self.frame_limit(), mmu) > 0 {
+        if self.shrink(mmu) {
             return Reclaim::Progress;
         }
         if self.room() >= self.goal(demand) || !self.evicts && demand == Demand::Behind {
@@ -79,13 +79,22 @@ impl Engine {
         if self.tickets.live() > 0 { Reclaim::Waiting } else { Reclaim::Stuck }
     }
 
+    /// Gives memory back while more is charged than allowed: what is free, and what is stored as well. Whether
+    /// there was any.
+    fn shrink<M: Mover>(&mut self, mmu: &mut M) -> bool {
+        let limit = self.frame_limit();
+        let dropped = self.drop_clean(self.pool.in_use().saturating_sub(limit).min(STEP_PAGES));
+        self.pool.trim(limit, mmu) > 0 || dropped > 0
+    }
+
     /// Whether reclaim should begin: room is below the low watermark.
     pub fn pressed(&self) -> bool {
         self.over_limit() || (self.evicts && self.room() < self.low_watermark())
     }
 
     fn over_limit(&self) -> bool {
-        self.pool.spare() > 0 && self.pool.charged() > self.frame_limit()
+        let givable = self.pool.spare() + self.frames.pages_on(List::Clean);
+        givable > 0 && self.pool.charged() > self.frame_limit()
     }
 
     /// Room that faults should always find: 1/16 of all frames.
