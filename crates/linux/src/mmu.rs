@@ -186,13 +186,25 @@ impl<'a> LinuxMmu<'a> {
     }
 
     /// Moves one piece of a kernel VMA and registers it in its new place.
+    ///
+    /// The kernel drops the registration of what it moves, and with it that of every neighbour which it joins to the
+    /// moved piece: their holes would read as zeroes from now on. While it moves, the piece bears a mark that no
+    /// neighbour has (it is left out of core dumps), so it is joined to nothing but, side by side, its old place.
     fn remap_piece(&self, uffd: &Uffd, from: usize, to: usize, len: usize) -> SysResult<()> {
-        mmap::move_pages(from, len, to)?;
-        // The kernel drops the registration of what it moves, and a hole would read as zeroes from now on.
-        if let Err(errno) = uffd.register(to, len, Watch::Missing) {
-            die!("moved memory at {to:#x}+{len:#x} can't be registered: {errno}");
+        mmap::advise(from, len, Advice::DontDump)?;
+        let moved = mmap::move_pages(from, len, to);
+        for place in [from, to] {
+            if moved.is_ok()
+                && let Err(errno) = uffd.register(place, len, Watch::Missing)
+            {
+                die!("moved memory at {place:#x}+{len:#x} can't be registered: {errno}");
+            }
         }
-        Ok(())
+        let _ = mmap::advise(from, len, Advice::DoDump);
+        if moved.is_ok() {
+            let _ = mmap::advise(to, len, Advice::DoDump);
+        }
+        moved
     }
 }
 

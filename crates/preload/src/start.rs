@@ -58,15 +58,18 @@ unsafe extern "C" fn construct(_argc: c_int, _argv: *const *const c_char, envp: 
     libc_heap::reserve();
     // SAFETY: the loader hands the environment as the kernel laid it out.
     let (socket, quiet) = unsafe { (variable(envp, c"QUIRE_SOCKET="), variable(envp, c"QUIRE_QUIET=")) };
+    // SAFETY: the same.
+    let inject = unsafe { variable(envp, c"QUIRE_INJECT=") };
     if let Some(socket) = socket {
-        start_pager(socket, quiet);
+        let inject = inject.map(CStr::to_bytes);
+        start_pager(&pager_api::Start { socket: socket.to_bytes(), inject }, quiet);
     }
     malloc::backend::choose();
     calls::fork::register();
 }
 
-fn start_pager(socket: &'static CStr, quiet: Option<&'static CStr>) {
-    let Err(errno) = pager_api::start(&pager_api::Start { socket: socket.to_bytes(), usage }) else { return };
+fn start_pager(options: &pager_api::Start<'_>, quiet: Option<&'static CStr>) {
+    let Err(errno) = pager_api::start(options) else { return };
     if quiet.is_none_or(|value| value != c"1") {
         raw::complain(unmanaged_because(errno));
     }

@@ -179,7 +179,6 @@ impl Pager {
 /// A VMA that a forked child does not get, or gets empty: bits of [`Vma::tag`].
 const TAG_DONT_FORK: u32 = 1;
 const TAG_WIPE: u32 = 2;
-const TAG_NO_DUMP: u32 = 4;
 
 /// What the service thread needs to carry out calls.
 pub(super) struct Caller {
@@ -335,8 +334,8 @@ impl Caller {
             libc::MADV_DOFORK => self.tag(range, advice, 0, TAG_DONT_FORK)?,
             libc::MADV_WIPEONFORK => self.tag(range, advice, TAG_WIPE, 0)?,
             libc::MADV_KEEPONFORK => self.tag(range, advice, 0, TAG_WIPE)?,
-            libc::MADV_DONTDUMP => self.tag(range, advice, TAG_NO_DUMP, 0)?,
-            libc::MADV_DODUMP => self.tag(range, advice, 0, TAG_NO_DUMP)?,
+            // The mark that keeps remapped memory apart from its neighbours is the kernel's own of this name.
+            libc::MADV_DONTDUMP | libc::MADV_DODUMP => {}
             // A guard is an entry in the page tables that no move gets past: as on a kernel without guards.
             MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => return Err(libc::EINVAL),
             _ => return Err(libc::EINVAL),

@@ -22,6 +22,7 @@ mod service;
 mod worker;
 
 pub use calls::Call;
+pub use quire_core::PolicyKind;
 pub use fork::{fork_child, fork_parent, fork_prepare};
 
 use crate::codec::Secret;
@@ -37,7 +38,7 @@ use crate::sys::{Errno, sched, thread};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
 use quire_core::addr::{PAGE_SIZE, PageRange, Space, Vpn};
-use quire_core::{Config, Engine, Order, PolicyKind};
+use quire_core::{Config, Engine, Order};
 use rustix::fd::{AsFd, OwnedFd};
 use std::ffi::CString;
 

@@ -23,6 +23,8 @@ pub enum Advice {
     DontFork,
     /// Leave the range out of core dumps.
     DontDump,
+    /// Undo [`Advice::DontDump`].
+    DoDump,
 }
 
 impl Advice {
@@ -36,6 +38,7 @@ impl Advice {
             Advice::Collapse => libc::MADV_COLLAPSE,
             Advice::DontFork => libc::MADV_DONTFORK,
             Advice::DontDump => libc::MADV_DONTDUMP,
+            Advice::DoDump => libc::MADV_DODUMP,
         }
     }
 }

@@ -101,7 +101,7 @@ impl Pair<'_> {
 
     fn change(&mut self, op: &Op, answers: &mut Answers) -> Result<(), String> {
         if let Op::Remap(from, to) = *op {
-            if !self.can_remap(from, to) || !self.is_alone(from, to) {
+            if !self.can_remap(from, to) {
                 return Ok(());
             }
             answers.remaps += 1;
@@ -128,17 +128,6 @@ impl Pair<'_> {
             let rights = self.sim.rights(OWN, vpn).expect("the arena is mapped");
             rights.prot == Prot::NONE && !rights.locked && !self.sim.present(OWN, vpn)
         })
-    }
-
-    /// Whether a move can be played that does not mark what it moves. The kernel drops the registration of a whole
-    /// VMA that it has joined to moved memory, so that holes round the new place would read as zeroes; and it
-    /// unlocks the whole VMA of which a part was moved away.
-    fn is_alone(&self, from: PageRange, to: Vpn) -> bool {
-        let rights = |vpn: u64| self.sim.rights(OWN, Vpn(vpn)).filter(|r| r.prot != Prot::NONE && !r.locked);
-        let moved = rights(from.start.0);
-        let uniform = (from.start.0..from.end().0).all(|vpn| rights(vpn) == moved);
-        let before = to.0.checked_sub(1).and_then(rights);
-        moved.is_some() && uniform && before != moved && rights(to.0 + from.pages) != moved
     }
 
     /// A touch by the program or its child. The kernel is asked only where the program may.
