@@ -89,6 +89,9 @@ impl Engine {
         }
         self.frames.get_mut(head).state = FrameState::Mapped;
         self.frames.enlist(head, if evictable { list } else { List::None });
+        if self.last_late.0 == pages.space && pages.contains(self.last_late.1) {
+            self.last_late.2 = 0;
+        }
         mmu.wake(pages);
         Ok(())
     }
