@@ -22,22 +22,36 @@ impl Engine {
         let flight = self.tickets.get(slot);
         let (run, void, zeroed) = (flight.frames, flight.void, flight.kind == JobKind::Zero);
         self.unpin_blocks(slot, mmu);
+        let zeroed = zeroed && outcome == Outcome::Done;
         self.unpin_frames(run, if zeroed { Backing::Zeroed } else { Backing::Dirty });
         self.tickets.end(slot);
         if void {
             return Ok(());
         }
-        match outcome {
+        let halt = match outcome {
             Outcome::Done => {
                 if self.store_is_filling() {
                     self.forget_copies(run.start, mmu);
                 }
                 let list = self.list_after_fill(run.start);
-                self.map(mmu, run.start, list)
+                return self.map(mmu, run.start, list);
             }
-            Outcome::Failed => Err(Halt::Unreadable),
-            Outcome::Corrupt => Err(Halt::Corrupt),
+            Outcome::Failed => Halt::Unreadable,
+            Outcome::Corrupt => Halt::Corrupt,
+        };
+        self.detach_fill(run.start);
+        Err(halt)
+    }
+
+    /// The pages of a fill that brought nothing are what they were before; its frames are free, or will be when
+    /// the job comes back.
+    fn detach_fill(&mut self, head: Frame) {
+        let pages = self.pages_of(head);
+        for vpn in (0..pages.pages).map(|i| pages.start.plus(i)) {
+            let pte = self.pte(pages.space, vpn).with_frame(None);
+            self.set_pte(pages.space, vpn, pte);
         }
+        self.free_frames(FrameRun::new(head, pages.pages as u32), Backing::Dirty);
     }
 
     /// A folio that is needed again soon after it was moved out should not have been: it begins as active.
@@ -131,12 +145,7 @@ impl Engine {
     pub(crate) fn revert_fill<M: Mover>(&mut self, mmu: &mut M, head: Frame) {
         let pages = self.pages_of(head);
         self.void_job(head);
-        for i in 0..pages.pages {
-            let vpn = pages.start.plus(i);
-            let pte = self.pte(pages.space, vpn).with_frame(None);
-            self.set_pte(pages.space, vpn, pte);
-        }
-        self.free_frames(FrameRun::new(head, pages.pages as u32), Backing::Dirty);
+        self.detach_fill(head);
         mmu.wake(pages);
     }
 
