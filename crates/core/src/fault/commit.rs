@@ -76,7 +76,9 @@ impl Engine {
         let mut at = 0;
         let mut tries = 0;
         while at < run.pages {
-            let rest = FrameRun::new(head.plus(at), run.pages - at);
+            // After a refusal page by page: what cannot go may be one page, or an edge of the kernel's VMAs.
+            let most = if tries == 0 { run.pages - at } else { 1 };
+            let rest = FrameRun::new(head.plus(at), most);
             let to = pages.start.plus(u64::from(at));
             let copying = !evictable || tries > PATIENCE;
             let done = if copying {
@@ -85,7 +87,10 @@ impl Engine {
                 mmu.move_in(rest, pages.space, to)
             };
             at += done.pages;
-            let Some(refusal) = done.refusal else { break };
+            let Some(refusal) = done.refusal else {
+                tries = 0;
+                continue;
+            };
             self.stats.refused(refusal);
             match refusal {
                 // What is at the program's address is what the program sees: ours is dropped.
@@ -97,7 +102,7 @@ impl Engine {
                 _ if copying && tries > 2 * PATIENCE => return Err(Halt::Unmappable),
                 Refusal::Again | Refusal::NoMemory => tries += 1,
                 Refusal::Busy | Refusal::Denied | Refusal::Absent | Refusal::NoRange => {
-                    tries = (tries + 1).max(PATIENCE + 1);
+                    tries = if rest.pages == 1 { (tries + 1).max(PATIENCE + 1) } else { 1 };
                 }
             }
         }
