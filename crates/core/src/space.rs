@@ -205,10 +205,16 @@ impl Engine {
 
     /// What a forked child makes of its copy of the tables: its pool is new and empty, and it moves nothing
     /// out, since its pages are shared with its parent.
+    /// Locks are not inherited.
     pub fn fork_child(&mut self) {
         self.tickets.forget();
         self.pool.forget_memory();
         self.evicts = false;
+        for number in 0..self.spaces.len() as u16 {
+            let all = PageRange::new(Space(number), Vpn(0), u64::MAX);
+            self.space_mut(all.space).vmas.edit(all.start, all.end(), |vma| vma.locked = false);
+            self.relist(all);
+        }
     }
 
     /// From now on stores to spill file `file`, of at most `limit` bytes. Earlier files are only read.
