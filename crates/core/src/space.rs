@@ -17,7 +17,11 @@ impl Engine {
         if self.vmas(range.space).overlapping(range.start, range.end()).next().is_some() {
             return Err(Refusal::Exists);
         }
-        mmu.protect(range, prot)?;
+        if let Err(refusal) = mmu.protect(range, prot) {
+            // A part may have rights already: a touch of it must end in SIGSEGV, not in a fault again and again.
+            let _ = mmu.protect(range, Prot::NONE);
+            return Err(refusal);
+        }
         self.space_mut(range.space).vmas.insert(Vma::new(range.start, range.end(), prot));
         Ok(())
     }
