@@ -104,9 +104,10 @@ impl Engine {
     pub fn lock<M: Mover>(&mut self, mmu: &mut M, range: PageRange, locked: bool) -> Result<(), Refusal> {
         if locked {
             self.require_mapped(range)?;
-            let held: u64 =
-                self.vmas(range.space).iter().filter(|v| v.locked).map(|v| v.end.0 - v.start.0).sum();
-            if self.evicts && held + range.pages > u64::from(self.frame_limit()) * 3 / 4 {
+            let inside = |v: &Vma| v.end.min(range.end()).0.saturating_sub(v.start.max(range.start).0);
+            let locked = self.vmas(range.space).iter().filter(|v| v.locked);
+            let elsewhere: u64 = locked.map(|v| v.end.0 - v.start.0 - inside(v)).sum();
+            if self.evicts && elsewhere + range.pages > u64::from(self.frame_limit()) * 3 / 4 {
                 return Err(Refusal::NoMemory);
             }
         }
