@@ -8,15 +8,15 @@
 //!
 //! The lock is not taken for a fork: the pager's threads allocate while they serve the forking thread. The pager
 //! promises instead that between `fork_prepare` and `fork_parent` or `fork_child` no other thread uses this heap than
-//! the one serving the forking thread; that one rests while the forking thread is in the kernel.
+//! the one serving the forking thread; that one rests while the forking thread is in the kernel. [`in_child`] checks it.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use dlmalloc::{Allocator, Dlmalloc};
+use quire_linux::sys::futex::Lock;
 
-use crate::lock::Locked;
 use crate::raw;
 
 /// Blocks of this many bytes or more are mappings of their own.
@@ -27,11 +27,19 @@ const PAGE: usize = 4096;
 static SMALL: AtomicU64 = AtomicU64::new(0);
 /// Bytes mapped for blocks of [`DIRECT`] bytes and more, touched or not.
 static LARGE: AtomicU64 = AtomicU64::new(0);
-static BLOCKS: Locked<Dlmalloc<Pages>> = Locked::new(Dlmalloc::new_with_allocator(Pages));
+static BLOCKS: Lock<Dlmalloc<Pages>> = Lock::new(Dlmalloc::new_with_allocator(Pages));
 
 /// Bytes this heap has mapped: for small blocks, and for large ones (of which only what was touched costs memory).
 pub(crate) fn mapped_bytes() -> (u64, u64) {
     (SMALL.load(Ordering::Relaxed), LARGE.load(Ordering::Relaxed))
+}
+
+/// In a child after fork, on its only thread: ends it with a message if the pager's promise was not kept, as the heap
+/// would then block or corrupt it.
+pub(crate) fn in_child() {
+    if BLOCKS.is_held() {
+        quire_linux::die!("a thread of Quire allocated during a fork; please report this");
+    }
 }
 
 /// The kernel's pages, for dlmalloc.

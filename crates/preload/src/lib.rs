@@ -29,7 +29,6 @@ mod calls;
 mod decide;
 mod heap;
 mod libc_heap;
-mod lock;
 mod malloc;
 mod pager_api;
 mod raw;

@@ -19,9 +19,9 @@ use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dlmalloc::{Allocator, Dlmalloc};
+use quire_linux::sys::futex::Lock;
 
 use crate::callers::Caller;
-use crate::lock::Locked;
 use crate::raw;
 
 /// The largest block libc gets from here, in bytes.
@@ -106,7 +106,7 @@ fn header_of(block: *mut u8) -> *mut usize {
 
 /// One half of the range, and the heap in it.
 struct Share {
-    heap: Locked<Dlmalloc<Carver>>,
+    heap: Lock<Dlmalloc<Carver>>,
     /// Bytes of blocks in use; changed with the lock held.
     live: AtomicU64,
     /// Blocks below this address are left alone: they are of a heap that was given up in [`Share::in_child`].
@@ -116,7 +116,7 @@ struct Share {
 impl Share {
     const fn new(offset: usize) -> Share {
         Share {
-            heap: Locked::new(Dlmalloc::new_with_allocator(Carver::new(offset))),
+            heap: Lock::new(Dlmalloc::new_with_allocator(Carver::new(offset))),
             live: AtomicU64::new(0),
             floor: AtomicUsize::new(0),
         }
@@ -157,10 +157,12 @@ impl Share {
     }
 
     fn in_child(&self) {
-        if !self.heap.bare().is_held() {
+        if !self.heap.is_held() {
             return;
         }
-        self.heap.bare().release();
+        // SAFETY: this process has one thread; who held the lock is not in it, and the half-changed heap behind the
+        // lock is replaced below, unused.
+        unsafe { self.heap.force_free() };
         let mut heap = self.heap.lock();
         let (offset, carved) = heap.allocator().position();
         *heap = Dlmalloc::new_with_allocator(Carver { offset, carved: AtomicUsize::new(carved) });

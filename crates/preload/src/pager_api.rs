@@ -1,40 +1,41 @@
 //! All that this library wants of the pager, in one place.
 
-use quire_linux::control::client::JoinError;
-use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError};
-use std::ffi::CString;
+use core::ffi::CStr;
 
+use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError, Usage};
 pub(crate) use quire_linux::pager::{Call, arena, call, fork_child, fork_parent, fork_prepare, is_managed};
+
+use crate::{heap, libc_heap};
 
 /// What the pager is started with.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
     /// The path of `quire`'s socket.
-    pub(crate) socket: &'a [u8],
+    pub(crate) socket: &'a CStr,
     /// An error on purpose, by its name in `QUIRE_INJECT`.
-    pub(crate) inject: Option<&'a [u8]>,
+    pub(crate) inject: Option<&'a CStr>,
 }
 
-/// Starts Quire's threads; the error is an errno.
-pub(crate) fn start(options: &Start<'_>) -> Result<(), i32> {
-    let socket = CString::new(options.socket).map_err(|_| libc::EINVAL)?;
-    let inject = options.inject.and_then(|name| match name {
+/// Starts Quire's threads, which join `quire`.
+pub(crate) fn start(options: &Start<'_>) -> Result<(), StartError> {
+    let inject = options.inject.and_then(|name| match name.to_bytes() {
         b"corrupt-spill" => Some(Inject::CorruptSpill),
         b"stop-handler" => Some(Inject::StopHandler),
         _ => None,
     });
-    let options =
-        Options { socket: Some(socket), memory: None, policy: PolicyKind::Adaptive, usage, inject };
-    pager::start(options).map_err(|error| match error {
-        StartError::System(errno) | StartError::Join(JoinError::Socket(errno) | JoinError::Ledger(errno)) => {
-            errno.raw_os_error()
-        }
-        StartError::Join(JoinError::Refused(_) | JoinError::Answer) => libc::EPROTO,
+    pager::start(Options {
+        socket: Some(options.socket.to_owned()),
+        // quire says how much memory there is, and by which policy.
+        memory: None,
+        policy: PolicyKind::Adaptive,
+        usage,
+        inject,
     })
 }
 
-/// Bytes that this library holds outside managed memory.
-fn usage() -> pager::Usage {
-    let usage = crate::start::usage();
-    pager::Usage { own: usage.small + usage.tables, loader: usage.loader, libc: usage.libc }
+/// Bytes that this library holds outside managed memory. Takes no lock and calls nobody.
+fn usage() -> Usage {
+    let (small, large) = heap::mapped_bytes();
+    let (loader, libc) = libc_heap::live_bytes();
+    Usage { own: small + large, loader, libc }
 }

@@ -74,12 +74,6 @@ pub(crate) fn to_address(answer: Answer) -> *mut c_void {
     }
 }
 
-/// The process's id.
-pub(crate) fn getpid() -> u32 {
-    // SAFETY: takes no pointers and can't fail.
-    unsafe { call!(libc::SYS_getpid, 0) }.unwrap_or(0) as u32
-}
-
 /// The calling thread's id.
 pub(crate) fn gettid() -> u32 {
     // SAFETY: takes no pointers and can't fail.
@@ -102,10 +96,4 @@ pub(crate) fn map_pages(len: usize) -> Option<*mut u8> {
 pub(crate) unsafe fn unmap_pages(at: *mut u8, len: usize) -> bool {
     // SAFETY: by the caller's promise.
     unsafe { call!(libc::SYS_munmap, at, len) }.is_ok()
-}
-
-/// Writes to standard error in one piece; what can't be written is lost.
-pub(crate) fn complain(line: &[u8]) {
-    // SAFETY: the slice is good for reading.
-    let _ = unsafe { call!(libc::SYS_write, 2, line.as_ptr(), line.len()) };
 }

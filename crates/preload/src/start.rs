@@ -4,46 +4,14 @@
 //! constructor's arguments. Whatever goes wrong, the program runs: unmanaged, with one line that says so.
 
 use core::ffi::{CStr, c_char, c_int};
-use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{callers, calls, heap, libc_heap, malloc, pager_api, raw};
+use quire_linux::control::client::JoinError;
+use quire_linux::control::wire::Refusal;
+use quire_linux::pager::StartError;
+use quire_linux::say;
+use quire_linux::sys::Errno;
 
-/// Bytes that this library holds outside managed memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(dead_code, reason = "read by the pager")]
-pub(crate) struct Usage {
-    /// Mapped for Quire's small blocks.
-    pub(crate) small: u64,
-    /// Mapped for Quire's tables; only what was touched of them costs memory.
-    pub(crate) tables: u64,
-    /// In use by the loader.
-    pub(crate) loader: u64,
-    /// In use by libc.
-    pub(crate) libc: u64,
-    /// Whether the program keeps a malloc of its own.
-    pub(crate) own_malloc: bool,
-}
-
-/// What this library holds just now. Takes no lock and calls nobody.
-pub(crate) fn usage() -> Usage {
-    let (small, tables) = heap::mapped_bytes();
-    let (loader, libc) = libc_heap::live_bytes();
-    Usage { small, tables, loader, libc, own_malloc: malloc::backend::is_foreign() }
-}
-
-/// The process whose memory this is; another id means that a vfork child borrows it.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
-
-/// Whether the caller is a child that borrows its parent's memory (vfork, `posix_spawn`), and has no pager of its own.
-#[allow(dead_code, reason = "asked by the pager")]
-pub(crate) fn in_vfork_child() -> bool {
-    raw::getpid() != PROCESS.load(Ordering::Relaxed)
-}
-
-/// Notes that this process owns its memory: at start, and in a child after fork.
-pub(crate) fn note_process() {
-    PROCESS.store(raw::getpid(), Ordering::Relaxed);
-}
+use crate::{callers, calls, libc_heap, malloc, pager_api};
 
 type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
@@ -53,7 +21,6 @@ type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *con
 static CONSTRUCTOR: Constructor = construct;
 
 unsafe extern "C" fn construct(_argc: c_int, _argv: *const *const c_char, envp: *const *const c_char) {
-    note_process();
     callers::find();
     libc_heap::reserve();
     // SAFETY: the loader hands the environment as the kernel laid it out.
@@ -61,39 +28,54 @@ unsafe extern "C" fn construct(_argc: c_int, _argv: *const *const c_char, envp: 
     // SAFETY: the same.
     let inject = unsafe { variable(envp, c"QUIRE_INJECT=") };
     if let Some(socket) = socket {
-        let inject = inject.map(CStr::to_bytes);
-        start_pager(&pager_api::Start { socket: socket.to_bytes(), inject }, quiet);
+        start_pager(&pager_api::Start { socket, inject }, quiet);
     }
     malloc::backend::choose();
     calls::fork::register();
 }
 
 fn start_pager(options: &pager_api::Start<'_>, quiet: Option<&'static CStr>) {
-    let Err(errno) = pager_api::start(options) else { return };
+    let Err(error) = pager_api::start(options) else { return };
     if quiet.is_none_or(|value| value != c"1") {
-        raw::complain(unmanaged_because(errno));
+        warn(error);
     }
     if let Some(value) = quiet.filter(|value| value == &c"0") {
         // One line is enough: the programs that this one starts inherit the variable.
-        // SAFETY: the environment is the process's own writable memory, and no other thread exists.
+        // SAFETY: the environment is the process's own writable memory, and no other thread of the program exists.
         unsafe { value.as_ptr().cast_mut().write(b'1' as c_char) };
     }
 }
 
 /// The one line about a program that runs unmanaged: the cause, and what to do.
-fn unmanaged_because(errno: i32) -> &'static [u8] {
-    match errno {
-        libc::EPERM | libc::EACCES => {
-            b"quire: this process runs unmanaged: no right to use userfaultfd or quire's socket; see quire doctor\n"
+fn warn(error: StartError) {
+    match error {
+        StartError::System(Errno::PERM | Errno::ACCESS) => {
+            say!("a program runs unmanaged: it has no right to use userfaultfd; see quire doctor");
         }
-        libc::ENOMEM => {
-            b"quire: this process runs unmanaged: its address space is limited; raise ulimit -v\n"
+        StartError::System(Errno::NOMEM) => {
+            say!("a program runs unmanaged: its address space is limited; raise ulimit -v");
         }
-        libc::ENOSYS => b"quire: this process runs unmanaged: the kernel has no userfaultfd; see quire doctor\n",
-        libc::ECONNREFUSED | libc::ENOENT => {
-            b"quire: this process runs unmanaged: quire itself is gone; start the program with quire run\n"
+        StartError::System(Errno::NOSYS) => {
+            say!("a program runs unmanaged: this kernel has no userfaultfd; see quire doctor");
         }
-        _ => b"quire: this process runs unmanaged: the pager did not start; see quire doctor\n",
+        StartError::System(errno) => say!("a program runs unmanaged: {errno}; see quire doctor"),
+        StartError::Join(JoinError::Socket(Errno::PERM | Errno::ACCESS)) => {
+            say!("a program runs unmanaged: it is another user's; start quire run as that user");
+        }
+        StartError::Join(JoinError::Refused(Refusal::OtherBuild)) => {
+            say!(
+                "a program runs unmanaged: quire and its library are of different builds; install both anew"
+            );
+        }
+        StartError::Join(JoinError::Refused(Refusal::TooManyProcesses)) => {
+            say!("a program runs unmanaged: too many processes at once for this quire run");
+        }
+        StartError::Join(JoinError::Socket(errno) | JoinError::Ledger(errno)) => {
+            say!("a program runs unmanaged: quire can't be reached: {errno}; start it anew with quire run");
+        }
+        StartError::Join(JoinError::Refused(_) | JoinError::Answer) => {
+            say!("a program runs unmanaged: quire gave no sound answer; please report this");
+        }
     }
 }
 

@@ -10,13 +10,14 @@ use core::ffi::{c_int, c_long, c_void};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use crate::lock::Lock;
+use quire_linux::sys::futex::Lock;
+
 use crate::malloc::backend;
 use crate::raw::{self, Answer};
-use crate::{decide, libc_heap, pager_api, start};
+use crate::{decide, heap, libc_heap, pager_api};
 
 /// Held from [`prepare`] until the end, so that one thread forks at a time.
-static TURN: Lock = Lock::new();
+static TURN: Lock<()> = Lock::new(());
 /// The thread that has the turn, as a thread id; 0 if none.
 static FORKING: AtomicU32 = AtomicU32::new(0);
 /// How deep that thread is in forks: a fork inside a fork is part of the outer one. Only it writes here.
@@ -47,7 +48,8 @@ unsafe extern "C" {
 unsafe extern "C" fn prepare() {
     let me = raw::gettid();
     if FORKING.load(Ordering::Relaxed) != me {
-        TURN.acquire();
+        // Let go in end_turn.
+        core::mem::forget(TURN.lock());
         FORKING.store(me, Ordering::Relaxed);
         pager_api::fork_prepare();
     }
@@ -63,7 +65,8 @@ fn leave() -> bool {
 
 fn end_turn() {
     FORKING.store(0, Ordering::Relaxed);
-    TURN.release();
+    // SAFETY: this thread took the turn in prepare and forgot its guard; in a child it is that thread's copy.
+    unsafe { TURN.force_free() };
 }
 
 unsafe extern "C" fn in_parent() {
@@ -76,7 +79,7 @@ unsafe extern "C" fn in_parent() {
 unsafe extern "C" fn in_child() {
     // However deep the parent was, this is a process of its own with one thread.
     DEPTH.0.set(0);
-    start::note_process();
+    heap::in_child();
     libc_heap::in_child();
     pager_api::fork_child();
     end_turn();

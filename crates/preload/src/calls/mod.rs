@@ -8,8 +8,8 @@
 //!
 //! `brk` and `sbrk` are not interposed: what they give is unmanaged.
 //!
-//! A vfork child runs these on its parent's memory and the parent's pager; that one tells by the process id
-//! ([`crate::start::in_vfork_child`]) and takes the call over rather than let the child take its locks.
+//! A vfork child runs these on its parent's memory and by its parent's pager, which tells it by the process id and
+//! carries the call out on a thread of its own rather than let the child take its locks.
 
 pub(crate) mod fork;
 mod map;

@@ -48,11 +48,6 @@ fn foreign() -> Option<&'static Family> {
     unsafe { FOREIGN.load(Ordering::Acquire).as_ref() }
 }
 
-/// Whether the program keeps a malloc of its own.
-pub(crate) fn is_foreign() -> bool {
-    foreign().is_some()
-}
-
 /// Finds out who serves, and sets mimalloc up. Called once, before the program's first allocation.
 pub(crate) fn choose() {
     if let Some(family) = find_foreign() {
