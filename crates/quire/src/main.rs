@@ -1,3 +1,44 @@
 //! `quire`: runs programs on folios of flexible order, inside a memory budget.
 
-fn main() {}
+mod cli;
+mod cmd;
+mod failure;
+mod run;
+mod size;
+
+use clap::Parser;
+use cli::{Cli, Verb};
+use failure::{End, Failure};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match parse().and_then(execute) {
+        Ok(End::Status(status)) => ExitCode::from(status),
+        Ok(End::Signal(signal)) => {
+            quire_linux::sys::child::die_by(signal);
+            // Only reached when the signal doesn't kill: what a shell would say.
+            ExitCode::from(128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)))
+        }
+        Err(failure) => {
+            eprintln!("quire: {}", failure.message);
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+/// The command line. Help and version are printed here.
+fn parse() -> Result<Option<Cli>, Failure> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(Some(cli)),
+        Err(error) if error.use_stderr() => Err(Failure::usage(&error.to_string())),
+        Err(help) => help.print().map(|()| None).map_err(|error| Failure::own(error.to_string())),
+    }
+}
+
+fn execute(cli: Option<Cli>) -> Result<End, Failure> {
+    match cli.map(|cli| cli.verb) {
+        None => Ok(End::Status(0)),
+        Some(Verb::Run(arguments)) => cmd::run::execute(arguments),
+        Some(Verb::Doctor) => cmd::doctor::execute(),
+    }
+}

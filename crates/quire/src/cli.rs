@@ -1,0 +1,97 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Runs programs on folios of flexible order, inside a memory budget, without swap.
+#[derive(Parser, Debug)]
+#[command(name = "quire", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Run a program, unmodified, on memory that Quire manages
+    #[command(override_usage = "quire run [OPTIONS] -- PROGRAM [ARGS]...", after_help = STATUS)]
+    Run(Run),
+    /// Say what this machine allows, and what mends the rest
+    Doctor,
+}
+
+/// How `quire run` ends.
+const STATUS: &str = "\
+Exit status: the program's own; a signal that ends the program ends quire too.
+125: quire failed; 126: PROGRAM can't be executed; 127: PROGRAM was not found.
+quire ends when the program and all its managed descendants have ended.";
+
+/// The options of `quire run`.
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The budget for anonymous memory of the program and its descendants, 16M or more [default: the
+    /// cgroup's limit less a margin; if there is none, nothing is evicted]
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Folio sizes: adaptive, or fixed:SIZE with 4K to 2M
+    #[arg(long, value_name = "POLICY", default_value = "adaptive")]
+    pub(crate) policy: String,
+    /// Where to spill to, on a disk [default: $TMPDIR, else /var/tmp]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_spill")]
+    pub(crate) swap_dir: Option<PathBuf>,
+    /// Keep all in memory
+    #[arg(long)]
+    pub(crate) no_spill: bool,
+    /// The form of the report at exit
+    #[arg(long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
+    pub(crate) report: Form,
+    /// Write the report to FILE instead of stderr
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// No warnings, and no report but to FILE
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Form {
+    /// For people
+    Text,
+    /// For programs: one object
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_programs_options_are_its_own() {
+        for line in ["quire run -m 64M -- sort -m -q", "quire run -m 64M sort -m -q"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let Verb::Run(run) = cli.verb else { panic!("not run") };
+            assert_eq!(run.program, ["sort", "-m", "-q"]);
+            assert!(!run.quiet);
+        }
+    }
+
+    #[test]
+    fn help_fits_a_screen() {
+        for verb in ["run", "doctor"] {
+            let help = Cli::try_parse_from(["quire", verb, "--help"]).unwrap_err().to_string();
+            assert!(help.lines().count() <= 40, "{help}");
+        }
+    }
+}

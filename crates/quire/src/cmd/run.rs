@@ -1,0 +1,102 @@
+//! `quire run`: checks everything before the program starts, so that what is wrong costs one line.
+
+use crate::cli;
+use crate::failure::{End, Failure};
+use crate::run::program::{self, Nature};
+use crate::run::report::Target;
+use crate::run::spill::Spill;
+use crate::run::{self, Settings, budget, library};
+use crate::size::{self, MIB};
+use quire_linux::control::wire::PolicyName;
+use quire_linux::probe;
+
+/// The least budget, in bytes.
+const LEAST_BUDGET: u64 = 16 * MIB;
+
+/// Runs the program and reports.
+pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
+    let budget = budget_of(arguments.memory.as_deref())?;
+    let policy = policy_of(&arguments.policy)?;
+    let program = program::find(&arguments.program[0])?;
+    check_machine()?;
+    let library = library::find()?;
+    let spill = Spill::choose(arguments.swap_dir.as_deref(), arguments.no_spill)?;
+    let report = Target::open(arguments.report, arguments.output.as_deref(), arguments.quiet)?;
+
+    let nature = program::nature(&program);
+    if let Some(why) = nature.unmanaged().filter(|_| !arguments.quiet) {
+        eprintln!("quire: warning: {} runs outside the budget: it is {why}", program.display());
+    }
+    let settings = Settings {
+        budget,
+        policy,
+        program,
+        words: arguments.program,
+        managed: nature == Nature::Dynamic,
+        library,
+        spill,
+        quiet: arguments.quiet,
+    };
+    run::supervise(settings, report)
+}
+
+/// The budget in bytes; `None`: none.
+fn budget_of(memory: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = memory else { return Ok(budget::of_cgroup()) };
+    let bytes = size::parse(text).map_err(Failure::own)?;
+    if bytes < LEAST_BUDGET {
+        return Err(Failure::own(format!(
+            "a budget of {} is too small: the least is -m 16M",
+            size::human(bytes)
+        )));
+    }
+    Ok(Some(bytes))
+}
+
+/// The policy, if there is one of this name.
+fn policy_of(name: &str) -> Result<PolicyName, Failure> {
+    let known = name == "adaptive"
+        || name.strip_prefix("fixed:").and_then(|size| size::parse(size).ok()).is_some_and(is_order);
+    let unknown = || {
+        Failure::own(format!(
+            "unknown policy '{name}': use adaptive, or fixed:SIZE with a power of two from 4K to 2M"
+        ))
+    };
+    if known { PolicyName::new(name).ok_or_else(unknown) } else { Err(unknown()) }
+}
+
+/// Whether folios have this size.
+fn is_order(bytes: u64) -> bool {
+    bytes.is_power_of_two() && (4096..=2 * MIB).contains(&bytes)
+}
+
+/// Refuses a machine on which nothing could be managed, with what mends it.
+fn check_machine() -> Result<(), Failure> {
+    match probe::probe().mends().find(|mend| mend.fatal) {
+        Some(mend) => Err(Failure::own(mend.to_string())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_below_the_least_are_refused_with_both_sizes() {
+        let failure = budget_of(Some("1M")).unwrap_err();
+        assert!(failure.message.contains("1 MiB") && failure.message.contains("16M"), "{}", failure.message);
+        assert_eq!(failure.status, 125);
+        assert_eq!(budget_of(Some("16M")), Ok(Some(LEAST_BUDGET)));
+    }
+
+    #[test]
+    fn only_known_policies_are_taken() {
+        for name in ["adaptive", "fixed:4K", "fixed:64K", "fixed:2M", "fixed:2048K"] {
+            assert_eq!(policy_of(name).unwrap().as_str(), name);
+        }
+        for name in ["", "fixed", "fixed:", "fixed:5K", "fixed:4M", "fixed:2K", "lru", "adaptive:64K"] {
+            assert!(policy_of(name).unwrap_err().message.contains(name));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! How `quire` itself ends.
+
+/// The end of a program, or of a verb without one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// It exited.
+    Status(u8),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+/// Something that `quire` could not do: one line with cause and next step, and the status to exit with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Failure {
+    /// 125: `quire` itself failed; 126: the program can't be executed; 127: it was not found.
+    pub(crate) status: u8,
+    /// One line, without newline.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// `quire` itself failed.
+    pub(crate) fn own(message: impl Into<String>) -> Failure {
+        Failure { status: 125, message: message.into() }
+    }
+
+    /// The program is there but can't be executed.
+    pub(crate) fn not_executable(message: impl Into<String>) -> Failure {
+        Failure { status: 126, message: message.into() }
+    }
+
+    /// The program is not there.
+    pub(crate) fn not_found(message: impl Into<String>) -> Failure {
+        Failure { status: 127, message: message.into() }
+    }
+
+    /// A command line that was not understood; `text` is what the parser says, in several lines.
+    pub(crate) fn usage(text: &str) -> Failure {
+        // The parser lists missing arguments on lines of their own, then a hint and the usage.
+        let cause: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+            .filter(|line| !line.is_empty())
+            .collect();
+        let cause = cause.join(" ");
+        Failure::own(format!("{}; see quire --help", cause.strip_prefix("error: ").unwrap_or(&cause)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usage_error_is_one_line() {
+        let failure = Failure::usage(
+            "error: required arguments missing:\n  <PROGRAM>...\n\nUsage: quire run\n\nFor more",
+        );
+        assert_eq!(failure.message, "required arguments missing: <PROGRAM>...; see quire --help");
+        assert_eq!(failure.status, 125);
+    }
+}

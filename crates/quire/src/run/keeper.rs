@@ -1,0 +1,356 @@
+//! The keeper of the ledger: takes processes in, hands them what they need, and folds up what they leave.
+//!
+//! A process is alive while its connection is open; its slot, its grant and its files go with it. Only the
+//! spill files of a process that announced a fork stay until the child has joined.
+
+use super::fair::{self, Demand};
+use super::spill::Spill;
+use super::{Settings, budget};
+use crate::failure::Failure;
+use quire_linux::control::build_id;
+use quire_linux::control::channel::{self, DESCRIPTORS, Descriptors};
+use quire_linux::control::counters::Totals;
+use quire_linux::control::ledger::{Ledger, NO_LIMIT, SlotId};
+use quire_linux::control::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen,
+    socket_with,
+};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use tempfile::TempDir;
+
+/// Bytes in a page.
+const PAGE: u64 = 4096;
+/// The longest path of a socket's directory that leaves room for the name, in bytes.
+const LONGEST_DIRECTORY: usize = 90;
+
+/// A connected process.
+struct Peer {
+    socket: OwnedFd,
+    pid: u32,
+    /// Its slot, once it said hello.
+    slot: Option<SlotId>,
+    /// Its spill files by number, those of its forebears first.
+    files: Vec<Rc<OwnedFd>>,
+    /// Forks announced whose children have not joined yet.
+    forks: u32,
+    /// A copy of its userfaultfd: while one is open, nobody reads zeroes where a page was moved out.
+    _uffd: Option<OwnedFd>,
+}
+
+/// What stays of a process that ended before its forked children joined.
+struct Orphans {
+    files: Vec<Rc<OwnedFd>>,
+    forks: u32,
+}
+
+/// What to do with a connection after a message.
+enum Next {
+    Keep,
+    Close,
+}
+
+pub(super) struct Keeper<'a> {
+    settings: &'a Settings,
+    /// Holds the socket; removed with the keeper.
+    _directory: TempDir,
+    path: PathBuf,
+    listener: OwnedFd,
+    file: OwnedFd,
+    ledger: Ledger,
+    peers: Vec<Peer>,
+    orphans: BTreeMap<SlotId, Orphans>,
+    /// What processes that have ended counted.
+    gone: Totals,
+    joined: u64,
+    forked: u64,
+    refused: u64,
+}
+
+impl<'a> Keeper<'a> {
+    /// Makes the ledger and the socket.
+    pub(super) fn open(settings: &'a Settings) -> Result<Keeper<'a>, Failure> {
+        let pages = settings.budget.map_or(NO_LIMIT, |bytes| bytes / PAGE);
+        let (file, ledger) = Ledger::create(pages)
+            .map_err(|error| Failure::own(format!("the ledger can't be made (memfd): {error}")))?;
+        let directory = socket_directory()?;
+        let path = directory.path().join("socket");
+        let listener = listen_at(&path).map_err(|error| {
+            Failure::own(format!("no socket at {}: {error}; check TMPDIR", path.display()))
+        })?;
+        Ok(Keeper {
+            settings,
+            _directory: directory,
+            path,
+            listener,
+            file,
+            ledger,
+            peers: Vec::new(),
+            orphans: BTreeMap::new(),
+            gone: Totals::ZERO,
+            joined: 0,
+            forked: 0,
+            refused: 0,
+        })
+    }
+
+    /// The path of the socket.
+    pub(super) fn socket(&self) -> &Path {
+        &self.path
+    }
+
+    /// What to poll: the listener, then each connection.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.listener.as_fd()].into_iter().chain(self.peers.iter().map(|peer| peer.socket.as_fd()))
+    }
+
+    /// Serves those of [`Keeper::sockets`] that are ready.
+    pub(super) fn serve(&mut self, ready: &[bool]) {
+        // From the back, so that a departure does not shift those still to be served.
+        for index in (0..self.peers.len()).rev() {
+            if ready.get(index + 1) == Some(&true)
+                && let Next::Close = self.serve_peer(index)
+            {
+                self.depart(index);
+            }
+        }
+        if ready.first() == Some(&true) {
+            self.accept();
+        }
+    }
+
+    /// Process ids of the connected processes.
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.peers.iter().filter(|peer| peer.slot.is_some()).map(|peer| peer.pid)
+    }
+
+    /// Processes that joined, forked children among them.
+    pub(super) fn joined(&self) -> u64 {
+        self.joined
+    }
+
+    /// Processes that joined after a fork without exec.
+    pub(super) fn forked(&self) -> u64 {
+        self.forked
+    }
+
+    /// Processes that were refused.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// The most of the budget that was taken, in bytes.
+    pub(super) fn peak_granted(&self) -> u64 {
+        self.ledger.peak_taken_pages() * PAGE
+    }
+
+    /// Whether nobody is connected and nobody will be: no connection waits, and no announced child is still to
+    /// come, unless the time for that is over.
+    pub(super) fn is_quiet(&mut self, grace_is_over: bool) -> bool {
+        self.accept();
+        self.peers.is_empty() && (grace_is_over || self.orphans.is_empty())
+    }
+
+    /// What all processes counted, the ended ones included.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = self.gone.clone();
+        for slot in self.peers.iter().filter_map(|peer| peer.slot) {
+            totals.add(&self.ledger.slot(slot.index).counters.read());
+        }
+        totals
+    }
+
+    /// Divides the budget anew when somebody's demand is unmet.
+    pub(super) fn rebalance(&self) {
+        let slots: Vec<_> =
+            self.peers.iter().filter_map(|peer| peer.slot).map(|slot| self.ledger.slot(slot.index)).collect();
+        let budget = self.ledger.budget_pages();
+        let demands: Vec<Demand> = slots
+            .iter()
+            .map(|slot| Demand { granted: slot.granted_pages(), wanted: slot.want_pages() })
+            .collect();
+        let wanted = demands.iter().fold(0_u64, |sum, demand| sum.saturating_add(demand.wanted));
+        let free = budget.saturating_sub(self.ledger.taken_pages());
+        let shares = fair::shares(budget, &demands);
+        for ((slot, demand), share) in slots.iter().zip(&demands).zip(shares) {
+            let shrink = wanted > free && demand.granted > share;
+            self.ledger.set_target(slot, if shrink { share } else { NO_LIMIT });
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            let pid =
+                socket_peercred(&socket).map_or(0, |peer| peer.pid.as_raw_nonzero().get().cast_unsigned());
+            self.peers.push(Peer { socket, pid, slot: None, files: Vec::new(), forks: 0, _uffd: None });
+        }
+    }
+
+    /// Handles all messages that a process has sent.
+    fn serve_peer(&mut self, index: usize) -> Next {
+        let mut buffer = [0; PACKET_BYTES];
+        loop {
+            let mut fds = match channel::receive(&self.peers[index].socket, &mut buffer, RecvFlags::DONTWAIT)
+            {
+                Ok(Some((packet, fds))) => (packet.len(), fds),
+                Err(rustix::io::Errno::AGAIN) => return Next::Keep,
+                Ok(None) | Err(_) => return Next::Close,
+            };
+            let next = match Request::decode(&buffer[..fds.0]) {
+                Ok(request) => self.answer(index, request, &mut fds.1),
+                Err(_) => self.refuse(index, Refusal::Malformed),
+            };
+            if let Next::Close = next {
+                return Next::Close;
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize, request: Request<'_>, fds: &mut Descriptors) -> Next {
+        match request {
+            Request::Hello(hello) => return self.welcome(index, &hello),
+            Request::Line(line) => {
+                if !self.settings.quiet {
+                    eprintln!("quire: {line}");
+                }
+            }
+            Request::Bye => return Next::Close,
+            // Everything else is for those who have joined.
+            _ if self.peers[index].slot.is_none() => return self.refuse(index, Refusal::Malformed),
+            Request::Descriptor => self.peers[index]._uffd = fds.take(0),
+            Request::NeedSpill => return self.give_spill(index),
+            Request::Want => self.rebalance(),
+            Request::ForkBegins => self.peers[index].forks += 1,
+            Request::ForkFailed => self.peers[index].forks = self.peers[index].forks.saturating_sub(1),
+        }
+        Next::Keep
+    }
+
+    /// Takes a process in.
+    fn welcome(&mut self, index: usize, hello: &Hello) -> Next {
+        if self.peers[index].slot.is_some() {
+            return self.refuse(index, Refusal::Malformed);
+        }
+        if hello.build != build_id::build_number() {
+            return self.refuse(index, Refusal::OtherBuild);
+        }
+        let files = match hello.forked_from.map(|parent| self.inherit(parent)) {
+            None => Vec::new(),
+            Some(Some(files)) => files,
+            Some(None) => return self.refuse(index, Refusal::UnknownParent),
+        };
+        let Some(slot) = self.ledger.join(self.peers[index].pid) else {
+            return self.refuse(index, Refusal::TooManyProcesses);
+        };
+        let is_fork = hello.forked_from.is_some();
+        self.joined += 1;
+        self.forked += u64::from(is_fork);
+        let peer = &mut self.peers[index];
+        (peer.slot, peer.files) = (Some(slot), files);
+        self.send_welcome(index, slot, is_fork)
+    }
+
+    /// The spill files for a child of the process that was in `parent`; `None` when that is not known.
+    fn inherit(&mut self, parent: SlotId) -> Option<Vec<Rc<OwnedFd>>> {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.slot == Some(parent)) {
+            peer.forks = peer.forks.saturating_sub(1);
+            return Some(peer.files.clone());
+        }
+        let orphans = self.orphans.get_mut(&parent)?;
+        orphans.forks -= 1;
+        if orphans.forks > 0 {
+            return Some(orphans.files.clone());
+        }
+        self.orphans.remove(&parent).map(|orphans| orphans.files)
+    }
+
+    fn send_welcome(&self, index: usize, slot: SlotId, is_fork: bool) -> Next {
+        let peer = &self.peers[index];
+        let welcome = Reply::Welcome(Welcome {
+            slot,
+            evict: self.settings.budget.is_some() && !is_fork,
+            spill: matches!(self.settings.spill, Spill::To(_)),
+            files: peer.files.len() as u16,
+            budget_pages: self.ledger.budget_pages(),
+            machine_pages: budget::machine_memory() / PAGE,
+            policy: self.settings.policy,
+        });
+        if let Next::Close = self.send(index, welcome, &[self.file.as_fd()]) {
+            return Next::Close;
+        }
+        for (batch, files) in peer.files.chunks(DESCRIPTORS).enumerate() {
+            let fds: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.as_fd()).collect();
+            if let Next::Close = self.send(index, Reply::Files { first: (batch * DESCRIPTORS) as u16 }, &fds)
+            {
+                return Next::Close;
+            }
+        }
+        Next::Keep
+    }
+
+    fn give_spill(&mut self, index: usize) -> Next {
+        let number = self.peers[index].files.len() as u16;
+        let Some(file) = self.settings.spill.open().filter(|_| number < u16::MAX) else {
+            return self.send(index, Reply::NoSpill, &[]);
+        };
+        let file = Rc::new(file);
+        self.peers[index].files.push(Rc::clone(&file));
+        self.send(index, Reply::Spill { file: number }, &[file.as_fd()])
+    }
+
+    fn refuse(&mut self, index: usize, reason: Refusal) -> Next {
+        self.refused += 1;
+        self.send(index, Reply::Refuse(reason), &[]);
+        Next::Close
+    }
+
+    /// Sends without waiting: a process that lets its answers pile up is not worth a stop.
+    fn send(&self, index: usize, reply: Reply, fds: &[BorrowedFd<'_>]) -> Next {
+        match channel::send(&self.peers[index].socket, reply.encode().as_bytes(), fds, SendFlags::DONTWAIT) {
+            Ok(()) => Next::Keep,
+            Err(_) => Next::Close,
+        }
+    }
+
+    /// A process has ended.
+    fn depart(&mut self, index: usize) {
+        let peer = self.peers.swap_remove(index);
+        let Some(id) = peer.slot else { return };
+        let slot = self.ledger.slot(id.index);
+        self.gone.add(&slot.counters.read().without_now());
+        self.ledger.leave(slot);
+        if peer.forks > 0 {
+            self.orphans.insert(id, Orphans { files: peer.files, forks: peer.forks });
+        }
+        self.rebalance();
+    }
+}
+
+/// A directory that only this user can enter, with a path short enough for a socket.
+fn socket_directory() -> Result<TempDir, Failure> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("quire-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let temporary = std::env::temp_dir();
+    let base = if temporary.as_os_str().len() <= LONGEST_DIRECTORY { temporary } else { "/tmp".into() };
+    builder.tempdir_in(&base).map_err(|error| {
+        Failure::own(format!(
+            "no directory for a socket in {}: {error}; set TMPDIR to a writable one",
+            base.display()
+        ))
+    })
+}
+
+fn listen_at(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    bind(&listener, &SocketAddrUnix::new(path)?)?;
+    listen(&listener, 128)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Running one program: start it, keep the ledger while it and its managed descendants live, report.
+//!
+//! One thread, one poll loop. [`keeper`] talks with the processes, [`sample`] looks at them from outside, and
+//! [`report`] says at the end what was seen.
+
+pub(crate) mod budget;
+mod fair;
+mod keeper;
+pub(crate) mod library;
+mod peak;
+pub(crate) mod program;
+pub(crate) mod report;
+mod sample;
+mod signals;
+pub(crate) mod spill;
+
+use crate::failure::{End, Failure};
+use keeper::Keeper;
+use peak::Peak;
+use quire_linux::control::SOCKET_VARIABLE;
+use quire_linux::control::wire::PolicyName;
+use quire_linux::sys::child::Signals;
+use report::{Outcome, Target};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use spill::Spill;
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// The time between two samples, once a program runs for longer than a moment.
+const TICK: Duration = Duration::from_millis(50);
+/// How long to wait for a forked child to join whose parent has ended before it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What to run, and how.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The budget in bytes; `None`: nothing is evicted.
+    pub(crate) budget: Option<u64>,
+    /// The policy for folio sizes.
+    pub(crate) policy: PolicyName,
+    /// Where the program is.
+    pub(crate) program: PathBuf,
+    /// The program as it was named, and its arguments.
+    pub(crate) words: Vec<OsString>,
+    /// Whether the library comes into the program, as far as its file tells.
+    pub(crate) managed: bool,
+    /// The preload library.
+    pub(crate) library: PathBuf,
+    /// Where to spill to.
+    pub(crate) spill: Spill,
+    /// Print no warnings.
+    pub(crate) quiet: bool,
+}
+
+/// Runs the program to its end, and that of its managed descendants, and writes the report.
+pub(crate) fn supervise(settings: Settings, target: Target) -> Result<End, Failure> {
+    let signals =
+        Signals::take(&signals::TAKEN).map_err(|error| Failure::own(format!("no signalfd: {error}")))?;
+    let keeper = Keeper::open(&settings)?;
+    let started = Instant::now();
+    let child = launch(&settings, keeper.socket(), &signals)?;
+    let mut supervisor = Supervisor::new(&settings, keeper, signals, child, started)?;
+    let end = supervisor.run();
+    let outcome = supervisor.outcome(end);
+    drop(supervisor);
+    target.write(&settings, &outcome)?;
+    Ok(end)
+}
+
+/// Starts the program with the library and the way to the socket in its environment.
+fn launch(settings: &Settings, socket: &Path, signals: &Signals) -> Result<Child, Failure> {
+    let mut command = Command::new(&settings.program);
+    command.arg0(&settings.words[0]).args(&settings.words[1..]);
+    command.env("LD_PRELOAD", preload(&settings.library)).env(SOCKET_VARIABLE, socket);
+    if settings.quiet {
+        command.env("QUIRE_QUIET", "1");
+    }
+    signals.spawn(&mut command).map_err(|error| {
+        let shown = settings.program.display();
+        Failure::not_executable(format!(
+            "program '{shown}' can't be executed: {error}; check it with: file {shown}"
+        ))
+    })
+}
+
+/// The library, and behind it what was to be preloaded anyway.
+fn preload(library: &Path) -> OsString {
+    let mut value = OsString::from(library);
+    if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty() && others != library) {
+        value.push(":");
+        value.push(others);
+    }
+    value
+}
+
+/// The state of the poll loop.
+struct Supervisor<'a> {
+    keeper: Keeper<'a>,
+    signals: Signals,
+    child: Child,
+    /// Readable when the program has ended.
+    pidfd: OwnedFd,
+    started: Instant,
+    next_tick: Instant,
+    peak: Peak,
+    /// How the program ended, and when.
+    ended: Option<(End, Instant)>,
+    /// The user wants to wait no longer for descendants.
+    leaving: bool,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(
+        settings: &'a Settings,
+        keeper: Keeper<'a>,
+        signals: Signals,
+        child: Child,
+        started: Instant,
+    ) -> Result<Supervisor<'a>, Failure> {
+        let pid = Pid::from_raw(child.id().cast_signed()).expect("a child has a process id");
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|error| Failure::own(format!("the program can't be watched (pidfd_open): {error}")))?;
+        let peak = Peak::new(settings.quiet, (!settings.managed).then_some(child.id()));
+        let next_tick = started + Duration::from_millis(5);
+        Ok(Supervisor {
+            keeper,
+            signals,
+            child,
+            pidfd,
+            started,
+            next_tick,
+            peak,
+            ended: None,
+            leaving: false,
+        })
+    }
+
+    fn run(&mut self) -> End {
+        loop {
+            self.wait();
+            self.take_signals();
+            self.reap();
+            if Instant::now() >= self.next_tick {
+                self.tick();
+            }
+            if let Some((end, since)) = self.ended
+                && (self.leaving || self.keeper.is_quiet(since.elapsed() > GRACE))
+            {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for the next event or sample, and serves the processes that said something.
+    fn wait(&mut self) {
+        let left = self.next_tick.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        if self.ended.is_none() {
+            fds.push(PollFd::new(&self.pidfd, PollFlags::IN));
+        }
+        let own = fds.len();
+        fds.extend(self.keeper.sockets().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
+        // An error here can only be a signal, and those are looked for anyway.
+        let _ = poll(&mut fds, Some(&timeout));
+        let ready: Vec<bool> = fds[own..].iter().map(|fd| !fd.revents().is_empty()).collect();
+        self.keeper.serve(&ready);
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(arrived) = self.signals.next() {
+            if self.ended.is_some() {
+                self.leaving |= signals::ends_waiting(arrived);
+            } else {
+                signals::pass_on(arrived, self.pidfd.as_fd());
+            }
+        }
+    }
+
+    /// Notes the program's end.
+    fn reap(&mut self) {
+        if self.ended.is_none()
+            && let Ok(Some(status)) = self.child.try_wait()
+        {
+            self.ended = Some((end_of(status), Instant::now()));
+        }
+    }
+
+    fn tick(&mut self) {
+        let main = self.ended.is_none().then(|| self.child.id());
+        let connected: Vec<u32> = self.keeper.pids().collect();
+        let sample = sample::sample(main.into_iter().chain(connected.iter().copied()));
+        self.peak.note(&sample, &self.keeper.totals(), &connected);
+        self.keeper.rebalance();
+        // A program that runs for a moment only is sampled more often than one that runs long.
+        self.next_tick = Instant::now() + TICK.min(self.started.elapsed() / 2);
+    }
+
+    fn outcome(&self, end: End) -> Outcome {
+        let ended = self.ended.map_or_else(Instant::now, |(_, when)| when);
+        Outcome {
+            end,
+            seconds: (ended - self.started).as_secs_f64(),
+            managed: self.keeper.joined(),
+            forked: self.keeper.forked(),
+            refused: self.keeper.refused(),
+            unmanaged: self.peak.unmanaged_processes(),
+            peak_granted: self.keeper.peak_granted(),
+            peak: self.peak.clone(),
+            totals: self.keeper.totals(),
+        }
+    }
+}
+
+fn end_of(status: ExitStatus) -> End {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => End::Status(code as u8),
+        (None, signal) => End::Signal(signal.unwrap_or(0)),
+    }
+}

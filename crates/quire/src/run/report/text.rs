@@ -1,0 +1,180 @@
+//! The report for people: a few aligned lines, and none for what did not happen.
+
+use super::{BySize, PAGE, Report, SIZES, Table};
+use crate::size::human;
+use quire_linux::control::counters::ORDERS;
+use std::fmt::Write as _;
+
+/// The report as text.
+pub(super) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    headline(&mut text, report);
+    memory(&mut text, report);
+    folios(&mut text, report);
+    faults(&mut text, report);
+    eviction(&mut text, report);
+    reasons(&mut text, "got less", &report.shortfalls);
+    reasons(&mut text, "refused", &report.refusals);
+    troubles(&mut text, report);
+    text
+}
+
+/// Adds a line with a name in the left column.
+fn row(text: &mut String, name: &str, value: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "  {name:<12}{value}");
+}
+
+fn headline(text: &mut String, report: &Report) {
+    let program = report.program.first().map_or("", String::as_str);
+    let end: Vec<String> = report.end.iter().map(|(kind, number)| format!("{kind} {number}")).collect();
+    let budget = report.budget_bytes.map_or("no budget".into(), |bytes| format!("budget {}", human(bytes)));
+    let _ = writeln!(
+        text,
+        "quire: {program}: {} after {:.2} s; {budget}, policy {}",
+        end.join(" "),
+        report.seconds,
+        report.policy
+    );
+    let counts = &report.processes;
+    let others =
+        [("forked without exec: evict nothing", counts.forked), ("outside the budget", counts.unmanaged)];
+    let others: Vec<String> = others
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| format!("{count} {what}"))
+        .collect();
+    if counts.managed != 1 || !others.is_empty() {
+        let note = if others.is_empty() { String::new() } else { format!("; {}", others.join("; ")) };
+        row(text, "processes", &format!("{} managed{note}", counts.managed));
+    }
+}
+
+fn memory(text: &mut String, report: &Report) {
+    let memory = &report.memory;
+    let share =
+        memory.managed_share.map_or(String::new(), |share| format!(" ({:.1} % managed)", share * 100.0));
+    row(
+        text,
+        "resident",
+        &format!(
+            "peak {}: {} managed, {} not{share}",
+            human(memory.peak_resident_bytes),
+            human(memory.peak_managed_bytes),
+            human(memory.peak_unmanaged_bytes),
+        ),
+    );
+    let parts = [
+        ("compressed folios", memory.peak_store_bytes),
+        ("tables", memory.peak_table_bytes),
+        ("libc's own", memory.peak_libc_bytes),
+        ("the loader's", memory.peak_loader_bytes),
+        ("over the grant", memory.peak_over_grant_bytes),
+    ];
+    list(text, "peaks", parts.iter().map(|(name, bytes)| (*name, *bytes, human(*bytes))));
+    if memory.untouched_bytes > 0 {
+        row(text, "untouched", &format!("{} filled but all zero at eviction", human(memory.untouched_bytes)));
+    }
+}
+
+/// One line of amounts, without those that are zero.
+fn list<'a>(text: &mut String, name: &str, parts: impl Iterator<Item = (&'a str, u64, String)>) {
+    let parts: Vec<String> = parts
+        .filter(|(_, amount, _)| *amount > 0)
+        .map(|(what, _, shown)| format!("{what} {shown}"))
+        .collect();
+    if !parts.is_empty() {
+        row(text, name, &parts.join(", "));
+    }
+}
+
+/// A column for each order that occurs, a line for each event.
+fn folios(text: &mut String, report: &Report) {
+    let folios = &report.folios;
+    let lines = [
+        ("filled", folios.fills),
+        ("swapped in", folios.swap_ins),
+        ("rescued", folios.rescues),
+        ("evicted", folios.evictions),
+        ("swapped out", folios.swap_outs),
+    ];
+    let used: Vec<usize> =
+        (0..ORDERS).filter(|order| lines.iter().any(|(_, BySize(counts))| counts[*order] > 0)).collect();
+    if used.is_empty() {
+        return;
+    }
+    let heads: String = used.iter().map(|order| format!("{:>10}", SIZES[*order])).collect();
+    row(text, "folios of", &heads);
+    for (name, BySize(counts)) in lines {
+        if counts.iter().any(|count| *count > 0) {
+            let cells: String = used.iter().map(|order| format!("{:>10}", counts[*order])).collect();
+            row(text, name, &cells);
+        }
+    }
+}
+
+fn faults(text: &mut String, report: &Report) {
+    let faults = &report.faults;
+    let (Some(p50), Some(p99)) = (faults.p50_ns, faults.p99_ns) else { return };
+    let waits = if faults.waits == 0 {
+        "none waited for a frame".into()
+    } else {
+        let (total, longest) = (duration(faults.wait_ns), duration(faults.wait_max_ns));
+        format!("{} waited for a frame, {total} in all, {longest} the longest", faults.waits)
+    };
+    row(text, "faults", &format!("{}: p50 {}, p99 {}; {waits}", faults.count, duration(p50), duration(p99)));
+}
+
+fn eviction(text: &mut String, report: &Report) {
+    let eviction = &report.eviction;
+    let evicted = eviction.evicted_behind_pages + eviction.evicted_in_fault_pages;
+    if evicted > 0 {
+        let share = eviction.evicted_behind_pages as f64 / evicted as f64 * 100.0;
+        row(text, "eviction", &format!("{}, {share:.1} % off the fault path", human(evicted * PAGE)));
+    }
+    if let Some(ratio) = eviction.compression_ratio {
+        let (before, after) = (human(eviction.compressed_in_bytes), human(eviction.compressed_out_bytes));
+        row(text, "compression", &format!("{before} to {after} ({ratio:.2}x)"));
+    }
+    let (unchanged, zero) = (eviction.unchanged_pages * PAGE, eviction.zero_pages * PAGE);
+    list(
+        text,
+        "dropped",
+        [("unchanged", unchanged, human(unchanged)), ("zero", zero, human(zero))].into_iter(),
+    );
+    if eviction.spilled_bytes > 0 {
+        let (out, back) = (human(eviction.spilled_bytes), human(eviction.spill_read_pages * PAGE));
+        let directory = report.spill_directory.as_deref().unwrap_or("");
+        row(text, "spilled", &format!("{out} to {directory}, pages read back: {back}"));
+    }
+    if let (Some(why), Some(_)) = (&report.no_spill_because, report.budget_bytes) {
+        row(text, "no spill", why);
+    }
+}
+
+fn reasons(text: &mut String, name: &str, table: &Table) {
+    list(text, name, table.iter().map(|(reason, count)| (*reason, *count, count.to_string())));
+}
+
+fn troubles(text: &mut String, report: &Report) {
+    let troubles = &report.troubles;
+    let counts = [
+        ("checksum errors", troubles.checksum_errors),
+        ("spill errors", troubles.spill_errors),
+        ("other errors", troubles.other_errors),
+        ("pages changed behind Quire", troubles.foreign_pages),
+        ("folios no store could take", troubles.unstorable_folios),
+        ("processes refused", report.processes.refused),
+    ];
+    list(text, "troubles", counts.into_iter().map(|(what, count)| (what, count, count.to_string())));
+}
+
+/// A time in a unit that keeps it short.
+fn duration(nanoseconds: u64) -> String {
+    match nanoseconds {
+        0..1_000 => format!("{nanoseconds} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", nanoseconds as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", nanoseconds as f64 / 1e6),
+        _ => format!("{:.2} s", nanoseconds as f64 / 1e9),
+    }
+}

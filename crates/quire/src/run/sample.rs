@@ -1,0 +1,149 @@
+//! Samples of the resident anonymous memory of the program and its descendants.
+//!
+//! The kernel counts a page that a fork shares once for each process that maps it. Where processes are copies of one
+//! another (same stack, same arguments: forked and not yet exec'd) their proportional share is read
+//! instead; where they share the whole address space (vfork) they count once.
+
+use quire_linux::sys::child::same_memory;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+
+/// What one process had at the moment of a sample.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Member {
+    /// Process id.
+    pub(crate) pid: u32,
+    /// When it started, in clock ticks: tells two uses of a process id apart.
+    pub(crate) started: u64,
+    /// Where its stack and its arguments begin: as random as an address space is, and inherited by fork.
+    image: (u64, u64),
+    /// Resident anonymous bytes.
+    anonymous: u64,
+}
+
+/// A sample of all processes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    /// The processes, by id.
+    pub(crate) members: Vec<Member>,
+    /// Resident anonymous bytes of all, each page counted once.
+    pub(crate) anonymous: u64,
+}
+
+/// Samples the processes `roots` and all their descendants, beside this process.
+pub(crate) fn sample(roots: impl IntoIterator<Item = u32>) -> Sample {
+    let members: Vec<Member> = descendants(roots).into_iter().filter_map(member).collect();
+    let mut families: BTreeMap<(u64, u64), Vec<Member>> = BTreeMap::new();
+    for member in &members {
+        families.entry(member.image).or_default().push(*member);
+    }
+    let own = status_anonymous("self").unwrap_or(0);
+    let anonymous = own + families.values().map(|family| family_anonymous(family)).sum::<u64>();
+    Sample { members, anonymous }
+}
+
+/// The processes and their descendants, as far as the kernel tells.
+fn descendants(roots: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
+    let mut queue: VecDeque<u32> = roots.into_iter().collect();
+    let mut found = BTreeSet::new();
+    while let Some(pid) = queue.pop_front() {
+        if found.insert(pid) {
+            queue.extend(children(pid));
+        }
+    }
+    found
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+fn member(pid: u32) -> Option<Member> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (started, image) = parse_stat(&stat)?;
+    // A zombie has no memory and no such line.
+    Some(Member { pid, started, image, anonymous: status_anonymous(&pid.to_string()).unwrap_or(0) })
+}
+
+/// Start time, and the addresses of stack and arguments. The name, in parentheses, may hold anything.
+fn parse_stat(stat: &str) -> Option<(u64, (u64, u64))> {
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    // The first field behind the name has number 3 in proc(5).
+    let field = |number: usize| fields.get(number - 3)?.parse().ok();
+    Some((field(22)?, (field(28)?, field(48)?)))
+}
+
+fn status_anonymous(pid: &str) -> Option<u64> {
+    kib_after(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "RssAnon:")
+}
+
+/// The bytes that a line such as `RssAnon:   12 kB` tells.
+pub(crate) fn kib_after(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The anonymous bytes of processes that are copies of one another.
+fn family_anonymous(family: &[Member]) -> u64 {
+    let mut apart: Vec<Member> = Vec::new();
+    for member in family {
+        if !apart.iter().any(|other| same_memory(member.pid, other.pid) == Some(true)) {
+            apart.push(*member);
+        }
+    }
+    match apart.as_slice() {
+        [alone] => alone.anonymous,
+        many => many.iter().map(|member| proportional(member).unwrap_or(member.anonymous)).sum(),
+    }
+}
+
+fn proportional(member: &Member) -> Option<u64> {
+    kib_after(&fs::read_to_string(format!("/proc/{}/smaps_rollup", member.pid)).ok()?, "Pss_Anon:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse() {
+        let numbers: Vec<String> = (4..=52).map(|number| number.to_string()).collect();
+        let stat = format!("17 (a) b (c)) S {}", numbers.join(" "));
+        assert_eq!(parse_stat(&stat), Some((22, (28, 48))));
+        assert_eq!(parse_stat("17 (x) S 1"), None);
+    }
+
+    #[test]
+    fn lines_are_read_in_bytes() {
+        assert_eq!(kib_after("VmRSS:\t 9 kB\nRssAnon:\t      12 kB\n", "RssAnon:"), Some(12 << 10));
+        assert_eq!(kib_after("RssAnon: much\n", "RssAnon:"), None);
+    }
+
+    #[test]
+    fn a_child_and_its_child_are_found() {
+        let mut shell = Command::new("sh");
+        let mut child = shell.args(["-c", "sleep 20; true"]).stdout(Stdio::null()).spawn().unwrap();
+        let mut count = 0;
+        for _ in 0..100 {
+            count = sample([child.id()]).members.len();
+            if count == 2 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let sampled = sample([child.id()]);
+        for member in &sampled.members {
+            let _ = Command::new("kill").arg(member.pid.to_string()).status();
+        }
+        child.wait().unwrap();
+        assert_eq!(count, 2);
+        assert!(sampled.anonymous > 0);
+    }
+}

@@ -1,0 +1,119 @@
+//! Amounts of memory, read and printed.
+
+/// Bytes in a mebibyte.
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// Reads an amount of memory: a number, with a fraction if need be, and K, M, G or T for powers of 1024. The suffixes
+/// `KiB` and `KB` mean the same as `K`.
+pub(crate) fn parse(text: &str) -> Result<u64, String> {
+    let unknown =
+        || format!("unknown size '{text}': write a number and K, M, G or T, for example 512M or 1.5G");
+    let digits = text.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let unit = unit(suffix).ok_or_else(unknown)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() || number.ends_with('.') || fraction.contains('.') {
+        return Err(unknown());
+    }
+    let whole: u128 = whole.parse().map_err(|_| unknown())?;
+    // More digits than these change no byte of a terabyte.
+    let fraction = &fraction[..fraction.len().min(15)];
+    let scale = 10_u128.pow(fraction.len() as u32);
+    let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| unknown())? };
+    whole
+        .checked_mul(unit)
+        .and_then(|bytes| bytes.checked_add(part * unit / scale))
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .filter(|bytes| *bytes <= i64::MAX as u64)
+        .ok_or_else(|| format!("size '{text}' is too large: no machine has that much memory"))
+}
+
+/// Bytes in a unit.
+fn unit(suffix: &str) -> Option<u128> {
+    let lower = suffix.to_ascii_lowercase();
+    let letter = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
+    let power = match letter {
+        "" if lower != "ib" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return None,
+    };
+    Some(1024_u128.pow(power))
+}
+
+/// An amount in a unit that keeps it short: `1.5 GiB`, `200 MiB`, `12 B`.
+pub(crate) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut value = bytes as f64;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let text = if unit == 0 || value >= 99.95 { format!("{value:.0}") } else { format!("{value:.1}") };
+    format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("12B", 12),
+            ("64K", 64 << 10),
+            ("64KiB", 64 << 10),
+            ("512M", 512 << 20),
+            ("512mb", 512 << 20),
+            ("1.5G", 3 << 29),
+            ("2g", 2 << 30),
+            ("1T", 1 << 40),
+            ("0.0009765625M", 1024),
+        ] {
+            assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused_with_its_text() {
+        for text in
+            ["", "M", "12Q", "-5M", "1.2.3M", "1.", ".5G", "5 M", "5iB", "0x10", "99999999999T", "9e9"]
+        {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(&format!("'{text}'")) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_printed_short() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (200 << 20, "200 MiB"),
+            (3 << 29, "1.5 GiB"),
+            ((1 << 30) - 1, "1 GiB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whole_numbers_are_exact(number in 0_u64..1 << 20, power in 0_u32..5) {
+            let text = format!("{number}{}", ["", "K", "M", "G", "T"][power as usize]);
+            prop_assert_eq!(parse(&text), Ok(number << (10 * power)));
+        }
+
+        #[test]
+        fn nothing_panics(text in "\\PC{0,12}") {
+            let _ = parse(&text);
+        }
+    }
+}
