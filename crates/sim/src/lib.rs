@@ -18,6 +18,7 @@ pub mod search;
 pub mod store;
 pub mod tables;
 pub mod waiters;
+pub mod world;
 
 pub use checker::{Mismatch, Model};
 pub use inject::{Injection, Injector, Verb};
@@ -26,3 +27,4 @@ pub use search::{Report, World, search};
 pub use store::SimStore;
 pub use tables::{Pte, Rights, Tables, Vma};
 pub use waiters::{Message, Waiters};
+pub use world::{Event, Host};

@@ -1,0 +1,192 @@
+//! A host for the engine: simulated tables, threads that touch pages, jobs that end in any order.
+//!
+//! [`Host`] does what a live host does, one step at a time: a message is read, and answered later; a writer reads its
+//! frames, asks for places, stores, and comes back, each as a step of its own with anything in between. After each
+//! [`Event`] everything that should hold is checked: the tables by `validate`, every page's contents wherever they
+//! are against the model, and that no thread waits for something that will not come.
+
+mod check;
+mod drain;
+mod event;
+mod jobs;
+mod key;
+mod verbs;
+
+pub use event::{Event, Put};
+pub use jobs::{Flying, Step};
+
+use crate::checker::Model;
+use crate::mmu::{Access, SimMmu};
+use crate::waiters::Message;
+use quire_core::job::Work;
+use quire_core::mmu::Prot;
+use quire_core::{Config, Demand, Engine, Fault, Halt, PageRange, PolicyKind, Reclaim, Space, Vpn};
+
+/// The only space of a host.
+pub const SPACE: Space = Space(0);
+
+/// What a host is made with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Setup {
+    /// Slots in the pool.
+    pub frames: u32,
+    /// Spans of the store in RAM.
+    pub spans: u32,
+    /// The grant, in pages.
+    pub grant: u32,
+    /// The order policy.
+    pub policy: PolicyKind,
+    /// Pages 0.. of the arena: mapped without access, registered with the pager.
+    pub arena: u64,
+    /// Threads of the program.
+    pub threads: u8,
+    /// Bytes of a spill file to begin with.
+    pub spill: Option<u64>,
+}
+
+/// What a thread wants of the page it waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Touch {
+    /// The page.
+    pub vpn: Vpn,
+    /// What it writes there; `None` for a read.
+    pub put: Option<Put>,
+}
+
+/// An engine with all that it meets. See the module's text.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The engine.
+    pub engine: Engine,
+    /// The simulated tables and the stores.
+    pub mmu: SimMmu,
+    /// What the program should see.
+    pub model: Model,
+    /// Jobs under way, in no order.
+    pub jobs: Vec<Flying>,
+    /// Messages that a handler has read and not answered yet.
+    pub held: Vec<Message>,
+    /// Messages for which there was no frame.
+    pub parked: Vec<Message>,
+    /// What each thread waits for.
+    pub threads: Vec<Option<Touch>>,
+    setup: Setup,
+    /// Spill files opened so far.
+    files: u16,
+    /// The tables of the kernel may differ from the engine's where a verb was cut, and folios may have been left
+    /// resident for good: reclaim may find nothing although something could be moved.
+    blurred: bool,
+}
+
+impl Host {
+    /// A host whose arena has nothing mapped.
+    pub fn new(setup: Setup) -> Host {
+        let Setup { frames, spans, grant, policy, .. } = setup;
+        let mut mmu = SimMmu::new(frames);
+        mmu.map(PageRange::new(SPACE, Vpn(0), setup.arena), Prot::NONE, true);
+        let mut host = Host {
+            engine: Engine::new(Config { frames, spans, grant, policy }),
+            mmu,
+            model: Model::default(),
+            jobs: Vec::new(),
+            held: Vec::new(),
+            parked: Vec::new(),
+            threads: vec![None; usize::from(setup.threads)],
+            setup,
+            files: 0,
+            blurred: false,
+        };
+        if let Some(limit) = setup.spill {
+            host.open_file(limit);
+        }
+        host
+    }
+
+    /// What it was made with.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Opens the next spill file.
+    pub fn open_file(&mut self, limit: u64) {
+        self.engine.open_spill_file(self.files, limit);
+        self.files += 1;
+    }
+
+    /// A thread touches a page. What it finds there is compared with the model.
+    pub fn touch(&mut self, thread: u8, touch: Touch) -> Result<(), String> {
+        if self.mmu.waiters.waits(thread) {
+            return Ok(());
+        }
+        self.threads[usize::from(thread)] = None;
+        let value = touch.put.map(|put| put.value(&mut self.model));
+        let access = match value {
+            Some(value) => self.mmu.touch_write(SPACE, touch.vpn, value),
+            None => self.mmu.touch_read(SPACE, touch.vpn),
+        };
+        match (access, value) {
+            (Access::Hit(_), Some(value)) => self.model.write(SPACE, touch.vpn, value),
+            (Access::Hit(found), None) => {
+                self.model.read(SPACE, touch.vpn, found).map_err(|m| m.to_string())?;
+            }
+            (Access::Fault, _) => {
+                self.threads[usize::from(thread)] = Some(touch);
+                self.mmu.block(thread, SPACE, touch.vpn, touch.put.is_some());
+            }
+            (Access::Segv, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Threads that were woken try again at once.
+    fn let_woken_run(&mut self) -> Result<(), String> {
+        for thread in self.mmu.waiters.take_woken() {
+            if let Some(touch) = self.threads[usize::from(thread)] {
+                self.touch(thread, touch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A handler reads the message of a thread, if it has one that nobody has read.
+    pub fn take_message(&mut self, thread: u8) {
+        if let Some(message) = self.mmu.waiters.read(thread) {
+            self.held.push(message);
+        }
+    }
+
+    /// A handler answers a message.
+    pub fn serve(&mut self, message: Message) -> Result<Fault, String> {
+        let mut work = Work::new();
+        let fault = self.engine.fault(&mut self.mmu, SPACE, message.vpn, &mut work);
+        match fault {
+            Fault::Job => self.jobs.push(Flying::new(work)),
+            Fault::NoFrame => self.parked.push(message),
+            Fault::Halt(halt) => return Err(stopped(halt)),
+            Fault::Mapped | Fault::Joined | Fault::Outside => {}
+        }
+        Ok(fault)
+    }
+
+    /// One step of reclaim. Where it is stuck, nothing may be left that could be moved out.
+    pub fn reclaim(&mut self, demand: Demand) -> Result<Reclaim, String> {
+        let mut work = Work::new();
+        let step = self.engine.reclaim(&mut self.mmu, demand, &mut work);
+        match step {
+            Reclaim::Job => self.jobs.push(Flying::new(work)),
+            Reclaim::Waiting if self.jobs.is_empty() => {
+                return Err("reclaim waits for a job, and none is under way".into());
+            }
+            Reclaim::Stuck if !self.jobs.is_empty() => {
+                return Err("reclaim is stuck while jobs are under way".into());
+            }
+            Reclaim::Stuck => self.check_stuck()?,
+            Reclaim::Idle | Reclaim::Progress | Reclaim::Waiting => {}
+        }
+        Ok(step)
+    }
+}
+
+fn stopped(halt: Halt) -> String {
+    format!("the engine stops: {halt:?}")
+}

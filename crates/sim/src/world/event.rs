@@ -1,0 +1,214 @@
+//! What can happen to a host.
+
+use super::{Host, SPACE, Touch};
+use crate::inject::Injection;
+use quire_core::mmu::Prot;
+use quire_core::vma::Hint;
+use quire_core::{Demand, Order, PageRange, PolicyKind, Vpn};
+
+use crate::checker::Model;
+
+/// Contents that a program writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Put {
+    /// Zeroes.
+    Zero,
+    /// Something that compresses to 768 bytes.
+    Small,
+    /// Something that does not compress.
+    Raw,
+    /// One page in eight does not compress, the others to different lengths.
+    Any,
+}
+
+impl Put {
+    /// A version that was never written before. What it compresses to is a matter of its lowest bits.
+    pub(super) fn value(self, model: &mut Model) -> u64 {
+        match self {
+            Put::Zero => 0,
+            Put::Small => model.fresh() * 8 + 1,
+            Put::Raw => model.fresh() * 8 + 7,
+            Put::Any => {
+                let n = model.fresh();
+                n * 8 + n % 8
+            }
+        }
+    }
+}
+
+/// One thing that happens. Numbers of threads, jobs and messages are taken modulo how many there are, so that a list
+/// of events stays one when some are left out; an event that finds nothing to happen to does nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Event {
+    /// A thread that does not wait touches a page.
+    Touch(u8, Touch),
+    /// A handler reads the message of a thread.
+    Take(u8),
+    /// A handler answers a message it has read.
+    Serve(u8),
+    /// A handler reads a message and answers it at once.
+    Handle(u8),
+    /// A message for which there was no frame is tried again.
+    Retry(u8),
+    /// One step of reclaim.
+    Reclaim(Demand),
+    /// More than the grant is allowed.
+    Overdraw(u32),
+    /// A job goes one step on.
+    Step(u8),
+    /// A job runs to its end.
+    Run(u8),
+    /// A job fails.
+    Fail(u8),
+    /// Frames are zeroed ahead of need.
+    ZeroAhead(u32, Order),
+    /// The grant changes.
+    Grant(u32),
+    /// A new spill file is opened, of so many bytes.
+    OpenFile(u64),
+    /// The program maps pages.
+    Map(Vpn, u64, Prot),
+    /// The program unmaps pages.
+    Unmap(Vpn, u64),
+    /// The program discards pages.
+    Discard(Vpn, u64),
+    /// The program discards pages, and nobody tells the engine.
+    Foreign(Vpn, u64),
+    /// The program changes rights.
+    Protect(Vpn, u64, Prot),
+    /// The program locks pages or unlocks them.
+    Lock(Vpn, u64, bool),
+    /// The program moves pages.
+    Remap(Vpn, u64, Vpn),
+    /// The program says what it will do.
+    Advise(Vpn, u64, Hint),
+    /// The program will not need pages soon.
+    Cool(Vpn, u64),
+    /// The program wants pages moved out.
+    PageOut(Vpn, u64),
+    /// A page is pinned for I/O, or let go.
+    Pin(Vpn, bool),
+    /// The order policy changes.
+    Policy(PolicyKind),
+    /// The next verb of this kind is refused.
+    Inject(Injection),
+    /// The process forks, and the child lives on its own until it has read all its pages.
+    Fork,
+}
+
+fn run(start: Vpn, pages: u64) -> PageRange {
+    PageRange::new(SPACE, start, pages)
+}
+
+/// An index into `len` things, if there are any.
+fn pick(number: u8, len: usize) -> Option<usize> {
+    (len > 0).then(|| usize::from(number) % len)
+}
+
+impl Host {
+    /// Lets an event happen and checks everything.
+    pub fn happen(&mut self, event: Event) -> Result<(), String> {
+        self.play(event)?;
+        self.let_woken_run()?;
+        self.check()
+    }
+
+    fn play(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Touch(thread, touch) => {
+                let thread = thread % self.setup.threads;
+                return self.touch(thread, touch);
+            }
+            Event::Take(thread) => self.take_message(thread % self.setup.threads),
+            Event::Serve(number) => return self.answer(number),
+            Event::Handle(number) => return self.handle(number),
+            Event::Retry(number) => return self.retry(number),
+            Event::Reclaim(demand) => return self.reclaim(demand).map(|_| ()),
+            Event::Overdraw(pages) => self.engine.overdraw(pages),
+            Event::Step(number) => return self.step_one(number),
+            Event::Run(number) => return self.run_one(number),
+            Event::Fail(number) => return self.fail_one(number),
+            Event::ZeroAhead(target, order) => self.zero_ahead(target, order),
+            Event::Grant(pages) => self.engine.set_grant(pages),
+            Event::OpenFile(limit) => self.open_file(limit),
+            Event::Policy(policy) => self.engine.set_policy(policy),
+            Event::Inject(injection) => self.inject(injection),
+            Event::Fork => return self.fork_and_read(),
+            _ => return self.play_verb(event),
+        }
+        Ok(())
+    }
+
+    /// What the program does to its address space.
+    fn play_verb(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Map(start, pages, prot) => self.map(run(start, pages), prot),
+            Event::Unmap(start, pages) => self.unmap(run(start, pages)),
+            Event::Discard(start, pages) => self.discard(run(start, pages)),
+            Event::Foreign(start, pages) => self.discard_behind(run(start, pages)),
+            Event::Protect(start, pages, prot) => return self.protect(run(start, pages), prot),
+            Event::Lock(start, pages, locked) => self.lock(run(start, pages), locked),
+            Event::Remap(start, pages, to) => self.remap(run(start, pages), to),
+            Event::Advise(start, pages, hint) => self.engine.advise(run(start, pages), hint),
+            Event::Cool(start, pages) => self.engine.cool(run(start, pages)),
+            Event::PageOut(start, pages) => self.engine.page_out(&mut self.mmu, run(start, pages)),
+            Event::Pin(vpn, true) => {
+                self.blurred = true;
+                self.mmu.pin(SPACE, vpn);
+            }
+            Event::Pin(vpn, false) => {
+                self.mmu.unpin(SPACE, vpn);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, number: u8) -> Result<(), String> {
+        let Some(at) = pick(number, self.held.len()) else { return Ok(()) };
+        let message = self.held.remove(at);
+        self.serve(message).map(|_| ())
+    }
+
+    fn handle(&mut self, number: u8) -> Result<(), String> {
+        let unread: Vec<u8> = self.mmu.waiters.unread().map(|(thread, _)| thread).collect();
+        let Some(at) = pick(number, unread.len()) else { return Ok(()) };
+        self.take_message(unread[at]);
+        match self.held.pop() {
+            Some(message) => self.serve(message).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn run_one(&mut self, number: u8) -> Result<(), String> {
+        let Some(at) = pick(number, self.jobs.len()) else { return Ok(()) };
+        while !self.step(at)? {}
+        Ok(())
+    }
+
+    fn retry(&mut self, number: u8) -> Result<(), String> {
+        let Some(at) = pick(number, self.parked.len()) else { return Ok(()) };
+        let message = self.parked.remove(at);
+        self.serve(message).map(|_| ())
+    }
+
+    fn step_one(&mut self, number: u8) -> Result<(), String> {
+        match pick(number, self.jobs.len()) {
+            Some(at) => self.step(at).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn fail_one(&mut self, number: u8) -> Result<(), String> {
+        match pick(number, self.jobs.len()) {
+            Some(at) => self.fail(at),
+            None => Ok(()),
+        }
+    }
+
+    fn inject(&mut self, injection: Injection) {
+        self.blurred = true;
+        self.mmu.injector.clear();
+        self.mmu.inject(injection);
+    }
+}

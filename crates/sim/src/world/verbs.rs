@@ -1,0 +1,90 @@
+//! The verbs of a program on its address space, done to the engine and to the model.
+
+use super::{Flying, Host, SPACE};
+use quire_core::job::Work;
+use quire_core::mmu::{Prot, Refusal};
+use quire_core::{Order, PageRange, PageState, Vpn};
+
+impl Host {
+    /// Maps pages, where nothing is mapped.
+    pub fn map(&mut self, range: PageRange, prot: Prot) {
+        let _ = self.engine.map_range(&mut self.mmu, range, prot);
+    }
+
+    /// Unmaps pages.
+    pub fn unmap(&mut self, range: PageRange) {
+        let result = self.engine.unmap(&mut self.mmu, range);
+        self.after_discard(range, result);
+    }
+
+    /// Discards pages, all of them at once.
+    pub fn discard(&mut self, range: PageRange) {
+        let mut rest = Some(range);
+        let mut result = Ok(());
+        while let Some(range) = rest.take() {
+            match self.engine.discard_step(&mut self.mmu, range) {
+                Ok(left) => rest = left,
+                Err(refusal) => result = Err(refusal),
+            }
+        }
+        self.after_discard(range, result);
+    }
+
+    /// A discard that was refused half-way has dropped what now is a hole.
+    fn after_discard(&mut self, range: PageRange, result: Result<(), Refusal>) {
+        if result.is_ok() {
+            self.model.discard(range);
+            return;
+        }
+        for vpn in (range.start.0..range.end().0).map(Vpn) {
+            let gone = match self.engine.page_state(SPACE, vpn) {
+                PageState::Empty => true,
+                PageState::Mapped { .. } => self.mmu.entry(SPACE, vpn).is_none(),
+                _ => false,
+            };
+            if gone {
+                self.model.write(SPACE, vpn, 0);
+            }
+        }
+    }
+
+    /// What a raw system call discards: present pages go, and the engine does not know.
+    pub fn discard_behind(&mut self, range: PageRange) {
+        for vpn in (range.start.0..range.end().0).map(Vpn) {
+            let locked = self.mmu.rights(SPACE, vpn).is_none_or(|r| r.locked);
+            if !locked && self.mmu.tables(SPACE).take(vpn.0).is_some() {
+                self.model.write(SPACE, vpn, 0);
+            }
+        }
+    }
+
+    /// Changes rights. Only pages that are all mapped can be.
+    pub fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), String> {
+        let mapped = self.engine.vmas(SPACE).covers(range.start, range.end());
+        match self.engine.protect(&mut self.mmu, range, prot) {
+            Err(Refusal::NoRange) if mapped && !self.blurred => Err("protect found a gap".into()),
+            Ok(()) if !mapped => Err("protect found no gap".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Locks pages or unlocks them.
+    pub fn lock(&mut self, range: PageRange, locked: bool) {
+        let _ = self.engine.lock(&mut self.mmu, range, locked);
+    }
+
+    /// Moves pages.
+    pub fn remap(&mut self, from: PageRange, to: Vpn) {
+        if self.engine.remap(&mut self.mmu, from, to).is_ok() {
+            self.model.remap(from, to);
+        }
+    }
+
+    /// Zeroes frames ahead of need.
+    pub fn zero_ahead(&mut self, target: u32, order: Order) {
+        let mut work = Work::new();
+        if self.engine.zero_ahead(target, order, &mut work) {
+            self.jobs.push(Flying::new(work));
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Random walks of the engine: every event in every order, and after each one everything is checked.
+//!
+//! A failure prints the seed, the setup, and a list of events that still fails when any one of them is left out.
+//! `QUIRE_SEEDS=n` walks n seeds of each setup, `QUIRE_SEED=n` only that one.
+
+use quire_core::mmu::{Prot, Refusal};
+use quire_core::vma::Hint;
+use quire_core::{Demand, Order, PolicyKind, Stats, Vpn};
+use quire_sim::world::{Put, SPACE, Setup, Touch};
+use quire_sim::{Event, Host, Injection, Verb};
+use std::cell::Cell;
+use std::sync::Once;
+
+thread_local! {
+    /// While events are left out one by one, panics are no news.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+fn be_quiet_when_told() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                loud(info);
+            }
+        }));
+    });
+}
+
+/// Seeds of each setup in CI.
+const SEEDS: u64 = 400;
+
+/// Splitmix: a counter, well mixed.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ x >> 31
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+/// What a walk may meet.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    name: &'static str,
+    setup: Setup,
+    events: usize,
+    /// Verbs are refused, pages pinned.
+    refusals: bool,
+    /// The process forks.
+    forks: bool,
+    /// Contents that do not compress.
+    raw: bool,
+}
+
+const fn order(number: u8) -> Order {
+    match Order::new(number) {
+        Some(order) => order,
+        None => Order::BASE,
+    }
+}
+
+const fn fixed(number: u8) -> PolicyKind {
+    PolicyKind::Fixed(order(number))
+}
+
+const SMALL: Setup =
+    Setup { frames: 24, spans: 16, grant: 24, policy: fixed(0), arena: 48, threads: 4, spill: None };
+
+const WALKS: &[Walk] = &[
+    Walk { name: "4K, tiny", setup: Setup { frames: 16, grant: 10, arena: 12, ..SMALL }, ..PLAIN },
+    Walk { name: "4K, spill file", setup: Setup { spill: Some(1 << 20), ..SMALL }, raw: true, ..PLAIN },
+    Walk { name: "16K", setup: Setup { frames: 64, grant: 40, policy: fixed(2), ..SMALL }, ..PLAIN },
+    Walk {
+        name: "16K, refusals, forks",
+        setup: Setup { frames: 64, grant: 40, policy: fixed(2), ..SMALL },
+        refusals: true,
+        forks: true,
+        raw: true,
+        ..PLAIN
+    },
+    Walk {
+        name: "64K, spill file, refusals",
+        setup: Setup {
+            frames: 160,
+            grant: 64,
+            policy: fixed(4),
+            arena: 160,
+            spill: Some(256 << 10),
+            ..SMALL
+        },
+        refusals: true,
+        raw: true,
+        ..PLAIN
+    },
+    Walk {
+        name: "adaptive, forks",
+        setup: Setup { frames: 512, grant: 200, policy: PolicyKind::Adaptive, arena: 400, ..SMALL },
+        forks: true,
+        ..PLAIN
+    },
+    Walk {
+        name: "adaptive, all",
+        setup: Setup {
+            frames: 256,
+            grant: 48,
+            policy: PolicyKind::Adaptive,
+            arena: 128,
+            spill: Some(1 << 18),
+            ..SMALL
+        },
+        refusals: true,
+        forks: true,
+        raw: true,
+        ..PLAIN
+    },
+];
+
+const PLAIN: Walk = Walk { name: "", setup: SMALL, events: 300, refusals: false, forks: false, raw: false };
+
+fn any_prot(rng: &mut Rng) -> Prot {
+    rng.pick(&[
+        Prot::NONE,
+        Prot::READ,
+        Prot::READ_WRITE,
+        Prot::READ_WRITE,
+        Prot::READ_WRITE,
+        Prot::READ_WRITE,
+    ])
+}
+
+/// A page. Half of what happens meets a few of them, so that one thing meets another.
+fn any_page(walk: &Walk, rng: &mut Rng) -> Vpn {
+    let among = if rng.below(2) == 0 { walk.setup.arena } else { walk.setup.arena.min(10) };
+    Vpn(rng.below(among))
+}
+
+/// A run of pages: mostly short, now and then of any length.
+fn any_run(walk: &Walk, rng: &mut Rng) -> (Vpn, u64) {
+    let start = any_page(walk, rng);
+    let most = walk.setup.arena - start.0;
+    let pages = if rng.below(3) == 0 { 1 + rng.below(most) } else { 1 + rng.below(most.min(20)) };
+    (start, pages)
+}
+
+fn any_touch(walk: &Walk, rng: &mut Rng) -> Event {
+    let thread = rng.below(4) as u8;
+    let some = if walk.raw { Put::Any } else { Put::Small };
+    let put = rng.pick(&[None, Some(some), Some(some), Some(Put::Zero)]);
+    Event::Touch(thread, Touch { vpn: any_page(walk, rng), put })
+}
+
+/// A refusal that tells no lie: nothing is said to be absent or present that is not.
+fn any_refusal(rng: &mut Rng) -> Event {
+    let verb = rng.pick(&[
+        Verb::Discard,
+        Verb::Protect,
+        Verb::Lock,
+        Verb::MoveIn,
+        Verb::MoveIn,
+        Verb::MoveOut,
+        Verb::MoveOut,
+        Verb::CopyIn,
+        Verb::Unshare,
+        Verb::Remap,
+    ]);
+    let refusal = rng.pick(&[Refusal::Busy, Refusal::Denied, Refusal::NoMemory, Refusal::Again]);
+    Event::Inject(Injection::next(verb, refusal).after(rng.below(6) as u32))
+}
+
+fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
+    let number = rng.below(8) as u8;
+    let (start, pages) = any_run(walk, rng);
+    match rng.below(200) {
+        0..50 => any_touch(walk, rng),
+        50..58 => Event::Take(number),
+        58..66 => Event::Serve(number),
+        66..88 => Event::Handle(number),
+        88..100 => Event::Retry(number),
+        100..118 => Event::Step(number),
+        118..136 => Event::Run(number),
+        136..156 => Event::Reclaim(rng.pick(&[Demand::Direct, Demand::Behind])),
+        156..158 => Event::Fail(number),
+        158..160 => Event::ZeroAhead(rng.below(40) as u32, order(rng.below(5) as u8)),
+        160 => Event::Grant(1 + rng.below(u64::from(walk.setup.grant) * 3 / 2) as u32),
+        161..165 => Event::Map(start, pages, rng.pick(&[Prot::READ_WRITE, Prot::READ_WRITE, Prot::NONE])),
+        165 => Event::Unmap(start, pages.min(12)),
+        166..168 => Event::Discard(start, pages.min(30)),
+        168..170 => Event::Foreign(start, pages.min(12)),
+        170..175 => Event::Protect(start, pages, any_prot(rng)),
+        175..179 => Event::Lock(start, pages.min(16), rng.below(3) == 0),
+        179..182 => Event::Remap(start, pages.min(24), Vpn(rng.below(walk.setup.arena + 1 - pages.min(24)))),
+        182..184 => {
+            Event::Advise(start, pages, rng.pick(&[Hint::Normal, Hint::Sequential, Hint::Random, Hint::Huge]))
+        }
+        184..186 => Event::Cool(start, pages),
+        186..189 => Event::PageOut(start, pages),
+        189 if walk.forks && rng.below(2) == 0 => Event::Fork,
+        190 if walk.refusals => Event::Pin(start, rng.below(3) == 0),
+        191..196 if walk.refusals => any_refusal(rng),
+        196 if walk.setup.spill.is_some() && rng.below(8) == 0 => Event::OpenFile(1 << 16),
+        197 if rng.below(8) == 0 => Event::Overdraw(2),
+        _ => any_touch(walk, rng),
+    }
+}
+
+/// The events of a seed. They do not depend on what comes of them.
+fn events(walk: &Walk, seed: u64) -> Vec<Event> {
+    let mut rng = Rng(seed << 8);
+    let all = Event::Map(Vpn(0), walk.setup.arena * 3 / 4, Prot::READ_WRITE);
+    std::iter::once(all).chain((1..walk.events).map(|_| any_event(walk, &mut rng))).collect()
+}
+
+/// Lets the events happen, then ends all that is under way and reads every page back.
+fn play(walk: &Walk, events: &[Event]) -> Result<Stats, (usize, String)> {
+    let mut host = Host::new(walk.setup);
+    for (i, event) in events.iter().enumerate() {
+        host.happen(*event).map_err(|why| (i + 1, why))?;
+    }
+    let end = |why| (events.len(), format!("at the end: {why}"));
+    host.drain().map_err(end)?;
+    host.settle_to_grant().map_err(end)?;
+    host.read_back().map_err(end)?;
+    host.unmap(quire_core::PageRange::new(SPACE, Vpn(0), walk.setup.arena));
+    host.drain().map_err(end)?;
+    Ok(*host.engine.stats())
+}
+
+/// The same, a panic being a failure.
+fn guarded(walk: &Walk, events: &[Event]) -> Result<Stats, (usize, String)> {
+    let outcome = std::panic::catch_unwind(|| play(walk, events));
+    outcome.unwrap_or_else(|_| Err((events.len(), "panicked".into())))
+}
+
+/// Leaves out events as long as it fails all the same.
+fn shortest(walk: &Walk, mut events: Vec<Event>) -> (Vec<Event>, String) {
+    let mut why = String::new();
+    let mut size = events.len() / 2;
+    while size > 0 {
+        let mut at = 0;
+        while at < events.len() {
+            let mut fewer = events.clone();
+            fewer.drain(at..(at + size).min(events.len()));
+            match guarded(walk, &fewer) {
+                Err((after, reason)) => {
+                    fewer.truncate(after);
+                    (events, why) = (fewer, reason);
+                }
+                Ok(_) => at += size,
+            }
+        }
+        size /= 2;
+    }
+    (events, why)
+}
+
+/// How much of what matters the walks of one setup met, in all seeds.
+#[derive(Debug, Default)]
+struct Met {
+    swap_ins: u64,
+    rescues: u64,
+    swap_outs: u64,
+    void_jobs: u64,
+    joined: u64,
+    late: u64,
+    foreign: u64,
+    no_frame: u64,
+    same: u64,
+    spilled: u64,
+    unstorable: u64,
+    splits: u64,
+    refused: u64,
+}
+
+impl Met {
+    fn add(&mut self, stats: &Stats) {
+        self.swap_ins += stats.swap_ins.iter().sum::<u64>();
+        self.rescues += stats.rescues.iter().sum::<u64>();
+        self.swap_outs += stats.swap_outs.iter().sum::<u64>();
+        self.void_jobs += stats.void_jobs;
+        self.joined += stats.joined;
+        self.late += stats.late;
+        self.foreign += stats.foreign;
+        self.no_frame += stats.no_frame;
+        self.same += stats.pages_same;
+        self.spilled += stats.pages_spilled;
+        self.unstorable += stats.unstorable;
+        self.splits += stats.splits;
+        self.refused += stats.refusals.iter().sum::<u64>();
+    }
+
+    /// A walk that meets nothing proves nothing.
+    fn check(&self, walk: &Walk) {
+        let Met { swap_ins, rescues, swap_outs, void_jobs, joined, late, foreign, no_frame, same, .. } =
+            *self;
+        let all = [swap_ins, rescues, swap_outs, void_jobs, joined, late, foreign, no_frame];
+        assert!(all.iter().all(|&n| n > 40), "{}: too little was met: {self:?}", walk.name);
+        let keeps = walk.setup.spill.is_some() || walk.setup.grant > 100;
+        assert!(!keeps || same > 100, "{}: no stored copy was ever good again: {self:?}", walk.name);
+        assert!(walk.setup.spill.is_none() || self.spilled > 100, "{}: nothing spilled", walk.name);
+        assert!(!walk.refusals || self.refused > 100, "{}: nothing was refused", walk.name);
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn walk(walk: &Walk) {
+    let only = number("QUIRE_SEED");
+    let seeds = number("QUIRE_SEEDS").unwrap_or(SEEDS);
+    let mut met = Met::default();
+    for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
+        let events = events(walk, seed);
+        let (after, why) = match guarded(walk, &events) {
+            Ok(stats) => {
+                met.add(&stats);
+                continue;
+            }
+            Err(failure) => failure,
+        };
+        be_quiet_when_told();
+        QUIET.set(true);
+        let (few, reason) = shortest(walk, events[..after].to_vec());
+        QUIET.set(false);
+        let list: String = few.iter().map(|e| format!("\n    {e:?},")).collect();
+        panic!(
+            "{}, seed {seed}, after {after} events: {why}\n  {} events do: {reason}{list}",
+            walk.name,
+            few.len()
+        );
+    }
+    println!("{}: {seeds} seeds of {} events met {met:?}", walk.name, walk.events);
+    if only.is_none() && seeds >= SEEDS {
+        met.check(walk);
+    }
+}
+
+macro_rules! walks {
+    ($($name:ident $at:literal)*) => { $(#[test] fn $name() { walk(&WALKS[$at]); })* };
+}
+
+walks! {
+    base_pages_in_a_tiny_pool 0
+    base_pages_with_a_spill_file 1
+    folios_of_16k 2
+    folios_of_16k_with_refusals_and_forks 3
+    folios_of_64k_with_a_spill_file_and_refusals 4
+    adaptive_with_forks 5
+    adaptive_with_all 6
+}
