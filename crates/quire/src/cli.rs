@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Runs programs on folios of flexible order, inside a memory budget, without swap.
 #[derive(Parser, Debug)]
-#[command(name = "quire", version, disable_help_subcommand = true)]
+#[command(name = "quire", version, disable_help_subcommand = true, arg_required_else_help = false)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -54,7 +54,7 @@ pub(crate) struct Run {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
 }
 
@@ -85,6 +85,7 @@ mod tests {
             assert_eq!(run.program, ["sort", "-m", "-q"]);
             assert!(!run.quiet);
         }
+        assert!(Cli::try_parse_from(["quire", "run", "--unknown", "sort"]).is_err());
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn a_run_without_events_is_short() {
     let mut settings = settings();
     (settings.budget, settings.spill) = (None, Spill::Nowhere("--no-spill".into()));
     let text = text::render(&Report::new(&settings, &outcome));
-    assert_eq!(text.lines().count(), 2, "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("status 0") && text.contains("no budget"));
 }
 

@@ -52,18 +52,13 @@ fn headline(text: &mut String, report: &Report) {
 
 fn memory(text: &mut String, report: &Report) {
     let memory = &report.memory;
-    let share =
-        memory.managed_share.map_or(String::new(), |share| format!(" ({:.1} % managed)", share * 100.0));
-    row(
-        text,
-        "resident",
-        &format!(
-            "peak {}: {} managed, {} not{share}",
-            human(memory.peak_resident_bytes),
-            human(memory.peak_managed_bytes),
-            human(memory.peak_unmanaged_bytes),
-        ),
-    );
+    // Without a share nothing was seen: the program ended before the first sample.
+    if let Some(share) = memory.managed_share {
+        let peak = human(memory.peak_resident_bytes);
+        let (managed, not) = (human(memory.peak_managed_bytes), human(memory.peak_unmanaged_bytes));
+        let share = share * 100.0;
+        row(text, "resident", &format!("peak {peak}: {managed} managed, {not} not ({share:.1} % managed)"));
+    }
     let parts = [
         ("compressed folios", memory.peak_store_bytes),
         ("tables", memory.peak_table_bytes),
