@@ -3,7 +3,8 @@
 /// Bytes in a mebibyte.
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// Reads an amount of memory: a number, with a fraction if need be, and K, M, G or T for powers of 1024. The suffixes
+/// Reads an amount of memory: a number, with a fraction if need be, and K, M, G or T for powers of 1024. The
+/// suffixes
 /// `KiB` and `KB` mean the same as `K`.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let unknown =

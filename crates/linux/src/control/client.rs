@@ -57,8 +57,8 @@ pub struct Joined {
 }
 
 impl Client {
-    /// Connects to the socket at `path` and joins the ledger. A child of fork names its parent's slot, and gets the
-    /// parent's spill files, each passed to `on_file` with its number, in rising order.
+    /// Connects to the socket at `path` and joins the ledger. A child of fork names its parent's slot, and
+    /// gets the parent's spill files, each passed to `on_file` with its number, in rising order.
     pub fn join(
         path: &CStr,
         forked_from: Option<SlotId>,
@@ -109,7 +109,8 @@ impl Client {
         channel::send(&self.socket, Request::Descriptor.encode().as_bytes(), &[uffd], SendFlags::empty())
     }
 
-    /// Asks for a spill file and its number; `None`: there is none to be had. Only one thread at a time may ask.
+    /// Asks for a spill file and its number; `None`: there is none to be had. Only one thread at a time may
+    /// ask.
     pub fn need_spill(&self) -> Result<Option<(u16, OwnedFd)>, JoinError> {
         self.tell(Request::NeedSpill)?;
         match self.answer()? {

@@ -1,9 +1,10 @@
 //! The ledger: one shared memory file that divides the budget among processes and holds their counters.
 //!
 //! `quire` creates it and hands its descriptor to each process, which takes pages from the budget before it
-//! uses memory and gives them back. `quire` alone joins and frees slots. The sum of what was taken never exceeds the budget: it is
-//! one word, changed by compare-and-swap. A slot's own share is written so that a process killed between
-//! two steps can leave a few pages taken that no slot owns, but never fewer taken than are used.
+//! uses memory and gives them back. `quire` alone joins and frees slots. The sum of what was taken never
+//! exceeds the budget: it is one word, changed by compare-and-swap. A slot's own share is written so that a
+//! process killed between two steps can leave a few pages taken that no slot owns, but never fewer taken than
+//! are used.
 
 use super::build_id;
 use super::counters::Counters;
@@ -111,7 +112,8 @@ impl Slot {
         self.granted_pages.load(Relaxed)
     }
 
-    /// Pages the process should shrink to as soon as it can; [`NO_LIMIT`]: no wish. It stays until it is changed.
+    /// Pages the process should shrink to as soon as it can; [`NO_LIMIT`]: no wish. It stays until it is
+    /// changed.
     pub fn target_pages(&self) -> u64 {
         self.target_pages.load(Relaxed)
     }
@@ -213,7 +215,8 @@ impl Ledger {
             }
             match header.taken_pages.compare_exchange_weak(taken, taken + granted, AcqRel, Relaxed) {
                 Ok(_) => {
-                    // In this order: a process killed in between leaves pages taken, never used but not taken.
+                    // In this order: a process killed in between leaves pages taken, never used but not
+                    // taken.
                     slot.granted_pages.fetch_add(granted, Relaxed);
                     header.peak_taken_pages.fetch_max(taken + granted, Relaxed);
                     return granted;
@@ -260,13 +263,14 @@ impl Ledger {
         self.layout.header.returned.load(Acquire)
     }
 
-    /// Sleeps until pages have come back since `seen`, or for at most `nanoseconds`. Only a slot with a demand is
-    /// woken early.
+    /// Sleeps until pages have come back since `seen`, or for at most `nanoseconds`. Only a slot with a
+    /// demand is woken early.
     pub fn wait_returned(&self, seen: u32, nanoseconds: u64) {
         wait(&self.layout.header.returned, seen, nanoseconds);
     }
 
-    /// For `quire`: asks the process in `slot` to shrink to `pages` ([`NO_LIMIT`]: no longer), and rings when that is news.
+    /// For `quire`: asks the process in `slot` to shrink to `pages` ([`NO_LIMIT`]: no longer), and rings when
+    /// that is news.
     pub fn set_target(&self, slot: &Slot, pages: u64) {
         if slot.target_pages.swap(pages, AcqRel) != pages {
             slot.ring();
@@ -288,7 +292,8 @@ impl Ledger {
         Some(SlotId { index: index as u32, generation })
     }
 
-    /// For `quire`: the process in `slot` has ended. Its pages go back to the budget. Read its counters first.
+    /// For `quire`: the process in `slot` has ended. Its pages go back to the budget. Read its counters
+    /// first.
     pub fn leave(&self, slot: &Slot) {
         self.set_want(slot, 0);
         self.give_back(slot, u64::MAX);

@@ -1,7 +1,7 @@
 //! The messages between a process and `quire`, one per packet.
 //!
-//! A packet is a tag byte and its fields, little-endian, without padding; both ends are of one build, so there are no
-//! versions but the build id in the first message. Nothing here allocates.
+//! A packet is a tag byte and its fields, little-endian, without padding; both ends are of one build, so
+//! there are no versions but the build id in the first message. Nothing here allocates.
 
 use super::ledger::SlotId;
 

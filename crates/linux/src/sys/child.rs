@@ -36,8 +36,10 @@ impl Signals {
     /// Blocks `signals` for this thread and those it starts later.
     pub fn take(signals: &[i32]) -> io::Result<Signals> {
         let mut before = MaybeUninit::uninit();
-        // SAFETY: (1) all pointers are to live variables of the right type; (2) `sigemptyset` initialises `set`,
-        // `pthread_sigmask` initialises `before` when it returns 0; (3) the new descriptor has no other owner.
+        // SAFETY: (1) all pointers are to live variables of the right type; (2) `sigemptyset` initialises
+        // `set`,
+        // `pthread_sigmask` initialises `before` when it returns 0; (3) the new descriptor has no other
+        // owner.
         unsafe {
             let set = set_of(signals);
             check(libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr()))?;
@@ -92,11 +94,11 @@ impl AsFd for Signals {
     }
 }
 
-/// Ends this process by a signal, as its program ended, without a core file of its own. Returns only when the signal
-/// does not kill.
+/// Ends this process by a signal, as its program ended, without a core file of its own. Returns only when the
+/// signal does not kill.
 pub fn die_by(signal: i32) {
-    // SAFETY: the calls change only this process's limits and dispositions, with pointers to live variables. No code
-    // relies on a handler of `signal`, because this process is to end by it.
+    // SAFETY: the calls change only this process's limits and dispositions, with pointers to live variables.
+    // No code relies on a handler of `signal`, because this process is to end by it.
     unsafe {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);

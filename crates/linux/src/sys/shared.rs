@@ -11,7 +11,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 /// # Safety
 ///
 /// The type is `repr(C)`, every field is an atomic integer, an array of them or another such structure (so
-/// that any bit pattern is valid and any concurrent write is an atomic one), and it needs at most the alignment of a page.
+/// that any bit pattern is valid and any concurrent write is an atomic one), and it needs at most the
+/// alignment of a page.
 pub unsafe trait SharedLayout: Sync + 'static {}
 
 // SAFETY: `Layout` is `repr(C)` and made of `AtomicU64`, `AtomicU32`, arrays of them and structures of the
@@ -31,8 +32,8 @@ pub fn map_shared<T: SharedLayout>(file: impl AsFd) -> io::Result<&'static T> {
         mmap(ptr::null_mut(), size_of::<T>(), ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?
     };
     let start = NonNull::new(start.cast::<T>()).ok_or(Errno::NOMEM)?;
-    // SAFETY: (1) the mapping is page-aligned, `size_of::<T>()` long and never unmapped; (2) the file covers it
-    // and cannot shrink, so no access raises SIGBUS; (3) any contents are a valid `T`, and all access by
+    // SAFETY: (1) the mapping is page-aligned, `size_of::<T>()` long and never unmapped; (2) the file covers
+    // it and cannot shrink, so no access raises SIGBUS; (3) any contents are a valid `T`, and all access by
     // this and other processes is atomic, by the contract of `SharedLayout`.
     Ok(unsafe { start.as_ref() })
 }

@@ -24,7 +24,8 @@ pub(crate) fn machine_memory() -> u64 {
     super::sample::kib_after(&text, "MemTotal:").unwrap_or(u64::MAX)
 }
 
-/// The least limit among the cgroup and those above it, in bytes. The arguments are the contents of `/proc/self/cgroup` and
+/// The least limit among the cgroup and those above it, in bytes. The arguments are the contents of
+/// `/proc/self/cgroup` and
 /// `/proc/self/mountinfo`, and how to read a file.
 fn limit(cgroups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     hierarchies(mounts)

@@ -148,8 +148,8 @@ impl<'a> Keeper<'a> {
         self.ledger.peak_taken_pages() * PAGE
     }
 
-    /// Whether nobody is connected and nobody will be: no connection waits, and no announced child is still to
-    /// come, unless the time for that is over.
+    /// Whether nobody is connected and nobody will be: no connection waits, and no announced child is still
+    /// to come, unless the time for that is over.
     pub(super) fn is_quiet(&mut self, grace_is_over: bool) -> bool {
         self.accept();
         self.peers.is_empty() && (grace_is_over || self.orphans.is_empty())

@@ -1,7 +1,7 @@
 //! Samples of the resident anonymous memory of the program and its descendants.
 //!
-//! The kernel counts a page that a fork shares once for each process that maps it. Where processes are copies of one
-//! another (same stack, same arguments: forked and not yet exec'd) their proportional share is read
+//! The kernel counts a page that a fork shares once for each process that maps it. Where processes are copies
+//! of one another (same stack, same arguments: forked and not yet exec'd) their proportional share is read
 //! instead; where they share the whole address space (vfork) they count once.
 
 use quire_linux::sys::child::same_memory;

@@ -4,7 +4,8 @@ use quire_linux::sys::child::Arrived;
 use rustix::fd::BorrowedFd;
 use rustix::process::{Signal, pidfd_send_signal};
 
-/// Signals that `quire` takes instead of ending by them, by their numbers on every Linux: HUP, INT, QUIT, USR1, USR2, TERM.
+/// Signals that `quire` takes instead of ending by them, by their numbers on every Linux: HUP, INT, QUIT,
+/// USR1, USR2, TERM.
 pub(super) const TAKEN: [i32; 6] = [1, 2, 3, 10, 12, 15];
 
 /// Passes a signal on to the program, unless the terminal sent it: then the program got it too.

@@ -28,8 +28,8 @@ enum Unfit {
 }
 
 impl Spill {
-    /// The directory that was asked for, or else the first default that is fit. A directory that was asked for and
-    /// is not fit is a failure; unfit defaults are not.
+    /// The directory that was asked for, or else the first default that is fit. A directory that was asked
+    /// for and is not fit is a failure; unfit defaults are not.
     pub(crate) fn choose(asked: Option<&Path>, refused: bool) -> Result<Spill, Failure> {
         if refused {
             return Ok(Spill::Nowhere("--no-spill".into()));

@@ -103,7 +103,8 @@ fn the_object_has_every_field_that_is_documented() {
     }
 }
 
-/// The names of all fields that hold no further named fields. The keys of tables by order or reason are no names.
+/// The names of all fields that hold no further named fields. The keys of tables by order or reason are no
+/// names.
 fn paths(tree: &Value, prefix: &str) -> Vec<String> {
     let tables = ["end", "refusals", "shortfalls", "fills", "swap_ins", "rescues", "evictions", "swap_outs"];
     tree.as_object()
