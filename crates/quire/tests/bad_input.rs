@@ -44,9 +44,10 @@ fn options() {
 
 #[test]
 fn a_binary_alone_says_what_it_misses() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let copy = directory.path().join("quire");
-    fs::copy(env!("CARGO_BIN_EXE_quire"), &copy).unwrap();
+    // Not a copy: while another test forks, the copy would be open for writing there and "text file busy" here.
+    fs::hard_link(env!("CARGO_BIN_EXE_quire"), &copy).unwrap();
     let output = Command::new(&copy).args(["run", "--", "true"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(125), "{said}");
