@@ -1,0 +1,168 @@
+//! Every order of up to eight events on two pages, breadth first, from several beginnings.
+//!
+//! The pool has four frames, of which the grant pays for one or three. A thread that writes and one that reads meet
+//! everything else that can happen to their pages: reclaim, jobs step by step and failing, all that a program does to
+//! its address space, a fork, a change of the grant, refusals. Two states are one when the same events do the same
+//! from then on ([`Host::key`]).
+
+use quire_core::mmu::{Prot, Refusal};
+use quire_core::{Demand, Order, PageState, PolicyKind, Vpn};
+use quire_sim::search::search;
+use quire_sim::world::{Put, SPACE, Setup, Touch};
+use quire_sim::{Event, Host, Injection, Verb, World};
+use std::time::Instant;
+
+/// Where the pages may be moved to, and from where back.
+const AWAY: Vpn = Vpn(2);
+
+const SETUP: Setup = Setup {
+    frames: 4,
+    spans: 2,
+    grant: 1,
+    policy: PolicyKind::Fixed(Order::BASE),
+    arena: 4,
+    threads: 2,
+    spill: None,
+};
+
+/// A host of two pages, as the search sees it.
+#[derive(Clone, Debug)]
+struct TwoPages(Host);
+
+impl TwoPages {
+    fn new(setup: Setup) -> TwoPages {
+        let mut host = Host::new(setup);
+        host.map(quire_core::PageRange::new(SPACE, Vpn(0), 2), Prot::READ_WRITE);
+        TwoPages(host)
+    }
+
+    /// The same after these events.
+    fn after(mut self, events: &[Event]) -> TwoPages {
+        for event in events {
+            self.apply(event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
+        }
+        self
+    }
+
+    fn states(&self) -> [PageState; 2] {
+        [Vpn(0), Vpn(1)].map(|vpn| self.0.engine.page_state(SPACE, vpn))
+    }
+
+    /// What goes on by itself: messages, jobs, reclaim.
+    fn pager_events(&self, events: &mut Vec<Event>) {
+        let host = &self.0;
+        events.extend((0..host.held.len() as u8).map(Event::Serve));
+        events.extend((0..host.parked.len() as u8).map(Event::Retry));
+        for at in 0..host.jobs.len() as u8 {
+            events.extend([Event::Step(at), Event::Fail(at)]);
+        }
+        events.push(Event::Reclaim(Demand::Direct));
+        events.push(Event::ZeroAhead(4, Order::BASE));
+        let other = if host.engine.grant() == 1 { 3 } else { 1 };
+        events.push(Event::Grant(other));
+    }
+
+    /// What the program does to its address space: to one page, as the other is no different.
+    fn program_events(&self, events: &mut Vec<Event>) {
+        let vma = self.0.engine.vmas(SPACE).at(Vpn(0));
+        let Some(vma) = vma else {
+            events.push(Event::Remap(AWAY, 1, Vpn(0)));
+            events.push(Event::Map(Vpn(0), 1, Prot::READ_WRITE));
+            return;
+        };
+        events.extend([Event::Discard(Vpn(0), 1), Event::Unmap(Vpn(0), 1), Event::Foreign(Vpn(0), 1)]);
+        if self.0.engine.vmas(SPACE).at(AWAY).is_none() {
+            events.push(Event::Remap(Vpn(0), 1, AWAY));
+        }
+        for prot in [Prot::NONE, Prot::READ, Prot::READ_WRITE] {
+            if vma.prot != prot {
+                events.push(Event::Protect(Vpn(0), 1, prot));
+            }
+        }
+        events.push(Event::Lock(Vpn(0), 1, !vma.locked));
+        events.push(Event::PageOut(Vpn(0), 2));
+        events.push(Event::Fork);
+    }
+}
+
+impl World for TwoPages {
+    type Event = Event;
+    type Key = Vec<u32>;
+
+    fn events(&self) -> Vec<Event> {
+        let mut events = Vec::with_capacity(32);
+        for (thread, put) in [(0, Some(Put::Small)), (1, None)] {
+            if !self.0.mmu.waiters.waits(thread) {
+                events.extend([0, 1].map(|n| Event::Touch(thread, Touch { vpn: Vpn(n), put })));
+            }
+        }
+        self.pager_events(&mut events);
+        self.program_events(&mut events);
+        if self.0.mmu.injector.pending().is_empty() {
+            for verb in [Verb::MoveIn, Verb::MoveOut, Verb::CopyIn] {
+                events.push(Event::Inject(Injection::next(verb, Refusal::Busy)));
+            }
+        }
+        events
+    }
+
+    /// A message is read as soon as a thread waits; it is answered when the search says so.
+    fn apply(&mut self, event: &Event) -> Result<(), String> {
+        self.0.happen(*event)?;
+        (0..2).for_each(|thread| self.0.take_message(thread));
+        Ok(())
+    }
+
+    fn key(&self) -> Vec<u32> {
+        self.0.key()
+    }
+}
+
+fn all_orders(name: &str, start: &TwoPages, depth: usize) {
+    let begin = Instant::now();
+    let report = search(start, depth);
+    println!("{name}: {report}, {:.1} s", begin.elapsed().as_secs_f32());
+    assert!(report.violation.is_none(), "{name}: {report}");
+    assert_eq!(report.depth, depth, "{name}: the search ended early");
+}
+
+fn depth(usual: usize) -> usize {
+    std::env::var("QUIRE_DEPTH").ok().and_then(|d| d.parse().ok()).unwrap_or(usual)
+}
+
+/// A write to a page, answered and filled.
+fn fill(page: u64) -> [Event; 3] {
+    let touch = Touch { vpn: Vpn(page), put: Some(Put::Small) };
+    [Event::Touch(0, touch), Event::Serve(0), Event::Run(0)]
+}
+
+const OUT: Event = Event::PageOut(Vpn(0), 2);
+const RECLAIM: Event = Event::Reclaim(Demand::Direct);
+
+fn two_stored(setup: Setup) -> TwoPages {
+    let fills = [fill(0), fill(1)].concat();
+    let stores = [RECLAIM, Event::Run(0)].repeat(6);
+    TwoPages::new(Setup { grant: 3, ..setup })
+        .after(&fills)
+        .after(&[Event::Grant(0), OUT])
+        .after(&stores)
+        .after(&[Event::Grant(1)])
+}
+
+/// One after the other: each takes a gigabyte or two.
+#[test]
+fn every_order_of_events() {
+    all_orders("4K, empty", &TwoPages::new(SETUP), depth(8));
+    let pair = Setup { policy: PolicyKind::Fixed(Order::BASE.up()), grant: 3, ..SETUP };
+    all_orders("8K, empty", &TwoPages::new(pair), depth(7));
+    let stored = two_stored(SETUP);
+    assert_eq!(stored.states(), [PageState::Stored; 2]);
+    all_orders("4K, both stored", &stored, depth(8));
+    let writing = TwoPages::new(Setup { grant: 3, ..SETUP }).after(&[fill(0), fill(1)].concat());
+    let writing = writing.after(&[Event::Grant(1), OUT, RECLAIM, RECLAIM]);
+    assert_eq!(writing.states(), [PageState::Writing; 2]);
+    all_orders("4K, two writers at work", &writing, depth(7));
+    let spilled = two_stored(Setup { spill: Some(1 << 16), ..SETUP });
+    assert_eq!(spilled.states(), [PageState::Stored; 2]);
+    all_orders("4K, in a spill file", &spilled, depth(7));
+}
