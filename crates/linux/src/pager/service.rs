@@ -5,7 +5,7 @@ use super::{Pager, fork};
 use crate::sys::clock::now_ns;
 use crate::{die, say};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use quire_core::{Demand, Order, Reclaim};
+use quire_core::{Demand, Order, PAGE_SIZE, Reclaim};
 use rustix::fd::OwnedFd;
 
 /// How long the thread sleeps when nothing rings, in ns.
@@ -144,12 +144,18 @@ impl Pager {
         if let Err(errno) = self.io.open() {
             self.tell(format_args!("no threads for reading the spill file: {errno}"));
         }
-        self.tables.lock().engine.open_spill_file(number, MOST_SPILLED);
+        let mut tables = self.tables.lock();
+        let pages = u64::from(tables.engine.grant()) * SPILL_FACTOR;
+        let limit = (pages * PAGE_SIZE as u64).clamp(LEAST_SPILL, MOST_SPILL);
+        tables.engine.open_spill_file(number, limit);
     }
 }
 
-/// Bytes that one spill file may come to have: 1 TiB. The disk is full before.
-const MOST_SPILLED: u64 = 1 << 40;
+/// A spill file may come to have so many times the memory that the process was granted; the table of its
+/// free space is in proportion. In bytes at least 4 GiB and at most 1 TiB.
+const SPILL_FACTOR: u64 = 256;
+const LEAST_SPILL: u64 = 4 << 30;
+const MOST_SPILL: u64 = 1 << 40;
 
 /// Who beats, and who waits for whom.
 #[derive(Debug)]
