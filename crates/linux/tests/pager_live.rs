@@ -6,6 +6,10 @@
 use quire_linux::pager::{self, Call, Options, StartError, Usage};
 use quire_linux::sys::Errno;
 
+/// libc takes this process for one with fewer threads than it has, and then its malloc takes no lock.
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 const PAGE: usize = 4096;
 
 fn map(len: usize) -> usize {

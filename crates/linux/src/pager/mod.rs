@@ -8,7 +8,8 @@
 //! One lock holds the engine's tables; who holds it never faults: Quire's threads touch no managed memory.
 //! A job is run with no lock held (`worker`). Around a fork the tables rest (`fork`).
 //!
-//! There is one pager a process. [`start`] makes it; the preload library and tests call [`call`].
+//! There is one pager a process. [`start`] makes it; the preload library and tests call [`call`]. The global
+//! allocator of such a process must work on threads that libc does not know: libc's own malloc does not.
 
 mod calls;
 mod exchange;
