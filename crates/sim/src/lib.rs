@@ -10,6 +10,7 @@
 //! What the tables answer is compared with Linux, verb by verb, by `tests/differential.rs`.
 #![forbid(unsafe_code)]
 
+pub mod cells;
 pub mod checker;
 pub mod digest;
 pub mod inject;

@@ -341,6 +341,9 @@ impl Plan {
         let budget_pages = budget.unwrap_or(machine).min(machine).min(u64::from(u32::MAX / 4)) as u32;
         // Slots without memory cost nothing, and twice as many leave long runs of them free.
         let frames = if evicts { budget_pages.saturating_mul(2) } else { budget_pages };
+        // Whole folios of the largest order only: odd ones at the end would be used first, and the table of
+        // frames reaches as far as the highest frame in use.
+        let frames = Order::MAX.align_down(u64::from(frames)) as u32;
         let grant = match (link, evicts) {
             (Some(_), true) => FIRST_GRANT.min(budget_pages),
             _ => budget_pages,
