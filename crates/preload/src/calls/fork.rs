@@ -208,7 +208,8 @@ unsafe extern "C" fn run_child(child: *mut c_void) -> c_int {
     unsafe {
         let Child { main, arg } = *child.cast::<Child>();
         in_child();
-        main(arg)
+        // libc would end this thread only, and with it a process of one thread. Quire's own must not keep it alive.
+        libc::_exit(main(arg))
     }
 }
 
