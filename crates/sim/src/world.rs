@@ -70,7 +70,11 @@ pub struct Host {
     pub parked: Vec<Message>,
     /// What each thread waits for.
     pub threads: Vec<Option<Touch>>,
+    /// Spill jobs that have ended well: the engine counts pages only.
+    pub spill_jobs: u64,
     setup: Setup,
+    /// What jobs that have ended left behind: a worker uses its work again, whatever is in it.
+    spare: Vec<Work>,
     /// Spill files opened so far.
     files: u16,
     /// The tables of the kernel may differ from the engine's where a verb was cut, and folios may have been left
@@ -92,7 +96,9 @@ impl Host {
             held: Vec::new(),
             parked: Vec::new(),
             threads: vec![None; usize::from(setup.threads)],
+            spill_jobs: 0,
             setup,
+            spare: Vec::new(),
             files: 0,
             blurred: false,
         };
@@ -157,23 +163,31 @@ impl Host {
 
     /// A handler answers a message.
     pub fn serve(&mut self, message: Message) -> Result<Fault, String> {
-        let mut work = Work::new();
+        let mut work = self.spare.pop().unwrap_or_default();
         let fault = self.engine.fault(&mut self.mmu, SPACE, message.vpn, &mut work);
+        self.begin_if(fault == Fault::Job, work);
         match fault {
-            Fault::Job => self.jobs.push(Flying::new(work)),
             Fault::NoFrame => self.parked.push(message),
             Fault::Halt(halt) => return Err(stopped(halt)),
-            Fault::Mapped | Fault::Joined | Fault::Outside => {}
+            Fault::Mapped | Fault::Job | Fault::Joined | Fault::Outside => {}
         }
         Ok(fault)
     }
 
+    fn begin_if(&mut self, begun: bool, work: Work) {
+        if begun {
+            self.jobs.push(Flying::new(work));
+        } else {
+            self.spare.push(work);
+        }
+    }
+
     /// One step of reclaim. Where it is stuck, nothing may be left that could be moved out.
     pub fn reclaim(&mut self, demand: Demand) -> Result<Reclaim, String> {
-        let mut work = Work::new();
+        let mut work = self.spare.pop().unwrap_or_default();
         let step = self.engine.reclaim(&mut self.mmu, demand, &mut work);
+        self.begin_if(step == Reclaim::Job, work);
         match step {
-            Reclaim::Job => self.jobs.push(Flying::new(work)),
             Reclaim::Waiting if self.jobs.is_empty() => {
                 return Err("reclaim waits for a job, and none is under way".into());
             }
@@ -181,7 +195,7 @@ impl Host {
                 return Err("reclaim is stuck while jobs are under way".into());
             }
             Reclaim::Stuck => self.check_stuck()?,
-            Reclaim::Idle | Reclaim::Progress | Reclaim::Waiting => {}
+            Reclaim::Idle | Reclaim::Progress | Reclaim::Job | Reclaim::Waiting => {}
         }
         Ok(step)
     }

@@ -84,7 +84,7 @@ impl Host {
             Placed::Void => {}
             Placed::Halt(halt) => return Err(stopped(halt)),
         }
-        self.jobs.remove(at);
+        self.spare.push(self.jobs.remove(at).work);
         Ok(true)
     }
 
@@ -107,8 +107,10 @@ impl Host {
     /// Job number `at` comes back.
     pub fn finish(&mut self, at: usize, outcome: Outcome) -> Result<bool, String> {
         let Flying { work, .. } = self.jobs.remove(at);
-        self.engine.finish(&mut self.mmu, work.ticket, outcome, &work.packed).map_err(stopped)?;
-        Ok(true)
+        self.spill_jobs += u64::from(work.kind == JobKind::Spill && outcome == Outcome::Done);
+        let finished = self.engine.finish(&mut self.mmu, work.ticket, outcome, &work.packed);
+        self.spare.push(work);
+        finished.map(|()| true).map_err(stopped)
     }
 
     /// Job number `at` fails, if the program can live with that: a read that somebody still waits for cannot.

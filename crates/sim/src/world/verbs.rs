@@ -1,7 +1,6 @@
 //! The verbs of a program on its address space, done to the engine and to the model.
 
-use super::{Flying, Host, SPACE};
-use quire_core::job::Work;
+use super::{Host, SPACE};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::{Order, PageRange, PageState, Vpn};
 
@@ -82,9 +81,8 @@ impl Host {
 
     /// Zeroes frames ahead of need.
     pub fn zero_ahead(&mut self, target: u32, order: Order) {
-        let mut work = Work::new();
-        if self.engine.zero_ahead(target, order, &mut work) {
-            self.jobs.push(Flying::new(work));
-        }
+        let mut work = self.spare.pop().unwrap_or_default();
+        let begun = self.engine.zero_ahead(target, order, &mut work);
+        self.begin_if(begun, work);
     }
 }

@@ -1,0 +1,513 @@
+//! The table of events against states: what each event makes of each state of a folio, and what a thread that waits
+//! for its first page gets. `ARCHITECTURE.md` prints it, `tests/cells.rs` plays every cell.
+//!
+//! The folio has two pages. Where an event treats them differently, [`Cell::second`] says what the second becomes.
+
+use core::fmt;
+
+/// What happens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Event {
+    Fault,
+    Discard,
+    Unmap,
+    Remap,
+    Protect,
+    Lock,
+    Fork,
+    Hint,
+    Budget,
+    JobDone,
+    JobFailed,
+    VerbPartial,
+    VerbRefused,
+}
+
+impl Event {
+    /// Every event, in the order of the table.
+    pub const ALL: [Event; 13] = [
+        Event::Fault,
+        Event::Discard,
+        Event::Unmap,
+        Event::Remap,
+        Event::Protect,
+        Event::Lock,
+        Event::Fork,
+        Event::Hint,
+        Event::Budget,
+        Event::JobDone,
+        Event::JobFailed,
+        Event::VerbPartial,
+        Event::VerbRefused,
+    ];
+
+    /// The heading of its part of the table.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Event::Fault => "Fault",
+            Event::Discard => "Discard",
+            Event::Unmap => "Unmap",
+            Event::Remap => "Remap",
+            Event::Protect => "Protect",
+            Event::Lock => "Lock",
+            Event::Fork => "Fork",
+            Event::Hint => "Hint",
+            Event::Budget => "Budget change",
+            Event::JobDone => "Job done",
+            Event::JobFailed => "Job failed",
+            Event::VerbPartial => "Mmu verb partial",
+            Event::VerbRefused => "Mmu verb refused",
+        }
+    }
+
+    /// What exactly happens.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Event::Fault => "A message about the first page is answered.",
+            Event::Discard => "`MADV_DONTNEED` of both pages.",
+            Event::Unmap => "`munmap` of both pages.",
+            Event::Remap => {
+                "`mremap` of both pages to another address; *after* is what is there, and the old pages are unmapped."
+            }
+            Event::Protect => {
+                "`mprotect` of both pages to read-only; where they are so already, to read and write."
+            }
+            Event::Lock => "`mlock` of both pages.",
+            Event::Fork => {
+                "The process forks; *after* is what the parent has. The child reads the same contents."
+            }
+            Event::Hint => "`MADV_SEQUENTIAL`, `MADV_COLD` and `MADV_PAGEOUT` of both pages.",
+            Event::Budget => {
+                "The grant falls to nothing, and reclaim works until it waits or is stuck. Jobs that it begins are\nrun, those that were under way are not."
+            }
+            Event::JobDone => "The job under way comes back.",
+            Event::JobFailed => "The job under way comes back and has failed.",
+            Event::VerbPartial => "A verb of the host does the first page and refuses the second.",
+            Event::VerbRefused => "A verb of the host refuses both pages.",
+        }
+    }
+}
+
+/// What a folio is when the event comes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum State {
+    Empty,
+    FillingZeroes,
+    FillingStored,
+    Mapped,
+    MappedKept,
+    Standby,
+    StandbyKept,
+    Writing,
+    Stored,
+    Shared,
+    Refused,
+    Copied,
+    Zombie,
+}
+
+impl State {
+    /// Every state, in the order of the table; the marks come last.
+    pub const ALL: [State; 13] = [
+        State::Empty,
+        State::FillingZeroes,
+        State::FillingStored,
+        State::Mapped,
+        State::MappedKept,
+        State::Standby,
+        State::StandbyKept,
+        State::Writing,
+        State::Stored,
+        State::Shared,
+        State::Refused,
+        State::Copied,
+        State::Zombie,
+    ];
+
+    /// What the table calls it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            State::Empty => "Empty",
+            State::FillingZeroes => "Filling (zeroes)",
+            State::FillingStored => "Filling (stored)",
+            State::Mapped => "Mapped",
+            State::MappedKept => "Mapped with copy",
+            State::Standby => "Standby",
+            State::StandbyKept => "Standby with copy",
+            State::Writing => "Writing",
+            State::Stored => "Stored",
+            State::Shared => "*Mapped, shared after fork*",
+            State::Refused => "*Mapped, refused: busy*",
+            State::Copied => "*Mapped, filled by COPY: read-only*",
+            State::Zombie => "*Empty, zombie frames of a void job*",
+        }
+    }
+
+    const fn after(self) -> After {
+        match self {
+            State::Empty | State::Zombie => After::Empty,
+            State::FillingZeroes => After::FillingZeroes,
+            State::FillingStored => After::FillingStored,
+            State::Mapped | State::Shared | State::Refused | State::Copied => After::Mapped,
+            State::MappedKept => After::MappedKept,
+            State::Standby => After::Standby,
+            State::StandbyKept => After::StandbyKept,
+            State::Writing => After::Writing,
+            State::Stored => After::Stored,
+        }
+    }
+
+    /// Whether its pages are at the program's address, so that nobody waits for them.
+    pub const fn present(self) -> bool {
+        matches!(self.after(), After::Mapped | After::MappedKept)
+    }
+
+    /// Whether a job of its own is under way.
+    pub const fn has_job(self) -> bool {
+        matches!(self, State::FillingZeroes | State::FillingStored | State::Writing | State::Zombie)
+    }
+}
+
+/// What a page is afterwards.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum After {
+    Empty,
+    FillingZeroes,
+    FillingStored,
+    Mapped,
+    MappedKept,
+    Standby,
+    StandbyKept,
+    Writing,
+    Stored,
+    Unmapped,
+}
+
+impl fmt::Display for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            After::Empty => "Empty",
+            After::FillingZeroes => "Filling (zeroes)",
+            After::FillingStored => "Filling (stored)",
+            After::Mapped => "Mapped",
+            After::MappedKept => "Mapped with copy",
+            After::Standby => "Standby",
+            After::StandbyKept => "Standby with copy",
+            After::Writing => "Writing",
+            After::Stored => "Stored",
+            After::Unmapped => "unmapped",
+        })
+    }
+}
+
+/// What a thread gets that waits for the first page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Waiter {
+    /// The page was present: nobody waits.
+    Nobody,
+    /// Nothing yet: its message, or the job that it waits for, is still to come.
+    Waits,
+    /// It is woken and finds its page.
+    GoesOn,
+    /// It is woken, finds a hole, and faults again.
+    FaultsAgain,
+    /// It is woken and meets SIGSEGV.
+    Segv,
+    /// The process is stopped with a message.
+    Stopped,
+}
+
+impl fmt::Display for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Waiter::Nobody => "nobody waits",
+            Waiter::Waits => "waits on",
+            Waiter::GoesOn => "woken, goes on",
+            Waiter::FaultsAgain => "woken, faults again",
+            Waiter::Segv => "woken, SIGSEGV",
+            Waiter::Stopped => "the process is stopped with a message",
+        })
+    }
+}
+
+/// What an event makes of a state.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Cell {
+    /// This.
+    Becomes {
+        /// The first page.
+        after: After,
+        /// The second page.
+        second: After,
+        /// Who waits for the first.
+        waiter: Waiter,
+        /// Why, or what else; may be empty.
+        note: &'static str,
+    },
+    /// It cannot happen, for this reason. What comes close to it changes nothing.
+    Never(&'static str),
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cell::Becomes { after, second, waiter, note } = self else {
+            let Cell::Never(why) = self else { return Ok(()) };
+            return write!(f, "cannot happen: {why}");
+        };
+        write!(f, "{after}")?;
+        if second != after {
+            write!(f, ", the second page {second}")?;
+        }
+        write!(f, "; {waiter}")?;
+        if note.is_empty() { Ok(()) } else { write!(f, "; {note}") }
+    }
+}
+
+const fn becomes(after: After, waiter: Waiter, note: &'static str) -> Cell {
+    Cell::Becomes { after, second: after, waiter, note }
+}
+
+/// The state stays what it is, and so does who waits.
+const fn stays(state: State, note: &'static str) -> Cell {
+    becomes(state.after(), waiting(state), note)
+}
+
+const fn waiting(state: State) -> Waiter {
+    if state.present() { Waiter::Nobody } else { Waiter::Waits }
+}
+
+/// What should come of `event` in `state`.
+pub const fn expected(event: Event, state: State) -> Cell {
+    match event {
+        Event::Fault => fault(state),
+        Event::Discard => discard(state),
+        Event::Unmap => unmap(state),
+        Event::Remap => remap(state),
+        Event::Protect => protect(state),
+        Event::Lock => lock(state),
+        Event::Fork => fork(state),
+        Event::Hint => hint(state),
+        Event::Budget => budget(state),
+        Event::JobDone => job_done(state),
+        Event::JobFailed => job_failed(state),
+        Event::VerbPartial => verb_partial(state),
+        Event::VerbRefused => verb_refused(state),
+    }
+}
+
+const fn fault(state: State) -> Cell {
+    match state {
+        State::Empty => becomes(After::FillingZeroes, Waiter::Waits, "a job zeroes frames"),
+        State::FillingZeroes | State::FillingStored => stays(state, "joins"),
+        State::Standby => becomes(After::Mapped, Waiter::GoesOn, "rescue"),
+        State::StandbyKept => becomes(After::MappedKept, Waiter::GoesOn, "rescue"),
+        State::Writing => {
+            becomes(After::Mapped, Waiter::GoesOn, "rescue; the ticket is void, the frames stay pinned")
+        }
+        State::Stored => becomes(After::FillingStored, Waiter::Waits, "a job reads the stored pages"),
+        State::Zombie => becomes(After::FillingZeroes, Waiter::Waits, "in other frames"),
+        State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
+            stays(state, "a late message")
+        }
+    }
+}
+
+const fn discard(state: State) -> Cell {
+    match state {
+        State::Empty | State::Zombie => stays(state, "nothing to drop"),
+        State::FillingZeroes | State::FillingStored | State::Writing => {
+            becomes(After::Empty, Waiter::FaultsAgain, "the ticket is void, its frames are zombies")
+        }
+        State::Standby | State::StandbyKept | State::Stored => becomes(After::Empty, Waiter::FaultsAgain, ""),
+        State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
+            becomes(After::Empty, Waiter::Nobody, "")
+        }
+    }
+}
+
+const fn unmap(state: State) -> Cell {
+    let waiter = if state.present() { Waiter::Nobody } else { Waiter::Segv };
+    let void = matches!(state, State::FillingZeroes | State::FillingStored | State::Writing);
+    let note = if void { "the ticket is void, its frames are zombies" } else { "" };
+    becomes(After::Unmapped, waiter, note)
+}
+
+const fn remap(state: State) -> Cell {
+    let waiter = if state.present() { Waiter::Nobody } else { Waiter::Segv };
+    match state {
+        State::FillingZeroes => becomes(After::Empty, waiter, "the ticket is void, its frames are zombies"),
+        State::FillingStored => becomes(After::Stored, waiter, "the ticket is void, its frames are zombies"),
+        State::Writing => becomes(After::Standby, waiter, "the ticket is void, the frames stay pinned"),
+        _ => becomes(state.after(), waiter, ""),
+    }
+}
+
+const fn protect(state: State) -> Cell {
+    match state {
+        State::FillingZeroes | State::FillingStored => stays(state, "the job ends in a copy"),
+        State::Standby | State::StandbyKept | State::Writing => stays(state, "a rescue will be a copy"),
+        State::Mapped | State::MappedKept | State::Shared | State::Refused => {
+            stays(state, "no longer moved out")
+        }
+        State::Copied => stays(state, "can be moved out from now on"),
+        State::Empty | State::Stored | State::Zombie => stays(state, ""),
+    }
+}
+
+const fn lock(state: State) -> Cell {
+    match state {
+        State::Mapped | State::MappedKept | State::Shared | State::Refused => {
+            stays(state, "no longer moved out")
+        }
+        State::Copied => stays(state, ""),
+        _ => stays(state, "the host brings it in"),
+    }
+}
+
+const fn fork(state: State) -> Cell {
+    match state {
+        State::FillingZeroes => becomes(After::Mapped, Waiter::GoesOn, "the fork waits for the job"),
+        State::FillingStored => becomes(After::MappedKept, Waiter::GoesOn, "the fork waits for the job"),
+        State::Standby => becomes(After::Mapped, Waiter::GoesOn, "put back first"),
+        State::StandbyKept => becomes(After::Stored, Waiter::Waits, "its frames are given up"),
+        State::Writing => {
+            becomes(After::Stored, Waiter::Waits, "the fork waits for the job, then gives up the frames")
+        }
+        State::Mapped | State::MappedKept | State::Copied => stays(state, "shared"),
+        State::Shared => stays(state, "shared by three"),
+        State::Refused => stays(state, "the kernel copies a pinned page at once"),
+        State::Zombie => stays(state, "the fork waits for the job"),
+        State::Empty | State::Stored => stays(state, ""),
+    }
+}
+
+const fn hint(state: State) -> Cell {
+    match state {
+        State::Mapped => becomes(After::Standby, Waiter::Nobody, ""),
+        State::MappedKept => {
+            becomes(After::StandbyKept, Waiter::Nobody, "a writer will tell whether the copy is good")
+        }
+        State::Shared => becomes(After::Standby, Waiter::Nobody, "made the program's own first"),
+        State::Refused => stays(state, "refused again, and counted"),
+        State::Copied => stays(state, "cannot be moved out"),
+        _ => stays(state, ""),
+    }
+}
+
+const fn budget(state: State) -> Cell {
+    match state {
+        State::Mapped | State::Shared => {
+            becomes(After::Stored, Waiter::Nobody, "moved out, written, dropped")
+        }
+        State::MappedKept => becomes(
+            After::Stored,
+            Waiter::Nobody,
+            "the copy goes first, the store being over its part; then as without one",
+        ),
+        State::Standby => becomes(After::Stored, Waiter::Waits, "written, dropped"),
+        State::StandbyKept => becomes(After::Stored, Waiter::Waits, "dropped"),
+        State::FillingZeroes | State::FillingStored | State::Writing => stays(state, "pinned by its job"),
+        State::Zombie => stays(state, "the frames stay pinned"),
+        State::Refused => stays(state, "refused again, and counted"),
+        State::Copied => stays(state, "cannot be moved out"),
+        State::Empty | State::Stored => stays(state, ""),
+    }
+}
+
+const NO_JOB: &str = "no job is under way, and a ticket that has ended changes nothing";
+
+const fn job_done(state: State) -> Cell {
+    match state {
+        State::FillingZeroes => becomes(After::Mapped, Waiter::GoesOn, ""),
+        State::FillingStored => becomes(After::MappedKept, Waiter::GoesOn, ""),
+        State::Writing => becomes(After::StandbyKept, Waiter::Waits, "a fault will rescue it"),
+        State::Zombie => stays(state, "the frames are free, and zeroed"),
+        _ => Cell::Never(NO_JOB),
+    }
+}
+
+const fn job_failed(state: State) -> Cell {
+    match state {
+        State::FillingZeroes => becomes(After::Empty, Waiter::Stopped, ""),
+        State::FillingStored => becomes(After::Stored, Waiter::Stopped, "also when the hash does not match"),
+        State::Writing => becomes(After::Standby, Waiter::Waits, "the spill file is given up; tried again"),
+        State::Zombie => stays(state, "the frames are free; nothing stops"),
+        _ => Cell::Never(NO_JOB),
+    }
+}
+
+const fn verb_partial(state: State) -> Cell {
+    match state {
+        State::Empty => stays(state, "`protect`: the program gets the error"),
+        State::FillingZeroes => becomes(After::Mapped, Waiter::GoesOn, "`move_in`, asked again for the rest"),
+        State::FillingStored => {
+            becomes(After::MappedKept, Waiter::GoesOn, "`move_in`, asked again for the rest")
+        }
+        State::Mapped => {
+            split(After::Standby, After::Mapped, "`move_out`: what is refused stays, and is counted")
+        }
+        State::MappedKept => {
+            split(After::StandbyKept, After::MappedKept, "`move_out`: what is refused stays, and is counted")
+        }
+        State::Standby => {
+            becomes(After::Mapped, Waiter::GoesOn, "`move_in` of a rescue, asked again for the rest")
+        }
+        State::Writing => becomes(
+            After::Mapped,
+            Waiter::GoesOn,
+            "the ticket is void; `move_in` of the rescue, asked again for the rest",
+        ),
+        State::StandbyKept => {
+            becomes(After::MappedKept, Waiter::GoesOn, "`move_in` of a rescue, asked again for the rest")
+        }
+        State::Stored => stays(state, "`discard`: the program gets the error"),
+        State::Shared => split(After::Standby, After::Mapped, "`unshare` refuses the second page"),
+        State::Refused => split(After::Standby, After::Mapped, "`move_out`, the first page no longer pinned"),
+        State::Copied => stays(state, "`protect`: the program gets the error"),
+        State::Zombie => {
+            becomes(After::Mapped, Waiter::GoesOn, "`move_in` of the next fill, in other frames")
+        }
+    }
+}
+
+const fn split(after: After, second: After, note: &'static str) -> Cell {
+    Cell::Becomes { after, second, waiter: Waiter::Nobody, note }
+}
+
+const fn verb_refused(state: State) -> Cell {
+    match state {
+        State::Empty => stays(state, "`lock`: the program gets the error"),
+        State::FillingZeroes => becomes(After::Mapped, Waiter::GoesOn, "`move_in`: filled by COPY"),
+        State::FillingStored => becomes(After::MappedKept, Waiter::GoesOn, "`move_in`: filled by COPY"),
+        State::Mapped | State::MappedKept => stays(state, "`move_out`: counted, not tried again"),
+        State::Standby => becomes(After::Mapped, Waiter::GoesOn, "`move_in`: filled by COPY"),
+        State::Writing => {
+            becomes(After::Mapped, Waiter::GoesOn, "the ticket is void; `move_in`: filled by COPY")
+        }
+        State::StandbyKept => becomes(After::MappedKept, Waiter::GoesOn, "`move_in`: filled by COPY"),
+        State::Stored => stays(state, "`remap`: the program gets the error"),
+        State::Shared => stays(state, "`unshare`: counted, tried again later"),
+        State::Refused => stays(state, "`move_out`: counted, tried again later"),
+        State::Copied => stays(state, "`protect`: the program gets the error"),
+        State::Zombie => becomes(After::Mapped, Waiter::GoesOn, "`move_in` of the next fill: filled by COPY"),
+    }
+}
+
+/// The whole table as Markdown.
+pub fn table() -> String {
+    let mut text = String::new();
+    for event in Event::ALL {
+        text += &format!(
+            "\n### {}\n\n{}\n\n| state | after; who waits for the first page |\n|---|---|\n",
+            event.title(),
+            event.text()
+        );
+        for state in State::ALL {
+            text += &format!("| {} | {} |\n", state.title(), expected(event, state));
+        }
+    }
+    text
+}
