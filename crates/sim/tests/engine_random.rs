@@ -343,6 +343,7 @@ impl Met {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test decides")]
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }

@@ -118,6 +118,7 @@ impl World for TwoPages {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long it takes is printed, and decides nothing")]
 fn all_orders(name: &str, start: &TwoPages, depth: usize) {
     let begin = Instant::now();
     let report = search(start, depth);
@@ -126,6 +127,7 @@ fn all_orders(name: &str, start: &TwoPages, depth: usize) {
     assert_eq!(report.depth, depth, "{name}: the search ended early");
 }
 
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test decides")]
 fn depth(usual: usize) -> usize {
     std::env::var("QUIRE_DEPTH").ok().and_then(|d| d.parse().ok()).unwrap_or(usual)
 }
