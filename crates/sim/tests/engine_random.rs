@@ -86,6 +86,7 @@ const WALKS: &[Walk] = &[
         name: "4K, spill file",
         setup: Setup { grant: 27, spill: Some(1 << 20), ..SMALL },
         raw: true,
+        events: 800,
         ..PLAIN
     },
     Walk { name: "16K", setup: Setup { frames: 64, grant: 40, policy: fixed(2), ..SMALL }, ..PLAIN },
@@ -186,6 +187,10 @@ fn any_refusal(rng: &mut Rng) -> Event {
     Event::Inject(Injection::next(verb, refusal).after(rng.below(6) as u32))
 }
 
+fn any_grant(walk: &Walk, rng: &mut Rng) -> Event {
+    Event::Grant(1 + rng.below(u64::from(walk.setup.grant) * 3 / 2) as u32)
+}
+
 fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
     let number = rng.below(8) as u8;
     let (start, pages) = any_run(walk, rng);
@@ -200,7 +205,10 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
         136..156 => Event::Reclaim(rng.pick(&[Demand::Direct, Demand::Behind])),
         156..158 => Event::Fail(number),
         158..160 => Event::ZeroAhead(rng.below(40) as u32, order(rng.below(5) as u8)),
-        160 | 199 => Event::Grant(1 + rng.below(u64::from(walk.setup.grant) * 3 / 2) as u32),
+        160 => any_grant(walk, rng),
+        // A failed job closes the file. Now and then RAM for the store is short, and it spills.
+        190..192 if walk.setup.spill.is_some() => Event::OpenFile(rng.pick(&[1 << 16, 1 << 20])),
+        192..200 if walk.setup.spill.is_some() && rng.below(2) == 0 => any_grant(walk, rng),
         161..165 => Event::Map(start, pages, rng.pick(&[Prot::READ_WRITE, Prot::READ_WRITE, Prot::NONE])),
         165 => Event::Unmap(start, pages.min(12)),
         166..168 => Event::Discard(start, pages.min(30)),
@@ -214,10 +222,9 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
         184..186 => Event::Cool(start, pages),
         186..189 => Event::PageOut(start, pages),
         189 if walk.forks && rng.below(2) == 0 => Event::Fork,
-        190 if walk.refusals => Event::Pin(start, rng.below(3) == 0),
-        191..196 if walk.refusals => any_refusal(rng),
-        196 if walk.setup.spill.is_some() && rng.below(8) == 0 => Event::OpenFile(1 << 16),
-        197 if rng.below(8) == 0 => Event::Overdraw(2),
+        192 if walk.refusals => Event::Pin(start, rng.below(3) == 0),
+        193..198 if walk.refusals => any_refusal(rng),
+        198 if rng.below(8) == 0 => Event::Overdraw(2),
         _ => any_touch(walk, rng),
     }
 }

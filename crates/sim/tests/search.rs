@@ -58,7 +58,8 @@ impl TwoPages {
         }
         events.push(Event::Reclaim(Demand::Direct));
         events.push(Event::ZeroAhead(4, Order::BASE));
-        let other = if host.engine.grant() == 1 { 3 } else { 1 };
+        let more = host.setup().grant.max(3);
+        let other = if host.engine.grant() == 1 { more } else { 1 };
         events.push(Event::Grant(other));
     }
 
@@ -151,6 +152,15 @@ fn two_stored(setup: Setup) -> TwoPages {
         .after(&[Event::Grant(1)])
 }
 
+/// Both pages stored in RAM, of which a grant of 14 leaves one span to the store; a grant of 1 leaves none, and what is
+/// there spills.
+fn two_to_spill() -> TwoPages {
+    let setup = Setup { grant: 14, spill: Some(1 << 16), ..SETUP };
+    let begin = [OUT, Event::Grant(0), RECLAIM, RECLAIM, Event::Grant(14), Event::Run(0), Event::Run(0)];
+    let drop = [Event::Grant(0), RECLAIM, Event::Grant(14)];
+    TwoPages::new(setup).after(&[fill(0), fill(1)].concat()).after(&begin).after(&drop)
+}
+
 /// One after the other: each takes a gigabyte or two.
 #[test]
 fn every_order_of_events() {
@@ -160,6 +170,10 @@ fn every_order_of_events() {
     let stored = two_stored(SETUP);
     assert_eq!(stored.states(), [PageState::Stored; 2]);
     all_orders("4K, both stored", &stored, depth(8));
+    let to_spill = two_to_spill();
+    assert_eq!(to_spill.states(), [PageState::Stored; 2]);
+    assert!(to_spill.0.engine.store_pages() > 0);
+    all_orders("4K, stored in RAM, about to spill", &to_spill, depth(7));
     let writing = TwoPages::new(Setup { grant: 3, ..SETUP }).after(&[fill(0), fill(1)].concat());
     let writing = writing.after(&[Event::Grant(1), OUT, RECLAIM, RECLAIM]);
     assert_eq!(writing.states(), [PageState::Writing; 2]);
