@@ -144,9 +144,11 @@ impl Engine {
     }
 
     /// Allows `pages` more than the grant: nothing can be moved out, and the program must go on.
-    pub fn overdraw(&mut self, pages: u32) {
-        self.overdraft += pages;
+    /// False where every slot of the pool is in use: then nothing helps.
+    pub fn overdraw(&mut self, pages: u32) -> bool {
+        self.overdraft = self.overdraft.saturating_add(pages);
         self.stats.most_over = self.stats.most_over.max(u64::from(self.overdraft));
+        self.pool.in_use() < self.pool.capacity()
     }
 
     /// Pages of frames that the grant allows now: what the store leaves, but never less than 40 %.
@@ -166,11 +168,6 @@ impl Engine {
         self.pool.charged()
     }
 
-    /// Whether anything has been stored, so that a spill file may be of use.
-    pub fn evictions_have_begun(&self) -> bool {
-        self.stats.evicted_behind + self.stats.evicted_direct > 0
-    }
-
     /// Pages at the program's addresses or in flight.
     pub fn frames_in_use(&self) -> u32 {
         self.pool.in_use()
@@ -179,6 +176,11 @@ impl Engine {
     /// Pages of RAM that the store takes.
     pub fn store_pages(&self) -> u32 {
         self.swap.ram_pages()
+    }
+
+    /// Bytes that stored pages take in spill files.
+    pub fn spill_bytes(&self) -> u64 {
+        self.swap.file_bytes()
     }
 
     /// Pages that could be had without moving anything out.

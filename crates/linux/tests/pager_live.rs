@@ -6,9 +6,10 @@
 use quire_linux::pager::{self, Call, Options, StartError, Usage};
 use quire_linux::sys::Errno;
 
-/// libc takes this process for one with fewer threads than it has, and then its malloc takes no lock.
+mod heap;
+
 #[global_allocator]
-static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static HEAP: heap::Heap = heap::Heap;
 
 const PAGE: usize = 4096;
 

@@ -35,7 +35,7 @@ pub(crate) fn start(options: &Start<'_>) -> Result<(), StartError> {
 
 /// Bytes that this library holds outside managed memory. Takes no lock and calls nobody.
 fn usage() -> Usage {
-    let (small, large) = heap::mapped_bytes();
+    let (small, large) = heap::resident_bytes();
     let (loader, libc) = libc_heap::live_bytes();
     Usage { own: small + large, loader, libc }
 }

@@ -46,6 +46,7 @@ const STEP_PAGES: u32 = 512;
 impl Engine {
     /// One bounded step towards enough room.
     pub fn reclaim<M: Mover>(&mut self, mmu: &mut M, demand: Demand, work: &mut Work) -> Reclaim {
+        self.swap.reserve(0);
         if self.shrink(mmu) {
             return Reclaim::Progress;
         }

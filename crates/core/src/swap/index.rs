@@ -123,6 +123,11 @@ impl SwapIndex {
         self.file.is_some()
     }
 
+    /// Bytes that extents take in the spill file that is written now.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file.as_ref().map_or(0, |(_, space)| u64::from(space.used()) * FILE_UNIT)
+    }
+
     /// Pages of RAM that the store takes.
     pub(crate) fn ram_pages(&self) -> u32 {
         self.spans.spans_used() * (super::SPAN_BYTES / PAGE_SIZE) as u32

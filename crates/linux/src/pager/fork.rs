@@ -81,6 +81,7 @@ pub fn fork_child() {
     pager.io.forget();
     pager.watch.forget();
     pager.busy_since.store(0, Ordering::Relaxed);
+    pager.awaiting.store(0, Ordering::Relaxed);
     *PARENT.lock() = pager.link();
     CHILD_READY.0.store(0, Ordering::Release);
     let mut tables = pager.tables.lock();
@@ -148,6 +149,7 @@ impl Pager {
     fn forget_holders(&self) {
         futex::forget_holder(&self.tables);
         futex::forget_holder(&self.files);
+        futex::forget_holder(&self.usage);
         self.io.forget_holder();
     }
 }

@@ -1,6 +1,7 @@
 //! The part of the tree's budget that this process works within.
 
-use super::{Link, Pager, Tables};
+use super::{Link, Pager, Tables, Usage};
+use crate::sys::clock::now_ns;
 use core::sync::atomic::Ordering::Relaxed;
 use quire_core::PAGE_SIZE;
 use quire_core::addr::Space;
@@ -12,6 +13,8 @@ const LEAST_CHUNK: u32 = 256;
 const MOST_CHUNK: u32 = 4096;
 /// Pages of headroom that a process keeps when others want some.
 const KEEP: u32 = 512;
+/// How long a count of Quire's own memory holds, in ns.
+const USAGE_NS: u64 = 100_000_000;
 /// Quire's own stacks and buffers, as far as they are touched, in pages.
 const BUFFERS: u32 = 48;
 
@@ -49,7 +52,7 @@ impl Pager {
 
     /// On the service thread, each round: what Quire itself takes, what `quire` wants back, what others need.
     pub(super) fn adjust_grant(&self) {
-        let own = (self.options.usage)().own / PAGE_SIZE as u64;
+        let own = self.usage().own / PAGE_SIZE as u64;
         let mut tables = self.tables.lock();
         tables.engine.set_overhead(own as u32 + BUFFERS);
         let Some(link) = self.budgeted() else { return };
@@ -67,6 +70,17 @@ impl Pager {
         if excess > 0 {
             link.ledger.give_back(slot, u64::from(excess));
         }
+    }
+
+    /// Bytes of Quire's own memory, as of a tenth of a second ago at most: counting what was touched of large
+    /// tables takes a while.
+    pub(super) fn usage(&self) -> Usage {
+        let now = now_ns();
+        let mut last = self.usage.lock();
+        if now - last.0 > USAGE_NS {
+            *last = (now, (self.options.usage)());
+        }
+        last.1
     }
 
     /// At the start: the pages that the engine has been given to begin with are the ledger's.

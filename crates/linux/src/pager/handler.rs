@@ -1,5 +1,6 @@
 //! The thread that answers faults.
 
+use super::placement::Placement;
 use super::worker::{self, Worker};
 use super::{Inject, OVERDRAFT, Pager, SPACE};
 use crate::die;
@@ -21,6 +22,9 @@ struct Message {
 
 /// Messages put aside while a thread forks; more threads than that can't wait at once.
 const MOST_ASIDE: usize = 4096;
+/// Messages read at once. They may all be about one page, and all but the first are late then: fewer than the
+/// engine takes for a bug.
+const MESSAGES: usize = 8;
 /// How long the handler sleeps without messages before it looks after the service thread.
 const NAP_NS: u64 = 1_000_000_000;
 
@@ -31,6 +35,7 @@ struct Handler {
     /// For reclaim that a fault waits for.
     direct: Box<Work>,
     aside: Vec<Message>,
+    placement: Placement,
     answered: u64,
     said_over: bool,
 }
@@ -45,10 +50,11 @@ pub(super) fn run(pager: &'static Pager) {
         work: Box::new(Work::new()),
         direct: Box::new(Work::new()),
         aside: Vec::with_capacity(MOST_ASIDE),
+        placement: Placement::default(),
         answered: 0,
         said_over: false,
     };
-    let mut messages = [UffdMsg::EMPTY; 16];
+    let mut messages = [UffdMsg::EMPTY; MESSAGES];
     loop {
         let read = descriptors.uffd.read_msgs(&mut messages);
         let count = match read {
@@ -98,6 +104,7 @@ impl Handler {
     fn answer(&mut self, message: Message) {
         let pager = self.pager;
         pager.busy_since.store(message.read_at, Ordering::Relaxed);
+        self.placement.before(message.tid);
         let mut waited_since = 0;
         loop {
             let mut tables = pager.tables.lock();
@@ -127,6 +134,7 @@ impl Handler {
             }
             break;
         }
+        self.placement.after();
         self.note(message, waited_since);
     }
 
@@ -140,6 +148,7 @@ impl Handler {
     /// Runs a fill, here unless it waits for a disk: others should not wait with it.
     fn fill(&mut self, message: Message) {
         if self.work.kind == JobKind::Read && self.work.reads_file() && self.pager.io.is_open() {
+            self.placement.after();
             self.pager.io.push(&mut self.work, message.read_at);
             return;
         }
@@ -158,7 +167,12 @@ impl Handler {
             tables.engine.reclaim(&mut pager.mover(), Demand::Direct, &mut self.direct)
         };
         if step == Reclaim::Stuck {
-            tables.engine.overdraw(OVERDRAFT);
+            if !tables.engine.overdraw(OVERDRAFT) {
+                die!(
+                    "twice the budget is in use and nothing can be moved out (locked, read-only, forked, or no \
+                     store takes it): run with a larger -m, or a --swap-dir with room"
+                );
+            }
             let over = tables.engine.charged().saturating_sub(tables.engine.grant());
             drop(tables);
             self.say_over(over);

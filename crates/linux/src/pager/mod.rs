@@ -17,14 +17,15 @@ mod fork;
 mod grants;
 mod handler;
 mod io;
+mod placement;
 mod publish;
 mod room;
 mod service;
 mod worker;
 
 pub use calls::Call;
-pub use quire_core::PolicyKind;
 pub use fork::{fork_child, fork_parent, fork_prepare};
+pub use quire_core::PolicyKind;
 
 use crate::codec::Secret;
 use crate::control::client::{Client, JoinError};
@@ -138,11 +139,15 @@ struct Pager {
     may_spill: AtomicU32,
     /// Rises when a job has ended: who waits for a frame looks again.
     progress: AtomicU32,
+    /// Threads that wait for that.
+    awaiting: AtomicU32,
     /// The process, by its id: a vfork child that borrows this memory has another.
     pid: AtomicU32,
     watch: service::Watch,
     /// When the counters were last copied, in ns.
     published_at: AtomicU64,
+    /// When Quire's own memory was last counted, in ns, and what came out.
+    usage: Lock<(u64, Usage)>,
     /// Rises when a fork is over.
     thawed: AtomicU32,
     /// 1 in a process that came from a fork and has not called exec.
@@ -302,9 +307,11 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         files: Lock::new(Vec::new()),
         may_spill: AtomicU32::new(u32::from(may_spill)),
         progress: AtomicU32::new(0),
+        awaiting: AtomicU32::new(0),
         pid: AtomicU32::new(own_pid()),
         watch: service::Watch::new(),
         published_at: AtomicU64::new(0),
+        usage: Lock::new((0, Usage::default())),
         thawed: AtomicU32::new(0),
         forked: AtomicU32::new(0),
         busy_since: AtomicU64::new(0),
@@ -412,14 +419,18 @@ impl Pager {
 
     /// Tells those who wait for a frame or for the end of jobs that something has changed.
     fn progress(&self) {
-        self.progress.fetch_add(1, Ordering::AcqRel);
-        // Waking fails only for a bad address, and the word is ours.
-        let _ = futex::wake(&self.progress, u32::MAX, Scope::Process);
+        self.progress.fetch_add(1, Ordering::SeqCst);
+        if self.awaiting.load(Ordering::SeqCst) > 0 {
+            // Waking fails only for a bad address, and the word is ours.
+            let _ = futex::wake(&self.progress, u32::MAX, Scope::Process);
+        }
     }
 
     /// Sleeps until there has been progress since `seen`, at most a millisecond.
     fn await_progress(&self, seen: u32) {
+        self.awaiting.fetch_add(1, Ordering::SeqCst);
         futex::wait(&self.progress, seen, Some(1_000_000), Scope::Process);
+        self.awaiting.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn spill_failed(&self, errno: Errno) {

@@ -21,13 +21,15 @@ impl Pager {
         let (handler, service) = self.watch.beats();
         slot.handler_beats.store(handler, Relaxed);
         slot.service_beats.store(service, Relaxed);
-        let usage = (self.options.usage)();
+        let usage = self.usage();
         let tables = self.tables.lock();
         let counters = &slot.counters;
         copy_stats(counters, tables.engine.stats());
         let frames = u64::from(tables.engine.frames_charged());
         let store = u64::from(tables.engine.store_pages()) * PAGE_SIZE as u64;
+        let spilled = tables.engine.spill_bytes();
         drop(tables);
+        set_now(&counters.spill_bytes, &counters.peak_spill_bytes, spilled);
         set_now(&counters.resident_pages, &counters.peak_resident_pages, frames);
         set_now(&counters.store_bytes, &counters.peak_store_bytes, store);
         set_now(&counters.table_bytes, &counters.peak_table_bytes, usage.own);
@@ -41,7 +43,8 @@ fn copy_stats(to: &Counters, stats: &Stats) {
     copy_all(&to.fills, &stats.zero_fills);
     copy_all(&to.swap_ins, &stats.swap_ins);
     copy_all(&to.rescues, &stats.rescues);
-    copy_all(&to.swap_outs, &stats.evictions);
+    copy_all(&to.evictions, &stats.evictions);
+    copy_all(&to.swap_outs, &stats.swap_outs);
     copy_all(&to.refusals, &stats.refusals);
     copy_all(&to.shortfalls, &stats.shortfalls);
     to.evicted_behind_pages.store(stats.evicted_behind, Relaxed);
@@ -53,6 +56,11 @@ fn copy_stats(to: &Counters, stats: &Stats) {
     to.untouched_pages.store(stats.pages_zero, Relaxed);
     to.spilled_pages.store(stats.pages_spilled, Relaxed);
     to.late_faults.store(stats.late, Relaxed);
+    to.joined_faults.store(stats.joined, Relaxed);
+    to.splits.store(stats.splits, Relaxed);
+    to.foreign_pages.store(stats.foreign, Relaxed);
+    to.unstorable_folios.store(stats.unstorable, Relaxed);
+    to.compressed_in_bytes.store(stats.pages_stored * PAGE_SIZE as u64, Relaxed);
     to.jobs_voided.store(stats.void_jobs, Relaxed);
     to.over_grant_pages.store(stats.most_over, Relaxed);
 }

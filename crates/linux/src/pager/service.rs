@@ -62,19 +62,16 @@ fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
     if !pager.needs_reclaim() {
         return false;
     }
+    pager.open_spill();
     for _ in 0..ROUNDS {
         pager.watch.service_beat();
         let mut tables = pager.tables.lock();
         let step = tables.engine.reclaim(&mut pager.mover(), Demand::Behind, &mut caller.work);
-        let full = !tables.engine.spills();
         drop(tables);
         match step {
             Reclaim::Job => caller.run_job(pager),
             Reclaim::Progress => pager.progress(),
             Reclaim::Idle | Reclaim::Waiting | Reclaim::Stuck => return false,
-        }
-        if full {
-            pager.open_spill();
         }
         if pager.exchange.waits() {
             carry_out(pager, caller);
@@ -113,13 +110,9 @@ impl Pager {
         tables.engine.pressed()
     }
 
-    /// Gets a spill file from `quire` when there may be one and the store begins to fill.
+    /// Gets a spill file from `quire`, if there may be one, before the first folio is moved out.
     fn open_spill(&self) {
-        let filling = {
-            let tables = self.tables.lock();
-            tables.engine.evictions_have_begun()
-        };
-        if !filling || self.may_spill.load(Relaxed) == 0 {
+        if self.may_spill.load(Relaxed) == 0 || self.tables.lock().engine.spills() {
             return;
         }
         let Some(client) = self.client() else { return };

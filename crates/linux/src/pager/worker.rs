@@ -208,7 +208,6 @@ impl Worker {
             }
             work.packed.push(packed);
         }
-        pager.add(|c| &c.compressed_in_bytes, u64::from(work.frames.pages) * PAGE_SIZE as u64);
     }
 
     fn contents(&self, pager: &Pager, i: usize, frame: u32, raw: bool, with: impl FnOnce(&[u8])) {
@@ -298,7 +297,7 @@ fn zero(pager: &Pager, work: &Work) -> Outcome {
 pub(super) fn stop(halt: Halt) -> ! {
     match halt {
         Halt::Corrupt => die!(
-            "stored memory came back different from what was stored; the contents are lost. If it was in \
+            "the checksum of stored memory is wrong: it came back different from what was stored. If it was in \
              the spill file, check that disk, or run with --no-spill"
         ),
         Halt::Unreadable => die!(

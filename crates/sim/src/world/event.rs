@@ -124,7 +124,7 @@ impl Host {
             Event::Handle(number) => return self.handle(number),
             Event::Retry(number) => return self.retry(number),
             Event::Reclaim(demand) => return self.reclaim(demand).map(|_| ()),
-            Event::Overdraw(pages) => self.engine.overdraw(pages),
+            Event::Overdraw(pages) => _ = self.engine.overdraw(pages),
             Event::Step(number) => return self.step_one(number),
             Event::Run(number) => return self.run_one(number),
             Event::Fail(number) => return self.fail_one(number),
