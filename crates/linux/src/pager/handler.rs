@@ -104,7 +104,7 @@ impl Handler {
     fn answer(&mut self, message: Message) {
         let pager = self.pager;
         pager.busy_since.store(message.read_at, Ordering::Relaxed);
-        self.placement.before(message.tid);
+        self.placement.before(message.tid, message.read_at);
         let mut waited_since = 0;
         loop {
             let mut tables = pager.tables.lock();

@@ -1,9 +1,9 @@
-//! Where the handler runs: on the processor of the thread whose faults it answers.
+//! Where the handler runs: on the processor of the threads whose faults it answers.
 //!
-//! Waking a thread on another processor takes several times as long as answering its fault does. So, while one thread
-//! alone is faulting, the handler goes to that thread's processor, and the thread goes on there: since the scheduler
-//! would rather wake it on an idle processor, it may run only on the handler's one at the moment of the wake. Before
-//! it runs it has its own set of processors back. With several threads faulting the scheduler places everybody.
+//! Waking a thread on another processor takes several times as long as answering its fault does. So, while faults come
+//! thick and fast, the handler stays on the processor that they come from, and who faults goes on there: since the
+//! scheduler would rather wake a thread on an idle processor, it may run only on the handler's one at the moment of the
+//! wake. Before it runs it has its own set of processors back. When faults are rare the scheduler places everybody.
 
 use crate::sys::Result;
 use rustix::fd::OwnedFd;
@@ -12,74 +12,73 @@ use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
 /// Faults between two looks: a look costs about as much as an answer.
 const FAULTS: u32 = 64;
+/// Faults are dense while they take less than this each, in ns, from one to the next.
+const DENSE_NS: u64 = 150_000;
 
-/// The thread that faults alone, and what it may run on.
+/// The thread whose fault is being answered, and what it may run on.
 #[derive(Debug)]
-struct Alone {
+struct Guest {
     tid: Pid,
     own: CpuSet,
-    here: CpuSet,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Placement {
     faults: u32,
-    last_tid: u32,
+    window_began: u64,
     watched: Option<(u32, OwnedFd)>,
-    alone: Option<Alone>,
     /// What the handler itself may run on.
     all: Option<CpuSet>,
+    /// The processor that handler and threads share, while faults are dense.
+    here: Option<CpuSet>,
+    guest: Option<Guest>,
 }
 
 impl Placement {
-    /// Notes a fault of thread `tid` before it is answered. While it is answered the thread waits.
-    pub(super) fn before(&mut self, tid: u32) {
-        if tid != self.last_tid {
-            self.last_tid = tid;
-            self.faults = 0;
-            self.leave();
-        }
+    /// Notes a fault of thread `tid` at time `now`, in ns, before it is answered. While it is answered the thread
+    /// waits.
+    pub(super) fn before(&mut self, tid: u32, now: u64) {
         self.faults += 1;
-        if self.faults.is_multiple_of(FAULTS) {
-            self.look(tid);
+        if self.faults == FAULTS {
+            let dense = now.saturating_sub(self.window_began) < DENSE_NS * u64::from(FAULTS);
+            (self.faults, self.window_began) = (0, now);
+            if dense { self.come_to(tid) } else { self.leave() }
         }
-        if let Some(alone) = &self.alone
-            && sched_setaffinity(Some(alone.tid), &alone.here).is_err()
-        {
-            self.alone = None;
+        self.guest = None;
+        let (Some(here), Some(tid)) = (&self.here, Pid::from_raw(tid as i32)) else { return };
+        let Ok(own) = sched_getaffinity(Some(tid)) else { return };
+        if own != *here && sched_setaffinity(Some(tid), here).is_ok() {
+            self.guest = Some(Guest { tid, own });
         }
     }
 
     /// The fault has been answered: the thread may run where it always could. If somebody has said otherwise
     /// meanwhile, that holds.
     pub(super) fn after(&mut self) {
-        if let Some(Alone { tid, own, here }) = &self.alone
-            && sched_getaffinity(Some(*tid)).is_ok_and(|now| now == *here)
+        if let (Some(Guest { tid, own }), Some(here)) = (self.guest.take(), &self.here)
+            && sched_getaffinity(Some(tid)).is_ok_and(|now| now == *here)
         {
             // Refused only where the thread has ended.
-            let _ = sched_setaffinity(Some(*tid), own);
+            let _ = sched_setaffinity(Some(tid), &own);
         }
     }
 
     /// Goes to where the thread is.
-    fn look(&mut self, tid: u32) {
-        self.alone = None;
+    fn come_to(&mut self, tid: u32) {
         let all = *self.all.get_or_insert_with(|| sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new()));
-        let (Some(cpu), Some(tid)) = (self.processor_of(tid), Pid::from_raw(tid as i32)) else { return };
-        let Ok(own) = sched_getaffinity(Some(tid)) else { return };
-        if cpu >= CpuSet::MAX_CPU || !all.is_set(cpu) || own.count() < 2 {
+        let Some(cpu) = self.processor_of(tid).filter(|&cpu| cpu < CpuSet::MAX_CPU && all.is_set(cpu)) else {
             return;
-        }
+        };
         let mut here = CpuSet::new();
         here.set(cpu);
-        if sched_setaffinity(None, &here).is_ok() {
-            self.alone = Some(Alone { tid, own, here });
+        if self.here != Some(here) && all.count() > 1 && sched_setaffinity(None, &here).is_ok() {
+            self.here = Some(here);
         }
     }
 
-    /// Another thread faults too: the handler may run anywhere again.
+    /// The scheduler may place the handler again.
     fn leave(&mut self) {
-        if self.alone.take().is_some()
+        if self.here.take().is_some()
             && let Some(all) = &self.all
         {
             // It was allowed before.
@@ -123,12 +122,18 @@ mod tests {
             assert!(placement.processor_of(tid).is_some_and(|cpu| before.is_set(cpu)));
             assert_eq!(placement.processor_of(u32::MAX / 2), None);
             // The handler is another thread; here it is the same one, and gets its own set back as well.
+            let mut now = 0;
             for _ in 0..3 * FAULTS {
-                placement.before(tid);
+                now += 1000;
+                placement.before(tid, now);
                 placement.after();
             }
-            placement.before(tid + 1);
-            assert!(placement.alone.is_none());
+            for _ in 0..2 * FAULTS {
+                now += 2 * DENSE_NS;
+                placement.before(tid, now);
+                placement.after();
+            }
+            assert!(placement.here.is_none());
             assert_eq!(sched_getaffinity(None).unwrap(), before);
         })
         .join()
