@@ -14,8 +14,7 @@ use quire_core::job::{Packed, PageHash};
 pub type Page = [u8; PAGE_SIZE];
 
 /// The most bytes for which storing a page compressed pays: three quarters of a page. Above it the page is
-/// stored as it is, since decompressing costs more time than the last quarter is worth, and data that
-/// compresses so little mostly doesn't compress again when its neighbours change.
+/// stored as it is, in a file where there is one: the same RAM does more good as frames, in which pages cost nothing.
 pub const WORTH: usize = PAGE_SIZE * 3 / 4;
 
 /// The room that compressing a page needs, in bytes, however badly it compresses.

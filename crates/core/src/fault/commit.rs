@@ -1,6 +1,6 @@
 //! The end of a fault: contents are in the frames, and the pages go to the program.
 
-use crate::addr::{Frame, FrameRun, PageRange};
+use crate::addr::{Frame, FrameRun, PAGE_SIZE, PageRange};
 use crate::engine::{Engine, Halt};
 use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place};
@@ -30,10 +30,10 @@ impl Engine {
         }
         let halt = match outcome {
             Outcome::Done => {
+                let list = self.list_after_fill(run.start);
                 if self.store_is_filling() {
                     self.forget_copies(run.start, mmu);
                 }
-                let list = self.list_after_fill(run.start);
                 return self.map(mmu, run.start, list);
             }
             Outcome::Failed => Halt::Unreadable,
@@ -60,8 +60,8 @@ impl Engine {
         let pages = self.pages_of(head);
         match self.pte(pages.space, pages.start).block() {
             Some(block) if block != ZERO_BLOCK => {
-                let distance = self.eviction_clock.wrapping_sub(self.swap.evicted_at(block));
-                if distance < self.frames.pages_on(List::Active) { List::Active } else { List::Inactive }
+                let active = self.frames.pages_on(List::Active);
+                if self.refault_distance(block) < active { List::Active } else { List::Inactive }
             }
             _ => List::Inactive,
         }
@@ -166,15 +166,32 @@ impl Engine {
         self.free_frames(FrameRun::new(frame, 1), Backing::Hole);
     }
 
-    /// Gives up the copies in RAM that the pages of a folio still have in the store. Those in a file cost
-    /// nothing.
+    /// Pages moved out since the page of `block` was.
+    fn refault_distance(&self, block: u32) -> u32 {
+        self.eviction_clock.wrapping_sub(self.swap.evicted_at(block))
+    }
+
+    /// A page that came from a file, but so soon that it would have been in RAM if what came later had gone to the file
+    /// instead, is to go to RAM next time: its copy in the file is given up.
+    fn belongs_in_ram(&self, block: u32) -> bool {
+        let mapped = self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive);
+        self.refault_distance(block) < mapped + self.swap.ram_pages()
+    }
+
+    /// Gives up the copies in RAM that the pages of a folio still have in the store, and those in a file that are
+    /// needed often. Other copies in a file cost nothing.
     pub(crate) fn forget_copies(&mut self, head: Frame, mmu: &mut impl Mmu) -> u32 {
         let pages = self.pages_of(head);
         let mut given = 0;
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
             let block = self.pte(pages.space, vpn).block().filter(|&b| b != ZERO_BLOCK);
-            if block.is_some_and(|b| matches!(self.swap.stored(b).place, Place::Ram { .. })) {
+            let gives = |b| match self.swap.stored(b).place {
+                Place::Ram { .. } => true,
+                // What does not compress would go to the file again.
+                _ => usize::from(self.swap.stored(b).len) < PAGE_SIZE && self.belongs_in_ram(b),
+            };
+            if block.is_some_and(gives) {
                 self.forget_block(pages.space, vpn, mmu);
                 given += 1;
             }

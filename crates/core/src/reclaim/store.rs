@@ -164,7 +164,12 @@ impl Engine {
         for (i, packed) in packed.iter().enumerate() {
             let vpn = pages.start.plus(i as u64);
             match packed {
-                Packed::Same => self.stats.pages_same += 1,
+                Packed::Same => {
+                    self.stats.pages_same += 1;
+                    if let Some(block) = self.pte(pages.space, vpn).block().filter(|&b| b != ZERO_BLOCK) {
+                        self.swap.touch(block, self.eviction_clock);
+                    }
+                }
                 Packed::Zero => {
                     self.stats.pages_zero += 1;
                     self.forget_block(pages.space, vpn, mmu);

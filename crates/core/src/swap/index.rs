@@ -236,6 +236,11 @@ impl SwapIndex {
         self.blocks[id as usize].evicted_at
     }
 
+    /// Notes that the page of a block was moved out again, unchanged.
+    pub(crate) fn touch(&mut self, id: u32, clock: u32) {
+        self.blocks[id as usize].evicted_at = clock;
+    }
+
     fn place_of(&self, block: &Block) -> Place {
         let extent = &self.extents[block.extent as usize];
         if extent.in_file {
