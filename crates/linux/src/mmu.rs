@@ -12,6 +12,7 @@
 //! table), so theirs refuses the verbs of [`Mover`].
 
 use crate::die;
+use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
 use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::{Pagemap, present_without_fd};
@@ -197,7 +198,10 @@ impl<'a> LinuxMmu<'a> {
             if moved.is_ok()
                 && let Err(errno) = uffd.register(place, len, Watch::Missing)
             {
-                die!("moved memory at {place:#x}+{len:#x} can't be registered: {errno}");
+                die!(
+                    "moved memory at {place:#x}+{len:#x} can't be registered: {errno}",
+                    errno = Cause(errno)
+                );
             }
         }
         let _ = mmap::advise(from, len, Advice::DoDump);
@@ -336,7 +340,7 @@ impl Mover for LinuxMmu<'_> {
             && len > 0
             && let Err(errno) = uffd.wake(addr, len)
         {
-            die!("threads that wait at {addr:#x} can't be woken: {errno}");
+            die!("threads that wait at {addr:#x} can't be woken: {errno}", errno = Cause(errno));
         }
     }
 }

@@ -9,6 +9,7 @@ use quire_linux::control::client::JoinError;
 use quire_linux::control::wire::Refusal;
 use quire_linux::pager::StartError;
 use quire_linux::say;
+use quire_linux::sys::Cause;
 use quire_linux::sys::Errno;
 
 use crate::{callers, calls, libc_heap, malloc, pager_api};
@@ -58,7 +59,9 @@ fn warn(error: StartError) {
         StartError::System(Errno::NOSYS) => {
             say!("a program runs unmanaged: this kernel has no userfaultfd; see quire doctor");
         }
-        StartError::System(errno) => say!("a program runs unmanaged: {errno}; see quire doctor"),
+        StartError::System(errno) => {
+            say!("a program runs unmanaged: {errno}; see quire doctor", errno = Cause(errno))
+        }
         StartError::Join(JoinError::Socket(Errno::PERM | Errno::ACCESS)) => {
             say!("a program runs unmanaged: it is another user's; start quire run as that user");
         }
@@ -71,7 +74,10 @@ fn warn(error: StartError) {
             say!("a program runs unmanaged: too many processes at once for this quire run");
         }
         StartError::Join(JoinError::Socket(errno) | JoinError::Ledger(errno)) => {
-            say!("a program runs unmanaged: quire can't be reached: {errno}; start it anew with quire run");
+            say!(
+                "a program runs unmanaged: quire can't be reached: {errno}; start it anew with quire run",
+                errno = Cause(errno)
+            );
         }
         StartError::Join(JoinError::Refused(_) | JoinError::Answer) => {
             say!("a program runs unmanaged: quire gave no sound answer; please report this");

@@ -9,6 +9,7 @@
 use super::{Call, Descriptors, Gate, Link, Pager, handler};
 use crate::control::client::Client;
 use crate::die;
+use crate::sys::Cause;
 use crate::sys::futex::{self, Lock, Scope};
 use crate::sys::{sched, thread};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -90,10 +91,16 @@ pub fn fork_child() {
     tables.engine.set_grant(u32::MAX / 2);
     drop(tables);
     if let Err(errno) = pager.layout.renew_pool() {
-        die!("a forked child gets no memory for its frames ({errno}): is its address space limited?");
+        die!(
+            "a forked child gets no memory for its frames ({errno}): is its address space limited?",
+            errno = Cause(errno)
+        );
     }
     if let Err(errno) = thread::spawn("quire-fault", super::STACK, child_thread, 0) {
-        die!("a forked child can't start Quire's threads ({errno}): is the number of processes limited?");
+        die!(
+            "a forked child can't start Quire's threads ({errno}): is the number of processes limited?",
+            errno = Cause(errno)
+        );
     }
     CHILD_READY.wait();
 }
@@ -102,7 +109,7 @@ pub fn fork_child() {
 fn child_thread(_: usize) {
     let Some(pager) = super::pager() else { return };
     if let Err(errno) = super::own_table() {
-        die!("a forked child can't have descriptors of its own: {errno}");
+        die!("a forked child can't have descriptors of its own: {errno}", errno = Cause(errno));
     }
     let files: Vec<&'static OwnedFd> = Vec::new();
     let had = core::mem::replace(&mut *pager.files.lock(), files).len();
@@ -115,15 +122,17 @@ fn child_thread(_: usize) {
     }
     let descriptors = match super::open_descriptors(client) {
         Ok(descriptors) => descriptors,
-        Err(errno) => die!("a forked child gets no userfaultfd ({errno}); see quire doctor"),
+        Err(errno) => {
+            die!("a forked child gets no userfaultfd ({errno}); see quire doctor", errno = Cause(errno))
+        }
     };
     if let Err(errno) = pager.layout.register(&descriptors.uffd) {
-        die!("a forked child's memory can't be registered: {errno}");
+        die!("a forked child's memory can't be registered: {errno}", errno = Cause(errno));
     }
     let descriptors: &'static Descriptors = Box::leak(Box::new(descriptors));
     pager.descriptors.set(descriptors);
     if let Err(errno) = pager.begin_threads() {
-        die!("a forked child can't start Quire's threads: {errno}");
+        die!("a forked child can't start Quire's threads: {errno}", errno = Cause(errno));
     }
     pager.restore_foreign();
     CHILD_READY.open();

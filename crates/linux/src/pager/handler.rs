@@ -4,6 +4,7 @@ use super::placement::Placement;
 use super::worker::{self, Worker};
 use super::{Inject, OVERDRAFT, Pager, SPACE};
 use crate::die;
+use crate::sys::Cause;
 use crate::sys::clock::now_ns;
 use crate::sys::sched;
 use crate::sys::uffd::{Event, UffdMsg};
@@ -63,11 +64,13 @@ pub(super) fn run(pager: &'static Pager) {
                 let timeout = if handler.aside.is_empty() { NAP_NS } else { 100_000 };
                 match descriptors.uffd.wait_msgs(&mut messages, Some(timeout)) {
                     Ok(count) => count,
-                    Err(errno) => die!("messages of page faults can't be read: {errno}"),
+                    Err(errno) => {
+                        die!("messages of page faults can't be read: {errno}", errno = Cause(errno))
+                    }
                 }
             }
             Ok(count) => count,
-            Err(errno) => die!("messages of page faults can't be read: {errno}"),
+            Err(errno) => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
         };
         handler.take(&messages[..count]);
     }

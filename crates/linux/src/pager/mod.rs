@@ -36,7 +36,7 @@ use crate::sys::futex::{self, Lock, Scope};
 use crate::sys::leaked::Leaked;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
-use crate::sys::{Errno, sched, thread};
+use crate::sys::{Cause, Errno, sched, thread};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
 use quire_core::addr::{PAGE_SIZE, PageRange, Space, Vpn};
@@ -438,7 +438,8 @@ impl Pager {
         if self.may_spill.swap(0, Ordering::Relaxed) != 0 {
             self.tell(format_args!(
                 "the spill file can't be written ({errno}): going on without it, over the budget if need be; \
-                 --swap-dir DIR names another place"
+                 --swap-dir DIR names another place",
+                errno = Cause(errno)
             ));
         }
     }

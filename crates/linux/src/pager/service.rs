@@ -2,6 +2,7 @@
 
 use super::calls::Caller;
 use super::{Pager, fork};
+use crate::sys::Cause;
 use crate::sys::clock::now_ns;
 use crate::{die, say};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -14,8 +15,8 @@ const NAP_NS: u64 = 1_000_000_000;
 const SHORT_NAP_NS: u64 = 20_000_000;
 /// Rounds of reclaim before calls and grants are looked after again.
 const ROUNDS: u32 = 64;
-/// Most pages that are kept zeroed ahead of need: 4 MiB.
-const MOST_ZEROED: u32 = 1024;
+/// Most pages that are kept zeroed ahead of need: 2 MiB.
+const MOST_ZEROED: u32 = 512;
 
 /// The service thread. It never returns.
 pub(super) fn run(_: usize) {
@@ -119,9 +120,9 @@ impl Pager {
         match client.need_spill() {
             Ok(Some((_, fd))) => self.use_spill_file(fd),
             Ok(None) => self.may_spill.store(0, Relaxed),
-            Err(error) => {
+            Err(_) => {
                 self.may_spill.store(0, Relaxed);
-                self.tell(format_args!("no spill file to be had ({error:?}): going on without one"));
+                self.tell(format_args!("no spill file to be had from quire: going on without one"));
             }
         }
     }
@@ -135,7 +136,7 @@ impl Pager {
             files.len() as u16 - 1
         };
         if let Err(errno) = self.io.open() {
-            self.tell(format_args!("no threads for reading the spill file: {errno}"));
+            self.tell(format_args!("no threads for reading the spill file: {errno}", errno = Cause(errno)));
         }
         let mut tables = self.tables.lock();
         let pages = u64::from(tables.engine.grant()) * SPILL_FACTOR;

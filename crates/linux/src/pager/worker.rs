@@ -6,6 +6,7 @@ use crate::codec::{self, Codec, Page, ROOM};
 use crate::control::counters::Counters;
 use crate::die;
 use crate::mmu::STORE_UNIT;
+use crate::sys::Cause;
 use crate::sys::Errno;
 use crate::sys::file::Bounce;
 use crate::sys::mmap::{self, Advice};
@@ -34,7 +35,7 @@ impl Worker {
     pub(super) fn new(pager: &Pager) -> Worker {
         let bounce = |len| match Bounce::new(len) {
             Ok(bounce) => bounce,
-            Err(errno) => die!("no memory for Quire's own buffers: {errno}"),
+            Err(errno) => die!("no memory for Quire's own buffers: {errno}", errno = Cause(errno)),
         };
         Worker {
             codec: Box::new(Codec::new(&pager.secret)),

@@ -7,6 +7,7 @@
 //! has never heard of, and inside interposed calls.
 
 pub mod bytes;
+pub mod cause;
 pub mod child;
 pub mod clock;
 pub mod file;
@@ -21,6 +22,7 @@ pub mod shared;
 pub mod thread;
 pub mod uffd;
 
+pub use cause::Cause;
 pub use rustix::io::Errno;
 
 /// What a system call gives: its value, or the kernel's error number.
