@@ -44,14 +44,26 @@ pub(crate) struct FramePool {
     dirty: Buddy,
     zeroed: Buddy,
     capacity: u32,
+    /// Slots from here on have never been free: they join the holes as they are needed.
+    opened: u32,
 }
+
+/// Slots that join the holes at once: 128 MiB. A small process's tables stay small.
+const OPENING: u32 = 1 << 15;
 
 impl FramePool {
     /// `capacity` slots, all of them holes.
     pub(crate) fn new(capacity: u32) -> FramePool {
-        let mut holes = Buddy::new(capacity);
-        holes.free_run(FrameRun::new(Frame(0), capacity));
-        FramePool { holes, dirty: Buddy::new(capacity), zeroed: Buddy::new(capacity), capacity }
+        let (holes, dirty, zeroed) = (Buddy::new(capacity), Buddy::new(capacity), Buddy::new(capacity));
+        let mut pool = FramePool { holes, dirty, zeroed, capacity, opened: 0 };
+        pool.open();
+        pool
+    }
+
+    fn open(&mut self) {
+        let pages = OPENING.min(self.capacity - self.opened);
+        self.holes.free_run(FrameRun::new(Frame(self.opened), pages));
+        self.opened += pages;
     }
 
     fn buddy(&mut self, backing: Backing) -> &mut Buddy {
@@ -69,7 +81,7 @@ impl FramePool {
 
     /// Frames that are handed out.
     pub(crate) fn in_use(&self) -> u32 {
-        self.capacity - self.holes.free_frames() - self.spare()
+        self.opened - self.holes.free_frames() - self.spare()
     }
 
     /// Free frames with memory behind them.
@@ -109,6 +121,10 @@ impl FramePool {
     }
 
     fn best_in(&mut self, set: OrderSet, backing: Backing, fresh: u32) -> Option<Order> {
+        if backing == Backing::Hole && self.opened < self.capacity && self.holes.largest() < Some(Order::MAX)
+        {
+            self.open();
+        }
         let mut largest = self.buddy(backing).largest()?;
         if backing == Backing::Hole {
             if fresh == 0 {
@@ -152,6 +168,9 @@ impl FramePool {
 
     /// Whether a frame is free, and of what backing.
     pub(crate) fn backing_of(&self, frame: Frame) -> Option<Backing> {
+        if frame.0 >= self.opened {
+            return Some(Backing::Hole);
+        }
         let buddies =
             [(&self.holes, Backing::Hole), (&self.dirty, Backing::Dirty), (&self.zeroed, Backing::Zeroed)];
         buddies.into_iter().find(|(buddy, _)| buddy.is_free(frame)).map(|(_, backing)| backing)
