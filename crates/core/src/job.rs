@@ -59,7 +59,7 @@ pub enum JobKind {
     Zero,
     /// Fill frame i from `sources[i]`, verifying each hash.
     Read,
-    /// Hash and compress each frame, ask [`Engine::place`] for places, and store there.
+    /// Hash and compress each frame, ask [`Engine::place`](crate::Engine::place) for places, and store there.
     Write,
     /// Copy each of `sources` to the place in `targets`, which lie side by side in one spill file.
     Spill,
@@ -100,7 +100,7 @@ pub struct Work {
     pub frames: FrameRun,
     /// Read, spill: where the contents are, one entry a page.
     pub sources: alloc::vec::Vec<Stored>,
-    /// Spill: where they are to go. Write: set by [`Engine::place`]; `None` needs no store.
+    /// Spill: where they are to go. Write: set by [`Engine::place`](crate::Engine::place); `None` needs no store.
     pub targets: alloc::vec::Vec<Option<Place>>,
     /// Write: the hash of the stored copy that each page still has.
     pub known: alloc::vec::Vec<Option<PageHash>>,

@@ -223,8 +223,15 @@ impl Engine {
     }
 
     /// From now on stores to spill file `file`, of at most `limit` bytes. Earlier files are only read.
+    /// Folios that no store took until now are tried again.
     pub fn open_spill_file(&mut self, file: u16, limit: u64) {
         self.swap.open_file(file, limit);
+        for space in 0..self.spaces.len() {
+            let space = Space(space as u16);
+            let ranges: alloc::vec::Vec<PageRange> =
+                self.vmas(space).iter().map(|vma| PageRange::between(space, vma.start, vma.end)).collect();
+            ranges.into_iter().for_each(|range| self.relist(range));
+        }
     }
 
     /// Whether there is a spill file to store to.

@@ -62,6 +62,11 @@ impl Layout {
     /// Lets faults of the arena arrive at `uffd`, and pages of the pool be moved by it.
     pub fn register(&self, uffd: &Uffd) -> SysResult<()> {
         uffd.register(self.arena.base(), self.arena.len(), Watch::Missing)?;
+        self.register_pool(uffd)
+    }
+
+    /// Only the second half of [`Layout::register`].
+    pub fn register_pool(&self, uffd: &Uffd) -> SysResult<()> {
         uffd.register(self.pool.base(), self.pool.len(), Watch::WriteProtect)
     }
 

@@ -79,7 +79,7 @@ fn contents_survive_a_small_budget() {
                 for _ in 0..20_000 {
                     let mine = next(&mut seed) % (pages / 4);
                     check_page(base, mine * 4 + thread, rounds[mine]);
-                    if next(&mut seed) % 2 == 0 {
+                    if next(&mut seed).is_multiple_of(2) {
                         rounds[mine] += 1;
                         write_page(base, mine * 4 + thread, rounds[mine]);
                     }

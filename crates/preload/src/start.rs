@@ -60,7 +60,7 @@ fn warn(error: StartError) {
             say!("a program runs unmanaged: this kernel has no userfaultfd; see quire doctor");
         }
         StartError::System(errno) => {
-            say!("a program runs unmanaged: {errno}; see quire doctor", errno = Cause(errno))
+            say!("a program runs unmanaged: {errno}; see quire doctor", errno = Cause(errno));
         }
         StartError::Join(JoinError::Socket(Errno::PERM | Errno::ACCESS)) => {
             say!("a program runs unmanaged: it is another user's; start quire run as that user");

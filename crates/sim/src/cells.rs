@@ -1,7 +1,7 @@
 //! The table of events against states: what each event makes of each state of a folio, and what a thread that waits
 //! for its first page gets. `ARCHITECTURE.md` prints it, `tests/cells.rs` plays every cell.
 //!
-//! The folio has two pages. Where an event treats them differently, [`Cell::second`] says what the second becomes.
+//! The folio has two pages. Where an event treats them differently, `second` says what the second becomes.
 
 use core::fmt;
 

@@ -163,17 +163,34 @@ impl Pager {
         !super::is_managed((&raw const here).addr(), 1) && self.pid.load(Ordering::Relaxed) == own_pid()
     }
 
-    /// In a forked child: what the parent had laid over the arena is not the child's to register.
-    pub(super) fn restore_foreign(&self) {
-        let tables = self.tables.lock();
-        for vma in self.vmas(&tables) {
+    /// In a forked child, on its only thread: memory that the parent marked is not there (`MADV_DONTFORK`) or
+    /// empty (`MADV_WIPEONFORK`). The kernel has done its part; the tables follow.
+    pub(super) fn follow_fork_advice(&self, tables: &mut Tables) -> Result<(), Refusal> {
+        let mut mmu = LinuxMmu::for_program(&self.layout);
+        for vma in self.vmas(tables) {
+            let range = PageRange::between(SPACE, vma.start, vma.end);
             if vma.tag & TAG_DONT_FORK != 0 {
-                let len = ((vma.end.0 - vma.start.0) as usize) * PAGE_SIZE;
-                // The child has nothing there; a fault meets no mapping, as without Quire.
-                let _ = mmap::protect(vma.start.addr() as usize, len, 0);
+                // The gap would be the kernel's to fill: the arena has to close over it first.
+                close_gap(range).map_err(|_| Refusal::NoMemory)?;
+                tables.engine.unmap(&mut mmu, range)?;
+                tables.room.give(range.start.0, range.end().0);
+            } else if vma.tag & TAG_WIPE != 0 {
+                let mut rest = Some(range);
+                while let Some(bite) = rest {
+                    rest = tables.engine.discard_step(&mut mmu, bite)?;
+                }
             }
         }
+        Ok(())
     }
+}
+
+/// Makes a range part of the arena again: mapped, without access, empty.
+fn close_gap(range: PageRange) -> crate::sys::Result<()> {
+    let (addr, len) = (range.start.addr() as usize, range.pages as usize * PAGE_SIZE);
+    mmap::replace(addr, len)?;
+    mmap::protect(addr, len, 0)?;
+    mmap::no_huge_pages(addr, len)
 }
 
 /// A VMA that a forked child does not get, or gets empty: bits of [`Vma::tag`].
@@ -278,9 +295,7 @@ impl Caller {
     fn take_back_foreign(&self, start: u64, end: u64) -> Result<(), i32> {
         let (addr, len) = (Vpn(start).addr() as usize, (end - start) as usize * PAGE_SIZE);
         let Some(descriptors) = self.pager.descriptors.get() else { return Err(libc::ENOMEM) };
-        mmap::replace(addr, len)
-            .and_then(|()| mmap::protect(addr, len, 0))
-            .and_then(|()| mmap::no_huge_pages(addr, len))
+        close_gap(PageRange::between(SPACE, Vpn(start), Vpn(end)))
             .and_then(|()| descriptors.uffd.register(addr, len, crate::sys::uffd::Watch::Missing))
             .map_err(|errno| errno.raw_os_error())
     }

@@ -10,9 +10,12 @@ use super::{Call, Descriptors, Gate, Link, Pager, handler};
 use crate::control::client::Client;
 use crate::die;
 use crate::sys::Cause;
+use crate::sys::Errno;
 use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::uffd::Watch;
 use crate::sys::{sched, thread};
 use core::sync::atomic::{AtomicU32, Ordering};
+use quire_core::addr::{PAGE_SIZE, Vpn};
 use rustix::fd::OwnedFd;
 
 /// Before the kernel's fork, on the thread that forks, which has its turn at it.
@@ -36,6 +39,7 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     let thawed = pager.thawed.load(Ordering::Acquire);
     let mut tables = pager.tables.lock();
     tables.frozen_for = tid;
+    let spills = tables.engine.spills();
     loop {
         match tables.engine.fork_prepare(&mut pager.mover()) {
             Ok(true) => break,
@@ -60,6 +64,10 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     while pager.thawed.load(Ordering::Acquire) == thawed && sched::thread_lives(tid) {
         futex::wait(&pager.thawed, thawed, Some(100_000_000), Scope::Process);
         pager.watch.service_beat();
+    }
+    if spills {
+        // The file from before is sealed: what is moved out from now on needs another.
+        pager.open_spill();
     }
     pager.tables.lock().frozen_for = 0;
     pager.publish(true);
@@ -89,6 +97,9 @@ pub fn fork_child() {
     tables.frozen_for = 0;
     tables.engine.fork_child();
     tables.engine.set_grant(u32::MAX / 2);
+    if let Err(refusal) = pager.follow_fork_advice(&mut tables) {
+        die!("a forked child can't drop what its parent did not pass on: {refusal:?}");
+    }
     drop(tables);
     if let Err(errno) = pager.layout.renew_pool() {
         die!(
@@ -126,7 +137,7 @@ fn child_thread(_: usize) {
             die!("a forked child gets no userfaultfd ({errno}); see quire doctor", errno = Cause(errno))
         }
     };
-    if let Err(errno) = pager.layout.register(&descriptors.uffd) {
+    if let Err(errno) = register(pager, &descriptors) {
         die!("a forked child's memory can't be registered: {errno}", errno = Cause(errno));
     }
     let descriptors: &'static Descriptors = Box::leak(Box::new(descriptors));
@@ -134,9 +145,24 @@ fn child_thread(_: usize) {
     if let Err(errno) = pager.begin_threads() {
         die!("a forked child can't start Quire's threads: {errno}", errno = Cause(errno));
     }
-    pager.restore_foreign();
     CHILD_READY.open();
     handler::run(pager);
+}
+
+/// Registers the pool, and of the arena what is not covered by mappings of the kernel's.
+fn register(pager: &Pager, descriptors: &Descriptors) -> Result<(), Errno> {
+    let foreign: Vec<(u64, u64)> = pager.tables.lock().room.all_foreign().collect();
+    let arena = pager.layout.arena(super::SPACE);
+    pager.layout.register_pool(&descriptors.uffd)?;
+    let mut start = arena.start.0;
+    for (from, to) in foreign.into_iter().chain([(arena.end().0, 0)]) {
+        if from > start {
+            let (addr, len) = (Vpn(start).addr() as usize, (from - start) as usize * PAGE_SIZE);
+            descriptors.uffd.register(addr, len, Watch::Missing)?;
+        }
+        start = to;
+    }
+    Ok(())
 }
 
 /// Joins `quire` again, as a child of the process that forked. A child that can't goes on by itself.

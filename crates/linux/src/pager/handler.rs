@@ -172,8 +172,8 @@ impl Handler {
         if step == Reclaim::Stuck {
             if !tables.engine.overdraw(OVERDRAFT) {
                 die!(
-                    "twice the budget is in use and nothing can be moved out (locked, read-only, forked, or no \
-                     store takes it): run with a larger -m, or a --swap-dir with room"
+                    "as much memory as the machine has is in use, and nothing can be moved out (locked, read-only, \
+                     forked, or no store takes it): run with a --swap-dir with room"
                 );
             }
             let over = tables.engine.charged().saturating_sub(tables.engine.grant());

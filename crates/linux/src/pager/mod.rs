@@ -346,8 +346,10 @@ impl Plan {
             None => (options.memory.map(u64::from), options.memory.is_some(), options.policy),
         };
         let budget_pages = budget.unwrap_or(machine).min(machine).min(u64::from(u32::MAX / 4)) as u32;
-        // Slots without memory cost nothing, and twice as many leave long runs of them free.
-        let frames = if evicts { budget_pages.saturating_mul(2) } else { budget_pages };
+        // Slots without memory cost nothing. Twice the budget leaves long runs of them free, and a forked child,
+        // which moves nothing out, needs as many as it has pages.
+        let machine = machine.min(u64::from(u32::MAX / 4)) as u32;
+        let frames = budget_pages.saturating_mul(2).max(machine);
         // Whole folios of the largest order only: odd ones at the end would be used first, and the table of
         // frames reaches as far as the highest frame in use.
         let frames = Order::MAX.align_down(u64::from(frames)) as u32;

@@ -97,6 +97,11 @@ impl Room {
         self.foreign.insert(start, end);
     }
 
+    /// All foreign ranges, in rising order.
+    pub(super) fn all_foreign(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.foreign.by_start.iter().map(|(&start, &end)| (start, end))
+    }
+
     /// The foreign parts of `start..end`, cut to it.
     pub(super) fn foreign_in(&self, start: u64, end: u64) -> Option<(u64, u64)> {
         self.foreign.overlapping(start, end).next().map(|(s, e)| (s.max(start), e.min(end)))

@@ -112,7 +112,7 @@ impl Pager {
     }
 
     /// Gets a spill file from `quire`, if there may be one, before the first folio is moved out.
-    fn open_spill(&self) {
+    pub(super) fn open_spill(&self) {
         if self.may_spill.load(Relaxed) == 0 || self.tables.lock().engine.spills() {
             return;
         }

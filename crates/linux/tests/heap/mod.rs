@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout};
 
 static BLOCKS: Lock<Dlmalloc> = Lock::new(Dlmalloc::new());
 
-pub struct Heap;
+pub(crate) struct Heap;
 
 // SAFETY: every block is dlmalloc's, which is used by one thread at a time.
 unsafe impl GlobalAlloc for Heap {
