@@ -8,17 +8,30 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The library beside the test: target/PROFILE/deps/smoke-HASH, target/PROFILE/libquire_preload.so.
+/// The library beside the test (target/PROFILE/deps/smoke-HASH, target/PROFILE/libquire_preload.so), else the one of
+/// the release build, which is what people use.
 fn library() -> Option<PathBuf> {
     let built = match std::env::var_os("QUIRE_PRELOAD") {
         Some(named) => PathBuf::from(named),
-        None => std::env::current_exe().ok()?.parent()?.parent()?.join("libquire_preload.so"),
+        None => {
+            let profile = std::env::current_exe().ok()?.parent()?.parent()?.to_path_buf();
+            let beside = profile.join("libquire_preload.so");
+            if beside.exists() {
+                beside
+            } else {
+                profile.with_file_name("release").join("libquire_preload.so")
+            }
+        }
     };
     if built.exists() {
         return Some(built);
     }
-    assert!(std::env::var_os("CI").is_none(), "{} is not built: run cargo build first", built.display());
-    println!("skipped: {} is not built: run cargo build first", built.display());
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{} is not built: run cargo build --release first",
+        built.display()
+    );
+    println!("skipped: {} is not built: run cargo build --release first", built.display());
     None
 }
 

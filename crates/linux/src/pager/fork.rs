@@ -34,6 +34,10 @@ pub fn fork_parent() {
     let _ = futex::wake(&pager.thawed, 1, Scope::Process);
 }
 
+/// How long the service thread sleeps between two looks at a fork, in ns, and how many looks a fork may take.
+const WAIT_NS: u64 = 100_000_000;
+const MOST_WAITS: u32 = 100;
+
 /// On the service thread: brings everything to rest, answers, and waits until the fork is over.
 pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     let thawed = pager.thawed.load(Ordering::Acquire);
@@ -61,9 +65,17 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
         let _ = client.fork_begins();
     }
     pager.exchange.answer(slot, Ok(0));
+    let mut waits = 0;
     while pager.thawed.load(Ordering::Acquire) == thawed && sched::thread_lives(tid) {
-        futex::wait(&pager.thawed, thawed, Some(100_000_000), Scope::Process);
+        futex::wait(&pager.thawed, thawed, Some(WAIT_NS), Scope::Process);
         pager.watch.service_beat();
+        waits += 1;
+        if waits > MOST_WAITS && (pager.aside.load(Ordering::Relaxed) > 0 || pager.exchange.waits()) {
+            die!(
+                "a fork has not come to its end for 10 s while other threads wait for their memory: one of them may \
+                 hold a lock of libc's that fork needs. Please report this"
+            );
+        }
     }
     if spills {
         // The file from before is sealed: what is moved out from now on needs another.
@@ -91,6 +103,7 @@ pub fn fork_child() {
     pager.watch.forget();
     pager.busy_since.store(0, Ordering::Relaxed);
     pager.awaiting.store(0, Ordering::Relaxed);
+    pager.aside.store(0, Ordering::Relaxed);
     *PARENT.lock() = pager.link();
     CHILD_READY.0.store(0, Ordering::Release);
     let mut tables = pager.tables.lock();

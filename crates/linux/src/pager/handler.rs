@@ -26,8 +26,12 @@ const MOST_ASIDE: usize = 4096;
 /// Messages read at once. They may all be about one page, and all but the first are late then: fewer than the
 /// engine takes for a bug.
 const MESSAGES: usize = 8;
-/// How long the handler sleeps without messages before it looks after the service thread.
+/// How long the handler sleeps without messages before it looks after the service thread, in ns.
 const NAP_NS: u64 = 1_000_000_000;
+/// The same while messages wait for a fork to be over.
+const FORK_NAP_NS: u64 = 100_000;
+/// No message for so long, in ns, and the handler shows what it has counted.
+const PAUSE_NS: u64 = 2_000_000;
 
 struct Handler {
     pager: &'static Pager,
@@ -56,23 +60,22 @@ pub(super) fn run(pager: &'static Pager) {
         said_over: false,
     };
     let mut messages = [UffdMsg::EMPTY; MESSAGES];
+    let mut rested = false;
     loop {
-        let read = descriptors.uffd.read_msgs(&mut messages);
-        let count = match read {
-            Ok(0) => {
-                handler.rest();
-                let timeout = if handler.aside.is_empty() { NAP_NS } else { 100_000 };
-                match descriptors.uffd.wait_msgs(&mut messages, Some(timeout)) {
-                    Ok(count) => count,
-                    Err(errno) => {
-                        die!("messages of page faults can't be read: {errno}", errno = Cause(errno))
-                    }
-                }
-            }
+        let timeout = match (handler.aside.is_empty(), rested) {
+            (false, _) => FORK_NAP_NS,
+            (true, false) => PAUSE_NS,
+            (true, true) => NAP_NS,
+        };
+        let count = match descriptors.uffd.wait_msgs(&mut messages, Some(timeout)) {
             Ok(count) => count,
             Err(errno) => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
         };
         handler.take(&messages[..count]);
+        rested = count == 0;
+        if rested {
+            handler.rest();
+        }
     }
 }
 
@@ -101,6 +104,7 @@ impl Handler {
         }
         // What was put aside meanwhile stands behind those that were answered, in the same order.
         self.aside.clear();
+        self.pager.aside.store(0, Ordering::Relaxed);
     }
 
     /// Answers one fault, whatever it takes.
@@ -146,6 +150,7 @@ impl Handler {
             die!("{MOST_ASIDE} threads wait while one forks");
         }
         self.aside.push(message);
+        self.pager.aside.store(self.aside.len() as u32, Ordering::Relaxed);
     }
 
     /// Runs a fill, here unless it waits for a disk: others should not wait with it.

@@ -150,6 +150,8 @@ struct Pager {
     usage: Lock<(u64, Usage)>,
     /// Rises when a fork is over.
     thawed: AtomicU32,
+    /// Messages of faults that wait for a fork to be over.
+    aside: AtomicU32,
     /// 1 in a process that came from a fork and has not called exec.
     forked: AtomicU32,
     /// The last fault that the handler took up: time in ns, 0 when it has none.
@@ -313,6 +315,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         published_at: AtomicU64::new(0),
         usage: Lock::new((0, Usage::default())),
         thawed: AtomicU32::new(0),
+        aside: AtomicU32::new(0),
         forked: AtomicU32::new(0),
         busy_since: AtomicU64::new(0),
     }));
