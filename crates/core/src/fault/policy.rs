@@ -55,6 +55,10 @@ pub struct Adaptive;
 const ROOM_SHARE: u32 = 4;
 /// ... and of all frames there are: many small streams must fit beside each other.
 const LIMIT_SHARE: u32 = 32;
+/// A folio of fresh memory is at most this part of what is in use, or 64 KiB: what a stream does not come to touch is
+/// waste, and a program has many streams.
+const USE_SHARE: u32 = 512;
+const LEAST_SHARE: u32 = 16;
 
 impl OrderPolicy for Adaptive {
     fn choose(&self, context: &FaultContext) -> Choice {
@@ -65,6 +69,11 @@ impl OrderPolicy for Adaptive {
             Hint::Normal | Hint::Huge => context.ramp,
         };
         let share = (context.room / ROOM_SHARE).min(context.limit / LIMIT_SHARE);
+        let fresh = context.limit.saturating_sub(context.room) / USE_SHARE;
+        let share = match context.hint {
+            Hint::Normal if !context.stored => share.min(fresh.max(LEAST_SHARE)),
+            _ => share,
+        };
         let allowed = wanted.min(Order::fitting(u64::from(share)));
         Choice { wanted, set: OrderSet::up_to(allowed) }
     }
@@ -146,7 +155,7 @@ mod tests {
         vma_fit: Order::MAX,
         run: Order::MAX,
         room: 1 << 20,
-        limit: 1 << 20,
+        limit: 1 << 21,
     };
 
     #[test]

@@ -15,8 +15,8 @@ const NAP_NS: u64 = 1_000_000_000;
 const SHORT_NAP_NS: u64 = 20_000_000;
 /// Rounds of reclaim before calls and grants are looked after again.
 const ROUNDS: u32 = 64;
-/// Most pages that are kept zeroed ahead of need: 2 MiB.
-const MOST_ZEROED: u32 = 512;
+/// Most pages that are kept zeroed ahead of need: 512 KiB.
+const MOST_ZEROED: u32 = 128;
 
 /// The service thread. It never returns.
 pub(super) fn run(_: usize) {
