@@ -57,7 +57,7 @@ const ROOM_SHARE: u32 = 4;
 const LIMIT_SHARE: u32 = 32;
 /// A folio of fresh memory is at most this part of what is in use, or 64 KiB: what a stream does not come to touch is
 /// waste, and a program has many streams.
-const USE_SHARE: u32 = 512;
+const USE_SHARE: u32 = 1024;
 const LEAST_SHARE: u32 = 16;
 
 impl OrderPolicy for Adaptive {
