@@ -112,6 +112,9 @@ impl Exchange {
     /// In a forked child nobody asks yet. The one thread there is has the answers to none of these.
     pub(super) fn forget(&self) {
         for slot in &self.slots {
+            // Other threads of the parent go on asking while one forks.
+            futex::forget_holder(&slot.body);
+            futex::forget_holder(&slot.answer);
             slot.word.store(FREE, Ordering::Relaxed);
         }
         self.sleeping.store(0, Ordering::Relaxed);
