@@ -284,7 +284,7 @@ impl Engine {
     }
 
     /// Calls `verb` with the first frame of each folio that begins in `range`.
-    fn each_folio(&mut self, range: PageRange, mut verb: impl FnMut(&mut Engine, crate::Frame)) {
+    pub(crate) fn each_folio(&mut self, range: PageRange, mut verb: impl FnMut(&mut Engine, crate::Frame)) {
         let mut at = range.start;
         while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
             at = vpn.plus(1);

@@ -107,17 +107,12 @@ impl Engine {
         if self.settle_edges(mmu, range).is_err() {
             return;
         }
-        let mut at = range.start;
-        while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
-            at = vpn.plus(1);
-            let Some(frame) = self.pte(range.space, vpn).frame() else { continue };
-            let head = self.frames.head_of(frame);
-            at = self.pages_of(head).end();
-            if self.frames.get(head).state == FrameState::Mapped && self.evicts {
-                let moved = self.evict(mmu, head);
-                self.count_evicted(Demand::Behind, moved);
+        self.each_folio(range, |engine, head| {
+            if engine.frames.get(head).state == FrameState::Mapped && engine.evicts {
+                let moved = engine.evict(mmu, head);
+                engine.count_evicted(Demand::Behind, moved);
             }
-        }
+        });
     }
 
     pub(super) fn count_evicted(&mut self, demand: Demand, pages: u32) {
