@@ -6,6 +6,7 @@
 use super::worker::{self, Worker};
 use super::{Pager, SPACE, Tables, own_pid, pages_of};
 use crate::mmu::LinuxMmu;
+use crate::sys::futex::Guard;
 use crate::sys::mmap;
 use crate::sys::sched::{self, SignalsBlocked};
 use core::sync::atomic::Ordering;
@@ -254,11 +255,7 @@ impl Caller {
 
     fn map_fixed(&mut self, addr: usize, len: usize, prot: i32, flags: i32) -> Answer {
         let range = pages_of(addr, len);
-        self.unmap(addr, len)?;
-        let mut tables = self.pager.tables.lock();
-        if !tables.room.take_at(range.start.0, range.end().0) {
-            return Err(libc::ENOMEM);
-        }
+        let mut tables = self.take_over(addr, len)?;
         let made = tables.engine.map_range(&mut self.pager.mover(), range, Prot::from_bits(prot as u32));
         if let Err(refusal) = made {
             tables.room.give(range.start.0, range.end().0);
@@ -276,6 +273,19 @@ impl Caller {
     }
 
     fn unmap(&mut self, addr: usize, len: usize) -> Answer {
+        drop(self.clear(addr, len)?);
+        Ok(0)
+    }
+
+    /// Unmaps whatever is there and takes the addresses at once, so that no other thread is given them meanwhile.
+    fn take_over(&mut self, addr: usize, len: usize) -> Result<Guard<'static, Tables>, i32> {
+        let range = pages_of(addr, len);
+        let mut tables = self.clear(addr, len)?;
+        if tables.room.take_at(range.start.0, range.end().0) { Ok(tables) } else { Err(libc::ENOMEM) }
+    }
+
+    /// Unmaps, and gives the addresses back; the lock is still held.
+    fn clear(&mut self, addr: usize, len: usize) -> Result<Guard<'static, Tables>, i32> {
         let range = pages_of(addr, len);
         if !addr.is_multiple_of(PAGE_SIZE) || range.is_empty() {
             return Err(libc::EINVAL);
@@ -288,7 +298,7 @@ impl Caller {
         }
         tables.engine.unmap(&mut self.pager.mover(), range).map_err(errno)?;
         tables.room.give(range.start.0, range.end().0);
-        Ok(0)
+        Ok(tables)
     }
 
     /// Puts the arena back where a program had laid a mapping of the kernel's over it.
@@ -545,9 +555,8 @@ impl Caller {
         if addr < start || target.end().addr() as usize > end {
             return Err(libc::ENOMEM);
         }
-        self.unmap(addr, pages as usize * PAGE_SIZE)?;
-        let taken = self.pager.tables.lock().room.take_at(target.start.0, target.end().0);
-        if taken { Ok(target.start) } else { Err(libc::ENOMEM) }
+        drop(self.take_over(addr, pages as usize * PAGE_SIZE)?);
+        Ok(target.start)
     }
 
     fn move_to(&mut self, old: PageRange, to: Vpn, pages: u64, vma: &Vma) -> Result<(), i32> {

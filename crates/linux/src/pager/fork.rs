@@ -6,7 +6,8 @@
 //! fork. The child has no pool (it takes an empty one in the same place), no threads and no descriptors of the
 //! pager: it makes all of them anew, and moves nothing out.
 
-use super::{Call, Descriptors, Gate, Link, Pager, handler};
+use super::handler::Handler;
+use super::{Call, Descriptors, Gate, Link, Pager};
 use crate::control::client::Client;
 use crate::die;
 use crate::sys::Cause;
@@ -158,8 +159,9 @@ fn child_thread(_: usize) {
     if let Err(errno) = pager.begin_threads() {
         die!("a forked child can't start Quire's threads: {errno}", errno = Cause(errno));
     }
+    let handler = Handler::new(pager);
     CHILD_READY.open();
-    handler::run(pager);
+    handler.run();
 }
 
 /// Registers the pool, and of the arena what is not covered by mappings of the kernel's.

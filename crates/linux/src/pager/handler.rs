@@ -33,7 +33,7 @@ const FORK_NAP_NS: u64 = 100_000;
 /// No message for so long, in ns, and the handler shows what it has counted.
 const PAUSE_NS: u64 = 2_000_000;
 
-struct Handler {
+pub(super) struct Handler {
     pager: &'static Pager,
     worker: Worker,
     work: Box<Work>,
@@ -45,41 +45,45 @@ struct Handler {
     said_over: bool,
 }
 
-/// The handler's thread. It never returns.
-pub(super) fn run(pager: &'static Pager) {
-    sched::raise_priority();
-    let Some(descriptors) = pager.descriptors.get() else { return };
-    let mut handler = Handler {
-        pager,
-        worker: Worker::new(pager),
-        work: Box::new(Work::new()),
-        direct: Box::new(Work::new()),
-        aside: Vec::with_capacity(MOST_ASIDE),
-        placement: Placement::default(),
-        answered: 0,
-        said_over: false,
-    };
-    let mut messages = [UffdMsg::EMPTY; MESSAGES];
-    let mut rested = false;
-    loop {
-        let timeout = match (handler.aside.is_empty(), rested) {
-            (false, _) => FORK_NAP_NS,
-            (true, false) => PAUSE_NS,
-            (true, true) => NAP_NS,
-        };
-        let count = match descriptors.uffd.wait_msgs(&mut messages, Some(timeout)) {
-            Ok(count) => count,
-            Err(errno) => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
-        };
-        handler.take(&messages[..count]);
-        rested = count == 0;
-        if rested {
-            handler.rest();
+impl Handler {
+    /// Made before the program runs, and with all it needs: a program may fork at once.
+    pub(super) fn new(pager: &'static Pager) -> Handler {
+        Handler {
+            pager,
+            worker: Worker::new(pager),
+            work: Box::new(Work::new()),
+            direct: Box::new(Work::new()),
+            aside: Vec::with_capacity(MOST_ASIDE),
+            placement: Placement::default(),
+            answered: 0,
+            said_over: false,
         }
     }
-}
 
-impl Handler {
+    /// What the handler's thread does, for ever.
+    pub(super) fn run(mut self) {
+        sched::raise_priority();
+        let Some(descriptors) = self.pager.descriptors.get() else { return };
+        let mut messages = [UffdMsg::EMPTY; MESSAGES];
+        let mut rested = false;
+        loop {
+            let timeout = match (self.aside.is_empty(), rested) {
+                (false, _) => FORK_NAP_NS,
+                (true, false) => PAUSE_NS,
+                (true, true) => NAP_NS,
+            };
+            let count = match descriptors.uffd.wait_msgs(&mut messages, Some(timeout)) {
+                Ok(count) => count,
+                Err(errno) => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
+            };
+            self.take(&messages[..count]);
+            rested = count == 0;
+            if rested {
+                self.rest();
+            }
+        }
+    }
+
     fn take(&mut self, messages: &[UffdMsg]) {
         for message in messages {
             match message.event() {
@@ -98,13 +102,14 @@ impl Handler {
         if self.aside.is_empty() || self.pager.tables.lock().frozen_for != 0 {
             return;
         }
-        for at in 0..self.aside.len() {
+        let count = self.aside.len();
+        for at in 0..count {
             let message = self.aside[at];
             self.answer(message);
         }
-        // What was put aside meanwhile stands behind those that were answered, in the same order.
-        self.aside.clear();
-        self.pager.aside.store(0, Ordering::Relaxed);
+        // Another fork may have begun meanwhile. What was put aside for it stands behind those just taken up.
+        self.aside.drain(..count);
+        self.pager.aside.store(self.aside.len() as u32, Ordering::Relaxed);
     }
 
     /// Answers one fault, whatever it takes.
@@ -118,7 +123,7 @@ impl Handler {
             if tables.frozen_for != 0 && tables.frozen_for != message.tid {
                 drop(tables);
                 self.put_aside(message);
-                break;
+                return;
             }
             pager.keep_grant(&mut tables);
             let fault = tables.engine.fault(&mut pager.mover(), SPACE, message.vpn, &mut self.work);
@@ -149,7 +154,10 @@ impl Handler {
         if self.aside.len() == MOST_ASIDE {
             die!("{MOST_ASIDE} threads wait while one forks");
         }
+        self.placement.after();
         self.aside.push(message);
+        self.pager.busy_since.store(0, Ordering::Relaxed);
+        self.pager.watch.handler_beat();
         self.pager.aside.store(self.aside.len() as u32, Ordering::Relaxed);
     }
 

@@ -20,12 +20,25 @@ struct Request {
     read_at: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pending {
     requests: VecDeque<Request>,
-    /// Emptied ones, to be filled again.
+    /// Emptied ones, to be filled again. There is room for all: giving one back allocates nothing.
     #[expect(clippy::vec_box, reason = "a job changes hands by its pointer")]
     spare: Vec<Box<Work>>,
+    /// How many have been made.
+    made: usize,
+}
+
+impl Pending {
+    fn empty_work(&mut self) -> Box<Work> {
+        self.spare.pop().unwrap_or_else(|| {
+            self.made += 1;
+            // None is spare: the room is for as many as there are.
+            self.spare.reserve(self.made);
+            Box::default()
+        })
+    }
 }
 
 /// The jobs that wait for a thread.
@@ -34,12 +47,19 @@ pub(super) struct Queue {
     pending: Lock<Pending>,
     bell: AtomicU32,
     threads: AtomicU32,
+    /// Those of the threads that have all they need.
+    ready: AtomicU32,
 }
 
 impl Queue {
     pub(super) const fn new() -> Queue {
-        let pending = Pending { requests: VecDeque::new(), spare: Vec::new() };
-        Queue { pending: Lock::new(pending), bell: AtomicU32::new(0), threads: AtomicU32::new(0) }
+        let pending = Pending { requests: VecDeque::new(), spare: Vec::new(), made: 0 };
+        Queue {
+            pending: Lock::new(pending),
+            bell: AtomicU32::new(0),
+            threads: AtomicU32::new(0),
+            ready: AtomicU32::new(0),
+        }
     }
 
     /// Whether there are threads.
@@ -52,19 +72,29 @@ impl Queue {
         self.pending.lock().requests.len()
     }
 
-    /// Starts the threads. The caller's descriptor table becomes theirs.
+    /// Starts the threads, and waits until they have all they need: they allocate nothing from then on, so they may
+    /// run beside a fork. The caller's descriptor table becomes theirs.
     pub(super) fn open(&self) -> Result<(), Errno> {
         while self.threads.load(Ordering::Relaxed) < THREADS {
             thread::spawn("quire-io", STACK, run, 0)?;
-            self.threads.fetch_add(1, Ordering::Release);
+            let threads = self.threads.fetch_add(1, Ordering::Release) + 1;
+            while self.ready.load(Ordering::Acquire) < threads {
+                futex::wait(&self.ready, threads - 1, None, Scope::Process);
+            }
         }
         Ok(())
+    }
+
+    fn is_ready(&self) {
+        self.ready.fetch_add(1, Ordering::Release);
+        // Waking fails only for a bad address, and the word is ours.
+        let _ = futex::wake(&self.ready, 1, Scope::Process);
     }
 
     /// Takes over the job in `work`, which is an empty one afterwards.
     pub(super) fn push(&self, work: &mut Box<Work>, read_at: u64) {
         let mut pending = self.pending.lock();
-        let empty = pending.spare.pop().unwrap_or_default();
+        let empty = pending.empty_work();
         let work = mem::replace(work, empty);
         pending.requests.push_back(Request { work, read_at });
         drop(pending);
@@ -95,12 +125,14 @@ impl Queue {
     /// In a forked child there are no such threads and nothing to wait for.
     pub(super) fn forget(&self) {
         self.threads.store(0, Ordering::Release);
+        self.ready.store(0, Ordering::Release);
     }
 }
 
 fn run(_: usize) {
     let Some(pager) = super::pager() else { return };
     let mut worker = Worker::new(pager);
+    pager.io.is_ready();
     loop {
         let mut request = pager.io.pop();
         worker.run(pager, &mut request.work);

@@ -39,6 +39,7 @@ use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
 use crate::sys::{Cause, Errno, sched, thread};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
+use handler::Handler;
 use quire_core::addr::{PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::{Config, Engine, Order};
 use rustix::fd::{AsFd, OwnedFd};
@@ -250,8 +251,9 @@ fn boot_thread(_: usize) {
             let arena = pager.layout.arena(SPACE);
             ARENA_START.store(arena.start.addr(), Ordering::Relaxed);
             ARENA_END.store(arena.end().addr(), Ordering::Relaxed);
+            let handler = Handler::new(pager);
             boot.done.open();
-            handler::run(pager);
+            handler.run();
         }
         Err(error) => {
             *boot.result.lock() = Some(error);

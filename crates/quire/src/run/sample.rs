@@ -67,14 +67,18 @@ fn children(pid: u32) -> Vec<u32> {
 fn member(pid: u32) -> Option<Member> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (started, image) = parse_stat(&stat)?;
-    // A zombie has no memory and no such line.
+    // While a process ends, its memory goes before its entry does.
     Some(Member { pid, started, image, anonymous: status_anonymous(&pid.to_string()).unwrap_or(0) })
 }
 
-/// Start time, and the addresses of stack and arguments. The name, in parentheses, may hold anything.
+/// Start time, and the addresses of stack and arguments; nothing of a process that has ended and waits for its parent.
+/// The name, in parentheses, may hold anything.
 fn parse_stat(stat: &str) -> Option<(u64, (u64, u64))> {
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
-    // The first field behind the name has number 3 in proc(5).
+    // The first field behind the name, the state, has number 3 in proc(5).
+    if matches!(fields.first(), Some(&("Z" | "X"))) {
+        return None;
+    }
     let field = |number: usize| fields.get(number - 3)?.parse().ok();
     Some((field(22)?, (field(28)?, field(48)?)))
 }
@@ -118,6 +122,7 @@ mod tests {
         let stat = format!("17 (a) b (c)) S {}", numbers.join(" "));
         assert_eq!(parse_stat(&stat), Some((22, (28, 48))));
         assert_eq!(parse_stat("17 (x) S 1"), None);
+        assert_eq!(parse_stat(&format!("17 (zombie) Z {}", numbers.join(" "))), None);
     }
 
     #[test]
