@@ -8,6 +8,8 @@ use core::fmt;
 
 /// The most pages one job can name: those of a folio of the largest order.
 pub const MAX_JOB_PAGES: usize = 512;
+/// The most pages that a job has staged: 16 KiB.
+pub const MAX_STAGED_PAGES: usize = 4;
 
 /// Names one job, for ever.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -96,6 +98,9 @@ pub struct Work {
     pub kind: JobKind,
     /// Zero: no memory is behind the frames yet, so that touching them is enough.
     pub fresh: bool,
+    /// Read: the contents go to a place of the host's own instead of the frames, which have no memory behind them and
+    /// are not to be touched. From there the end of the job copies them to the program.
+    pub staged: bool,
     /// The frames to fill or to read. Empty for [`JobKind::Spill`].
     pub frames: FrameRun,
     /// Read, spill: where the contents are, one entry a page.
@@ -115,6 +120,7 @@ impl Work {
             ticket: Ticket(0),
             kind: JobKind::Zero,
             fresh: false,
+            staged: false,
             frames: FrameRun::new(crate::addr::Frame(0), 0),
             sources: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
             targets: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
@@ -128,6 +134,7 @@ impl Work {
         self.kind = kind;
         self.frames = frames;
         self.fresh = false;
+        self.staged = false;
         self.sources.clear();
         self.targets.clear();
         self.known.clear();

@@ -112,6 +112,13 @@ pub trait Mmu {
     /// Gives the memory of pool frames back to the system: their slots become holes that read as zeroes.
     fn release(&mut self, frames: FrameRun);
 
+    /// The same for many runs at once, which a host may be able to do faster.
+    fn release_all(&mut self, runs: &[FrameRun]) {
+        for &run in runs {
+            self.release(run);
+        }
+    }
+
     /// Gives the memory of a span of the compressed store back to the system.
     fn release_span(&mut self, span: u32);
 }
@@ -129,6 +136,10 @@ pub trait Mover: Mmu {
 
     /// Copies pool frames into holes of the program, whatever its protection. The frames keep their contents.
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done;
+
+    /// Copies what the host has staged for the fill that is being finished, from page `from` of it on, into holes of
+    /// the program, whatever its protection. No frame of the pool is touched.
+    fn copy_staged(&mut self, from: u32, to: PageRange) -> Done;
 
     /// Makes present pages the program's own again after a fork. Never fills a hole.
     fn unshare(&mut self, range: PageRange) -> Done;

@@ -5,6 +5,7 @@
 
 use crate::addr::{FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt, PageState};
+use crate::fault::Source;
 use crate::frame::{Backing, FrameState, List};
 use crate::mmu::{Mmu, Mover, Prot, Refusal};
 use crate::order::Order;
@@ -202,7 +203,7 @@ impl Engine {
         }
         while let Some(head) = self.frames.oldest(List::Dirty) {
             self.frames.delist(head);
-            self.map(mmu, head, List::Inactive)?;
+            self.map(mmu, head, List::Inactive, Source::Frames)?;
         }
         self.swap.close_file();
         Ok(true)

@@ -13,6 +13,8 @@ pub(crate) struct Flight {
     pub(crate) frames: FrameRun,
     /// The folio has changed: what the job brings back is dropped.
     pub(crate) void: bool,
+    /// Read: what it brings does not come in the frames, which are holes.
+    pub(crate) staged: bool,
     /// Read: blocks pinned. Write: the new block of page i, or `NIL`. Spill: blocks pinned.
     pub(crate) blocks: Vec<u32>,
     /// Write: places have been given out.
@@ -48,6 +50,7 @@ impl Tickets {
                 kind,
                 frames,
                 void: false,
+                staged: false,
                 blocks: Vec::with_capacity(crate::job::MAX_JOB_PAGES),
                 placed: false,
                 extent: None,
@@ -59,6 +62,7 @@ impl Tickets {
         flight.ticket = Ticket(self.next);
         (flight.kind, flight.frames) = (kind, frames);
         (flight.void, flight.placed, flight.extent, flight.live) = (false, false, None, true);
+        flight.staged = false;
         flight.blocks.clear();
         self.next += 1;
         self.live += 1;

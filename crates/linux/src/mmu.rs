@@ -156,17 +156,24 @@ pub struct LinuxMmu<'a> {
     layout: &'a Layout,
     uffd: Option<&'a Uffd>,
     pagemap: Option<&'a Pagemap>,
+    staged: Option<Stretch>,
 }
 
 impl<'a> LinuxMmu<'a> {
     /// For the pager's threads, in whose descriptor table `uffd` and `pagemap` are.
     pub const fn for_pager(layout: &'a Layout, uffd: &'a Uffd, pagemap: &'a Pagemap) -> LinuxMmu<'a> {
-        LinuxMmu { layout, uffd: Some(uffd), pagemap: Some(pagemap) }
+        LinuxMmu { layout, uffd: Some(uffd), pagemap: Some(pagemap), staged: None }
+    }
+
+    /// The same, and says where the contents are that [`Mover::copy_staged`] copies.
+    #[must_use]
+    pub const fn with_staged(self, staged: Stretch) -> LinuxMmu<'a> {
+        LinuxMmu { staged: Some(staged), ..self }
     }
 
     /// For the program's threads: the verbs of [`Mover`] answer [`Refusal::NoRange`] and do nothing.
     pub const fn for_program(layout: &'a Layout) -> LinuxMmu<'a> {
-        LinuxMmu { layout, uffd: None, pagemap: None }
+        LinuxMmu { layout, uffd: None, pagemap: None, staged: None }
     }
 
     /// Whether the verbs of [`Mover`] work.
@@ -251,6 +258,13 @@ impl Mmu for LinuxMmu<'_> {
         give_back(addr, len);
     }
 
+    fn release_all(&mut self, runs: &[FrameRun]) {
+        for some in runs.chunks(mmap::MOST_DROPPED) {
+            // Refused only for what is not mapped, and what is not given back is used again all the same.
+            let _ = mmap::drop_all(some.iter().filter_map(|&run| self.layout.slots(run)));
+        }
+    }
+
     fn release_span(&mut self, span: u32) {
         if span < self.layout.spans() {
             give_back(self.layout.store.base() + span as usize * SPAN, SPAN);
@@ -284,11 +298,21 @@ impl Mover for LinuxMmu<'_> {
             }
             Err(why) => none(frames.pages, why),
         };
-        match done.refusal {
-            // A copy reads holes of the source as zeroes: ENOENT is about the destination here.
-            Some(Refusal::Absent) => Done::part(done.pages, Refusal::NoRange),
-            _ => done,
+        without_absent(done)
+    }
+
+    fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
+        let pages = to.pages as u32;
+        let ends = (self.staged, self.uffd, self.pages(to));
+        let (Some(staged), Some(uffd), Ok((at, len))) = ends else { return none(pages, Refusal::NoRange) };
+        let start = from as usize * PAGE_SIZE;
+        if staged.len() < start + len {
+            return none(pages, Refusal::NoRange);
         }
+        let done = piecewise(pages, Errno::NOENT, |offset, len| {
+            uffd.copy(at + offset, staged.base() + start + offset, len)
+        });
+        without_absent(done)
     }
 
     fn unshare(&mut self, range: PageRange) -> Done {
@@ -353,6 +377,14 @@ impl Mover for LinuxMmu<'_> {
 /// Nothing of `pages` pages was done, which is all where there are none.
 fn none(pages: u32, why: Refusal) -> Done {
     if pages == 0 { Done::all(0) } else { Done::part(0, why) }
+}
+
+/// A copy reads holes of the source as zeroes: ENOENT is about its destination.
+fn without_absent(done: Done) -> Done {
+    match done.refusal {
+        Some(Refusal::Absent) => Done::part(done.pages, Refusal::NoRange),
+        _ => done,
+    }
 }
 
 fn give_back(addr: usize, len: usize) {

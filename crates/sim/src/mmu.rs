@@ -38,6 +38,8 @@ pub struct SimMmu {
     pub injector: Injector,
     /// The compressed store and the spill files.
     pub store: SimStore,
+    /// What is staged for the fill that is being finished, a version for each page.
+    pub staged: Vec<u64>,
 }
 
 /// The program's side, and the kernel's.
@@ -50,6 +52,7 @@ impl SimMmu {
             waiters: Waiters::default(),
             injector: Injector::default(),
             store: SimStore::default(),
+            staged: Vec::new(),
         }
     }
 
@@ -158,6 +161,7 @@ impl SimMmu {
             waiters: Waiters::default(),
             injector: Injector::default(),
             store: self.store.clone(),
+            staged: Vec::new(),
         }
     }
 
@@ -380,6 +384,24 @@ impl Mover for SimMmu {
         let cut = self.injector.call(Verb::CopyIn);
         let one = |k: u32| self.copy_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
         each(frames.pages, cut, one)
+    }
+
+    fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
+        let cut = self.injector.call(Verb::CopyIn);
+        let one = |k: u32| {
+            let vpn = to.start.plus(u64::from(k));
+            if !self.rights(to.space, vpn).is_some_and(|r| r.registered) {
+                return Err(Refusal::NoRange);
+            }
+            if self.entry(to.space, vpn).is_some() {
+                return Err(Refusal::Exists);
+            }
+            // What was not staged would be whatever the buffer held before.
+            let value = self.staged.get((from + k) as usize).copied().unwrap_or(u64::MAX);
+            self.tables(to.space).put(vpn.0, Pte::page(value));
+            Ok(())
+        };
+        each(to.pages as u32, cut, one)
     }
 
     /// Works on runs of present pages: where one page is refused (the program may not write it), the pages of its

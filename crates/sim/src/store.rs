@@ -99,13 +99,17 @@ pub fn run_zero(mmu: &mut SimMmu, work: &Work) -> Outcome {
     Outcome::Done
 }
 
-/// Runs a Read job: every hash is verified.
-pub fn run_read(mmu: &mut SimMmu, work: &Work) -> Outcome {
+/// Runs a Read job: every hash is verified. What is to be staged goes to `staged`.
+pub fn run_read(mmu: &mut SimMmu, work: &Work, staged: &mut Vec<u64>) -> Outcome {
     for (frame, source) in work.frames.iter().zip(&work.sources) {
-        match mmu.store.read(source.place, source.len) {
-            Some(0) if source.place == Place::Zero => mmu.write_frame(frame, 0),
-            Some(value) if hash_of(value) == source.hash => mmu.write_frame(frame, value),
+        let value = match mmu.store.read(source.place, source.len) {
+            Some(0) if source.place == Place::Zero => 0,
+            Some(value) if hash_of(value) == source.hash => value,
             _ => return Outcome::Corrupt,
+        };
+        match work.staged {
+            true => staged.push(value),
+            false => mmu.write_frame(frame, value),
         }
     }
     Outcome::Done

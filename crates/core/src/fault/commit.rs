@@ -11,6 +11,15 @@ use crate::page::ZERO_BLOCK;
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
 const PATIENCE: u32 = 8;
 
+/// Where the contents of a folio are that is to be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    /// In its frames.
+    Frames,
+    /// Where the host has staged them; the frames are holes.
+    Staged,
+}
+
 impl Engine {
     /// A fill has ended. Its ticket decides whether what it brought still counts.
     pub(crate) fn finish_fill<M: Mover>(
@@ -20,10 +29,14 @@ impl Engine {
         outcome: Outcome,
     ) -> Result<(), Halt> {
         let flight = self.tickets.get(slot);
-        let (run, void, zeroed) = (flight.frames, flight.void, flight.kind == JobKind::Zero);
+        let (run, void, staged) = (flight.frames, flight.void, flight.staged);
+        let backing = match flight.kind {
+            _ if staged => Backing::Hole,
+            JobKind::Zero if outcome == Outcome::Done => Backing::Zeroed,
+            _ => Backing::Dirty,
+        };
         self.unpin_blocks(slot, mmu);
-        let zeroed = zeroed && outcome == Outcome::Done;
-        self.unpin_frames(run, if zeroed { Backing::Zeroed } else { Backing::Dirty });
+        self.unpin_frames(run, backing);
         self.tickets.end(slot);
         if void {
             return Ok(());
@@ -34,24 +47,25 @@ impl Engine {
                 if self.store_is_filling() {
                     self.forget_copies(run.start, mmu);
                 }
-                return self.map(mmu, run.start, list);
+                let source = if staged { Source::Staged } else { Source::Frames };
+                return self.map(mmu, run.start, list, source);
             }
             Outcome::Failed => Halt::Unreadable,
             Outcome::Corrupt => Halt::Corrupt,
         };
-        self.detach_fill(run.start);
+        self.detach_fill(run.start, backing);
         Err(halt)
     }
 
     /// The pages of a fill that brought nothing are what they were before; its frames are free, or will be when
     /// the job comes back.
-    fn detach_fill(&mut self, head: Frame) {
+    fn detach_fill(&mut self, head: Frame, backing: Backing) {
         let pages = self.pages_of(head);
         for vpn in (0..pages.pages).map(|i| pages.start.plus(i)) {
             let pte = self.pte(pages.space, vpn).with_frame(None);
             self.set_pte(pages.space, vpn, pte);
         }
-        self.free_frames(FrameRun::new(head, pages.pages as u32), Backing::Dirty);
+        self.free_frames(FrameRun::new(head, pages.pages as u32), backing);
     }
 
     /// A folio that is needed again soon after it was moved out should not have been: it begins as active.
@@ -67,9 +81,15 @@ impl Engine {
         }
     }
 
-    /// Moves a folio's frames to the program, marks it mapped, and wakes who waits for it. A page that is
+    /// Brings a folio's contents to the program, marks it mapped, and wakes who waits for it. A page that is
     /// refused one way goes another: no page of the folio is left behind.
-    pub(crate) fn map<M: Mover>(&mut self, mmu: &mut M, head: Frame, list: List) -> Result<(), Halt> {
+    pub(crate) fn map<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        head: Frame,
+        list: List,
+        source: Source,
+    ) -> Result<(), Halt> {
         let pages = self.pages_of(head);
         let run = self.frames.folio(head);
         let evictable = self.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable());
@@ -80,11 +100,12 @@ impl Engine {
             let most = if tries == 0 { run.pages - at } else { 1 };
             let rest = FrameRun::new(head.plus(at), most);
             let to = pages.start.plus(u64::from(at));
-            let copying = !evictable || tries > PATIENCE;
-            let done = if copying {
-                self.copy_in(mmu, rest, PageRange::new(pages.space, to, u64::from(rest.pages)))
-            } else {
-                mmu.move_in(rest, pages.space, to)
+            let copying = source == Source::Staged || !evictable || tries > PATIENCE;
+            let range = PageRange::new(pages.space, to, u64::from(rest.pages));
+            let done = match source {
+                Source::Staged => mmu.copy_staged(at, range),
+                Source::Frames if copying => self.copy_in(mmu, rest, range),
+                Source::Frames => mmu.move_in(rest, pages.space, to),
             };
             at += done.pages;
             let Some(refusal) = done.refusal else {
@@ -96,7 +117,9 @@ impl Engine {
                 // What is at the program's address is what the program sees: ours is dropped.
                 Refusal::Exists => {
                     self.stats.foreign += 1;
-                    mmu.release(FrameRun::new(head.plus(at), 1));
+                    if source == Source::Frames {
+                        mmu.release(FrameRun::new(head.plus(at), 1));
+                    }
                     at += 1;
                 }
                 _ if copying && tries > 2 * PATIENCE => return Err(Halt::Unmappable),
@@ -150,7 +173,8 @@ impl Engine {
     pub(crate) fn revert_fill<M: Mover>(&mut self, mmu: &mut M, head: Frame) {
         let pages = self.pages_of(head);
         self.void_job(head);
-        self.detach_fill(head);
+        // All of its frames are the job's until it comes back, which knows what is behind them.
+        self.detach_fill(head, Backing::Dirty);
         mmu.wake(pages);
     }
 

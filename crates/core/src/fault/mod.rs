@@ -5,12 +5,14 @@
 mod commit;
 mod policy;
 
+pub(crate) use commit::Source;
+
 pub use policy::{Adaptive, Choice, FaultContext, Fixed, OrderPolicy, PolicyKind, Shortfall};
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt, PageState};
 use crate::frame::{Backing, FrameState, List, Use};
-use crate::job::{JobKind, Stored, Work};
+use crate::job::{JobKind, MAX_STAGED_PAGES, Stored, Work};
 use crate::mmu::Mover;
 use crate::order::{Order, OrderSet};
 use crate::page::{Pte, ZERO_BLOCK};
@@ -87,7 +89,7 @@ impl Engine {
         let head = self.part_to_rescue(head, frame);
         self.frames.delist(head);
         self.stats.rescues[self.frames.get(head).order.index()] += 1;
-        answered(self.map(mmu, head, List::Active))
+        answered(self.map(mmu, head, List::Active, Source::Frames))
     }
 
     /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page.
@@ -123,7 +125,11 @@ impl Engine {
         let context = self.fault_context(space, vma, vpn, stored);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
         let set = choice.set.and(OrderSet::up_to(context.run)).with(Order::BASE);
-        let purpose = if stored { Use::Contents } else { Use::Zeroes };
+        let purpose = match stored {
+            true if set.largest() <= Some(STAGED) => Use::Staging,
+            true => Use::Contents,
+            false => Use::Zeroes,
+        };
         let Some((head, order, backing)) = self.take_frames(set, purpose) else {
             self.stats.no_frame += 1;
             return Fault::NoFrame;
@@ -140,7 +146,7 @@ impl Engine {
             self.stats.zero_fills[order.index()] += 1;
         }
         if backing == Backing::Zeroed && !stored {
-            return answered(self.map(mmu, head, List::Inactive));
+            return answered(self.map(mmu, head, List::Inactive, Source::Frames));
         }
         self.begin_fill(head, stored, backing, work);
         Fault::Job
@@ -244,6 +250,8 @@ impl Engine {
         let slot = self.tickets.begin(kind, run);
         work.begin(self.tickets.get(slot).ticket, kind, run);
         work.fresh = backing == Backing::Hole;
+        work.staged = stored && work.fresh && self.order_of(head) <= STAGED;
+        self.tickets.get_mut(slot).staged = work.staged;
         let pages = self.pages_of(head);
         for (i, frame) in run.iter().enumerate() {
             self.frames.get_mut(frame).job = pin_of(slot);
@@ -273,6 +281,11 @@ const RESCUE: Order = match Order::new(4) {
     Some(order) => order,
     None => Order::BASE,
 };
+
+/// The largest order that comes back from the store without its frames: 16 KiB. Its contents are copied to the
+/// program, which takes memory from the system and none from the pool. A move costs a flush of all processors' TLBs
+/// however little it moves, a copy costs none.
+const STAGED: Order = Order::fitting(MAX_STAGED_PAGES as u64);
 
 fn answered(mapped: Result<(), Halt>) -> Fault {
     match mapped {

@@ -23,6 +23,8 @@ pub(crate) enum Use {
     Zeroes,
     /// Contents from the store: any frame will do, zeroed ones last.
     Contents,
+    /// Few pages of contents that are copied to the program from elsewhere: holes first.
+    Staging,
     /// Zeroing ahead of need: frames that are not zeroed.
     Zeroing,
 }
@@ -32,6 +34,7 @@ impl Use {
         match self {
             Use::Zeroes => &[Backing::Zeroed, Backing::Dirty, Backing::Hole],
             Use::Contents => &[Backing::Dirty, Backing::Hole, Backing::Zeroed],
+            Use::Staging => &[Backing::Hole, Backing::Dirty, Backing::Zeroed],
             Use::Zeroing => &[Backing::Dirty, Backing::Hole],
         }
     }
@@ -47,6 +50,9 @@ pub(crate) struct FramePool {
     /// Slots from here on have never been free: they join the holes as they are needed.
     opened: u32,
 }
+
+/// Runs of frames whose memory is given back in one call.
+const TRIM_RUNS: usize = 128;
 
 /// Slots that join the holes at once: 128 MiB. A small process's tables stay small.
 const OPENING: u32 = 1 << 15;
@@ -141,18 +147,25 @@ impl FramePool {
     }
 
     /// Gives memory behind free frames back to the system until at most `limit` pages are charged, or the
-    /// free ones have none, or 2 MiB have been given back.
+    /// free ones have none, or 2 MiB or [`TRIM_RUNS`] runs have been given back.
     pub(crate) fn trim(&mut self, limit: u32, mmu: &mut impl Mmu) -> u32 {
+        let mut runs = [FrameRun::new(Frame(0), 0); TRIM_RUNS];
+        let mut count = 0;
         let mut given = 0;
-        while self.charged() > limit && given < Order::MAX.pages() {
-            let excess = u64::from(self.charged() - limit).max(1);
+        while count < TRIM_RUNS && self.charged() - given > limit && given < Order::MAX.pages() {
+            let excess = u64::from(self.charged() - given - limit);
             let set = OrderSet::up_to(Order::fitting(excess));
             let backing = if self.dirty.free_frames() > 0 { Backing::Dirty } else { Backing::Zeroed };
             let Some((frame, order)) = self.buddy(backing).alloc(set) else { break };
-            let run = FrameRun::new(frame, order.pages());
-            mmu.release(run);
-            self.holes.free_run(run);
+            runs[count] = FrameRun::new(frame, order.pages());
+            count += 1;
             given += order.pages();
+        }
+        if count > 0 {
+            mmu.release_all(&runs[..count]);
+        }
+        for &run in &runs[..count] {
+            self.holes.free_run(run);
         }
         given
     }

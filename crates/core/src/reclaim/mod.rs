@@ -42,12 +42,14 @@ pub enum Reclaim {
 
 /// Pages moved out in one step at the most: one large folio, or many small ones.
 const STEP_PAGES: u32 = 512;
+/// See [`Engine::fresh_goal`].
+const MOST_FRESH: u32 = 256;
 
 impl Engine {
     /// One bounded step towards enough room.
     pub fn reclaim<M: Mover>(&mut self, mmu: &mut M, demand: Demand, work: &mut Work) -> Reclaim {
         self.swap.reserve(0);
-        if self.shrink(mmu) {
+        if self.shrink(mmu, demand) {
             return Reclaim::Progress;
         }
         if self.room() >= self.goal(demand) || !self.evicts && demand == Demand::Behind {
@@ -80,22 +82,41 @@ impl Engine {
         if self.tickets.live() > 0 { Reclaim::Waiting } else { Reclaim::Stuck }
     }
 
-    /// Gives memory back while more is charged than allowed: what is free, and what is stored as well. Whether
-    /// there was any.
-    fn shrink<M: Mover>(&mut self, mmu: &mut M) -> bool {
-        let limit = self.frame_limit();
-        let dropped = self.drop_clean(self.pool.in_use().saturating_sub(limit).min(STEP_PAGES));
+    /// Gives memory back while more is charged than allowed, or too little is left for small fills, which take theirs
+    /// from the system: what is free, and what is stored as well. Whether there was any.
+    fn shrink<M: Mover>(&mut self, mmu: &mut M, demand: Demand) -> bool {
+        let mut limit = self.frame_limit();
+        if demand == Demand::Behind && self.lacks_fresh() {
+            limit -= self.fresh_goal();
+        }
+        let spare = self.pool.spare();
+        let excess = self.pool.charged().saturating_sub(limit);
+        let dropped = self.drop_clean(excess.saturating_sub(spare).min(STEP_PAGES));
         self.pool.trim(limit, mmu) > 0 || dropped > 0
     }
 
-    /// Whether reclaim should begin: room is below the low watermark.
+    /// Whether reclaim should begin: room is below the low watermark, or all of it has memory behind it.
     pub fn pressed(&self) -> bool {
-        self.over_limit() || (self.evicts && self.room() < self.low_watermark())
+        self.over_limit() || self.evicts && (self.room() < self.low_watermark() || self.lacks_fresh())
     }
 
     fn over_limit(&self) -> bool {
-        let givable = self.pool.spare() + self.frames.pages_on(List::Clean);
-        givable > 0 && self.pool.charged() > self.frame_limit()
+        self.givable() > 0 && self.pool.charged() > self.frame_limit()
+    }
+
+    /// Pages whose memory could be given back at once.
+    fn givable(&self) -> u32 {
+        self.pool.spare() + self.frames.pages_on(List::Clean)
+    }
+
+    /// Pages that small fills find for which no memory was taken yet: 1/32 of all frames, 1 MiB at most.
+    fn fresh_goal(&self) -> u32 {
+        (self.frame_limit() / 32).min(MOST_FRESH)
+    }
+
+    fn lacks_fresh(&self) -> bool {
+        let fresh = self.frame_limit().saturating_sub(self.pool.charged());
+        fresh < self.fresh_goal() / 2 && self.givable() > 0
     }
 
     /// Room that faults should always find: 1/16 of all frames.
@@ -182,8 +203,8 @@ impl Engine {
         if self.pool.zeroed() >= target.min(spare / 2) {
             return false;
         }
-        let Some((frame, order, backing)) =
-            self.pool.take(OrderSet::up_to(order), Use::Zeroing, self.frame_limit())
+        let limit = self.frame_limit().saturating_sub(self.fresh_goal());
+        let Some((frame, order, backing)) = self.pool.take(OrderSet::up_to(order), Use::Zeroing, limit)
         else {
             return false;
         };

@@ -2,6 +2,7 @@
 
 use crate::addr::{Frame, PAGE_SIZE};
 use crate::engine::{Engine, Halt};
+use crate::fault::Source;
 use crate::frame::{Backing, FrameState, List, NIL};
 use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Ticket, Work};
 use crate::mmu::{Mmu, Mover};
@@ -124,7 +125,7 @@ impl Engine {
         self.stats.unstorable += 1;
         self.end_write(mmu, slot);
         self.frames.get_mut(head).state = FrameState::Standby;
-        match self.map(mmu, head, List::None) {
+        match self.map(mmu, head, List::None, Source::Frames) {
             Ok(()) => Placed::Refused,
             Err(halt) => Placed::Halt(halt),
         }

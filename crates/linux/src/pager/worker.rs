@@ -8,12 +8,13 @@ use crate::die;
 use crate::mmu::STORE_UNIT;
 use crate::sys::Cause;
 use crate::sys::Errno;
+use crate::sys::bytes::Stretch;
 use crate::sys::file::Bounce;
 use crate::sys::mmap::{self, Advice};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use quire_core::addr::{FrameRun, PAGE_SIZE};
-use quire_core::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Place, Stored, Work};
+use quire_core::job::{JobKind, MAX_JOB_PAGES, MAX_STAGED_PAGES, Outcome, Packed, Place, Stored, Work};
 use quire_core::{Halt, Placed};
 
 /// A thread's own means for running jobs.
@@ -24,6 +25,8 @@ pub(super) struct Worker {
     /// Compressed pages of the job, one behind the other; and what goes to or comes from a file.
     packed: Bounce,
     transfer: Bounce,
+    /// What a fill brings that does not go to the pool.
+    staged: Stretch,
     offsets: Vec<u32>,
 }
 
@@ -37,11 +40,17 @@ impl Worker {
             Ok(bounce) => bounce,
             Err(errno) => die!("no memory for Quire's own buffers: {errno}", errno = Cause(errno)),
         };
+        const STAGED: usize = MAX_STAGED_PAGES * PAGE_SIZE;
+        let staged = match mmap::map(STAGED) {
+            Ok(base) => Stretch::new(base, STAGED),
+            Err(errno) => die!("no memory for Quire's own buffers: {errno}", errno = Cause(errno)),
+        };
         Worker {
             codec: Box::new(Codec::new(&pager.secret)),
             out: Box::new([0; ROOM]),
             packed: bounce(PACKED_BYTES),
             transfer: bounce(TRANSFER_BYTES),
+            staged,
             offsets: Vec::with_capacity(MAX_JOB_PAGES),
         }
     }
@@ -58,7 +67,8 @@ impl Worker {
             JobKind::Spill => self.spill(pager, work),
         };
         let mut tables = pager.tables.lock();
-        let result = tables.engine.finish(&mut pager.mover(), work.ticket, outcome, &work.packed);
+        let mut mover = pager.mover().with_staged(self.staged);
+        let result = tables.engine.finish(&mut mover, work.ticket, outcome, &work.packed);
         drop(tables);
         if let Err(halt) = result {
             stop(halt);
@@ -72,22 +82,28 @@ impl Worker {
             pager.count(|c| &c.spill_errors);
             return Outcome::Failed;
         };
-        for (frame, source) in work.frames.iter().zip(&work.sources) {
+        let (to, first) =
+            if work.staged { (self.staged, 0) } else { (pager.layout.pool(), work.frames.start.0 as usize) };
+        for (page, source) in (first..).zip(&work.sources) {
             let good = match source.place {
                 Place::Zero => {
-                    pager.layout.pool().with_page(frame.0 as usize, |page| page.fill(0));
+                    to.with_page(page, |page| page.fill(0));
                     true
                 }
                 Place::Ram { at } => {
                     let (at, len) = (at as usize * STORE_UNIT, usize::from(source.len));
-                    pager.layout.store().with(at, len, |bytes| self.unpack(pager, frame.0, bytes, source))
+                    pager
+                        .layout
+                        .store()
+                        .with(at, len, |bytes| to.with_page(page, |page| self.unpack(page, bytes, source)))
                 }
                 Place::File { file, at } => {
                     let Ok(bytes) = self.file_bytes(pager, file, at, source.len, whole) else {
                         pager.count(|c| &c.spill_errors);
                         return Outcome::Failed;
                     };
-                    self.unpack(pager, frame.0, &self.transfer.bytes()[bytes], source)
+                    let bytes = &self.transfer.bytes()[bytes];
+                    to.with_page(page, |page| self.unpack(page, bytes, source))
                 }
             };
             if !good {
@@ -99,17 +115,15 @@ impl Worker {
     }
 
     /// Brings a page back from its stored bytes, and says whether it is the one that was stored.
-    fn unpack(&self, pager: &Pager, frame: u32, bytes: &[u8], source: &Stored) -> bool {
-        pager.layout.pool().with_page(frame as usize, |page| {
-            let whole = match bytes.len() {
-                PAGE_SIZE => {
-                    page.copy_from_slice(bytes);
-                    true
-                }
-                _ => codec::decompress(bytes, page).is_ok(),
-            };
-            whole && self.codec.hash(page) == source.hash
-        })
+    fn unpack(&self, page: &mut Page, bytes: &[u8], source: &Stored) -> bool {
+        let whole = match bytes.len() {
+            PAGE_SIZE => {
+                page.copy_from_slice(bytes);
+                true
+            }
+            _ => codec::decompress(bytes, page).is_ok(),
+        };
+        whole && self.codec.hash(page) == source.hash
     }
 
     /// Reads all that `sources` have in a file into the transfer buffer at once, if it lies close together.

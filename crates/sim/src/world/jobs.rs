@@ -26,12 +26,14 @@ pub struct Flying {
     pub work: Work,
     /// How far it has come.
     pub step: Step,
+    /// What it has read that does not go to its frames.
+    pub staged: Vec<u64>,
 }
 
 impl Flying {
     /// A job that has just begun.
     pub fn new(work: Work) -> Flying {
-        Flying { work, step: Step::Begun }
+        Flying { work, step: Step::Begun, staged: Vec::new() }
     }
 }
 
@@ -48,7 +50,7 @@ impl Host {
             (JobKind::Write, Step::Packed) => return self.place(at),
             (JobKind::Write, Step::Placed) => Step::Ran(store::run_write(&mut self.mmu, &job.work)),
             (JobKind::Zero, _) => return self.run_zero(at),
-            (JobKind::Read, _) => Step::Ran(store::run_read(&mut self.mmu, &job.work)),
+            (JobKind::Read, _) => Step::Ran(store::run_read(&mut self.mmu, &job.work, &mut job.staged)),
             (JobKind::Spill, _) => Step::Ran(store::run_spill(&mut self.mmu, &job.work)),
         };
         match self.jobs[at].step {
@@ -106,9 +108,11 @@ impl Host {
 
     /// Job number `at` comes back.
     pub fn finish(&mut self, at: usize, outcome: Outcome) -> Result<bool, String> {
-        let Flying { work, .. } = self.jobs.remove(at);
+        let Flying { work, staged, .. } = self.jobs.remove(at);
+        self.mmu.staged = staged;
         self.spill_jobs += u64::from(work.kind == JobKind::Spill && outcome == Outcome::Done);
         let finished = self.engine.finish(&mut self.mmu, work.ticket, outcome, &work.packed);
+        self.mmu.staged.clear();
         self.spare.push(work);
         finished.map(|()| true).map_err(stopped)
     }

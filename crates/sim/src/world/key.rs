@@ -76,7 +76,7 @@ impl Host {
                 Step::Ran(Outcome::Done) => 3,
                 Step::Ran(_) => 4,
             };
-            words.extend([step, u32::from(job.work.fresh)]);
+            words.extend([step, u32::from(job.work.fresh) | u32::from(job.work.staged) << 1]);
             words.extend(job.work.packed.iter().map(packed_word));
             if job.work.kind == JobKind::Read || job.work.kind == JobKind::Spill {
                 let read = |s: &quire_core::job::Stored| self.mmu.store.read(s.place, s.len);
