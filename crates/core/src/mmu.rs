@@ -141,6 +141,9 @@ pub trait Mover: Mmu {
     /// the program, whatever its protection. No frame of the pool is touched.
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done;
 
+    /// Fills holes of the program with pages of zeroes, whatever its protection. No frame of the pool is touched.
+    fn copy_zeroes(&mut self, to: PageRange) -> Done;
+
     /// Makes present pages the program's own again after a fork. Never fills a hole.
     fn unshare(&mut self, range: PageRange) -> Done;
 

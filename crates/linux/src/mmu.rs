@@ -198,6 +198,21 @@ impl<'a> LinuxMmu<'a> {
         Ok((uffd, slots, pages))
     }
 
+    /// Copies what is at address `source` into holes of the program.
+    fn copy_from(&self, source: usize, to: PageRange) -> Done {
+        let (Some(uffd), Ok((at, _))) = (self.uffd, self.pages(to)) else {
+            return none(to.pages as u32, Refusal::NoRange);
+        };
+        let done = piecewise(to.pages as u32, Errno::NOENT, |offset, len| {
+            uffd.copy(at + offset, source + offset, len)
+        });
+        match done.refusal {
+            // A copy reads holes of the source as zeroes: ENOENT is about its destination.
+            Some(Refusal::Absent) => Done::part(done.pages, Refusal::NoRange),
+            _ => done,
+        }
+    }
+
     /// Moves one piece of a kernel VMA and registers it in its new place.
     ///
     /// The kernel drops the registration of what it moves, and with it that of every neighbour which it joins to the
@@ -291,28 +306,33 @@ impl Mover for LinuxMmu<'_> {
         }
     }
 
-    fn copy_in(&mut self, frames: FrameRun, _space: Space, at: Vpn) -> Done {
-        let done = match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => {
-                piecewise(frames.pages, Errno::NOENT, |from, len| uffd.copy(pages + from, slots + from, len))
-            }
-            Err(why) => none(frames.pages, why),
-        };
-        without_absent(done)
+    fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
+        match self.layout.slots(frames) {
+            Some((slots, _)) => self.copy_from(slots, PageRange::new(space, at, u64::from(frames.pages))),
+            None => none(frames.pages, Refusal::NoRange),
+        }
     }
 
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
-        let pages = to.pages as u32;
-        let ends = (self.staged, self.uffd, self.pages(to));
-        let (Some(staged), Some(uffd), Ok((at, len))) = ends else { return none(pages, Refusal::NoRange) };
         let start = from as usize * PAGE_SIZE;
-        if staged.len() < start + len {
-            return none(pages, Refusal::NoRange);
+        match self.staged {
+            Some(staged) if start + to.pages as usize * PAGE_SIZE <= staged.len() => {
+                self.copy_from(staged.base() + start, to)
+            }
+            _ => none(to.pages as u32, Refusal::NoRange),
         }
-        let done = piecewise(pages, Errno::NOENT, |offset, len| {
-            uffd.copy(at + offset, staged.base() + start + offset, len)
-        });
-        without_absent(done)
+    }
+
+    fn copy_zeroes(&mut self, to: PageRange) -> Done {
+        static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+        let mut done = 0;
+        for page in (0..to.pages).map(|i| PageRange::new(to.space, to.start.plus(i), 1)) {
+            if let Some(refusal) = self.copy_from(ZEROES.as_ptr().addr(), page).refusal {
+                return Done::part(done, refusal);
+            }
+            done += 1;
+        }
+        Done::all(done)
     }
 
     fn unshare(&mut self, range: PageRange) -> Done {
@@ -377,14 +397,6 @@ impl Mover for LinuxMmu<'_> {
 /// Nothing of `pages` pages was done, which is all where there are none.
 fn none(pages: u32, why: Refusal) -> Done {
     if pages == 0 { Done::all(0) } else { Done::part(0, why) }
-}
-
-/// A copy reads holes of the source as zeroes: ENOENT is about its destination.
-fn without_absent(done: Done) -> Done {
-    match done.refusal {
-        Some(Refusal::Absent) => Done::part(done.pages, Refusal::NoRange),
-        _ => done,
-    }
 }
 
 fn give_back(addr: usize, len: usize) {

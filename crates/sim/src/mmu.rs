@@ -346,6 +346,14 @@ impl SimMmu {
             return Err(Refusal::NoRange);
         }
         let value = self.read_frame(frame);
+        self.put_copy(space, vpn, value)
+    }
+
+    /// Puts a copy into a hole that the host knows.
+    fn put_copy(&mut self, space: Space, vpn: Vpn, value: u64) -> Result<(), Refusal> {
+        if !self.rights(space, vpn).is_some_and(|r| r.registered) {
+            return Err(Refusal::NoRange);
+        }
         if self.entry(space, vpn).is_some() {
             return Err(Refusal::Exists);
         }
@@ -389,18 +397,16 @@ impl Mover for SimMmu {
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
         let cut = self.injector.call(Verb::CopyIn);
         let one = |k: u32| {
-            let vpn = to.start.plus(u64::from(k));
-            if !self.rights(to.space, vpn).is_some_and(|r| r.registered) {
-                return Err(Refusal::NoRange);
-            }
-            if self.entry(to.space, vpn).is_some() {
-                return Err(Refusal::Exists);
-            }
             // What was not staged would be whatever the buffer held before.
             let value = self.staged.get((from + k) as usize).copied().unwrap_or(u64::MAX);
-            self.tables(to.space).put(vpn.0, Pte::page(value));
-            Ok(())
+            self.put_copy(to.space, to.start.plus(u64::from(k)), value)
         };
+        each(to.pages as u32, cut, one)
+    }
+
+    fn copy_zeroes(&mut self, to: PageRange) -> Done {
+        let cut = self.injector.call(Verb::CopyIn);
+        let one = |k: u32| self.put_copy(to.space, to.start.plus(u64::from(k)), 0);
         each(to.pages as u32, cut, one)
     }
 

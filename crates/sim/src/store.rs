@@ -181,9 +181,9 @@ mod tests {
         let mut work = Work::new();
         work.frames = quire_core::FrameRun::new(quire_core::Frame(0), 1);
         work.sources.push(quire_core::job::Stored { place, len: 512, hash: hash_of(8) });
-        assert_eq!(run_read(&mut mmu, &work), Outcome::Done);
+        assert_eq!(run_read(&mut mmu, &work, &mut Vec::new()), Outcome::Done);
         assert_eq!(mmu.read_frame(quire_core::Frame(0)), 8);
         assert!(mmu.store.spoil(place));
-        assert_eq!(run_read(&mut mmu, &work), Outcome::Corrupt);
+        assert_eq!(run_read(&mut mmu, &work, &mut Vec::new()), Outcome::Corrupt);
     }
 }

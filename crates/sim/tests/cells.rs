@@ -280,12 +280,15 @@ impl Scene {
         self.page_out()
     }
 
-    /// A fill ends, or a rescue begins, and the move is refused: for a moment, or for good.
+    /// A fill ends, or a rescue begins, and the move is refused, or the copy of what was staged: for a moment, or for
+    /// good.
     fn move_in_refused(&mut self, first: bool) -> &mut Scene {
         let refusal = if first { Refusal::Again } else { Refusal::Denied };
         let again = if first { 1 } else { 2 };
+        let staged = self.host.jobs.iter().any(|job| job.work.staged);
+        let verb = if staged { Verb::CopyIn } else { Verb::MoveIn };
         for _ in 0..again {
-            self.host.mmu.inject(Injection::next(Verb::MoveIn, refusal).after(u32::from(first)));
+            self.host.mmu.inject(Injection::next(verb, refusal).after(u32::from(first)));
         }
         if !self.host.held.is_empty() {
             self.happen(Happening::Serve(0));

@@ -116,6 +116,7 @@ const WALKS: &[Walk] = &[
         name: "adaptive, forks",
         setup: Setup { frames: 512, grant: 200, policy: PolicyKind::Adaptive, arena: 400, ..SMALL },
         forks: true,
+        events: 900,
         ..PLAIN
     },
     Walk {
@@ -131,6 +132,7 @@ const WALKS: &[Walk] = &[
         refusals: true,
         forks: true,
         raw: true,
+        events: 900,
         ..PLAIN
     },
 ];
@@ -202,7 +204,10 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
         88..100 => Event::Retry(number),
         100..118 => Event::Step(number),
         118..136 => Event::Run(number),
-        136..156 => Event::Reclaim(rng.pick(&[Demand::Direct, Demand::Behind])),
+        136..153 => {
+            Event::Reclaim(rng.pick(&[Demand::Direct, Demand::Behind, Demand::Behind, Demand::Store]))
+        }
+        153..156 => Event::MoveOut(1 + rng.below(6) as u32),
         156..158 => Event::Fail(number),
         158..160 => Event::ZeroAhead(rng.below(40) as u32, order(rng.below(5) as u8)),
         160 => any_grant(walk, rng),

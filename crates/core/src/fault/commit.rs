@@ -18,6 +18,8 @@ pub(crate) enum Source {
     Frames,
     /// Where the host has staged them; the frames are holes.
     Staged,
+    /// Nowhere: they are zeroes. The frames are holes.
+    Zeroes,
 }
 
 impl Engine {
@@ -44,9 +46,7 @@ impl Engine {
         let halt = match outcome {
             Outcome::Done => {
                 let list = self.list_after_fill(run.start);
-                if self.store_is_filling() {
-                    self.forget_copies(run.start, mmu);
-                }
+                self.forget_copies(run.start, self.store_is_filling(), mmu);
                 let source = if staged { Source::Staged } else { Source::Frames };
                 return self.map(mmu, run.start, list, source);
             }
@@ -100,10 +100,11 @@ impl Engine {
             let most = if tries == 0 { run.pages - at } else { 1 };
             let rest = FrameRun::new(head.plus(at), most);
             let to = pages.start.plus(u64::from(at));
-            let copying = source == Source::Staged || !evictable || tries > PATIENCE;
+            let copying = source != Source::Frames || !evictable || tries > PATIENCE;
             let range = PageRange::new(pages.space, to, u64::from(rest.pages));
             let done = match source {
                 Source::Staged => mmu.copy_staged(at, range),
+                Source::Zeroes => mmu.copy_zeroes(range),
                 Source::Frames if copying => self.copy_in(mmu, rest, range),
                 Source::Frames => mmu.move_in(rest, pages.space, to),
             };
@@ -203,17 +204,16 @@ impl Engine {
     }
 
     /// Gives up the copies in RAM that the pages of a folio still have in the store, and those in a file that are
-    /// needed often. Other copies in a file cost nothing.
-    pub(crate) fn forget_copies(&mut self, head: Frame, mmu: &mut impl Mmu) -> u32 {
+    /// needed often. Other copies in a file cost nothing. Unless `all`, only those that take as much as they save.
+    pub(crate) fn forget_copies(&mut self, head: Frame, all: bool, mmu: &mut impl Mmu) -> u32 {
         let pages = self.pages_of(head);
         let mut given = 0;
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
             let block = self.pte(pages.space, vpn).block().filter(|&b| b != ZERO_BLOCK);
             let gives = |b| match self.swap.stored(b).place {
-                Place::Ram { .. } => true,
-                // What does not compress would go to the file again.
-                _ => usize::from(self.swap.stored(b).len) < PAGE_SIZE && self.belongs_in_ram(b),
+                Place::Ram { .. } => all || usize::from(self.swap.stored(b).len) == PAGE_SIZE,
+                _ => all && self.belongs_in_ram(b),
             };
             if block.is_some_and(gives) {
                 self.forget_block(pages.space, vpn, mmu);

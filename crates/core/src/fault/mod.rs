@@ -128,6 +128,7 @@ impl Engine {
         let purpose = match stored {
             true if set.largest() <= Some(STAGED) => Use::Staging,
             true => Use::Contents,
+            false if set.largest() <= Some(Order::BASE) => Use::OneZero,
             false => Use::Zeroes,
         };
         let Some((head, order, backing)) = self.take_frames(set, purpose) else {
@@ -145,8 +146,14 @@ impl Engine {
         } else {
             self.stats.zero_fills[order.index()] += 1;
         }
-        if backing == Backing::Zeroed && !stored {
-            return answered(self.map(mmu, head, List::Inactive, Source::Frames));
+        match backing {
+            Backing::Zeroed if !stored => {
+                return answered(self.map(mmu, head, List::Inactive, Source::Frames));
+            }
+            Backing::Hole if !stored && order == Order::BASE => {
+                return answered(self.map(mmu, head, List::Inactive, Source::Zeroes));
+            }
+            _ => {}
         }
         self.begin_fill(head, stored, backing, work);
         Fault::Job

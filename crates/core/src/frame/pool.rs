@@ -25,6 +25,8 @@ pub(crate) enum Use {
     Contents,
     /// Few pages of contents that are copied to the program from elsewhere: holes first.
     Staging,
+    /// One page that reads as zeroes, which is copied: a hole first.
+    OneZero,
     /// Zeroing ahead of need: frames that are not zeroed.
     Zeroing,
 }
@@ -35,6 +37,7 @@ impl Use {
             Use::Zeroes => &[Backing::Zeroed, Backing::Dirty, Backing::Hole],
             Use::Contents => &[Backing::Dirty, Backing::Hole, Backing::Zeroed],
             Use::Staging => &[Backing::Hole, Backing::Dirty, Backing::Zeroed],
+            Use::OneZero => &[Backing::Hole, Backing::Zeroed, Backing::Dirty],
             Use::Zeroing => &[Backing::Dirty, Backing::Hole],
         }
     }

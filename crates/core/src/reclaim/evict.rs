@@ -117,7 +117,7 @@ impl Engine {
 
     pub(super) fn count_evicted(&mut self, demand: Demand, pages: u32) {
         match demand {
-            Demand::Behind => self.stats.evicted_behind += u64::from(pages),
+            Demand::Behind | Demand::Store => self.stats.evicted_behind += u64::from(pages),
             Demand::Direct => self.stats.evicted_direct += u64::from(pages),
         }
     }

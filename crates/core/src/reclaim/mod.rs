@@ -21,6 +21,8 @@ use crate::tickets::pin_of;
 pub enum Demand {
     /// Nobody waits: reclaim up to the high watermark.
     Behind,
+    /// The same, but somebody else moves out ([`Engine::move_out_behind`]): what is out is stored.
+    Store,
     /// A fault waits for a frame: one is enough.
     Direct,
 }
@@ -40,8 +42,12 @@ pub enum Reclaim {
     Stuck,
 }
 
-/// Pages moved out in one step at the most: one large folio, or many small ones.
+/// Pages moved out in one step at the most: one large folio, or several small ones ...
 const STEP_PAGES: u32 = 512;
+/// ... but few, since a fault waits as long as a step takes, and each folio costs a flush of TLBs.
+const STEP_FOLIOS: u32 = 2;
+/// Folios tried in a step that can't be moved out.
+const STEP_TRIES: u32 = 512;
 /// See [`Engine::fresh_goal`].
 const MOST_FRESH: u32 = 256;
 
@@ -52,23 +58,24 @@ impl Engine {
         if self.shrink(mmu, demand) {
             return Reclaim::Progress;
         }
-        if self.room() >= self.goal(demand) || !self.evicts && demand == Demand::Behind {
+        if self.room() >= self.goal(demand) || !self.evicts && demand != Demand::Direct {
             return self.settle_overdraft();
         }
         if !self.evicts {
             return self.out_of_means();
         }
-        if self.store_is_full() {
-            if self.forget_some_copies(mmu) > 0 {
-                return Reclaim::Progress;
-            }
-            if self.begin_spill(work) {
-                return Reclaim::Job;
-            }
+        if self.store_is_full() && self.forget_some_copies(mmu) > 0 {
+            return Reclaim::Progress;
+        }
+        if (self.store_is_full() || self.poor_is_full()) && self.begin_spill(work) {
+            return Reclaim::Job;
         }
         if let Some(head) = self.next_to_write() {
             self.begin_write(head, work);
             return Reclaim::Job;
+        }
+        if demand == Demand::Store {
+            return Reclaim::Idle;
         }
         self.age();
         let wanted = self.goal(demand).saturating_sub(self.room()).clamp(1, STEP_PAGES);
@@ -86,7 +93,7 @@ impl Engine {
     /// from the system: what is free, and what is stored as well. Whether there was any.
     fn shrink<M: Mover>(&mut self, mmu: &mut M, demand: Demand) -> bool {
         let mut limit = self.frame_limit();
-        if demand == Demand::Behind && self.lacks_fresh() {
+        if demand != Demand::Direct && self.lacks_fresh() {
             limit -= self.fresh_goal();
         }
         let spare = self.pool.spare();
@@ -127,9 +134,33 @@ impl Engine {
     /// Room that reclaim works up to: 1/8 of all frames.
     fn goal(&self, demand: Demand) -> u32 {
         match demand {
-            Demand::Behind => (self.frame_limit() / 8).max(1),
+            Demand::Behind | Demand::Store => (self.frame_limit() / 8).max(1),
             Demand::Direct => 1,
         }
+    }
+
+    /// Moves out `pages` pages or a few more, to be stored by [`Demand::Store`], if that many are missing to the high
+    /// watermark. For a host that can do it better at this moment than where it reclaims; nobody may be waiting.
+    /// Returns the pages moved.
+    pub fn move_out_behind<M: Mover>(&mut self, mmu: &mut M, pages: u32) -> u32 {
+        let coming = self.frames.pages_on(List::Dirty);
+        if !self.evicts || self.room() + coming + pages > self.goal(Demand::Behind) {
+            return 0;
+        }
+        let mut moved = 0;
+        while moved < pages {
+            self.age();
+            match self.evict_oldest(mmu, pages - moved, Demand::Behind) {
+                0 => break,
+                some => moved += some,
+            }
+        }
+        moved
+    }
+
+    /// Whether room is so short that whoever can should make some.
+    pub fn starved(&self) -> bool {
+        self.evicts && self.room() < self.low_watermark() / 2
     }
 
     /// With enough room, nothing above the grant is needed any longer.
@@ -182,15 +213,18 @@ impl Engine {
     }
 
     fn evict_oldest<M: Mover>(&mut self, mmu: &mut M, wanted: u32, demand: Demand) -> u32 {
-        let mut moved = 0;
-        let mut tried = 0;
-        while moved < wanted && tried < STEP_PAGES {
+        let (mut moved, mut folios) = (0, 0);
+        for _ in 0..STEP_TRIES {
             let Some(head) = self.frames.oldest(List::Inactive).or_else(|| self.frames.oldest(List::Active))
             else {
                 break;
             };
-            tried += 1;
-            moved += self.evict(mmu, head);
+            let pages = self.evict(mmu, head);
+            moved += pages;
+            folios += u32::from(pages > 0);
+            if moved >= wanted || folios == STEP_FOLIOS {
+                break;
+            }
         }
         self.count_evicted(demand, moved);
         moved

@@ -7,7 +7,7 @@ use crate::frame::{Backing, FrameState, List, NIL};
 use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Ticket, Work};
 use crate::mmu::{Mmu, Mover};
 use crate::page::ZERO_BLOCK;
-use crate::swap::{FILE_UNIT, SPAN_BYTES};
+use crate::swap::{FILE_UNIT, Queue, SPAN_BYTES};
 
 /// What became of a writer's wish for places.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,6 +22,8 @@ pub enum Placed {
     Halt(Halt),
 }
 
+/// What waits in RAM to go to the file takes at most this part of the grant.
+const POOR_SHARE: u32 = 4;
 /// Bytes that one spill job takes from RAM to a file.
 const SPILL_BYTES: u64 = 256 << 10;
 
@@ -52,8 +54,9 @@ impl Engine {
         work.targets.clear();
         let (pages, bytes) = sizes(&work.packed);
         let placed = pages == 0 && self.place_nowhere(slot, work)
+            || self.waits_in_ram(pages, bytes) && self.place_in_ram(mmu, slot, work, Queue::Poor)
             || self.prefers_file(pages, bytes) && self.place_in_file(slot, bytes, work)
-            || self.worth_ram(pages, bytes) && self.place_in_ram(mmu, slot, work)
+            || self.worth_ram(pages, bytes) && self.place_in_ram(mmu, slot, work, Queue::Dense)
             || self.place_in_file(slot, bytes, work);
         if !placed {
             return self.refuse(mmu, slot);
@@ -64,10 +67,28 @@ impl Engine {
         Placed::Go
     }
 
-    /// What does not compress goes to the file directly, and everything does while RAM is full.
+    /// What does not compress is to go to the file, but waits in RAM first: it may be needed again soon, and the file
+    /// takes many pages at once better than one.
+    fn waits_in_ram(&self, pages: u32, bytes: u64) -> bool {
+        let spans = bytes.div_ceil(SPAN_BYTES as u64) as u32 + 1;
+        let fits = self.swap.poor_pages() + pages <= self.poor_limit() && self.ram_takes(spans);
+        self.swap.has_file() && is_poor(pages, bytes) && fits
+    }
+
+    /// What does not compress goes to the file, and everything does while RAM is full.
     fn prefers_file(&self, pages: u32, bytes: u64) -> bool {
-        let poorly = bytes * 4 > u64::from(pages) * PAGE_SIZE as u64 * 3;
-        self.swap.has_file() && (poorly || !self.ram_takes(1))
+        self.swap.has_file() && (is_poor(pages, bytes) || !self.ram_takes(1))
+    }
+
+    /// Most pages that wait in RAM to go to the file.
+    fn poor_limit(&self) -> u32 {
+        self.grant / POOR_SHARE
+    }
+
+    /// Whether some of them should go now.
+    pub(super) fn poor_is_full(&self) -> bool {
+        let limit = self.poor_limit();
+        self.swap.has_file() && self.swap.poor_pages() > limit - limit / 8
     }
 
     /// Contents that would take as much RAM in the store as in frames are better left alone.
@@ -81,8 +102,8 @@ impl Engine {
         true
     }
 
-    fn place_in_ram(&mut self, mmu: &mut impl Mmu, slot: usize, work: &mut Work) -> bool {
-        let extent = self.swap.new_ram_extent();
+    fn place_in_ram(&mut self, mmu: &mut impl Mmu, slot: usize, work: &mut Work, queue: Queue) -> bool {
+        let extent = self.swap.new_ram_extent(queue);
         for packed in &work.packed {
             let Some((len, hash)) = stored_size(*packed) else {
                 work.targets.push(None);
@@ -224,7 +245,14 @@ impl Engine {
         let nothing = crate::FrameRun::new(Frame(0), 0);
         let slot = self.tickets.begin(JobKind::Spill, nothing);
         let mut blocks = core::mem::take(&mut self.tickets.get_mut(slot).blocks);
-        self.swap.oldest_blocks(SPILL_BYTES, MAX_JOB_PAGES, &mut blocks);
+        // A page that hardly compresses frees more memory for what its return will cost.
+        let poor = self.swap.poor_pages() >= self.poor_limit() / 4;
+        let queues = if poor { [Queue::Poor, Queue::Dense] } else { [Queue::Dense, Queue::Poor] };
+        for queue in queues {
+            if blocks.is_empty() {
+                self.swap.oldest_blocks(queue, SPILL_BYTES, MAX_JOB_PAGES, &mut blocks);
+            }
+        }
         let bytes = blocks.iter().map(|&b| u64::from(self.swap.stored(b).len).next_multiple_of(16)).sum();
         let extent = if bytes == 0 { None } else { self.swap.new_file_extent(bytes) };
         let Some(extent) = extent else {
@@ -295,7 +323,7 @@ impl Engine {
             for _ in 0..COPY_SCAN {
                 let Some(head) = at.filter(|_| given < COPY_SCAN) else { break };
                 at = self.frames.older(head);
-                given += self.forget_copies(head, mmu);
+                given += self.forget_copies(head, true, mmu);
             }
         }
         given
@@ -309,6 +337,11 @@ impl Engine {
 
 /// Folios looked at for copies in one step.
 const COPY_SCAN: u32 = 128;
+
+/// Contents of which a page takes more than 3/4 of one when stored.
+fn is_poor(pages: u32, bytes: u64) -> bool {
+    bytes * 4 > u64::from(pages) * PAGE_SIZE as u64 * 3
+}
 
 /// How many of the pages need a place, and how many bytes those take, each rounded up to 16.
 fn sizes(packed: &[Packed]) -> (u32, u64) {

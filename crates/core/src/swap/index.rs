@@ -2,7 +2,8 @@
 //!
 //! A block is the stored copy of one page, and can be read alone. An extent is what was stored as one unit: the
 //! blocks of one folio, or those that went from RAM to a spill file together. It counts its live blocks and
-//! goes with the last. Extents in RAM stand in a list by age, since the oldest spill first.
+//! goes with the last. Extents in RAM stand in one of two queues by age, since the oldest spill first: those that
+//! compress well, and those that are worth keeping in RAM only for a while.
 
 use super::{FileSpace, Spans};
 use crate::addr::PAGE_SIZE;
@@ -31,9 +32,29 @@ struct Block {
     dead: bool,
 }
 
+/// A queue of extents in RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) enum Queue {
+    /// Contents that compress.
+    #[default]
+    Dense,
+    /// Contents that hardly compress: in RAM they take as much as in frames, so they wait there to be needed again soon,
+    /// or to go to the file many at once.
+    Poor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ends {
+    oldest: u32,
+    youngest: u32,
+    /// Bytes of live blocks.
+    bytes: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Extent {
     live: u32,
+    queue: Queue,
     first: u32,
     in_file: bool,
     file: u16,
@@ -45,8 +66,17 @@ struct Extent {
 
 impl Default for Extent {
     fn default() -> Extent {
-        let (live, in_file, file, file_start, file_units) = (0, false, 0, 0, 0);
-        Extent { live, first: NIL, in_file, file, file_start, file_units, older: NIL, younger: NIL }
+        Extent {
+            live: 0,
+            queue: Queue::Dense,
+            first: NIL,
+            in_file: false,
+            file: 0,
+            file_start: 0,
+            file_units: 0,
+            older: NIL,
+            younger: NIL,
+        }
     }
 }
 
@@ -58,13 +88,11 @@ pub(crate) struct SwapIndex {
     blocks_used: u32,
     extents: Chunked<Extent>,
     free_extent: u32,
-    oldest: u32,
-    youngest: u32,
+    /// By [`Queue`].
+    queues: [Ends; 2],
     pub(crate) spans: Spans,
     /// The file that is written now; earlier ones are sealed and only read.
     file: Option<(u16, FileSpace)>,
-    /// Bytes of live blocks in RAM.
-    ram_bytes: u64,
 }
 
 impl SwapIndex {
@@ -75,11 +103,9 @@ impl SwapIndex {
             blocks_used: 0,
             extents: Chunked::new(),
             free_extent: NIL,
-            oldest: NIL,
-            youngest: NIL,
+            queues: [Ends { oldest: NIL, youngest: NIL, bytes: 0 }; 2],
             spans: Spans::new(max_spans),
             file: None,
-            ram_bytes: 0,
         }
     }
 
@@ -133,15 +159,21 @@ impl SwapIndex {
         self.spans.spans_used() * (super::SPAN_BYTES / PAGE_SIZE) as u32
     }
 
-    /// A new extent in RAM, the youngest; it has no blocks yet.
-    pub(crate) fn new_ram_extent(&mut self) -> u32 {
+    /// Pages of contents in RAM that hardly compress.
+    pub(crate) fn poor_pages(&self) -> u32 {
+        (self.queues[Queue::Poor as usize].bytes / PAGE_SIZE as u64) as u32
+    }
+
+    /// A new extent in RAM, the youngest of its queue; it has no blocks yet.
+    pub(crate) fn new_ram_extent(&mut self, queue: Queue) -> u32 {
         let id = self.take_extent();
-        self.extents[id as usize] = Extent { older: self.youngest, ..Extent::default() };
-        match self.youngest {
-            NIL => self.oldest = id,
+        let last = self.queues[queue as usize].youngest;
+        self.extents[id as usize] = Extent { queue, older: last, ..Extent::default() };
+        match last {
+            NIL => self.queues[queue as usize].oldest = id,
             last => self.extents[last as usize].younger = id,
         }
-        self.youngest = id;
+        self.queues[queue as usize].youngest = id;
         id
     }
 
@@ -166,7 +198,7 @@ impl SwapIndex {
     /// A new block of `len` bytes in RAM, pinned for its writer. `None`: the store's addresses are used up.
     pub(crate) fn new_ram_block(&mut self, extent: u32, len: u16, hash: PageHash, clock: u32) -> Option<u32> {
         let at = self.spans.alloc(len)?;
-        self.ram_bytes += u64::from(len);
+        self.queues[self.extents[extent as usize].queue as usize].bytes += u64::from(len);
         Some(self.new_block(extent, at, len, hash, clock))
     }
 
@@ -284,7 +316,7 @@ impl SwapIndex {
         let Block { extent, at, len, .. } = self.blocks[id as usize];
         self.unlink(id);
         if !self.extents[extent as usize].in_file {
-            self.free_ram(at, len, mmu);
+            self.free_ram(extent, at, len, mmu);
         }
         self.drop_if_empty(extent);
         self.blocks[id as usize] = Block { next: self.free_block, ..Block::default() };
@@ -292,18 +324,24 @@ impl SwapIndex {
         self.blocks_used -= 1;
     }
 
-    fn free_ram(&mut self, at: u32, len: u16, mmu: &mut impl Mmu) {
-        self.ram_bytes -= u64::from(len);
+    fn free_ram(&mut self, extent: u32, at: u32, len: u16, mmu: &mut impl Mmu) {
+        self.queues[self.extents[extent as usize].queue as usize].bytes -= u64::from(len);
         if let Some(span) = self.spans.free(at, len) {
             mmu.release_span(span);
         }
     }
 
-    /// Lists blocks of the oldest extents in RAM for which no job is under way, up to `bytes` bytes: they are
+    /// Lists blocks of the oldest extents of a queue for which no job is under way, up to `bytes` bytes: they are
     /// to spill. An extent is listed whole or not at all, but for pinned and dead blocks.
-    pub(crate) fn oldest_blocks(&self, bytes: u64, most: usize, out: &mut alloc::vec::Vec<u32>) {
+    pub(crate) fn oldest_blocks(
+        &self,
+        queue: Queue,
+        bytes: u64,
+        most: usize,
+        out: &mut alloc::vec::Vec<u32>,
+    ) {
         let mut total = 0;
-        let mut extent = self.oldest;
+        let mut extent = self.queues[queue as usize].oldest;
         while extent != NIL && total < bytes {
             let mut id = self.extents[extent as usize].first;
             if out.len() + self.extents[extent as usize].live as usize > most {
@@ -329,7 +367,7 @@ impl SwapIndex {
             return false;
         }
         self.unlink(id);
-        self.free_ram(at, len, mmu);
+        self.free_ram(extent, at, len, mmu);
         self.drop_if_empty(extent);
         self.blocks[id as usize].at = (offset / 16) as u32;
         self.link(id, target);
@@ -359,12 +397,13 @@ impl SwapIndex {
                 space.free(extent.file_start, extent.file_units);
             }
         } else {
+            let ends = &mut self.queues[extent.queue as usize];
             match extent.older {
-                NIL => self.oldest = extent.younger,
+                NIL => ends.oldest = extent.younger,
                 older => self.extents[older as usize].younger = extent.younger,
             }
             match extent.younger {
-                NIL => self.youngest = extent.older,
+                NIL => ends.youngest = extent.older,
                 younger => self.extents[younger as usize].older = extent.older,
             }
         }
@@ -396,22 +435,25 @@ impl SwapIndex {
     /// Passes on the order in which extents in RAM are to spill, each with its blocks as positions in `names`, and
     /// how much of the spill file is used.
     pub(crate) fn add_extents(&self, add: &mut impl FnMut(u32), names: &[u32]) {
-        let mut extent = self.oldest;
-        while extent != NIL {
-            let mut id = self.extents[extent as usize].first;
-            while id != NIL {
-                add(names.iter().position(|&b| b == id).map_or(NIL, |at| at as u32));
-                id = self.blocks[id as usize].next;
+        for ends in &self.queues {
+            let mut extent = ends.oldest;
+            while extent != NIL {
+                let mut id = self.extents[extent as usize].first;
+                while id != NIL {
+                    add(names.iter().position(|&b| b == id).map_or(NIL, |at| at as u32));
+                    id = self.blocks[id as usize].next;
+                }
+                add(NIL);
+                extent = self.extents[extent as usize].younger;
             }
-            add(NIL);
-            extent = self.extents[extent as usize].younger;
+            add(NIL - 1);
         }
         add(self.file.as_ref().map_or(NIL, |(_, space)| space.used()));
     }
 
     /// Compares extents with the blocks that name them.
     pub(crate) fn validate(&self) -> Result<(), alloc::string::String> {
-        let mut ram = 0;
+        let mut bytes = [0; 2];
         for i in 0..self.blocks.len() {
             let block = &self.blocks[i];
             if block.len == 0 {
@@ -421,10 +463,13 @@ impl SwapIndex {
             if extent.live == 0 {
                 return Err(alloc::format!("block {i} is in extent {} that counts none", block.extent));
             }
-            ram += if extent.in_file { 0 } else { u64::from(block.len) };
+            if !extent.in_file {
+                bytes[extent.queue as usize] += u64::from(block.len);
+            }
         }
-        if ram != self.ram_bytes {
-            return Err(alloc::format!("{ram} bytes in RAM, counted {}", self.ram_bytes));
+        let counted = self.queues.map(|ends| ends.bytes);
+        if bytes != counted {
+            return Err(alloc::format!("{bytes:?} bytes in RAM, counted {counted:?}"));
         }
         Ok(())
     }

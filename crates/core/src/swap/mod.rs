@@ -6,5 +6,5 @@ pub mod spans;
 
 pub use file::FileSpace;
 pub use index::FILE_UNIT;
-pub(crate) use index::SwapIndex;
+pub(crate) use index::{Queue, SwapIndex};
 pub use spans::{SPAN_BYTES, Spans};

@@ -98,6 +98,11 @@ impl Exchange {
         }
     }
 
+    /// Whether the service thread sleeps, or is about to.
+    pub(super) fn is_resting(&self) -> bool {
+        self.sleeping.load(Ordering::Relaxed) != 0
+    }
+
     pub(super) fn bell(&self) -> u32 {
         self.bell.load(Ordering::Acquire)
     }

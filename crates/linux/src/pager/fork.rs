@@ -105,6 +105,8 @@ pub fn fork_child() {
     pager.busy_since.store(0, Ordering::Relaxed);
     pager.awaiting.store(0, Ordering::Relaxed);
     pager.aside.store(0, Ordering::Relaxed);
+    pager.handler_evicts.store(0, Ordering::Relaxed);
+    pager.urgent.store(0, Ordering::Relaxed);
     *PARENT.lock() = pager.link();
     CHILD_READY.0.store(0, Ordering::Release);
     let mut tables = pager.tables.lock();

@@ -32,7 +32,7 @@ use crate::control::client::{Client, JoinError};
 use crate::control::ledger::{Ledger, NO_LIMIT, Slot};
 use crate::control::wire::Welcome;
 use crate::mmu::{Layout, LinuxMmu};
-use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::futex::{self, Guard, Lock, Scope};
 use crate::sys::leaked::Leaked;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
@@ -157,6 +157,10 @@ struct Pager {
     forked: AtomicU32,
     /// The last fault that the handler took up: time in ns, 0 when it has none.
     busy_since: AtomicU64,
+    /// 1 while the handler moves out, between two faults, what the service thread then stores.
+    handler_evicts: AtomicU32,
+    /// The handler is at the engine's lock: who works behind the faults lets it go first.
+    urgent: AtomicU32,
 }
 
 static PAGER: Leaked<Pager> = Leaked::empty();
@@ -166,6 +170,9 @@ static ARENA_END: AtomicU64 = AtomicU64::new(0);
 
 /// Pages by which a process goes over its budget when nothing can be moved out.
 const OVERDRAFT: u32 = 64;
+
+/// Looks at whether a fault waits for the tables before others take them all the same.
+const MOST_POLITE: u32 = 2048;
 
 /// Stack of each of the pager's threads, in bytes.
 const STACK: usize = 256 << 10;
@@ -320,6 +327,8 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         aside: AtomicU32::new(0),
         forked: AtomicU32::new(0),
         busy_since: AtomicU64::new(0),
+        handler_evicts: AtomicU32::new(0),
+        urgent: AtomicU32::new(0),
     }));
     pager.descriptors.set(Box::leak(Box::new(descriptors)));
     if let Some(link) = link {
@@ -396,6 +405,25 @@ impl Pager {
             let _ = client.hand_over(d.uffd.as_fd());
         }
         Ok(())
+    }
+
+    /// The tables, for a fault.
+    fn tables_first(&self) -> Guard<'_, Tables> {
+        self.urgent.store(1, Ordering::Relaxed);
+        let tables = self.tables.lock();
+        self.urgent.store(0, Ordering::Relaxed);
+        tables
+    }
+
+    /// The tables, for work behind the faults, which takes them again and again.
+    fn tables_behind(&self) -> Guard<'_, Tables> {
+        for _ in 0..MOST_POLITE {
+            if self.urgent.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        self.tables.lock()
     }
 
     fn client(&self) -> Option<&'static Client> {

@@ -63,6 +63,11 @@ impl Placement {
         }
     }
 
+    /// Whether faults are dense, and come from threads that are kept on the handler's processor.
+    pub(super) fn is_shared(&self) -> bool {
+        self.here.is_some()
+    }
+
     /// Goes to where the thread is.
     fn come_to(&mut self, tid: u32) {
         let all = *self.all.get_or_insert_with(|| sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new()));

@@ -66,8 +66,10 @@ fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
     pager.open_spill();
     for _ in 0..ROUNDS {
         pager.watch.service_beat();
-        let mut tables = pager.tables.lock();
-        let step = tables.engine.reclaim(&mut pager.mover(), Demand::Behind, &mut caller.work);
+        let mut tables = pager.tables_behind();
+        let elsewhere = pager.handler_evicts.load(Relaxed) != 0 && !tables.engine.starved();
+        let demand = if elsewhere { Demand::Store } else { Demand::Behind };
+        let step = tables.engine.reclaim(&mut pager.mover(), demand, &mut caller.work);
         drop(tables);
         match step {
             Reclaim::Job => caller.run_job(pager),
@@ -84,7 +86,7 @@ fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
 /// Zeroes frames while nobody waits for anything else.
 fn zero_ahead(pager: &'static Pager, caller: &mut Caller) {
     loop {
-        let mut tables = pager.tables.lock();
+        let mut tables = pager.tables_behind();
         let target = (tables.engine.frames_in_use() / 8).min(MOST_ZEROED);
         let order = Order::fitting(u64::from(target.max(1)));
         let begun = target > 0 && tables.engine.zero_ahead(target, order, &mut caller.work);

@@ -66,7 +66,10 @@ impl Worker {
             },
             JobKind::Spill => self.spill(pager, work),
         };
-        let mut tables = pager.tables.lock();
+        let mut tables = match work.kind {
+            JobKind::Zero | JobKind::Read => pager.tables_first(),
+            JobKind::Write | JobKind::Spill => pager.tables_behind(),
+        };
         let mut mover = pager.mover().with_staged(self.staged);
         let result = tables.engine.finish(&mut mover, work.ticket, outcome, &work.packed);
         drop(tables);
@@ -172,7 +175,7 @@ impl Worker {
     /// Hashes, compresses and stores. `None`: the engine has ended the job already.
     fn write(&mut self, pager: &Pager, work: &mut Work) -> Option<Outcome> {
         self.pack(pager, work);
-        let placed = pager.tables.lock().engine.place(&mut pager.mover(), work);
+        let placed = pager.tables_behind().engine.place(&mut pager.mover(), work);
         match placed {
             Placed::Go => {}
             Placed::Void | Placed::Refused => {

@@ -57,8 +57,9 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 /// Held, and perhaps somebody sleeps.
 const WANTED: u32 = 2;
-/// Looks at a held lock before sleeping: the engine's lock is mostly held for a microsecond or two.
-const SPINS: u32 = 64;
+/// Looks at a held lock before sleeping, about ten microseconds: the engine's lock is mostly held for one or two, or for
+/// one move of pages, and to be woken on another processor takes longer.
+const SPINS: u32 = 512;
 
 /// A mutual exclusion lock that holds its data, for the threads of one process.
 pub struct Lock<T> {

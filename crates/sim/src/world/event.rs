@@ -52,6 +52,8 @@ pub enum Event {
     Retry(u8),
     /// One step of reclaim.
     Reclaim(Demand),
+    /// A host moves out, between two faults, what is to be stored later.
+    MoveOut(u32),
     /// More than the grant is allowed.
     Overdraw(u32),
     /// A job goes one step on.
@@ -124,6 +126,7 @@ impl Host {
             Event::Handle(number) => return self.handle(number),
             Event::Retry(number) => return self.retry(number),
             Event::Reclaim(demand) => return self.reclaim(demand).map(|_| ()),
+            Event::MoveOut(pages) => _ = self.engine.move_out_behind(&mut self.mmu, pages),
             Event::Overdraw(pages) => _ = self.engine.overdraw(pages),
             Event::Step(number) => return self.step_one(number),
             Event::Run(number) => return self.run_one(number),
