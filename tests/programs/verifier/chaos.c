@@ -12,7 +12,6 @@
 
 /* Threads live this long; then they are joined, and the next ones take over the arenas of others. */
 #define ROUND_SECONDS 0.5
-#define FORK_SECONDS 0.25
 #define LONGEST_RUN 64
 #define LONGEST_PIPE 8
 #define LONGEST_HEAP (1UL << 16)
@@ -264,9 +263,9 @@ static size_t choose_op(struct rng *rng)
 
 static void maybe_fork(struct arena *arena)
 {
-	if (!options.forks || now() < chaos.next_fork[arena->number])
+	if (now() < chaos.next_fork[arena->number])
 		return;
-	chaos.next_fork[arena->number] = now() + FORK_SECONDS * options.threads;
+	chaos.next_fork[arena->number] = now() + options.fork_seconds * options.threads;
 	forks[arena->number] += op_fork(arena) == DONE;
 }
 

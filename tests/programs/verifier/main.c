@@ -16,7 +16,7 @@
 #define MAX_RESULTS 128
 
 struct options options = {
-	.threads = 4, .seed = 1, .seconds = 5, .bytes = 256UL << 20, .phase = "all", .forks = true,
+	.threads = 4, .seed = 1, .seconds = 5, .bytes = 256UL << 20, .phase = "all", .fork_seconds = 0.25,
 };
 
 /* A worker's sign of life. Each has a line of the processor's cache to itself. */
@@ -171,7 +171,7 @@ static void write_json(const char *path)
 static void usage(void)
 {
 	fprintf(stderr, "usage: verifier [--threads N] [--seed N] [--seconds S] [--bytes N[K|M|G]]\n"
-			"                [--phase seq|random|chaos|all] [--no-forks] [--sabotage] [--json FILE]\n");
+			"                [--phase seq|random|chaos|all] [--fork-every SECONDS] [--sabotage] [--json FILE]\n");
 	exit(EXIT_USAGE);
 }
 
@@ -205,7 +205,7 @@ static void parse_options(int argc, char **argv)
 		{"threads", required_argument, NULL, 't'}, {"seed", required_argument, NULL, 's'},
 		{"seconds", required_argument, NULL, 'S'}, {"bytes", required_argument, NULL, 'b'},
 		{"phase", required_argument, NULL, 'p'},   {"json", required_argument, NULL, 'j'},
-		{"no-forks", no_argument, NULL, 'n'},      {"sabotage", no_argument, NULL, 'x'},
+		{"fork-every", required_argument, NULL, 'f'}, {"sabotage", no_argument, NULL, 'x'},
 		{NULL, 0, NULL, 0},
 	};
 	for (int name; (name = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -216,7 +216,7 @@ static void parse_options(int argc, char **argv)
 		case 'b': options.bytes = parse_bytes(optarg); break;
 		case 'p': options.phase = optarg; break;
 		case 'j': options.json = optarg; break;
-		case 'n': options.forks = false; break;
+		case 'f': options.fork_seconds = atof(optarg); break;
 		case 'x': options.sabotage = true; break;
 		default: usage();
 		}

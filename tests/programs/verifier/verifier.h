@@ -48,7 +48,8 @@ struct options {
 	size_t bytes;
 	const char *phase;
 	const char *json;
-	bool forks;
+	/* Between two forks of the chaos phase. */
+	double fork_seconds;
 	/* Loses some pages on purpose in the random phase: the verifier must notice. */
 	bool sabotage;
 };

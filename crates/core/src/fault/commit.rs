@@ -200,7 +200,7 @@ impl Engine {
     /// instead, is to go to RAM next time: its copy in the file is given up.
     fn belongs_in_ram(&self, block: u32) -> bool {
         let mapped = self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive);
-        self.refault_distance(block) < mapped + self.swap.ram_pages()
+        self.refault_distance(block) < mapped + self.swap.blocks_in_ram()
     }
 
     /// Gives up the copies in RAM that the pages of a folio still have in the store, and those in a file that are

@@ -183,13 +183,14 @@ impl Engine {
 
     fn commit_blocks(&mut self, mmu: &mut impl Mmu, slot: usize, packed: &[Packed]) {
         let pages = self.pages_of(self.tickets.get(slot).frames.start);
+        let mut renewed = None;
         for (i, packed) in packed.iter().enumerate() {
             let vpn = pages.start.plus(i as u64);
             match packed {
                 Packed::Same => {
                     self.stats.pages_same += 1;
                     if let Some(block) = self.pte(pages.space, vpn).block().filter(|&b| b != ZERO_BLOCK) {
-                        self.swap.touch(block, self.eviction_clock);
+                        self.swap.touch(block, self.eviction_clock, &mut renewed);
                     }
                 }
                 Packed::Zero => {

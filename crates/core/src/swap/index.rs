@@ -49,6 +49,7 @@ struct Ends {
     youngest: u32,
     /// Bytes of live blocks.
     bytes: u64,
+    blocks: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +104,7 @@ impl SwapIndex {
             blocks_used: 0,
             extents: Chunked::new(),
             free_extent: NIL,
-            queues: [Ends { oldest: NIL, youngest: NIL, bytes: 0 }; 2],
+            queues: [Ends { oldest: NIL, youngest: NIL, bytes: 0, blocks: 0 }; 2],
             spans: Spans::new(max_spans),
             file: None,
         }
@@ -159,6 +160,11 @@ impl SwapIndex {
         self.spans.spans_used() * (super::SPAN_BYTES / PAGE_SIZE) as u32
     }
 
+    /// Pages whose contents are in RAM.
+    pub(crate) fn blocks_in_ram(&self) -> u32 {
+        self.queues.iter().map(|ends| ends.blocks).sum()
+    }
+
     /// Pages of contents in RAM that hardly compress.
     pub(crate) fn poor_pages(&self) -> u32 {
         (self.queues[Queue::Poor as usize].bytes / PAGE_SIZE as u64) as u32
@@ -198,7 +204,9 @@ impl SwapIndex {
     /// A new block of `len` bytes in RAM, pinned for its writer. `None`: the store's addresses are used up.
     pub(crate) fn new_ram_block(&mut self, extent: u32, len: u16, hash: PageHash, clock: u32) -> Option<u32> {
         let at = self.spans.alloc(len)?;
-        self.queues[self.extents[extent as usize].queue as usize].bytes += u64::from(len);
+        let ends = &mut self.queues[self.extents[extent as usize].queue as usize];
+        ends.bytes += u64::from(len);
+        ends.blocks += 1;
         Some(self.new_block(extent, at, len, hash, clock))
     }
 
@@ -268,9 +276,24 @@ impl SwapIndex {
         self.blocks[id as usize].evicted_at
     }
 
-    /// Notes that the page of a block was moved out again, unchanged.
-    pub(crate) fn touch(&mut self, id: u32, clock: u32) {
+    /// Notes that the page of a block was moved out again, unchanged. In RAM it is then among the last to spill: it goes
+    /// to `renewed`, the extent of those that were moved out with it, which is made for the first. One that a job uses
+    /// stays where it is.
+    pub(crate) fn touch(&mut self, id: u32, clock: u32, renewed: &mut Option<u32>) {
+        let Block { extent, pins, dead, .. } = self.blocks[id as usize];
         self.blocks[id as usize].evicted_at = clock;
+        let Extent { in_file, queue, .. } = self.extents[extent as usize];
+        if in_file || pins > 0 || dead {
+            return;
+        }
+        let to = match *renewed {
+            Some(to) if self.extents[to as usize].queue == queue => to,
+            _ => self.new_ram_extent(queue),
+        };
+        *renewed = Some(to);
+        self.unlink(id);
+        self.drop_if_empty(extent);
+        self.link(id, to);
     }
 
     fn place_of(&self, block: &Block) -> Place {
@@ -325,7 +348,9 @@ impl SwapIndex {
     }
 
     fn free_ram(&mut self, extent: u32, at: u32, len: u16, mmu: &mut impl Mmu) {
-        self.queues[self.extents[extent as usize].queue as usize].bytes -= u64::from(len);
+        let ends = &mut self.queues[self.extents[extent as usize].queue as usize];
+        ends.bytes -= u64::from(len);
+        ends.blocks -= 1;
         if let Some(span) = self.spans.free(at, len) {
             mmu.release_span(span);
         }
@@ -453,7 +478,7 @@ impl SwapIndex {
 
     /// Compares extents with the blocks that name them.
     pub(crate) fn validate(&self) -> Result<(), alloc::string::String> {
-        let mut bytes = [0; 2];
+        let mut counts = [(0, 0); 2];
         for i in 0..self.blocks.len() {
             let block = &self.blocks[i];
             if block.len == 0 {
@@ -464,12 +489,14 @@ impl SwapIndex {
                 return Err(alloc::format!("block {i} is in extent {} that counts none", block.extent));
             }
             if !extent.in_file {
-                bytes[extent.queue as usize] += u64::from(block.len);
+                let (bytes, blocks) = &mut counts[extent.queue as usize];
+                *bytes += u64::from(block.len);
+                *blocks += 1;
             }
         }
-        let counted = self.queues.map(|ends| ends.bytes);
-        if bytes != counted {
-            return Err(alloc::format!("{bytes:?} bytes in RAM, counted {counted:?}"));
+        let counted = self.queues.map(|ends| (ends.bytes, ends.blocks));
+        if counts != counted {
+            return Err(alloc::format!("{counts:?} bytes and blocks in RAM, counted {counted:?}"));
         }
         Ok(())
     }
