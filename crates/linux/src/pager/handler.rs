@@ -138,6 +138,7 @@ impl Handler {
         pager.busy_since.store(message.read_at, Ordering::Relaxed);
         self.placement.before(message.tid, message.read_at);
         let mut waited_since = 0;
+        let mut answered = true;
         loop {
             let mut tables = pager.tables_first();
             if tables.frozen_for != 0 && tables.frozen_for != message.tid {
@@ -154,7 +155,7 @@ impl Handler {
             }
             match fault {
                 Fault::Mapped | Fault::Joined | Fault::Outside => {}
-                Fault::Job => self.fill(message),
+                Fault::Job => answered = self.fill(message),
                 Fault::NoFrame => {
                     if waited_since == 0 {
                         waited_since = now_ns();
@@ -167,7 +168,7 @@ impl Handler {
             break;
         }
         self.placement.after();
-        self.note(message, waited_since);
+        self.note(message, waited_since, answered);
     }
 
     fn put_aside(&mut self, message: Message) {
@@ -181,14 +182,23 @@ impl Handler {
         self.pager.aside.store(self.aside.len() as u32, Ordering::Relaxed);
     }
 
-    /// Runs a fill, here unless it waits for a disk: others should not wait with it.
-    fn fill(&mut self, message: Message) {
-        if self.work.kind == JobKind::Read && self.work.reads_file() && self.pager.io.is_open() {
-            self.placement.after();
-            self.pager.io.push(&mut self.work, message.read_at);
-            return;
+    /// Runs a fill, or leaves it to an `io` thread. Whether the fault has been answered.
+    fn fill(&mut self, message: Message) -> bool {
+        let pager = self.pager;
+        if self.work.kind != JobKind::Read || !self.work.reads_file() {
+            self.worker.run(pager, &mut self.work);
+            return true;
         }
-        self.worker.run(self.pager, &mut self.work);
+        // For as long as a disk takes, the thread is not kept here: it may have a signal to handle.
+        self.placement.after();
+        if pager.io.is_open() && !self.placement.is_alone() {
+            pager.io.push(&mut self.work, message.read_at);
+            return false;
+        }
+        // No other thread faults that would wait too, or once in a long while; and to hand the job to another
+        // processor takes as long as the disk does.
+        self.worker.run_and(pager, &mut self.work, || self.placement.invite(message.tid));
+        true
     }
 
     /// Moves something out, since a fault waits for a frame. The service thread should have been faster.
@@ -232,12 +242,15 @@ impl Handler {
         }
     }
 
-    fn note(&mut self, message: Message, waited_since: u64) {
+    /// Counts the message, and the fault too if it has been `answered`: otherwise it is counted when it is.
+    fn note(&mut self, message: Message, waited_since: u64, answered: bool) {
         let pager = self.pager;
         let now = now_ns();
         pager.busy_since.store(0, Ordering::Relaxed);
         if let Some(slot) = pager.slot() {
-            slot.counters.count_fault(now - message.read_at);
+            if answered {
+                slot.counters.count_fault(now - message.read_at);
+            }
             if waited_since != 0 {
                 slot.counters.count_wait(now - waited_since);
             }

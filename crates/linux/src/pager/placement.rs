@@ -26,6 +26,9 @@ struct Guest {
 pub(super) struct Placement {
     faults: u32,
     window_began: u64,
+    /// The thread that the last fault came from, and how many in a row did.
+    last: u32,
+    in_a_row: u32,
     watched: Option<(u32, OwnedFd)>,
     /// What the handler itself may run on.
     all: Option<CpuSet>,
@@ -38,12 +41,19 @@ impl Placement {
     /// Notes a fault of thread `tid` at time `now`, in ns, before it is answered. While it is answered the thread
     /// waits.
     pub(super) fn before(&mut self, tid: u32, now: u64) {
+        self.in_a_row = if tid == self.last { self.in_a_row.saturating_add(1) } else { 0 };
+        self.last = tid;
         self.faults += 1;
         if self.faults == FAULTS {
             let dense = now.saturating_sub(self.window_began) < DENSE_NS * u64::from(FAULTS);
             (self.faults, self.window_began) = (0, now);
             if dense { self.come_to(tid) } else { self.leave() }
         }
+        self.invite(tid);
+    }
+
+    /// Thread `tid` is about to be woken: while faults are dense, on the handler's processor.
+    pub(super) fn invite(&mut self, tid: u32) {
         self.guest = None;
         let (Some(here), Some(tid)) = (&self.here, Pid::from_raw(tid as i32)) else { return };
         let Ok(own) = sched_getaffinity(Some(tid)) else { return };
@@ -61,6 +71,11 @@ impl Placement {
             // Refused only where the thread has ended.
             let _ = sched_setaffinity(Some(tid), &own);
         }
+    }
+
+    /// Whether all faults have come from one thread lately.
+    pub(super) fn is_alone(&self) -> bool {
+        self.in_a_row >= FAULTS
     }
 
     /// Whether faults are dense, and come from threads that are kept on the handler's processor.

@@ -57,6 +57,11 @@ impl Worker {
 
     /// Runs a job and gives its result to the engine.
     pub(super) fn run(&mut self, pager: &Pager, work: &mut Work) {
+        self.run_and(pager, work, || ());
+    }
+
+    /// The same. `done` is called when the work is done and those who wait for it are about to be woken.
+    pub(super) fn run_and(&mut self, pager: &Pager, work: &mut Work, done: impl FnOnce()) {
         let outcome = match work.kind {
             JobKind::Zero => zero(pager, work),
             JobKind::Read => self.read(pager, work),
@@ -66,6 +71,7 @@ impl Worker {
             },
             JobKind::Spill => self.spill(pager, work),
         };
+        done();
         let mut tables = match work.kind {
             JobKind::Zero | JobKind::Read => pager.tables_first(),
             JobKind::Write | JobKind::Spill => pager.tables_behind(),
