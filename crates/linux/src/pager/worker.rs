@@ -153,8 +153,7 @@ impl Worker {
         if !close || files().any(|(f, _, _)| f != file) {
             return Ok(None);
         }
-        let fd = pager.file(file).ok_or(Errno::BADF)?;
-        pager.watch.disk(|| self.transfer.read_direct(fd, start, (end - start) as usize).map(|_| ()))?;
+        self.read_file(pager, file, start, (end - start) as usize)?;
         Ok(Some(start))
     }
 
@@ -172,10 +171,20 @@ impl Worker {
             let from = (at - start) as usize;
             return Ok(from..from + len);
         }
-        let fd = pager.file(file).ok_or(Errno::BADF)?;
-        pager.watch.disk(|| self.transfer.read_direct(fd, at, len).map(|_| ()))?;
+        self.read_file(pager, file, at, len)?;
         let from = (at % PAGE_SIZE as u64) as usize;
         Ok(from..from + len)
+    }
+
+    /// Reads from a spill file into the transfer buffer. The handler may have waited here for long: it beats before
+    /// the wait is over, or it would seem to hang until the fault is answered.
+    fn read_file(&mut self, pager: &Pager, file: u16, at: u64, len: usize) -> Result<(), Errno> {
+        let fd = pager.file(file).ok_or(Errno::BADF)?;
+        pager.watch.disk(|| {
+            let read = self.transfer.read_direct(fd, at, len).map(|_| ());
+            pager.watch.handler_beat();
+            read
+        })
     }
 
     /// Hashes, compresses and stores. `None`: the engine has ended the job already.
