@@ -77,6 +77,8 @@ pub struct Engine {
     pub(crate) overhead: u32,
     pub(crate) overdraft: u32,
     pub(crate) evicts: bool,
+    /// Pages that may wait in RAM to go to the file, as far as that has paid so far. See `weigh_refault`.
+    pub(crate) poor_goal: u32,
     /// Pages moved out so far: the clock of refault distances. Wraps.
     pub(crate) eviction_clock: u32,
     pub(crate) last_late: (Space, Vpn, u32),
@@ -106,6 +108,7 @@ impl Engine {
             overhead: 0,
             overdraft: 0,
             evicts: true,
+            poor_goal: config.grant / 8,
             eviction_clock: 0,
             last_late: (Space(0), Vpn(0), 0),
             pages_held: 0,

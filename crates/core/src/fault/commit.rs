@@ -46,6 +46,7 @@ impl Engine {
         let halt = match outcome {
             Outcome::Done => {
                 let list = self.list_after_fill(run.start);
+                self.weigh_return(run.start);
                 self.forget_copies(run.start, self.store_is_filling(), mmu);
                 let source = if staged { Source::Staged } else { Source::Frames };
                 return self.map(mmu, run.start, list, source);
@@ -78,6 +79,13 @@ impl Engine {
                 if self.refault_distance(block) < active { List::Active } else { List::Inactive }
             }
             _ => List::Inactive,
+        }
+    }
+
+    fn weigh_return(&mut self, head: Frame) {
+        let pages = self.pages_of(head);
+        if let Some(block) = self.pte(pages.space, pages.start).block().filter(|&b| b != ZERO_BLOCK) {
+            self.weigh_refault(block, pages.pages as u32);
         }
     }
 
@@ -192,13 +200,13 @@ impl Engine {
     }
 
     /// Pages moved out since the page of `block` was.
-    fn refault_distance(&self, block: u32) -> u32 {
+    pub(crate) fn refault_distance(&self, block: u32) -> u32 {
         self.eviction_clock.wrapping_sub(self.swap.evicted_at(block))
     }
 
     /// A page that came from a file, but so soon that it would have been in RAM if what came later had gone to the file
     /// instead, is to go to RAM next time: its copy in the file is given up.
-    fn belongs_in_ram(&self, block: u32) -> bool {
+    pub(crate) fn belongs_in_ram(&self, block: u32) -> bool {
         let mapped = self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive);
         self.refault_distance(block) < mapped + self.swap.blocks_in_ram()
     }

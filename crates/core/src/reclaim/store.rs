@@ -4,7 +4,7 @@ use crate::addr::{Frame, PAGE_SIZE};
 use crate::engine::{Engine, Halt};
 use crate::fault::Source;
 use crate::frame::{Backing, FrameState, List, NIL};
-use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Ticket, Work};
+use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Place, Stored, Ticket, Work};
 use crate::mmu::{Mmu, Mover};
 use crate::page::ZERO_BLOCK;
 use crate::swap::{FILE_UNIT, Queue, SPAN_BYTES};
@@ -22,8 +22,12 @@ pub enum Placed {
     Halt(Halt),
 }
 
-/// What waits in RAM to go to the file takes at most this part of the grant.
-const POOR_SHARE: u32 = 4;
+/// What waits in RAM to go to the file may always take this part of the grant ...
+const LEAST_POOR_SHARE: u32 = 32;
+/// ... and never more than this.
+const MOST_POOR_SHARE: u32 = 4;
+/// How many fills from RAM cost as much as one from a disk.
+const READ_WEIGHT: u32 = 6;
 /// Bytes that one spill job takes from RAM to a file.
 const SPILL_BYTES: u64 = 256 << 10;
 
@@ -82,7 +86,24 @@ impl Engine {
 
     /// Most pages that wait in RAM to go to the file.
     fn poor_limit(&self) -> u32 {
-        self.grant / POOR_SHARE
+        self.poor_goal.clamp(self.grant / LEAST_POOR_SHARE, self.grant / MOST_POOR_SHARE)
+    }
+
+    /// What the return of a page tells of the memory in which contents wait for the file: more of it would have spared
+    /// a read of the disk, or without it the page would still have been mapped. What a read costs more than a fill from
+    /// RAM is what it weighs more.
+    pub(crate) fn weigh_refault(&mut self, block: u32, pages: u32) {
+        let Stored { place, len, .. } = self.swap.stored(block);
+        let mapped = self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive);
+        let distance = self.refault_distance(block);
+        let limit = self.poor_limit();
+        self.poor_goal = match place {
+            Place::File { .. } if usize::from(len) == PAGE_SIZE && self.belongs_in_ram(block) => {
+                limit + pages * READ_WEIGHT
+            }
+            Place::Ram { .. } if distance < mapped + self.swap.poor_pages() => limit.saturating_sub(pages),
+            _ => limit,
+        };
     }
 
     /// Whether some of them should go now.
