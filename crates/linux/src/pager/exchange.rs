@@ -4,7 +4,9 @@
 //! sleeps on a word that is Quire's too.
 
 use super::calls::Call;
+use crate::control::ledger;
 use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::leaked::Leaked;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 const SLOTS: usize = 64;
@@ -14,6 +16,13 @@ const CLAIMED: u32 = 1;
 const POSTED: u32 = 2;
 const DONE: u32 = 3;
 
+/// What the service thread has heard when it looks for work.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rung {
+    bell: u32,
+    door: u32,
+}
+
 #[derive(Debug)]
 struct Slot {
     word: AtomicU32,
@@ -21,11 +30,14 @@ struct Slot {
     answer: Lock<Result<usize, i32>>,
 }
 
-/// The slots, and the word that the service thread sleeps on.
+/// The slots, and what wakes the service thread.
 #[derive(Debug)]
 pub(super) struct Exchange {
     slots: [Slot; SLOTS],
     bell: AtomicU32,
+    /// The process's slot in the ledger, where there is one. Its doorbell, which `quire` rings too, is what the service
+    /// thread sleeps on then; otherwise it is the bell.
+    door: Leaked<ledger::Slot>,
     /// The service thread sleeps, or is about to.
     sleeping: AtomicU32,
 }
@@ -34,7 +46,12 @@ impl Exchange {
     pub(super) const fn new() -> Exchange {
         let slots = [const { Slot { word: AtomicU32::new(FREE), body: Lock::new(None), answer: Lock::new(Ok(0)) } };
             SLOTS];
-        Exchange { slots, bell: AtomicU32::new(0), sleeping: AtomicU32::new(0) }
+        Exchange { slots, bell: AtomicU32::new(0), door: Leaked::empty(), sleeping: AtomicU32::new(0) }
+    }
+
+    /// From now on the doorbell of `slot` wakes the service thread.
+    pub(super) fn listen_at(&self, slot: &'static ledger::Slot) {
+        self.door.set(slot);
     }
 
     /// Hands over `call` of thread `tid` and waits for the answer.
@@ -92,9 +109,13 @@ impl Exchange {
 
     /// Tells the service thread that there is something to do.
     pub(super) fn ring(&self) {
-        self.bell.fetch_add(1, Ordering::AcqRel);
-        if self.sleeping.load(Ordering::Acquire) != 0 {
-            let _ = futex::wake(&self.bell, 1, Scope::Process);
+        self.bell.fetch_add(1, Ordering::SeqCst);
+        if self.sleeping.load(Ordering::SeqCst) != 0 {
+            match self.door.get() {
+                Some(slot) => slot.ring(),
+                // Waking fails only for a bad address, and the word is ours.
+                None => _ = futex::wake(&self.bell, 1, Scope::Process),
+            }
         }
     }
 
@@ -103,15 +124,23 @@ impl Exchange {
         self.sleeping.load(Ordering::Relaxed) != 0
     }
 
-    pub(super) fn bell(&self) -> u32 {
-        self.bell.load(Ordering::Acquire)
+    /// What has been rung so far, for [`Exchange::sleep`].
+    pub(super) fn rung(&self) -> Rung {
+        Rung {
+            bell: self.bell.load(Ordering::Acquire),
+            door: self.door.get().map_or(0, ledger::Slot::doorbell),
+        }
     }
 
-    /// Sleeps until the bell has rung since `seen`, or for `timeout_ns` nanoseconds.
-    pub(super) fn sleep(&self, seen: u32, timeout_ns: u64) {
-        self.sleeping.store(1, Ordering::Release);
-        futex::wait(&self.bell, seen, Some(timeout_ns), Scope::Process);
-        self.sleeping.store(0, Ordering::Release);
+    /// Sleeps until somebody has rung since `seen`, or for `timeout_ns` nanoseconds.
+    pub(super) fn sleep(&self, seen: Rung, timeout_ns: u64) {
+        self.sleeping.store(1, Ordering::SeqCst);
+        match self.door.get() {
+            Some(slot) if self.bell.load(Ordering::SeqCst) == seen.bell => slot.wait(seen.door, timeout_ns),
+            Some(_) => {}
+            None => _ = futex::wait(&self.bell, seen.bell, Some(timeout_ns), Scope::Process),
+        }
+        self.sleeping.store(0, Ordering::SeqCst);
     }
 
     /// In a forked child nobody asks yet. The one thread there is has the answers to none of these.

@@ -191,7 +191,7 @@ fn rejoin(pager: &'static Pager) -> Option<Client> {
         pager.files.lock().push(fd);
     };
     let joined = Client::join(path, parent, on_file).ok()?;
-    pager.link.set(Box::leak(Box::new(Link { ledger: joined.ledger, welcome: joined.welcome })));
+    pager.use_link(Link { ledger: joined.ledger, welcome: joined.welcome });
     Some(joined.client)
 }
 

@@ -44,9 +44,16 @@ impl Pager {
         if got > 0 {
             tables.engine.set_grant(grant + got);
         }
-        let unmet = u64::from(if got == 0 { chunk } else { 0 });
-        if slot.want_pages() != unmet {
+        // As much again: who has little, beside others with much, is not to wait for every chunk.
+        let unmet = u64::from(if got == 0 { grant.max(chunk) } else { 0 });
+        let before = slot.want_pages();
+        if before != unmet {
             link.ledger.set_want(slot, unmet);
+        }
+        if unmet > before
+            && let Some(client) = self.client()
+        {
+            client.want();
         }
     }
 

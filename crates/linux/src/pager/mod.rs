@@ -332,7 +332,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     }));
     pager.descriptors.set(Box::leak(Box::new(descriptors)));
     if let Some(link) = link {
-        pager.link.set(Box::leak(Box::new(link)));
+        pager.use_link(link);
     }
     PAGER.set(pager);
     pager.take_first_grant();
@@ -428,6 +428,11 @@ impl Pager {
 
     fn client(&self) -> Option<&'static Client> {
         self.descriptors.get().and_then(|d| d.client.as_ref())
+    }
+
+    fn use_link(&self, link: Link) {
+        self.exchange.listen_at(link.ledger.slot(link.welcome.slot.index));
+        self.link.set(Box::leak(Box::new(link)));
     }
 
     fn link(&self) -> Option<&'static Link> {

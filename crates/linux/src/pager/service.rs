@@ -23,7 +23,7 @@ pub(super) fn run(_: usize) {
     let Some(pager) = super::pager() else { return };
     let mut caller = Caller::new(pager);
     loop {
-        let seen = pager.exchange.bell();
+        let seen = pager.exchange.rung();
         pager.watch.service_begins();
         let more = round(pager, &mut caller);
         pager.watch.service_rests();
