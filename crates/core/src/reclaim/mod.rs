@@ -2,8 +2,11 @@
 //! frames back to the pool. Read it from [`Engine::reclaim`] downwards; write and spill jobs come back through
 //! [`Engine::place`] and [`Engine::finish`].
 
+mod balance;
 mod evict;
 mod store;
+
+pub(crate) use balance::Balance;
 
 pub use store::Placed;
 

@@ -4,7 +4,7 @@ use crate::addr::{Frame, PAGE_SIZE};
 use crate::engine::{Engine, Halt};
 use crate::fault::Source;
 use crate::frame::{Backing, FrameState, List, NIL};
-use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Place, Stored, Ticket, Work};
+use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Ticket, Work};
 use crate::mmu::{Mmu, Mover};
 use crate::page::ZERO_BLOCK;
 use crate::swap::{FILE_UNIT, Queue, SPAN_BYTES};
@@ -22,21 +22,10 @@ pub enum Placed {
     Halt(Halt),
 }
 
-/// What waits in RAM to go to the file may always take this part of the grant ...
-const LEAST_POOR_SHARE: u32 = 32;
-/// ... and never more than this.
-const MOST_POOR_SHARE: u32 = 4;
-/// How many fills from RAM cost as much as one from a disk.
-const READ_WEIGHT: u32 = 6;
 /// Bytes that one spill job takes from RAM to a file.
 const SPILL_BYTES: u64 = 256 << 10;
 
 impl Engine {
-    /// Most pages of RAM that the store may take: frames keep 40 % of the grant.
-    fn store_limit(&self) -> u32 {
-        (u64::from(self.grant) * 3 / 5) as u32
-    }
-
     /// Whether RAM for the store is nearly used up, so that the oldest of it should go.
     pub(super) fn store_is_full(&self) -> bool {
         let limit = self.store_limit();
@@ -82,28 +71,6 @@ impl Engine {
     /// What does not compress goes to the file, and everything does while RAM is full.
     fn prefers_file(&self, pages: u32, bytes: u64) -> bool {
         self.swap.has_file() && (is_poor(pages, bytes) || !self.ram_takes(1))
-    }
-
-    /// Most pages that wait in RAM to go to the file.
-    fn poor_limit(&self) -> u32 {
-        self.poor_goal.clamp(self.grant / LEAST_POOR_SHARE, self.grant / MOST_POOR_SHARE)
-    }
-
-    /// What the return of a page tells of the memory in which contents wait for the file: more of it would have spared
-    /// a read of the disk, or without it the page would still have been mapped. What a read costs more than a fill from
-    /// RAM is what it weighs more.
-    pub(crate) fn weigh_refault(&mut self, block: u32, pages: u32) {
-        let Stored { place, len, .. } = self.swap.stored(block);
-        let mapped = self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive);
-        let distance = self.refault_distance(block);
-        let limit = self.poor_limit();
-        self.poor_goal = match place {
-            Place::File { .. } if usize::from(len) == PAGE_SIZE && self.belongs_in_ram(block) => {
-                limit + pages * READ_WEIGHT
-            }
-            Place::Ram { .. } if distance < mapped + self.swap.poor_pages() => limit.saturating_sub(pages),
-            _ => limit,
-        };
     }
 
     /// Whether some of them should go now.
