@@ -59,6 +59,20 @@ def _unused_zram():
 
 
 @contextlib.contextmanager
+def swap_file(megabytes):
+    """Swap on a file of that size, on the disk that spill files are on."""
+    with tempfile.NamedTemporaryFile(prefix="swap-", dir=work_directory()) as file:
+        os.chmod(file.name, 0o600)
+        os.posix_fallocate(file.fileno(), 0, megabytes << 20)
+        _quietly("mkswap", file.name)
+        _quietly("swapon", "--priority", "100", file.name)
+        try:
+            yield
+        finally:
+            _quietly("swapoff", file.name)
+
+
+@contextlib.contextmanager
 def small_filesystem(megabytes, read_only=False):
     """An ext4 file system of that size, mounted; gives the directory."""
     with tempfile.TemporaryDirectory(prefix="mount-", dir=work_directory()) as place:

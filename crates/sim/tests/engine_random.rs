@@ -133,7 +133,6 @@ const WALKS: &[Walk] = &[
         forks: true,
         raw: true,
         events: 900,
-        ..PLAIN
     },
 ];
 
