@@ -5,7 +5,6 @@ use crate::fault::PolicyKind;
 use crate::frame::{FramePool, FrameState, FrameTable, List};
 use crate::mmu::Mmu;
 use crate::page::{PageTable, Pte, ZERO_BLOCK};
-use crate::reclaim::Balance;
 use crate::stats::Stats;
 use crate::swap::SwapIndex;
 use crate::tickets::{Tickets, slot_of};
@@ -78,7 +77,8 @@ pub struct Engine {
     pub(crate) overhead: u32,
     pub(crate) overdraft: u32,
     pub(crate) evicts: bool,
-    pub(crate) balance: Balance,
+    /// Pages that may wait in RAM to go to the file, as far as that has paid so far.
+    pub(crate) poor_goal: u32,
     /// Pages moved out so far: the clock of refault distances. Wraps.
     pub(crate) eviction_clock: u32,
     pub(crate) last_late: (Space, Vpn, u32),
@@ -108,7 +108,7 @@ impl Engine {
             overhead: 0,
             overdraft: 0,
             evicts: true,
-            balance: Balance::new(config.grant),
+            poor_goal: config.grant / 8,
             eviction_clock: 0,
             last_late: (Space(0), Vpn(0), 0),
             pages_held: 0,

@@ -6,8 +6,6 @@ mod balance;
 mod evict;
 mod store;
 
-pub(crate) use balance::Balance;
-
 pub use store::Placed;
 
 use crate::addr::{Frame, FrameRun};
@@ -70,7 +68,8 @@ impl Engine {
         if self.store_is_full() && self.forget_some_copies(mmu) > 0 {
             return Reclaim::Progress;
         }
-        if (self.store_is_full() || self.poor_is_full()) && self.begin_spill(work) {
+        let spills = self.store_is_full() || demand != Demand::Direct && self.poor_is_full();
+        if spills && self.begin_spill(work) {
             return Reclaim::Job;
         }
         if let Some(head) = self.next_to_write() {
@@ -146,11 +145,10 @@ impl Engine {
     /// watermark. For a host that can do it better at this moment than where it reclaims; nobody may be waiting.
     /// Returns the pages moved.
     pub fn move_out_behind<M: Mover>(&mut self, mmu: &mut M, pages: u32) -> u32 {
-        let coming = self.frames.pages_on(List::Dirty);
-        if !self.evicts || self.room() + coming + pages > self.goal(Demand::Behind) {
-            return 0;
-        }
         let mut moved = 0;
+        if !self.lacks_room_for(pages) {
+            return moved;
+        }
         while moved < pages {
             self.age();
             match self.evict_oldest(mmu, pages - moved, Demand::Behind) {
@@ -159,6 +157,12 @@ impl Engine {
             }
         }
         moved
+    }
+
+    /// Whether `pages` pages are missing to the high watermark, beside what is out and waits to be stored.
+    pub fn lacks_room_for(&self, pages: u32) -> bool {
+        let coming = self.frames.pages_on(List::Dirty);
+        self.evicts && self.room() + coming + pages <= self.goal(Demand::Behind)
     }
 
     /// Whether room is so short that whoever can should make some.

@@ -99,8 +99,11 @@ impl Engine {
                 continue;
             };
             let Some(block) = self.swap.new_ram_block(extent, len, hash, self.eviction_clock) else {
+                // With its last block the extent goes; one that never had any has to be dropped here.
+                if self.tickets.get(slot).blocks.iter().all(|&b| b == NIL) {
+                    self.swap.drop_if_empty(extent);
+                }
                 self.drop_new_blocks(slot, mmu);
-                self.swap.drop_if_empty(extent);
                 work.targets.clear();
                 return false;
             };

@@ -501,7 +501,9 @@ impl Caller {
         if keeps {
             self.map_again(old, &vma)?;
         } else {
-            self.pager.tables.lock().room.give(old.start.0, old.end().0);
+            // What did not move was unmapped, and may be another's already.
+            let moved = old.pages.min(new_pages);
+            self.pager.tables.lock().room.give(old.start.0, old.start.0 + moved);
         }
         Ok(target.addr() as usize)
     }

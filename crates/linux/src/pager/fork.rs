@@ -108,6 +108,9 @@ pub fn fork_child() {
     pager.handler_evicts.store(0, Ordering::Relaxed);
     pager.urgent.store(0, Ordering::Relaxed);
     *PARENT.lock() = pager.link();
+    // Until it has its own, it counts nowhere and rings nobody.
+    pager.link.clear();
+    pager.exchange.listen_nowhere();
     CHILD_READY.0.store(0, Ordering::Release);
     let mut tables = pager.tables.lock();
     tables.frozen_for = 0;

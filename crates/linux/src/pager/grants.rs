@@ -64,6 +64,10 @@ impl Pager {
         tables.engine.set_overhead(own as u32 + BUFFERS);
         let Some(link) = self.budgeted() else { return };
         let slot = link.ledger.slot(link.welcome.slot.index);
+        if slot.want_pages() > 0 && tables.engine.headroom() >= LOW && !tables.engine.pressed() {
+            // It has passed, and others should not shrink for it.
+            link.ledger.set_want(slot, 0);
+        }
         let granted = slot.granted_pages() as u32;
         let target = slot.target_pages().min(u64::from(u32::MAX)) as u32;
         let mut grant = granted.min(target);

@@ -65,19 +65,14 @@ impl Handler {
         sched::raise_priority();
         let Some(descriptors) = self.pager.descriptors.get() else { return };
         let mut messages = [UffdMsg::EMPTY; MESSAGES];
-        let mut rested = false;
         loop {
-            let timeout = match (self.aside.is_empty(), rested) {
-                (false, _) => FORK_NAP_NS,
-                (true, _) => NAP_NS,
-            };
+            let timeout = if self.aside.is_empty() { NAP_NS } else { FORK_NAP_NS };
             let count = match descriptors.uffd.wait_msgs(&mut messages, Some(timeout)) {
                 Ok(count) => count,
                 Err(errno) => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
             };
             self.take(&messages[..count]);
-            rested = count == 0;
-            if rested {
+            if count == 0 {
                 self.rest();
             }
         }
@@ -107,10 +102,12 @@ impl Handler {
             return;
         }
         let mut tables = pager.tables_first();
-        let moved = match tables.frozen_for {
-            0 => tables.engine.move_out_behind(&mut pager.mover(), EVICTED_BETWEEN),
-            _ => 0,
-        };
+        let mut moved = 0;
+        if tables.frozen_for == 0 && tables.engine.lacks_room_for(EVICTED_BETWEEN) {
+            // Only where the budget has no more.
+            pager.grow_grant(&mut tables);
+            moved = tables.engine.move_out_behind(&mut pager.mover(), EVICTED_BETWEEN);
+        }
         drop(tables);
         if moved > 0 {
             pager.exchange.ring();

@@ -17,6 +17,11 @@ impl<T: Sync + 'static> Leaked<T> {
         self.0.store(core::ptr::from_ref(value).cast_mut(), Ordering::Release);
     }
 
+    /// Takes it away again. Who has it keeps it.
+    pub fn clear(&self) {
+        self.0.store(core::ptr::null_mut(), Ordering::Release);
+    }
+
     /// The value.
     pub fn get(&self) -> Option<&'static T> {
         // SAFETY: the pointer is null or was made from a `&'static T` by `set`, and only shared references
