@@ -134,11 +134,6 @@ const WALKS: &[Walk] = &[
         raw: true,
         events: 900,
     },
-    Walk {
-        name: "16K, a store of three spans",
-        setup: Setup { frames: 64, spans: 3, grant: 40, policy: fixed(2), ..SMALL },
-        ..PLAIN
-    },
 ];
 
 const PLAIN: Walk = Walk { name: "", setup: SMALL, events: 300, refusals: false, forks: false, raw: false };
@@ -406,5 +401,4 @@ walks! {
     folios_of_64k_with_a_spill_file_and_refusals 4
     adaptive_with_forks 5
     adaptive_with_all 6
-    folios_of_16k_in_a_store_that_runs_out 7
 }

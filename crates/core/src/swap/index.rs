@@ -494,9 +494,47 @@ impl SwapIndex {
                 *blocks += 1;
             }
         }
+        self.validate_queues()?;
         let counted = self.queues.map(|ends| (ends.bytes, ends.blocks));
         if counts != counted {
             return Err(alloc::format!("{counts:?} bytes and blocks in RAM, counted {counted:?}"));
+        }
+        Ok(())
+    }
+}
+
+impl SwapIndex {
+    /// Every extent is in its queue, in a file, or free, and that once.
+    fn validate_queues(&self) -> Result<(), alloc::string::String> {
+        let mut seen = alloc::vec![false; self.extents.len()];
+        let mut visit = |id: u32| {
+            if core::mem::replace(&mut seen[id as usize], true) {
+                return Err(alloc::format!("extent {id} is in two places"));
+            }
+            Ok(())
+        };
+        for (number, ends) in self.queues.iter().enumerate() {
+            let (mut id, mut older) = (ends.oldest, NIL);
+            while id != NIL {
+                visit(id)?;
+                let extent = &self.extents[id as usize];
+                if extent.live == 0
+                    || extent.in_file
+                    || extent.older != older
+                    || extent.queue as usize != number
+                {
+                    return Err(alloc::format!("extent {id} does not belong in queue {number}: {extent:?}"));
+                }
+                (older, id) = (id, extent.younger);
+            }
+            if older != ends.youngest {
+                return Err(alloc::format!("queue {number} ends with extent {older}, not {}", ends.youngest));
+            }
+        }
+        let mut id = self.free_extent;
+        while id != NIL {
+            visit(id)?;
+            id = self.extents[id as usize].younger;
         }
         Ok(())
     }
