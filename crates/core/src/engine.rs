@@ -176,6 +176,11 @@ impl Engine {
         self.pool.in_use()
     }
 
+    /// Pages that are mapped and can be moved out.
+    pub(crate) fn mapped_pages(&self) -> u32 {
+        self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive)
+    }
+
     /// Pages of RAM that the store takes.
     pub fn store_pages(&self) -> u32 {
         self.swap.ram_pages()

@@ -46,7 +46,9 @@ impl Engine {
         let halt = match outcome {
             Outcome::Done => {
                 let list = self.list_after_fill(run.start);
-                self.weigh_return(run.start);
+                if let Some(block) = self.first_copy(run.start) {
+                    self.weigh_refault(block, run.pages);
+                }
                 self.forget_copies(run.start, self.store_is_filling(), mmu);
                 let source = if staged { Source::Staged } else { Source::Frames };
                 return self.map(mmu, run.start, list, source);
@@ -72,21 +74,17 @@ impl Engine {
     /// A folio that is needed again soon after it was moved out should not have been: it begins as active.
     /// Soon means: before as many pages were moved out as the active ones are (a refault distance).
     fn list_after_fill(&self, head: Frame) -> List {
-        let pages = self.pages_of(head);
-        match self.pte(pages.space, pages.start).block() {
-            Some(block) if block != ZERO_BLOCK => {
-                let active = self.frames.pages_on(List::Active);
-                if self.refault_distance(block) < active { List::Active } else { List::Inactive }
-            }
+        let active = self.frames.pages_on(List::Active);
+        match self.first_copy(head) {
+            Some(block) if self.refault_distance(block) < active => List::Active,
             _ => List::Inactive,
         }
     }
 
-    fn weigh_return(&mut self, head: Frame) {
+    /// The stored copy of a folio's first page.
+    fn first_copy(&self, head: Frame) -> Option<u32> {
         let pages = self.pages_of(head);
-        if let Some(block) = self.pte(pages.space, pages.start).block().filter(|&b| b != ZERO_BLOCK) {
-            self.weigh_refault(block, pages.pages as u32);
-        }
+        self.pte(pages.space, pages.start).block().filter(|&b| b != ZERO_BLOCK)
     }
 
     /// Brings a folio's contents to the program, marks it mapped, and wakes who waits for it. A page that is
@@ -207,8 +205,7 @@ impl Engine {
     /// A page that came from a file, but so soon that it would have been in RAM if what came later had gone to the file
     /// instead, is to go to RAM next time: its copy in the file is given up.
     pub(crate) fn belongs_in_ram(&self, block: u32) -> bool {
-        let mapped = self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive);
-        self.refault_distance(block) < mapped + self.swap.blocks_in_ram()
+        self.refault_distance(block) < self.mapped_pages() + self.swap.blocks_in_ram()
     }
 
     /// Gives up the copies in RAM that the pages of a folio still have in the store, and those in a file that are

@@ -6,7 +6,6 @@
 
 use crate::addr::PAGE_SIZE;
 use crate::engine::Engine;
-use crate::frame::List;
 use crate::job::{Place, Stored};
 
 /// How many fills from RAM cost as much as one from a disk.
@@ -31,13 +30,14 @@ impl Engine {
     /// would have spared a read of the disk, or without it the page would still have been mapped.
     pub(crate) fn weigh_refault(&mut self, block: u32, pages: u32) {
         let Stored { place, len, .. } = self.swap.stored(block);
-        let mapped = self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive);
         let limit = self.poor_limit();
         self.poor_goal = match place {
             Place::File { .. } if usize::from(len) == PAGE_SIZE && self.belongs_in_ram(block) => {
                 limit.saturating_add(pages * READ_WEIGHT)
             }
-            Place::Ram { .. } if self.refault_distance(block) < mapped + self.swap.poor_pages() => {
+            Place::Ram { .. }
+                if self.refault_distance(block) < self.mapped_pages() + self.swap.poor_pages() =>
+            {
                 limit.saturating_sub(pages)
             }
             _ => limit,
