@@ -5,6 +5,7 @@ import glob
 import os
 import subprocess
 import tempfile
+import threading
 
 from checks import Failed
 from runner import work_directory
@@ -97,3 +98,26 @@ def _quietly(*command):
 def _write(path, text):
     with open(path, "w") as file:
         file.write(text)
+
+
+@contextlib.contextmanager
+def compaction():
+    """The kernel compacts memory all the while: any page may be migrated at any moment. Yields whether it may be asked."""
+    knob = "/proc/sys/vm/compact_memory"
+    over = threading.Event()
+
+    def ask():
+        while not over.is_set():
+            with open(knob, "w") as file:
+                file.write("1")
+
+    if not os.access(knob, os.W_OK):
+        yield False
+        return
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield True
+    finally:
+        over.set()
+        thread.join()

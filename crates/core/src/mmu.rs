@@ -126,6 +126,9 @@ pub trait Mmu {
 /// Verbs that only a pager's own threads may call.
 ///
 /// No verb wakes a waiting thread: the engine calls [`Mover::wake`] when its tables are true again.
+///
+/// A page that is at the destination of a move and no longer at its source counts as moved, not as
+/// [`Refusal::Exists`]: Linux 6.18 answers EEXIST after it has moved a page that it was migrating at that moment.
 pub trait Mover: Mmu {
     /// Moves pages from the pool into holes of the program; their pool slots become holes.
     /// `frames.pages` pages go to `at` and on.

@@ -198,6 +198,38 @@ impl<'a> LinuxMmu<'a> {
         Ok((uffd, slots, pages))
     }
 
+    /// Moves `pages` pages from address `src` into holes at `dst`.
+    ///
+    /// Linux 6.18 says EEXIST of a page that it has moved, where it first had to wait because the page was being migrated
+    /// (compaction does that to any page at any time): the error of the wait outlives it, the kernel moves the same page
+    /// again, and finds it where it has just put it. Such a page is at `dst` and no longer at `src`, and counts as moved.
+    /// To take the kernel at its word would lose its contents.
+    fn transfer(&self, uffd: &Uffd, dst: usize, src: usize, pages: u32) -> Done {
+        let has_moved = |at: usize| self.is_present(dst + at) && !self.is_present(src + at);
+        piecewise(pages, Errno::INVAL, |from, len| {
+            let mut bytes = 0;
+            loop {
+                let at = from + bytes;
+                let moved = uffd.move_pages(dst + at, src + at, len - bytes);
+                bytes += moved.bytes;
+                if moved.errno != Some(Errno::EXIST) || !has_moved(from + bytes) {
+                    return Moved { bytes, errno: moved.errno };
+                }
+                bytes += PAGE_SIZE;
+                if bytes == len {
+                    return Moved { bytes, errno: None };
+                }
+            }
+        })
+    }
+
+    fn is_present(&self, addr: usize) -> bool {
+        match self.pagemap {
+            Some(map) => map.present(addr).unwrap_or_else(|_| present_without_fd(addr)),
+            None => present_without_fd(addr),
+        }
+    }
+
     /// Copies what is at address `source` into holes of the program.
     fn copy_from(&self, source: usize, to: PageRange) -> Done {
         let (Some(uffd), Ok((at, _))) = (self.uffd, self.pages(to)) else {
@@ -261,11 +293,7 @@ impl Mmu for LinuxMmu<'_> {
     }
 
     fn present(&mut self, _space: Space, vpn: Vpn) -> bool {
-        let Ok((addr, _)) = self.layout.pages(vpn, 1) else { return false };
-        match self.pagemap {
-            Some(map) => map.present(addr).unwrap_or_else(|_| present_without_fd(addr)),
-            None => present_without_fd(addr),
-        }
+        self.layout.pages(vpn, 1).is_ok_and(|(addr, _)| self.is_present(addr))
     }
 
     fn release(&mut self, frames: FrameRun) {
@@ -290,18 +318,14 @@ impl Mmu for LinuxMmu<'_> {
 impl Mover for LinuxMmu<'_> {
     fn move_in(&mut self, frames: FrameRun, _space: Space, at: Vpn) -> Done {
         match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => piecewise(frames.pages, Errno::INVAL, |from, len| {
-                uffd.move_pages(pages + from, slots + from, len)
-            }),
+            Ok((uffd, slots, pages)) => self.transfer(uffd, pages, slots, frames.pages),
             Err(why) => none(frames.pages, why),
         }
     }
 
     fn move_out(&mut self, _space: Space, at: Vpn, frames: FrameRun) -> Done {
         match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => piecewise(frames.pages, Errno::INVAL, |from, len| {
-                uffd.move_pages(slots + from, pages + from, len)
-            }),
+            Ok((uffd, slots, pages)) => self.transfer(uffd, slots, pages, frames.pages),
             Err(why) => none(frames.pages, why),
         }
     }

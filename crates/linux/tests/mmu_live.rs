@@ -76,7 +76,7 @@ impl Host {
     fn fill(&self, start: u32, pages: u32, mark: u8) -> FrameRun {
         for i in 0..pages {
             let frame = (start + i) as usize;
-            self.layout.pool().with_page(frame, |page| page.fill(mark + i as u8));
+            self.layout.pool().with_page(frame, |page| page.fill(mark.wrapping_add(i as u8)));
         }
         FrameRun::new(Frame(start), pages)
     }
@@ -163,6 +163,43 @@ fn a_present_destination_stops_a_move_where_it_is() {
     host.fill(21, 1, 9);
     assert_eq!(mmu.move_out(HERE, pages.start, run(20, 4)), Done::part(1, Refusal::Exists));
     assert_eq!(mmu.copy_in(host.fill(30, 2, 1), HERE, pages.start.plus(1)), Done::part(0, Refusal::Exists));
+}
+
+/// Compaction migrates pages while they are moved. The kernel then says EEXIST of some that it has moved; whoever
+/// believes it drops them.
+#[test]
+fn no_page_is_lost_to_a_move_while_the_kernel_compacts_memory() {
+    const PAGES: u32 = 1024;
+    const SECONDS: u64 = 6;
+    let Some(host) = Host::start() else { return };
+    let Ok(mut compact) = std::fs::OpenOptions::new().write(true).open("/proc/sys/vm/compact_memory") else {
+        println!("skipped: no right to ask for compaction");
+        return;
+    };
+    let pages = host.open(0, u64::from(PAGES));
+    let mut mmu = host.mmu();
+    assert_eq!(mmu.move_in(host.fill(0, PAGES, 0), HERE, pages.start), Done::all(PAGES));
+    let begin = std::time::Instant::now();
+    let goes_on = || begin.elapsed().as_secs() < SECONDS;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while goes_on() {
+                std::io::Write::write_all(&mut compact, b"1").expect("compaction");
+            }
+        });
+        let mut round = 0;
+        while goes_on() {
+            // Alone and in runs, and to slots that change.
+            let (step, slot) = if round % 2 == 0 { (1, 0) } else { (16, PAGES) };
+            for at in (0..PAGES).step_by(step) {
+                let (vpn, frames) = (pages.start.plus(u64::from(at)), run(slot + at, step as u32));
+                assert_eq!(mmu.move_out(HERE, vpn, frames), Done::all(step as u32), "out, page {at}");
+                assert_eq!(mmu.move_in(frames, HERE, vpn), Done::all(step as u32), "in, page {at}");
+            }
+            round += 1;
+        }
+    });
+    assert_eq!(peek_all(pages), (0..PAGES).map(|i| i as u8).collect::<Vec<u8>>());
 }
 
 #[test]

@@ -311,7 +311,7 @@ impl SimMmu {
             return Err(Refusal::Denied);
         }
         if self.entry(space, vpn).is_some() {
-            return Err(Refusal::Exists);
+            return answer_for_present(self.slot(frame).is_some());
         }
         let pte = self.slot(frame).take().ok_or(Refusal::Absent)?;
         self.tables(space).put(vpn.0, pte);
@@ -322,7 +322,7 @@ impl SimMmu {
     fn move_one_out(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
         self.movable(space, vpn)?;
         if self.slot(frame).is_some() {
-            return Err(Refusal::Exists);
+            return answer_for_present(self.entry(space, vpn).is_some());
         }
         let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
         if pte.busy() {
@@ -445,6 +445,11 @@ impl Mover for SimMmu {
     fn wake(&mut self, range: PageRange) {
         self.waiters.wake(range);
     }
+}
+
+/// What a move answers whose destination is present: see [`Mover`].
+fn answer_for_present(source_is_present: bool) -> Result<(), Refusal> {
+    if source_is_present { Err(Refusal::Exists) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -48,6 +48,18 @@ fn trouble_on_the_way_leaves_the_pages_before_it_done() {
 }
 
 #[test]
+fn a_page_that_is_only_at_the_destination_counts_as_moved() {
+    let mut m = host();
+    fill(&mut m, 1, 5, 7);
+    m.write_frame(Frame(0), 6);
+    assert_eq!(m.move_in(run(0, 2), S, Vpn(4)), Done::all(2));
+    assert_eq!((m.touch_read(S, Vpn(4)), m.touch_read(S, Vpn(5))), (Access::Hit(6), Access::Hit(7)));
+    assert_eq!(m.move_out(S, Vpn(5), run(1, 1)), Done::all(1));
+    assert_eq!(m.move_out(S, Vpn(5), run(1, 1)), Done::all(1));
+    assert_eq!(m.read_frame(Frame(1)), 7);
+}
+
+#[test]
 fn reading_a_hole_of_the_pool_blocks_its_slot_until_release() {
     let mut m = host();
     fill(&mut m, 0, 4, 7);
