@@ -24,19 +24,24 @@ def _kept(name, write):
     return path
 
 
-def random_lines(megabytes):
+# Most hex digits in a line of `random_lines`, less six.
+DIGITS = 30
+
+
+def random_lines(megabytes, digits=DIGITS):
     """Lines in no order: a hex number of varying length, then named fields, as in a log. They compress a little."""
-    return _kept("lines-%d" % megabytes, lambda file: _write_lines(file, megabytes * 1_000_000))
+    name = "lines-%d-of-%d" % (megabytes, digits)
+    return _kept(name, lambda file: _write_lines(file, megabytes * 1_000_000, digits))
 
 
-def _write_lines(file, size):
+def _write_lines(file, size, most):
     rng = random.Random(SEED)
     words = ["".join(rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(n % 4 + 1)) for n in range(4096)]
     while size > 0:
         digits = rng.randbytes(1 << 15).hex()
         lines, at = [], 0
         while at < len(digits):
-            length = 6 + int(rng.random() * 30)
+            length = 6 + int(rng.random() * most)
             number, word = rng.getrandbits(30), words[int(rng.random() * 4096)]
             fields = (digits[at : at + length], number, word, words[number % 4096])
             lines.append("%s rank=%d name=%s group=%s\n" % fields)

@@ -25,7 +25,7 @@ class Scale:
         self.divisor = 1 if self.full else SMALL_DIVISOR
         self.rounds = 3 if self.full else 1
         # Seconds after which a run counts as hung.
-        self.timeout = 900 if self.full else 240
+        self.timeout = 900 if self.full else 400
 
     def mb(self, megabytes):
         """That many megabytes, or the small part of it."""
