@@ -30,11 +30,12 @@ def sort(scale):
     return Workload("sort", ["sort", "-S", "%dM" % scale.mb(600), lines], scale.mib(128))
 
 
-def sort_of_long_lines():
-    """For the small form of the promise. The merge reads a page of the disk for most lines it looks at, and at the
-    full size's budget in proportion there are millions of those: a slow disk takes an hour. Long lines are fewer."""
-    lines = inputs.random_lines(130, digits=600)
-    return Workload("sort", ["sort", "-S", "220M", lines], 84 * MIB)
+def sort_of_long_lines(scale):
+    """For the promise: lines of some 350 characters. A merge looks at a page of its own for most lines, and of short ones
+    there are so many that with a quarter of the memory it reads the disk for a good part of an hour."""
+    megabytes, buffer, budget = (300, 600, 128) if scale.full else (130, 220, 84)
+    lines = inputs.random_lines(megabytes, digits=600)
+    return Workload("sort", ["sort", "-S", "%dM" % buffer, lines], budget * MIB)
 
 
 def sqlite(scale):
