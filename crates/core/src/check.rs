@@ -29,10 +29,11 @@ impl Engine {
     fn check_entries(&self) -> Result<BTreeSet<u32>, String> {
         let mut frames = BTreeSet::new();
         let mut blocks = BTreeSet::new();
-        let mut held = 0;
+        let (mut held, mut out) = (0, 0);
         for (number, space) in self.spaces.iter().enumerate() {
             for (vpn, pte) in space.pages.iter() {
                 held += 1;
+                out += u32::from(pte.only_stored().is_some());
                 ensure(space.vmas.at(vpn).is_some(), || format!("{vpn:?} has contents outside every VMA"))?;
                 self.check_entry(Space(number as u16), vpn, pte)?;
                 if let Some(frame) = pte.frame() {
@@ -45,6 +46,7 @@ impl Engine {
             }
         }
         ensure(held == self.pages_held, || format!("{held} pages held, counted {}", self.pages_held))?;
+        ensure(out == self.ranks.out(), || format!("{out} pages out, counted {}", self.ranks.out()))?;
         self.check_blocks(blocks.len())?;
         Ok(frames)
     }

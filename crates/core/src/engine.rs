@@ -5,6 +5,7 @@ use crate::fault::PolicyKind;
 use crate::frame::{FramePool, FrameState, FrameTable, List};
 use crate::mmu::Mmu;
 use crate::page::{PageTable, Pte, ZERO_BLOCK};
+use crate::reclaim::{Division, Ranks};
 use crate::stats::Stats;
 use crate::swap::SwapIndex;
 use crate::tickets::{Tickets, slot_of};
@@ -79,6 +80,10 @@ pub struct Engine {
     pub(crate) evicts: bool,
     /// Pages that may wait in RAM to go to the file, as far as that has paid so far.
     pub(crate) poor_goal: u32,
+    /// Pages that are only stored, by when they were moved out.
+    pub(crate) ranks: Ranks,
+    /// How memory is divided between frames and the store.
+    pub(crate) division: Division,
     /// Pages moved out so far: the clock of refault distances. Wraps.
     pub(crate) eviction_clock: u32,
     pub(crate) last_late: (Space, Vpn, u32),
@@ -109,6 +114,8 @@ impl Engine {
             overdraft: 0,
             evicts: true,
             poor_goal: config.grant / 8,
+            ranks: Ranks::new(),
+            division: Division::new(),
             eviction_clock: 0,
             last_late: (Space(0), Vpn(0), 0),
             pages_held: 0,
@@ -236,11 +243,20 @@ impl Engine {
         self.spaces[usize::from(space.0)].pages.get(vpn)
     }
 
-    /// Writes a page entry, and keeps count of the pages that have contents.
+    /// Writes a page entry, and keeps count of the pages that have contents, and of those that are only stored.
     pub(crate) fn set_pte(&mut self, space: Space, vpn: Vpn, pte: Pte) {
         let pages = &mut self.spaces[usize::from(space.0)].pages;
         let before = pages.get(vpn);
         pages.set(vpn, pte);
+        let (left, came) = (before.only_stored(), pte.only_stored());
+        if left != came {
+            if let Some(block) = left {
+                self.ranks.leave(self.swap.evicted_at(block));
+            }
+            if let Some(block) = came {
+                self.ranks.enter(self.swap.evicted_at(block), self.eviction_clock);
+            }
+        }
         self.pages_held -= u32::from(before != Pte::EMPTY);
         self.pages_held += u32::from(pte != Pte::EMPTY);
     }

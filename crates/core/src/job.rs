@@ -3,7 +3,7 @@
 //! A host runs a job with no lock held. The frames and blocks that a job names stay pinned until its
 //! ticket has come back; a ticket is never reused, and one whose folio has changed meanwhile is void.
 
-use crate::addr::FrameRun;
+use crate::addr::{FrameRun, PAGE_SIZE};
 use core::fmt;
 
 /// The most pages one job can name: those of a folio of the largest order.
@@ -54,6 +54,55 @@ pub struct Stored {
     pub hash: PageHash,
 }
 
+/// Bytes of a spill file that are read at once even where most of them are not needed: a disk takes hardly longer for
+/// them than for 4 KiB.
+const READ_WINDOW: u64 = 32 << 10;
+
+/// What has to be read of a spill file for a number of pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reach {
+    /// The file, and the first byte and the one past the last that are needed of it.
+    range: Option<(u16, u64, u64)>,
+    /// Bytes that are needed.
+    needed: u64,
+    scattered: bool,
+}
+
+impl Reach {
+    /// Adds the stored contents of a page.
+    pub fn add(&mut self, source: &Stored) {
+        if let Place::File { file, at } = source.place {
+            let needed = u64::from(source.len);
+            self.join(&Reach { range: Some((file, at, at + needed)), needed, scattered: false });
+        }
+    }
+
+    /// Adds what is needed for other pages.
+    pub fn join(&mut self, other: &Reach) {
+        let Some((file, at, end)) = other.range else { return };
+        let (of, start, to) = self.range.unwrap_or((file, at, end));
+        self.scattered |= other.scattered || of != file;
+        self.range = Some((of, start.min(at), to.max(end)));
+        self.needed += other.needed;
+    }
+
+    /// Whether nothing is in a file.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_none()
+    }
+
+    /// Whether it is best read at once: it lies close together, in one file.
+    pub fn is_one_read(&self) -> bool {
+        let most = (2 * self.needed).min((MAX_JOB_PAGES * PAGE_SIZE) as u64).max(READ_WINDOW);
+        !self.scattered && self.range.is_none_or(|(_, start, end)| end - start <= most)
+    }
+
+    /// The file, the first byte and the one past the last, if it is best read at once.
+    pub fn range(&self) -> Option<(u16, u64, u64)> {
+        self.range.filter(|_| self.is_one_read())
+    }
+}
+
 /// What a job does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum JobKind {
@@ -101,6 +150,8 @@ pub struct Work {
     /// Read: the contents go to a place of the host's own instead of the frames, which have no memory behind them and
     /// are not to be touched. From there the end of the job copies them to the program.
     pub staged: bool,
+    /// Write: RAM for the store is short, so a better ratio is worth a slower way back.
+    pub tight: bool,
     /// The frames to fill or to read. Empty for [`JobKind::Spill`].
     pub frames: FrameRun,
     /// Read, spill: where the contents are, one entry a page.
@@ -121,6 +172,7 @@ impl Work {
             kind: JobKind::Zero,
             fresh: false,
             staged: false,
+            tight: false,
             frames: FrameRun::new(crate::addr::Frame(0), 0),
             sources: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
             targets: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
@@ -135,6 +187,7 @@ impl Work {
         self.frames = frames;
         self.fresh = false;
         self.staged = false;
+        self.tight = false;
         self.sources.clear();
         self.targets.clear();
         self.known.clear();
@@ -162,4 +215,33 @@ pub enum Outcome {
     Failed,
     /// Stored contents do not match their hash.
     Corrupt,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(places: &[(u16, u64, u16)]) -> Reach {
+        let mut reach = Reach::default();
+        for &(file, at, len) in places {
+            reach.add(&Stored { place: Place::File { file, at }, len, hash: 0 });
+        }
+        reach
+    }
+
+    #[test]
+    fn what_lies_close_together_is_one_read() {
+        assert_eq!(reach(&[(1, 4096, 100), (1, 30_000, 4096)]).range(), Some((1, 4096, 34_096)));
+        assert_eq!(reach(&[(1, 0, 100), (1, 40_000, 100)]).range(), None);
+        assert_eq!(reach(&[(1, 0, 100), (2, 200, 100)]).range(), None);
+        assert!(Reach::default().is_one_read() && Reach::default().is_empty());
+    }
+
+    #[test]
+    fn a_long_run_is_one_read_where_half_of_it_is_needed() {
+        let run: [_; 512] = core::array::from_fn(|i| (0, i as u64 * 4096, 4096));
+        assert_eq!(reach(&run).range(), Some((0, 0, 2 << 20)));
+        let sparse: [_; 64] = core::array::from_fn(|i| (0, i as u64 * 4096, 1000));
+        assert_eq!(reach(&sparse).range(), None);
+    }
 }

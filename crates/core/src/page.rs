@@ -31,6 +31,11 @@ impl Pte {
         (self.block != NIL).then_some(self.block)
     }
 
+    /// The block of a page that has no frame.
+    pub(crate) fn only_stored(self) -> Option<u32> {
+        (self.frame == NIL && self.block != NIL && self.block != ZERO_BLOCK).then_some(self.block)
+    }
+
     pub(crate) fn with_frame(self, frame: Option<Frame>) -> Pte {
         Pte { frame: frame.map_or(NIL, |f| f.0), ..self }
     }

@@ -4,6 +4,7 @@
 //! by a secret of this process: it tells damage from good contents, and equal contents from changed ones,
 //! also where a program writes what it pleases.
 
+use crate::sys::zstd::Zstd;
 use crate::sys::{Errno, Result};
 use core::fmt;
 use lz4_flex::block::{self, CompressTable};
@@ -18,7 +19,17 @@ pub type Page = [u8; PAGE_SIZE];
 pub const WORTH: usize = PAGE_SIZE * 3 / 4;
 
 /// The room that compressing a page needs, in bytes, however badly it compresses.
-pub const ROOM: usize = block::get_maximum_output_size(PAGE_SIZE);
+pub const ROOM: usize = 1 + block::get_maximum_output_size(PAGE_SIZE);
+
+/// How a page was compressed: the first of its stored bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Method {
+    /// Quick both ways.
+    Lz4 = 1,
+    /// Takes three times as long both ways, and entropy-codes what lz4 copies: digits, text, pointers.
+    Zstd = 2,
+}
 
 /// The key of the hash. Never printed, never stored.
 #[derive(Clone)]
@@ -60,29 +71,21 @@ pub fn is_zero(page: &Page) -> bool {
     lines.iter().all(|line| line.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
-/// Stored bytes that are no page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Damaged;
-
-/// Brings a page back from its compressed bytes. That it comes back does not yet mean that it is the right
-/// one: the hash tells.
-pub fn decompress(packed: &[u8], page: &mut Page) -> core::result::Result<(), Damaged> {
-    match block::decompress_into(packed, page) {
-        Ok(PAGE_SIZE) => Ok(()),
-        _ => Err(Damaged),
-    }
-}
-
-/// What one worker needs for compressing: tables of 8 KiB, used again and again. Large: keep it in a `Box`.
+/// What one worker needs for compressing and back: tables and contexts, used again and again. Large: keep it in a
+/// `Box`.
 pub struct Codec {
     secret: Secret,
     table: CompressTable,
+    zstd: Zstd,
 }
 
 impl Codec {
     /// One that hashes with `secret`.
-    pub fn new(secret: &Secret) -> Codec {
-        Codec { secret: secret.clone(), table: CompressTable::small() }
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn new(secret: &Secret) -> Result<Codec> {
+        Ok(Codec { secret: secret.clone(), table: CompressTable::small(), zstd: Zstd::new()? })
     }
 
     /// The hash of a page.
@@ -90,17 +93,15 @@ impl Codec {
         self.secret.hash(page)
     }
 
-    /// Compresses a page into `out`; the number of bytes, which may be more than [`WORTH`] and even more
-    /// than a page.
-    pub fn compress(&mut self, page: &Page, out: &mut [u8; ROOM]) -> usize {
-        // The only failure is that the room is too small, and it is the largest there can be. If it came all
-        // the same: a length that nobody takes for compressed.
-        block::compress_into_with_table(page, out, &mut self.table).unwrap_or(ROOM)
-    }
-
     /// Finds out how a page is to be stored: unchanged since its stored copy, whose hash is `known`; zero;
-    /// compressed, the first `len` bytes of `out`; or as it is.
-    pub fn pack(&mut self, page: &Page, known: Option<PageHash>, out: &mut [u8; ROOM]) -> Packed {
+    /// compressed, the first `len` bytes of `out`; or as it is. `tight`: fewer bytes are worth more than time.
+    pub fn pack(
+        &mut self,
+        page: &Page,
+        known: Option<PageHash>,
+        tight: bool,
+        out: &mut [u8; ROOM],
+    ) -> Packed {
         if is_zero(page) {
             return Packed::Zero;
         }
@@ -108,9 +109,33 @@ impl Codec {
         if known == Some(hash) {
             return Packed::Same;
         }
-        match self.compress(page, out) {
-            len if len <= WORTH => Packed::Small { len: len as u16, hash },
-            _ => Packed::Raw { hash },
+        let quick = if tight { None } else { self.compress(Method::Lz4, page, out) };
+        match quick.or_else(|| self.compress(Method::Zstd, page, out)) {
+            Some(len) => Packed::Small { len: len as u16, hash },
+            None => Packed::Raw { hash },
+        }
+    }
+
+    /// Compresses a page into `out`; the number of bytes, or `None` where they are more than [`WORTH`].
+    fn compress(&mut self, method: Method, page: &Page, out: &mut [u8; ROOM]) -> Option<usize> {
+        let [tag, rest @ ..] = out;
+        *tag = method as u8;
+        let len = match method {
+            Method::Lz4 => block::compress_into_with_table(page, rest, &mut self.table).ok(),
+            Method::Zstd => self.zstd.compress(page, &mut rest[..WORTH - 1]),
+        };
+        len.map(|len| len + 1).filter(|&len| len <= WORTH)
+    }
+
+    /// Brings a page back from its compressed bytes, and says whether they were a whole page's. That it comes back does
+    /// not yet mean that it is the right one: the hash tells.
+    pub fn decompress(&mut self, packed: &[u8], page: &mut Page) -> bool {
+        const LZ4: u8 = Method::Lz4 as u8;
+        const ZSTD: u8 = Method::Zstd as u8;
+        match packed {
+            [LZ4, bytes @ ..] => block::decompress_into(bytes, page).is_ok_and(|len| len == PAGE_SIZE),
+            [ZSTD, bytes @ ..] => self.zstd.decompress(bytes, page),
+            _ => false,
         }
     }
 }
@@ -134,37 +159,57 @@ mod tests {
     }
 
     fn codec() -> Codec {
-        Codec::new(&Secret::random().unwrap())
+        Codec::new(&Secret::random().unwrap()).unwrap()
+    }
+
+    /// A page whose first `kind` sixteenths of a quarter are noise, and the rest counts slowly.
+    fn partly_noise(kind: u64) -> Page {
+        let mut page = noise(kind);
+        let calm = kind as usize * 64;
+        page[calm..].iter_mut().enumerate().for_each(|(i, byte)| *byte = (i / 100) as u8 + 1);
+        page
     }
 
     #[test]
     fn pages_come_back_from_what_they_were_packed_to() {
         let mut codec = codec();
         let mut out = [0; ROOM];
-        for kind in 0..64u64 {
-            // The first `kind` sixteenths of a quarter are noise, the rest counts slowly.
-            let mut page = noise(kind);
-            let calm = kind as usize * 64;
-            page[calm..].iter_mut().enumerate().for_each(|(i, byte)| *byte = (i / 100) as u8 + 1);
-            let len = codec.compress(&page, &mut out);
+        for (kind, tight) in (0..48).flat_map(|kind| [(kind, false), (kind, true)]) {
+            let page = partly_noise(kind);
+            let Packed::Small { len, .. } = codec.pack(&page, None, tight, &mut out) else {
+                assert!(kind > 44, "{kind} sixteenths of noise hardly compress");
+                continue;
+            };
             let mut back = [0xee; PAGE_SIZE];
-            decompress(&out[..len], &mut back).unwrap();
+            assert!(codec.decompress(&out[..usize::from(len)], &mut back));
             assert_eq!(back, page);
         }
+    }
+
+    #[test]
+    fn what_lz4_copies_is_entropy_coded() {
+        let mut codec = codec();
+        let digits = noise(5).map(|byte| b"0123456789abcdef"[usize::from(byte % 16)]);
+        let mut out = [0; ROOM];
+        assert_eq!(codec.compress(Method::Lz4, &digits, &mut out), None);
+        let Packed::Small { len, .. } = codec.pack(&digits, None, false, &mut out) else {
+            panic!("not small")
+        };
+        assert!(len < 2200, "{len}");
     }
 
     #[test]
     fn packing_tells_the_four_kinds_apart() {
         let mut codec = codec();
         let mut out = [0; ROOM];
-        assert_eq!(codec.pack(&[0; PAGE_SIZE], Some(1), &mut out), Packed::Zero);
+        assert_eq!(codec.pack(&[0; PAGE_SIZE], Some(1), false, &mut out), Packed::Zero);
         let page = noise(1);
         let hash = codec.hash(&page);
-        assert_eq!(codec.pack(&page, None, &mut out), Packed::Raw { hash });
-        assert_eq!(codec.pack(&page, Some(hash), &mut out), Packed::Same);
+        assert_eq!(codec.pack(&page, None, false, &mut out), Packed::Raw { hash });
+        assert_eq!(codec.pack(&page, Some(hash), false, &mut out), Packed::Same);
         let mut text = [b'q'; PAGE_SIZE];
         text[77] = 1;
-        let Packed::Small { len, hash } = codec.pack(&text, Some(hash), &mut out) else {
+        let Packed::Small { len, hash } = codec.pack(&text, Some(hash), false, &mut out) else {
             panic!("not small")
         };
         assert!(len < 64 && hash == codec.hash(&text));
@@ -183,20 +228,22 @@ mod tests {
     #[test]
     fn damaged_bytes_are_told_or_give_another_hash() {
         let mut codec = codec();
-        let mut page = noise(3);
-        page[1000..].fill(7);
+        let page = partly_noise(16);
         let (mut out, hash) = ([0; ROOM], codec.hash(&page));
-        let len = codec.compress(&page, &mut out);
-        for at in 0..len {
-            let mut damaged = out;
-            damaged[at] ^= 0x41;
-            let mut back = [0; PAGE_SIZE];
-            if decompress(&damaged[..len], &mut back).is_ok() {
-                assert_ne!(codec.hash(&back), hash, "byte {at}");
+        for method in [Method::Lz4, Method::Zstd] {
+            let len = codec.compress(method, &page, &mut out).unwrap();
+            for at in 0..len {
+                let mut damaged = out;
+                damaged[at] ^= 0x41;
+                let mut back = [0; PAGE_SIZE];
+                // A header may say in two ways what makes no difference to the contents.
+                if codec.decompress(&damaged[..len], &mut back) && back != page {
+                    assert_ne!(codec.hash(&back), hash, "byte {at}");
+                }
             }
+            assert!(!codec.decompress(&out[..len - 1], &mut [0; PAGE_SIZE]));
         }
-        assert_eq!(decompress(&out[..len - 1], &mut page), Err(Damaged));
-        assert_eq!(decompress(&[], &mut page), Err(Damaged));
+        assert!(!codec.decompress(&[], &mut [0; PAGE_SIZE]));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use dlmalloc::{Allocator, Dlmalloc};
 use quire_linux::sys::futex::Lock;
+use quire_linux::sys::mmap;
 
 use crate::raw;
 
@@ -38,7 +39,7 @@ pub(crate) fn resident_bytes() -> (u64, u64) {
         let (at, len) = (at.load(Ordering::Acquire) as usize, len.load(Ordering::Acquire) as usize);
         if at != 0 {
             known += len as u64;
-            touched += raw::touched_bytes(at, len) as u64;
+            touched += mmap::touched_bytes(at, len) as u64;
         }
     }
     let unknown = LARGE.load(Ordering::Relaxed).saturating_sub(known);

@@ -88,21 +88,6 @@ pub(crate) fn map_pages(len: usize) -> Option<*mut u8> {
     unsafe { call!(libc::SYS_mmap, 0usize, len, prot, flags, -1isize, 0usize) }.ok().map(|at| at as *mut u8)
 }
 
-/// How many bytes of `at..at + len` have memory behind them. 0 for what is not mapped.
-pub(crate) fn touched_bytes(at: usize, len: usize) -> usize {
-    const STEP: usize = 1024;
-    let mut present = [0u8; STEP];
-    let mut touched = 0;
-    for start in (at..at + len).step_by(STEP * 4096) {
-        let part = (at + len - start).min(STEP * 4096);
-        // SAFETY: the answer has a byte for each page of the part, and there is room for STEP.
-        if unsafe { call!(libc::SYS_mincore, start, part, present.as_mut_ptr()) }.is_ok() {
-            touched += present[..part.div_ceil(4096)].iter().filter(|&&byte| byte & 1 != 0).count() * 4096;
-        }
-    }
-    touched
-}
-
 /// Unmaps what [`map_pages`] mapped, or a part of it.
 ///
 /// # Safety

@@ -160,3 +160,16 @@ fn perl_sqlite_and_a_compiler() {
     let _ = std::fs::remove_file(&to);
     same_as_native(&["cc", "-O2", "-S", &from, "-o", &to]);
 }
+
+/// zstd looks for functions of these names when it is loaded, and calls them for each page where it finds some: a
+/// program that has them for its own zstd would be called on Quire's threads, and could hang them.
+#[test]
+fn the_library_looks_for_nothing_of_zstd_in_the_program() {
+    let Some(library) = library() else { return };
+    let symbols = run(&["nm", "-D", &library.to_string_lossy()], None);
+    assert!(symbols.status.success(), "{symbols:?}");
+    let symbols = String::from_utf8_lossy(&symbols.stdout);
+    assert!(symbols.contains(" mmap"), "not the library's symbols: {symbols}");
+    let found: Vec<&str> = symbols.lines().filter(|line| line.contains("ZSTD")).collect();
+    assert!(found.is_empty(), "{found:?}; is .cargo/config.toml in force?");
+}

@@ -224,10 +224,14 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
             Event::Advise(start, pages, rng.pick(&[Hint::Normal, Hint::Sequential, Hint::Random, Hint::Huge]))
         }
         184..186 => Event::Cool(start, pages),
-        186..189 => Event::PageOut(start, pages),
+        186..188 => Event::PageOut(start, pages),
         189 if walk.forks && rng.below(2) == 0 => Event::Fork,
         192 if walk.refusals => Event::Pin(start, rng.below(3) == 0),
         193..198 if walk.refusals => any_refusal(rng),
+        188 if walk.setup.spill.is_some() && rng.below(2) == 0 => match rng.below(3) {
+            0 => Event::Overhead(rng.below(u64::from(walk.setup.grant) / 4) as u32),
+            _ => Event::Division(1 + rng.below(19) as u32),
+        },
         198 if rng.below(8) == 0 => Event::Overdraw(2),
         _ => any_touch(walk, rng),
     }

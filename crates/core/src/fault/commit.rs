@@ -3,7 +3,7 @@
 use crate::addr::{Frame, FrameRun, PAGE_SIZE, PageRange};
 use crate::engine::{Engine, Halt};
 use crate::frame::{Backing, FrameState, List};
-use crate::job::{JobKind, Outcome, Place};
+use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
 use crate::order::Order;
 use crate::page::ZERO_BLOCK;
@@ -49,7 +49,7 @@ impl Engine {
                 if let Some(block) = self.first_copy(run.start) {
                     self.weigh_refault(block, run.pages);
                 }
-                self.forget_copies(run.start, self.store_is_filling(), mmu);
+                self.forget_needless_copies(run.start, mmu);
                 let source = if staged { Source::Staged } else { Source::Frames };
                 return self.map(mmu, run.start, list, source);
             }
@@ -202,25 +202,36 @@ impl Engine {
         self.eviction_clock.wrapping_sub(self.swap.evicted_at(block))
     }
 
-    /// A page that came from a file, but so soon that it would have been in RAM if what came later had gone to the file
+    /// A page that came from a file, but so soon that it would have been in RAM if something older had gone to the file
     /// instead, is to go to RAM next time: its copy in the file is given up.
     pub(crate) fn belongs_in_ram(&self, block: u32) -> bool {
-        self.refault_distance(block) < self.mapped_pages() + self.swap.blocks_in_ram()
+        self.ranks.rank(self.swap.evicted_at(block)) < self.swap.blocks_in_ram()
     }
 
-    /// Gives up the copies in RAM that the pages of a folio still have in the store, and those in a file that are
-    /// needed often. Other copies in a file cost nothing. Unless `all`, only those that take as much as they save.
-    pub(crate) fn forget_copies(&mut self, head: Frame, all: bool, mmu: &mut impl Mmu) -> u32 {
+    /// Gives up stored copies that a folio that was just filled need not have: those in RAM that take as much as they
+    /// save; and while RAM for the store is short all of them, and those in a file that are needed often. Other copies in
+    /// a file cost nothing.
+    fn forget_needless_copies(&mut self, head: Frame, mmu: &mut impl Mmu) {
+        let short = self.store_is_filling();
+        self.forget_copies(head, mmu, |engine, block| match engine.swap.stored(block) {
+            Stored { place: Place::Ram { .. }, len, .. } => short || usize::from(len) == PAGE_SIZE,
+            _ => short && engine.belongs_in_ram(block),
+        });
+    }
+
+    /// Gives up those stored copies of a folio's pages that are `needless`. How many there were.
+    pub(crate) fn forget_copies(
+        &mut self,
+        head: Frame,
+        mmu: &mut impl Mmu,
+        needless: impl Fn(&Engine, u32) -> bool,
+    ) -> u32 {
         let pages = self.pages_of(head);
         let mut given = 0;
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
             let block = self.pte(pages.space, vpn).block().filter(|&b| b != ZERO_BLOCK);
-            let gives = |b| match self.swap.stored(b).place {
-                Place::Ram { .. } => all || usize::from(self.swap.stored(b).len) == PAGE_SIZE,
-                _ => all && self.belongs_in_ram(b),
-            };
-            if block.is_some_and(gives) {
+            if block.is_some_and(|b| needless(self, b)) {
                 self.forget_block(pages.space, vpn, mmu);
                 given += 1;
             }

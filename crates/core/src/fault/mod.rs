@@ -12,7 +12,7 @@ pub use policy::{Adaptive, Choice, FaultContext, Fixed, OrderPolicy, PolicyKind,
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt, PageState};
 use crate::frame::{Backing, FrameState, List, Use};
-use crate::job::{JobKind, MAX_STAGED_PAGES, Stored, Work};
+use crate::job::{JobKind, MAX_STAGED_PAGES, Reach, Stored, Work};
 use crate::mmu::Mover;
 use crate::order::{Order, OrderSet};
 use crate::page::{Pte, ZERO_BLOCK};
@@ -122,9 +122,10 @@ impl Engine {
         stored: bool,
         work: &mut Work,
     ) -> Fault {
-        let context = self.fault_context(space, vma, vpn, stored);
+        let context = self.fault_context(vma, vpn, stored);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
-        let set = choice.set.and(OrderSet::up_to(context.run)).with(Order::BASE);
+        let run = self.uniform_run(space, vpn, choice.wanted.min(context.vma_fit), stored);
+        let set = choice.set.and(OrderSet::up_to(run)).with(Order::BASE);
         let purpose = match stored {
             true if set.largest() <= Some(STAGED) => Use::Staging,
             true => Use::Contents,
@@ -135,8 +136,11 @@ impl Engine {
             self.stats.no_frame += 1;
             return Fault::NoFrame;
         };
-        if let Some(reason) = policy::shortfall(&choice, &context, order) {
+        if let Some(reason) = policy::shortfall(&choice, &context, run, order) {
             self.stats.shortfalls[reason.index()] += 1;
+        }
+        if let Some(block) = self.pte(space, vpn).only_stored() {
+            self.note_refault(block);
         }
         let start = Vpn(order.align_down(vpn.0));
         self.attach(space, start, head, order);
@@ -159,21 +163,23 @@ impl Engine {
         Fault::Job
     }
 
-    fn fault_context(&self, space: Space, vma: &Vma, vpn: Vpn, stored: bool) -> FaultContext {
+    fn fault_context(&self, vma: &Vma, vpn: Vpn, stored: bool) -> FaultContext {
         let vma_fit = Order::all().take_while(|o| fits(vma, vpn, *o)).last().unwrap_or(Order::BASE);
         FaultContext {
             stored,
             hint: vma.hint,
             ramp: vma.history.ramp(vpn),
             vma_fit,
-            run: self.uniform_run(space, vpn, vma_fit, stored),
             room: self.room(),
             limit: self.frame_limit(),
         }
     }
 
-    /// The largest aligned folio round `vpn`, up to `most`, in which every page is like it.
+    /// The largest aligned folio round `vpn`, up to `most`, of which every page can come with it: all are empty, or all
+    /// are stored, and no further read of a disk is needed for the others.
     fn uniform_run(&self, space: Space, vpn: Vpn, most: Order, stored: bool) -> Order {
+        let mut reach = self.reach_of(vpn.0..vpn.0 + 1, space);
+        let in_ram = reach.is_empty();
         let like = |v: u64| {
             let pte = self.pte(space, Vpn(v));
             pte.frame().is_none() && pte.block().is_some() == stored
@@ -184,12 +190,26 @@ impl Engine {
             let start = next.align_down(vpn.0);
             let inner = run.align_down(vpn.0);
             let other = if inner == start { start + u64::from(run.pages()) } else { start };
-            if !(other..other + u64::from(run.pages())).all(like) {
+            let half = other..other + u64::from(run.pages());
+            if !half.clone().all(like) {
                 break;
+            }
+            if stored {
+                reach.join(&self.reach_of(half, space));
+                if !reach.is_one_read() || in_ram && !reach.is_empty() {
+                    break;
+                }
             }
             run = next;
         }
         run
+    }
+
+    /// What has to be read of a file for pages that are stored.
+    fn reach_of(&self, pages: core::ops::Range<u64>, space: Space) -> Reach {
+        let mut reach = Reach::default();
+        pages.for_each(|v| reach.add(&self.source_of(self.pte(space, Vpn(v)).block())));
+        reach
     }
 
     /// Frames for a fault, in one call for the largest order there is. When none of the wanted size is free,

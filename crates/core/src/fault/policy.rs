@@ -14,8 +14,6 @@ pub struct FaultContext {
     pub ramp: Order,
     /// The largest aligned folio round the page that the VMA has room for.
     pub vma_fit: Order,
-    /// The largest aligned folio round the page whose pages are all like it (empty, or stored).
-    pub run: Order,
     /// Pages that can be had without moving anything out.
     pub room: u32,
     /// Pages of frames that the grant allows in all.
@@ -108,7 +106,8 @@ impl OrderPolicy for PolicyKind {
 pub enum Shortfall {
     /// The VMA ends inside the folio.
     VmaEdge,
-    /// A page of the folio is already resident, or stored where the others are empty.
+    /// A page of the folio is already resident, or stored where the others are empty, or would need another read of the
+    /// disk.
     Neighbour,
     /// Few frames are left: the policy held back.
     Pressure,
@@ -129,13 +128,19 @@ impl Shortfall {
     }
 }
 
-/// The first reason that explains why `got` is less than `choice.wanted`, if it is.
-pub(super) fn shortfall(choice: &Choice, context: &FaultContext, got: Order) -> Option<Shortfall> {
+/// The first reason that explains why `got` is less than `choice.wanted`, if it is. `run`: the largest aligned folio
+/// round the page, up to the wanted one, whose pages can come with it.
+pub(super) fn shortfall(
+    choice: &Choice,
+    context: &FaultContext,
+    run: Order,
+    got: Order,
+) -> Option<Shortfall> {
     if got >= choice.wanted {
         None
     } else if context.vma_fit < choice.wanted {
         Some(Shortfall::VmaEdge)
-    } else if context.run < choice.wanted {
+    } else if run < choice.wanted {
         Some(Shortfall::Neighbour)
     } else if choice.set.largest() < Some(choice.wanted) {
         Some(Shortfall::Pressure)
@@ -153,7 +158,6 @@ mod tests {
         hint: Hint::Normal,
         ramp: Order::BASE,
         vma_fit: Order::MAX,
-        run: Order::MAX,
         room: 1 << 20,
         limit: 1 << 21,
     };
@@ -170,7 +174,7 @@ mod tests {
         let pressed = FaultContext { ramp: Order::MAX, room: 9, ..CONTEXT };
         let choice = Adaptive.choose(&pressed);
         assert_eq!(choice.set.largest(), Order::new(1));
-        assert_eq!(shortfall(&choice, &pressed, Order::BASE.up()), Some(Shortfall::Pressure));
+        assert_eq!(shortfall(&choice, &pressed, Order::MAX, Order::BASE.up()), Some(Shortfall::Pressure));
     }
 
     #[test]
@@ -186,6 +190,6 @@ mod tests {
         let choice = Fixed(Order::MAX).choose(&CONTEXT);
         assert_eq!(choice.set, OrderSet::only(Order::BASE).with(Order::MAX));
         let edge = FaultContext { vma_fit: Order::BASE, ..CONTEXT };
-        assert_eq!(shortfall(&choice, &edge, Order::BASE), Some(Shortfall::VmaEdge));
+        assert_eq!(shortfall(&choice, &edge, Order::MAX, Order::BASE), Some(Shortfall::VmaEdge));
     }
 }

@@ -1,8 +1,10 @@
 //! How memory is divided between frames, the store in RAM, and what waits there to go to the file.
 //!
-//! Every page that comes back tells what a little more of one of them would have spared: the distance of its refault
-//! (pages moved out since it was) says where it would still have been. What that saves is weighed by what a fill costs,
-//! from RAM or from a disk. Without a file there is nothing to weigh.
+//! More frames save whole faults; a larger store in RAM saves reads of the disk, for several pages with each page that
+//! it takes. What pays depends on the program: one whose working set nearly fits into the budget wants frames, one
+//! that touches everything alike wants the store. Nothing in between need be better than both ends, so following a
+//! slope can lead to the wrong one. Instead the ranks of refaults ([`super::ranks`]) tell what each division would have
+//! cost, and the cheapest is taken. Without a file there is nothing to weigh.
 
 use crate::addr::PAGE_SIZE;
 use crate::engine::Engine;
@@ -15,15 +17,146 @@ const LEAST_POOR_SHARE: u32 = 32;
 /// ... and never more than this.
 const MOST_POOR_SHARE: u32 = 4;
 
+/// The store takes a number of these parts of the grant.
+const PARTS: u32 = 32;
+/// Frames keep 40 %: parts that the store may take at the most, with the host's tables.
+const MOST_PARTS: u32 = 19;
+/// Parts of the grant by which ranks are told apart: twice the grant in all, and what is beyond.
+const RANKS: usize = 2 * PARTS as usize + 1;
+/// Refaults between two decisions.
+const REFAULTS: u32 = 512;
+/// Parts by which one decision may change the division.
+const STEP: u32 = 2;
+/// What a fill from RAM costs, and one from a disk in addition until some were measured, in ns.
+const FILL_NS: u64 = 25_000;
+const READ_NS: u64 = 75_000;
+/// A fraction in which ratios are kept.
+const UNIT: u64 = 16;
+/// What is taken for the density of the store until there is enough in it: 2.5.
+const DENSITY: u32 = 40;
+/// Pages of RAM that are enough.
+const TELLING: u32 = 64;
+
+/// What refaults have told, and the division that follows from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Division {
+    /// Refaults by rank, in parts of the grant; older ones count less.
+    refaults: [u32; RANKS],
+    noted: u32,
+    /// Parts of the grant for the store and the host's tables.
+    parts: u32,
+    /// How long a fault waits for the disk lately, in ns.
+    read_ns: u64,
+    /// Stored pages in each page of RAM, in sixteenths, as far as known.
+    density: u32,
+}
+
+impl Division {
+    pub(crate) const fn new() -> Division {
+        Division { refaults: [0; RANKS], noted: 0, parts: MOST_PARTS, read_ns: READ_NS, density: DENSITY }
+    }
+
+    /// Refaults of a rank above `rank`, a part being `part` pages. Within a part they are taken to be spread evenly, and
+    /// resident pages to be as dense in touches as those that left last.
+    fn beyond(&self, rank: i64, part: i64) -> u64 {
+        let all = self.refaults.iter().map(|&n| u64::from(n) * UNIT).sum::<u64>();
+        let nearest = u64::from(self.refaults[0]) * UNIT;
+        if rank < 0 {
+            return all + nearest * rank.unsigned_abs() / part as u64;
+        }
+        let (whole, rest) = ((rank / part) as usize, (rank % part) as u64);
+        let Some(last) = self.refaults.get(whole).filter(|_| whole + 1 < RANKS) else {
+            return u64::from(self.refaults[RANKS - 1]) * UNIT;
+        };
+        let below = self.refaults[..whole].iter().map(|&n| u64::from(n) * UNIT).sum::<u64>();
+        all - below - u64::from(*last) * UNIT * rest / part as u64
+    }
+}
+
+/// The sizes that a division is judged by, in pages.
+struct Sizes {
+    grant: i64,
+    overhead: i64,
+    /// Frames that hold pages now.
+    resident: i64,
+    /// Stored pages in each page of RAM, in sixteenths.
+    density: i64,
+}
+
+impl Sizes {
+    /// What the refaults that were noted would have cost with `parts` parts for the store.
+    fn cost(&self, division: &Division, parts: u32) -> u64 {
+        let part = (self.grant / i64::from(PARTS)).max(1);
+        let store = (part * i64::from(parts) - self.overhead).max(part);
+        let more = self.grant - self.overhead - store - self.resident;
+        let held = store * self.density / UNIT as i64;
+        let faults = division.beyond(more, part);
+        let reads = division.beyond(more + held, part).min(faults);
+        faults.saturating_mul(FILL_NS).saturating_add(reads.saturating_mul(division.read_ns))
+    }
+}
+
 impl Engine {
-    /// Most pages of RAM that the store may take, overhead included: frames keep 40 % of the grant.
+    /// Most pages of RAM that the store may take, overhead included: at least one part beside that, and no more than
+    /// leaves 40 % of the grant to frames. Without a file, other rules hold where that is not enough.
     pub(super) fn store_limit(&self) -> u32 {
-        (u64::from(self.grant) * 3 / 5) as u32
+        let share = |parts| (u64::from(self.grant) * u64::from(parts) / u64::from(PARTS)) as u32;
+        let parts = if self.swap.has_file() { self.division.parts } else { MOST_PARTS };
+        share(parts).max(self.overhead.saturating_add(share(1))).min(share(MOST_PARTS))
+    }
+
+    /// Sets how many thirty-seconds of the grant the store and the host's tables may take, 1..=19. From there the
+    /// division follows refaults again.
+    pub fn set_division(&mut self, parts: u32) {
+        self.division.parts = parts.clamp(1, MOST_PARTS);
     }
 
     /// Most pages that wait in RAM to go to the file.
     pub(super) fn poor_limit(&self) -> u32 {
         self.poor_goal.clamp(self.grant / LEAST_POOR_SHARE, self.grant / MOST_POOR_SHARE)
+    }
+
+    /// Tells how long a fault waited for its read of the spill file, in ns.
+    pub fn note_read(&mut self, ns: u64) {
+        let read_ns = &mut self.division.read_ns;
+        *read_ns = (*read_ns * 15 + ns.clamp(READ_NS / 8, READ_NS * 64)) / 16;
+    }
+
+    /// Notes that a page is needed again whose stored copy is `block`. From time to time the division follows.
+    pub(crate) fn note_refault(&mut self, block: u32) {
+        if !self.swap.has_file() {
+            return;
+        }
+        let rank = u64::from(self.ranks.rank(self.swap.evicted_at(block)));
+        let part = rank * u64::from(PARTS) / u64::from(self.grant.max(1));
+        self.division.refaults[(part as usize).min(RANKS - 1)] += 1;
+        self.division.noted += 1;
+        if self.division.noted >= REFAULTS {
+            self.division.noted = 0;
+            self.divide();
+        }
+    }
+
+    /// Changes the division where another one is clearly cheaper; then what was noted counts less.
+    fn divide(&mut self) {
+        let ram = self.swap.ram_pages();
+        if ram >= TELLING {
+            self.division.density = self.swap.blocks_in_ram() * UNIT as u32 / ram;
+        }
+        let sizes = Sizes {
+            grant: i64::from(self.grant),
+            overhead: i64::from(self.overhead),
+            resident: i64::from(self.pool.in_use()),
+            density: i64::from(self.division.density),
+        };
+        let parts = self.division.parts;
+        let costs = (1..=MOST_PARTS).map(|p| (sizes.cost(&self.division, p), p));
+        if let Some((cost, best)) = costs.min()
+            && cost < sizes.cost(&self.division, parts) / 16 * 15
+        {
+            self.division.parts = best.clamp(parts.saturating_sub(STEP).max(1), parts + STEP);
+        }
+        self.division.refaults.iter_mut().for_each(|n| *n -= n.div_ceil(8));
     }
 
     /// Notes that `pages` pages came back, of which the first one's stored copy is `block`: more room for what waits
@@ -42,5 +175,58 @@ impl Engine {
             }
             _ => limit,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 32 pages a part; the host's tables take one part, and the pages of the store are four to one of RAM.
+    const GRANT: i64 = 1024;
+
+    fn cheapest(division: &Division, parts: u32) -> u32 {
+        let store = 32 * i64::from(parts) - 32;
+        let sizes =
+            Sizes { grant: GRANT, overhead: 32, resident: GRANT - 32 - store, density: 4 * UNIT as i64 };
+        (1..=MOST_PARTS).min_by_key(|&p| sizes.cost(division, p)).unwrap_or(0)
+    }
+
+    fn refaults(ranks: impl IntoIterator<Item = usize>) -> Division {
+        let mut division = Division::new();
+        ranks.into_iter().for_each(|rank| division.refaults[rank] += 100);
+        division
+    }
+
+    #[test]
+    fn a_working_set_that_nearly_fits_wants_frames() {
+        assert_eq!(cheapest(&refaults(0..12), MOST_PARTS), 1);
+        assert_eq!(cheapest(&refaults(0..3), 5), 1);
+    }
+
+    #[test]
+    fn touches_spread_over_everything_want_the_store() {
+        // As much as holds all that is out, and that is more where frames are many.
+        assert_eq!(cheapest(&refaults(0..60), 4), MOST_PARTS);
+        assert_eq!(cheapest(&refaults(0..60), MOST_PARTS), 15);
+    }
+
+    #[test]
+    fn a_fast_disk_needs_no_store_and_a_slow_one_does() {
+        let mut division = refaults(0..40);
+        division.read_ns = 1000;
+        assert_eq!(cheapest(&division, 10), 1);
+        division.read_ns = 10_000_000;
+        assert!(cheapest(&division, 10) > 10);
+    }
+
+    #[test]
+    fn what_lies_beyond_a_rank_is_counted_evenly() {
+        let division = refaults([0, 1]);
+        assert_eq!(division.beyond(0, 32), 200 * UNIT);
+        assert_eq!(division.beyond(16, 32), 150 * UNIT);
+        assert_eq!(division.beyond(64, 32), 0);
+        assert_eq!(division.beyond(-32, 32), 300 * UNIT);
+        assert_eq!(refaults([RANKS - 1]).beyond(1 << 40, 32), 100 * UNIT);
     }
 }

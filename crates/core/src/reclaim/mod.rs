@@ -4,8 +4,11 @@
 
 mod balance;
 mod evict;
+mod ranks;
 mod store;
 
+pub(crate) use balance::Division;
+pub(crate) use ranks::Ranks;
 pub use store::Placed;
 
 use crate::addr::{Frame, FrameRun};
@@ -196,6 +199,7 @@ impl Engine {
         self.frames.get_mut(head).state = FrameState::Writing;
         let slot = self.tickets.begin(JobKind::Write, run);
         work.begin(self.tickets.get(slot).ticket, JobKind::Write, run);
+        work.tight = self.store_is_tight();
         let pages = self.pages_of(head);
         for (i, frame) in run.iter().enumerate() {
             self.frames.get_mut(frame).job = pin_of(slot);

@@ -4,7 +4,7 @@ use crate::addr::{Frame, PAGE_SIZE};
 use crate::engine::{Engine, Halt};
 use crate::fault::Source;
 use crate::frame::{Backing, FrameState, List, NIL};
-use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Ticket, Work};
+use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Place, Ticket, Work};
 use crate::mmu::{Mmu, Mover};
 use crate::page::ZERO_BLOCK;
 use crate::swap::{FILE_UNIT, Queue, SPAN_BYTES};
@@ -30,6 +30,12 @@ impl Engine {
     pub(super) fn store_is_full(&self) -> bool {
         let limit = self.store_limit();
         self.swap.ram_pages() + self.overhead > limit - limit / 16
+    }
+
+    /// Whether so much RAM is used for the store that what comes should take less of it: where there is no file to take
+    /// over.
+    pub(super) fn store_is_tight(&self) -> bool {
+        !self.swap.has_file() && self.swap.ram_pages() + self.overhead > self.store_limit() / 2
     }
 
     fn ram_takes(&self, spans: u32) -> bool {
@@ -315,7 +321,9 @@ impl Engine {
             for _ in 0..COPY_SCAN {
                 let Some(head) = at.filter(|_| given < COPY_SCAN) else { break };
                 at = self.frames.older(head);
-                given += self.forget_copies(head, true, mmu);
+                given += self.forget_copies(head, mmu, |engine, block| {
+                    matches!(engine.swap.stored(block).place, Place::Ram { .. })
+                });
             }
         }
         given

@@ -2,6 +2,7 @@
 
 use super::{Link, Pager, Tables, Usage};
 use crate::sys::clock::now_ns;
+use crate::sys::mmap;
 use core::sync::atomic::Ordering::Relaxed;
 use quire_core::PAGE_SIZE;
 use quire_core::addr::Space;
@@ -15,8 +16,10 @@ const MOST_CHUNK: u32 = 4096;
 const KEEP: u32 = 512;
 /// How long a count of Quire's own memory holds, in ns.
 const USAGE_NS: u64 = 100_000_000;
-/// Quire's own stacks and buffers, as far as they are touched, in pages.
-const BUFFERS: u32 = 48;
+/// Time between two messages that more is wanted, in ns.
+const WANT_NS: u64 = 5_000_000;
+/// Quire's own stacks, as far as they are touched, in pages.
+const STACKS: u32 = 48;
 
 impl Pager {
     /// The link, if it divides a budget that this process takes part in.
@@ -52,16 +55,29 @@ impl Pager {
         }
         if unmet > before
             && let Some(client) = self.client()
+            && self.says_want()
         {
             client.want();
         }
+    }
+
+    /// Whether `quire` should hear of a want at once. It looks at the ledger from time to time anyway, and a process
+    /// that uses all of the budget by itself comes to want more all the time.
+    fn says_want(&self) -> bool {
+        let now = now_ns();
+        let said = self.want_said_at.load(Relaxed);
+        let says = now - said > WANT_NS;
+        if says {
+            self.want_said_at.store(now, Relaxed);
+        }
+        says
     }
 
     /// On the service thread, each round: what Quire itself takes, what `quire` wants back, what others need.
     pub(super) fn adjust_grant(&self) {
         let own = self.usage().own / PAGE_SIZE as u64;
         let mut tables = self.tables.lock();
-        tables.engine.set_overhead(own as u32 + BUFFERS);
+        tables.engine.set_overhead(own as u32 + STACKS);
         let Some(link) = self.budgeted() else { return };
         let slot = link.ledger.slot(link.welcome.slot.index);
         if slot.want_pages() > 0 && tables.engine.headroom() >= LOW && !tables.engine.pressed() {
@@ -89,7 +105,9 @@ impl Pager {
         let now = now_ns();
         let mut last = self.usage.lock();
         if now - last.0 > USAGE_NS {
-            *last = (now, (self.options.usage)());
+            let mut usage = (self.options.usage)();
+            usage.own += mmap::buffer_bytes() as u64;
+            *last = (now, usage);
         }
         last.1
     }

@@ -194,6 +194,7 @@ impl Handler {
         }
         // No other thread faults that would wait too, or once in a long while; and to hand the job to another
         // processor takes as long as the disk does.
+        self.worker.asked_at = message.read_at;
         self.worker.run_and(pager, &mut self.work, || self.placement.invite(message.tid));
         true
     }

@@ -135,6 +135,7 @@ fn run(_: usize) {
     pager.io.is_ready();
     loop {
         let mut request = pager.io.pop();
+        worker.asked_at = request.read_at;
         worker.run(pager, &mut request.work);
         if let Some(slot) = pager.slot().filter(|_| request.read_at != 0) {
             slot.counters.count_fault(now_ns() - request.read_at);

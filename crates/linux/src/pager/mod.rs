@@ -145,6 +145,8 @@ struct Pager {
     /// The process, by its id: a vfork child that borrows this memory has another.
     pid: AtomicU32,
     watch: service::Watch,
+    /// When `quire` was last told that more of the budget is wanted, in ns.
+    want_said_at: AtomicU64,
     /// When the counters were last copied, in ns.
     published_at: AtomicU64,
     /// When Quire's own memory was last counted, in ns, and what came out.
@@ -321,6 +323,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         awaiting: AtomicU32::new(0),
         pid: AtomicU32::new(own_pid()),
         watch: service::Watch::new(),
+        want_said_at: AtomicU64::new(0),
         published_at: AtomicU64::new(0),
         usage: Lock::new((0, Usage::default())),
         thawed: AtomicU32::new(0),

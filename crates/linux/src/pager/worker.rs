@@ -2,19 +2,22 @@
 //! moment in which a writer asks for places.
 
 use super::{Inject, Pager};
-use crate::codec::{self, Codec, Page, ROOM};
+use crate::codec::{Codec, Page, ROOM};
 use crate::control::counters::Counters;
 use crate::die;
 use crate::mmu::STORE_UNIT;
 use crate::sys::Cause;
 use crate::sys::Errno;
 use crate::sys::bytes::Stretch;
+use crate::sys::clock::now_ns;
 use crate::sys::file::Bounce;
 use crate::sys::mmap::{self, Advice};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use quire_core::addr::{FrameRun, PAGE_SIZE};
-use quire_core::job::{JobKind, MAX_JOB_PAGES, MAX_STAGED_PAGES, Outcome, Packed, Place, Stored, Work};
+use quire_core::job::{
+    JobKind, MAX_JOB_PAGES, MAX_STAGED_PAGES, Outcome, Packed, Place, Reach, Stored, Work,
+};
 use quire_core::{Halt, Placed};
 
 /// A thread's own means for running jobs.
@@ -28,31 +31,37 @@ pub(super) struct Worker {
     /// What a fill brings that does not go to the pool.
     staged: Stretch,
     offsets: Vec<u32>,
+    /// When the fault was read whose job is run, in ns; 0 where nobody waits.
+    pub(super) asked_at: u64,
+    /// What a fault waited for its read of a file, in ns.
+    read_ns: Option<u64>,
 }
 
+/// Bytes of its buffers that a thread keeps after a read, which is mostly small, and after a write.
+const KEPT_OF_READ: usize = 64 << 10;
+const KEPT_OF_WRITE: usize = 512 << 10;
 /// Compressed bytes of the largest job; and the same with room for alignment at both ends.
 const PACKED_BYTES: usize = MAX_JOB_PAGES * PAGE_SIZE;
 const TRANSFER_BYTES: usize = PACKED_BYTES + 2 * PAGE_SIZE;
 
 impl Worker {
     pub(super) fn new(pager: &Pager) -> Worker {
-        let bounce = |len| match Bounce::new(len) {
-            Ok(bounce) => bounce,
-            Err(errno) => die!("no memory for Quire's own buffers: {errno}", errno = Cause(errno)),
-        };
+        Worker::make(pager)
+            .unwrap_or_else(|errno| die!("no memory for Quire's own buffers: {errno}", errno = Cause(errno)))
+    }
+
+    fn make(pager: &Pager) -> Result<Worker, Errno> {
         const STAGED: usize = MAX_STAGED_PAGES * PAGE_SIZE;
-        let staged = match mmap::map(STAGED) {
-            Ok(base) => Stretch::new(base, STAGED),
-            Err(errno) => die!("no memory for Quire's own buffers: {errno}", errno = Cause(errno)),
-        };
-        Worker {
-            codec: Box::new(Codec::new(&pager.secret)),
+        Ok(Worker {
+            codec: Box::new(Codec::new(&pager.secret)?),
             out: Box::new([0; ROOM]),
-            packed: bounce(PACKED_BYTES),
-            transfer: bounce(TRANSFER_BYTES),
-            staged,
+            packed: Bounce::new(PACKED_BYTES)?,
+            transfer: Bounce::new(TRANSFER_BYTES)?,
+            staged: Stretch::new(mmap::map_buffer(STAGED)?, STAGED),
             offsets: Vec::with_capacity(MAX_JOB_PAGES),
-        }
+            asked_at: 0,
+            read_ns: None,
+        })
     }
 
     /// Runs a job and gives its result to the engine.
@@ -76,6 +85,9 @@ impl Worker {
             JobKind::Zero | JobKind::Read => pager.tables_first(),
             JobKind::Write | JobKind::Spill => pager.tables_behind(),
         };
+        if let Some(ns) = self.read_ns.take() {
+            tables.engine.note_read(ns);
+        }
         let mut mover = pager.mover().with_staged(self.staged);
         let result = tables.engine.finish(&mut mover, work.ticket, outcome, &work.packed);
         drop(tables);
@@ -83,6 +95,16 @@ impl Worker {
             stop(halt);
         }
         pager.progress();
+        self.tidy(work);
+    }
+
+    /// After a large job, gives back most of the buffers' memory: it is charged to the program's budget.
+    fn tidy(&mut self, work: &Work) {
+        let keep = if work.kind == JobKind::Read { KEPT_OF_READ } else { KEPT_OF_WRITE };
+        if work.kind != JobKind::Zero && (work.frames.pages as usize) * PAGE_SIZE > keep {
+            self.packed.shrink(keep);
+            self.transfer.shrink(keep);
+        }
     }
 
     /// Fills frames from the store. Contents that do not match their hash are never mapped.
@@ -101,10 +123,10 @@ impl Worker {
                 }
                 Place::Ram { at } => {
                     let (at, len) = (at as usize * STORE_UNIT, usize::from(source.len));
-                    pager
-                        .layout
-                        .store()
-                        .with(at, len, |bytes| to.with_page(page, |page| self.unpack(page, bytes, source)))
+                    let codec = &mut self.codec;
+                    pager.layout.store().with(at, len, |bytes| {
+                        to.with_page(page, |page| Self::unpack(codec, page, bytes, source))
+                    })
                 }
                 Place::File { file, at } => {
                     let Ok(bytes) = self.file_bytes(pager, file, at, source.len, whole) else {
@@ -112,7 +134,7 @@ impl Worker {
                         return Outcome::Failed;
                     };
                     let bytes = &self.transfer.bytes()[bytes];
-                    to.with_page(page, |page| self.unpack(page, bytes, source))
+                    to.with_page(page, |page| Self::unpack(&mut self.codec, page, bytes, source))
                 }
             };
             if !good {
@@ -124,35 +146,26 @@ impl Worker {
     }
 
     /// Brings a page back from its stored bytes, and says whether it is the one that was stored.
-    fn unpack(&self, page: &mut Page, bytes: &[u8], source: &Stored) -> bool {
+    fn unpack(codec: &mut Codec, page: &mut Page, bytes: &[u8], source: &Stored) -> bool {
         let whole = match bytes.len() {
             PAGE_SIZE => {
                 page.copy_from_slice(bytes);
                 true
             }
-            _ => codec::decompress(bytes, page).is_ok(),
+            _ => codec.decompress(bytes, page),
         };
-        whole && self.codec.hash(page) == source.hash
+        whole && codec.hash(page) == source.hash
     }
 
     /// Reads all that `sources` have in a file into the transfer buffer at once, if it lies close together.
     /// Returns the file offset of the buffer's first byte.
     fn fetch_whole(&mut self, pager: &Pager, sources: &[Stored]) -> Result<Option<u64>, Errno> {
-        let files = || {
-            sources.iter().filter_map(|s| match s.place {
-                Place::File { file, at } => Some((file, at, u64::from(s.len))),
-                _ => None,
-            })
-        };
-        let Some((file, _, _)) = files().next() else { return Ok(None) };
-        pager.add(|c| &c.spill_read_pages, files().count() as u64);
-        let start = files().map(|(_, at, _)| at).min().unwrap_or(0) / PAGE_SIZE as u64 * PAGE_SIZE as u64;
-        let end = files().map(|(_, at, len)| at + len).max().unwrap_or(0);
-        let wanted: u64 = files().map(|(_, _, len)| len).sum();
-        let close = end - start <= (2 * wanted + 4 * PAGE_SIZE as u64).min(PACKED_BYTES as u64);
-        if !close || files().any(|(f, _, _)| f != file) {
-            return Ok(None);
-        }
+        let mut reach = Reach::default();
+        sources.iter().for_each(|source| reach.add(source));
+        let in_file = sources.iter().filter(|s| matches!(s.place, Place::File { .. })).count();
+        pager.add(|c| &c.spill_read_pages, in_file as u64);
+        let Some((file, start, end)) = reach.range() else { return Ok(None) };
+        let start = start / PAGE_SIZE as u64 * PAGE_SIZE as u64;
         self.read_file(pager, file, start, (end - start) as usize)?;
         Ok(Some(start))
     }
@@ -180,11 +193,15 @@ impl Worker {
     /// the wait is over, or it would seem to hang until the fault is answered.
     fn read_file(&mut self, pager: &Pager, file: u16, at: u64, len: usize) -> Result<(), Errno> {
         let fd = pager.file(file).ok_or(Errno::BADF)?;
-        pager.watch.disk(|| {
+        let read = pager.watch.disk(|| {
             let read = self.transfer.read_direct(fd, at, len).map(|_| ());
             pager.watch.handler_beat();
             read
-        })
+        });
+        if self.asked_at != 0 {
+            self.read_ns = Some(now_ns() - self.asked_at);
+        }
+        read
     }
 
     /// Hashes, compresses and stores. `None`: the engine has ended the job already.
@@ -229,10 +246,9 @@ impl Worker {
         let mut end = 0;
         for (i, frame) in work.frames.iter().enumerate() {
             let known = work.known[i];
-            let packed = pager
-                .layout
-                .pool()
-                .with_page(frame.0 as usize, |page: &mut Page| self.codec.pack(page, known, &mut self.out));
+            let packed = pager.layout.pool().with_page(frame.0 as usize, |page: &mut Page| {
+                self.codec.pack(page, known, work.tight, &mut self.out)
+            });
             self.offsets.push(end as u32);
             if let Packed::Small { len, .. } = packed {
                 let len = usize::from(len);

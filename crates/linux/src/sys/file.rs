@@ -53,8 +53,15 @@ impl Bounce {
     /// A buffer of at least `len` bytes, of zeroes.
     pub fn new(len: usize) -> Result<Bounce> {
         let len = len.max(1).next_multiple_of(ALIGN);
-        let addr = mmap::map(len)?;
+        let addr = mmap::map_buffer(len)?;
         Ok(Bounce { addr, len })
+    }
+
+    /// Gives back the memory of all but the first `keep` bytes; they read as zeroes.
+    pub fn shrink(&mut self, keep: usize) {
+        let keep = keep.next_multiple_of(ALIGN).min(self.len);
+        // What is not given back is used again all the same.
+        let _ = mmap::advise(self.addr + keep, self.len - keep, mmap::Advice::DontNeed);
     }
 
     /// The whole buffer.

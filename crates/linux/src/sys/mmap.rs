@@ -2,6 +2,8 @@
 
 use super::{Errno, Result, raw};
 use core::ffi::c_void;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use quire_core::PAGE_SIZE;
 use rustix::mm::{self, MapFlags, MlockFlags, MprotectFlags, MremapFlags, ProtFlags};
 
 /// Advice about a range, as `madvise(2)` takes it.
@@ -74,6 +76,47 @@ pub fn reserve_aligned(len: usize, align: usize) -> Result<usize> {
 /// Maps fresh memory, readable and writable, that is charged when touched.
 pub fn map(len: usize) -> Result<usize> {
     map_at(0, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE)
+}
+
+/// The same for a buffer of Quire's own, which is counted by [`buffer_bytes`] as far as it is touched.
+pub fn map_buffer(len: usize) -> Result<usize> {
+    let addr = map(len)?;
+    for (place, length) in &BUFFERS {
+        if place.compare_exchange(0, addr, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            length.store(len, Ordering::Release);
+            break;
+        }
+    }
+    Ok(addr)
+}
+
+/// Bytes of the buffers of Quire's own that have memory behind them.
+pub fn buffer_bytes() -> usize {
+    let touched = |(place, length): &(AtomicUsize, AtomicUsize)| match place.load(Ordering::Acquire) {
+        0 => 0,
+        addr => touched_bytes(addr, length.load(Ordering::Acquire)),
+    };
+    BUFFERS.iter().map(touched).sum()
+}
+
+/// Address and length of each such buffer, 0 for none. There is room for those of a process and of several forks of it.
+static BUFFERS: [(AtomicUsize, AtomicUsize); 256] =
+    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; 256];
+
+/// Bytes of a range of pages that have memory behind them.
+pub fn touched_bytes(addr: usize, len: usize) -> usize {
+    const STEP: usize = 1024;
+    let mut present = [0u8; STEP];
+    let mut touched = 0;
+    for start in (addr..addr + len).step_by(STEP * PAGE_SIZE) {
+        let part = (addr + len - start).min(STEP * PAGE_SIZE);
+        // SAFETY: the answer has a byte for each page of the part, and there is room for STEP.
+        let told = unsafe { raw::syscall(libc::SYS_mincore, [start, part, present.as_mut_ptr().addr()]) };
+        if told.is_ok() {
+            touched += present[..part.div_ceil(PAGE_SIZE)].iter().filter(|&&page| page & 1 != 0).count();
+        }
+    }
+    touched * PAGE_SIZE
 }
 
 /// Puts fresh memory, readable and writable, at `addr` instead of whatever was mapped there.

@@ -21,6 +21,7 @@ pub mod sched;
 pub mod shared;
 pub mod thread;
 pub mod uffd;
+pub mod zstd;
 
 pub use cause::Cause;
 pub use rustix::io::Errno;

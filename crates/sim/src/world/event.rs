@@ -66,6 +66,10 @@ pub enum Event {
     ZeroAhead(u32, Order),
     /// The grant changes.
     Grant(u32),
+    /// The host's own tables take so many pages.
+    Overhead(u32),
+    /// The store's part of the grant changes, in thirty-seconds.
+    Division(u32),
     /// A new spill file is opened, of so many bytes.
     OpenFile(u64),
     /// The program maps pages.
@@ -133,6 +137,8 @@ impl Host {
             Event::Fail(number) => return self.fail_one(number),
             Event::ZeroAhead(target, order) => self.zero_ahead(target, order),
             Event::Grant(pages) => self.engine.set_grant(pages),
+            Event::Overhead(pages) => self.engine.set_overhead(pages),
+            Event::Division(parts) => self.engine.set_division(parts),
             Event::OpenFile(limit) => self.open_file(limit),
             Event::Policy(policy) => self.engine.set_policy(policy),
             Event::Inject(injection) => self.inject(injection),
