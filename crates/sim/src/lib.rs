@@ -6,6 +6,7 @@
 //!   program or of a job stores a number of its own, so that stale contents show at once. 0 is a page of zeroes.
 //! * [`Model`] holds what a program should read, without any paging at all.
 //! * [`search`](search::search) visits every state that a [`World`] can reach within so many events.
+//! * [`trace`] reads and writes what programs did to their memory.
 //! * [`tlb`] says which accesses find their translation, on several machines.
 //!
 //! What the tables answer is compared with Linux, verb by verb, by `tests/differential.rs`.
@@ -21,6 +22,7 @@ pub mod search;
 pub mod store;
 pub mod tables;
 pub mod tlb;
+pub mod trace;
 pub mod waiters;
 pub mod world;
 
