@@ -7,6 +7,7 @@
 //! * [`Model`] holds what a program should read, without any paging at all.
 //! * [`search`](search::search) visits every state that a [`World`] can reach within so many events.
 //! * [`trace`] reads and writes what programs did to their memory.
+//! * [`workload`] makes such events up, from a seed.
 //! * [`tlb`] says which accesses find their translation, on several machines.
 //!
 //! What the tables answer is compared with Linux, verb by verb, by `tests/differential.rs`.
@@ -24,6 +25,7 @@ pub mod tables;
 pub mod tlb;
 pub mod trace;
 pub mod waiters;
+pub mod workload;
 pub mod world;
 
 pub use checker::{Mismatch, Model};
