@@ -144,7 +144,7 @@ fn several(space: Space, size: Size, seed: u64) -> Several {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 

@@ -110,7 +110,7 @@ pub(super) fn skylake() -> TwoLevel<Split<Sets<4>, Sets<4>>, Sets<12>> {
 
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 

@@ -12,36 +12,58 @@ const MANTISSA_BITS: u32 = 52;
 /// The natural logarithm of a normal, positive number, to about 15 digits.
 pub(super) fn ln(x: f64) -> f64 {
     debug_assert!(x.is_normal() && x > 0.0, "no logarithm of {x}");
-    let bits = x.to_bits();
-    let mantissa = bits & ((1 << MANTISSA_BITS) - 1);
-    let mut exponent = (bits >> MANTISSA_BITS) as i64 - EXPONENT_BIAS;
-    let mut m = f64::from_bits(mantissa | (EXPONENT_BIAS as u64) << MANTISSA_BITS);
-    if m > core::f64::consts::SQRT_2 {
-        m *= 0.5;
-        exponent += 1;
-    }
-    // ln m = 2 artanh s, and s is at most 0.172: the next term is below the last bit.
+    // x is 2 to the exponent times m, with m from the root of 1/2 to that of 2. No branch: it would be a toss-up.
+    let above_root = x.to_bits() as i64 - core::f64::consts::FRAC_1_SQRT_2.to_bits() as i64;
+    let exponent = above_root >> MANTISSA_BITS;
+    let m = f64::from_bits((x.to_bits() as i64 - (exponent << MANTISSA_BITS)) as u64);
+    // ln m = 2 artanh s, and s is at most 0.172: the next term of it is below the last bit.
     let s = (m - 1.0) / (m + 1.0);
-    let square = s * s;
-    let mut sum = 0.0;
-    for i in (0..11).rev() {
-        sum = sum * square + 1.0 / f64::from(2 * i + 1);
+    exponent as f64 * LN_2 + 2.0 * s * polynomial(s * s, &ARTANH)
+}
+
+/// 1/1, 1/3, 1/5, ..
+const ARTANH: [f64; 11] = {
+    let mut terms = [1.0; 11];
+    let mut i = 0;
+    while i < terms.len() {
+        terms[i] = 1.0 / (2 * i + 1) as f64;
+        i += 1;
     }
-    exponent as f64 * LN_2 + 2.0 * s * sum
+    terms
+};
+
+/// 1/0!, 1/1!, 1/2!, ..
+const EXP: [f64; 14] = {
+    let mut terms = [1.0; 14];
+    let mut i = 1;
+    while i < terms.len() {
+        terms[i] = terms[i - 1] / i as f64;
+        i += 1;
+    }
+    terms
+};
+
+/// The sum of `terms[i]` times the i-th power of `x`, in four sums that do not wait for each other.
+#[inline]
+fn polynomial<const N: usize>(x: f64, terms: &[f64; N]) -> f64 {
+    let square = x * x;
+    let fourth = square * square;
+    let mut sums = [0.0; 4];
+    for i in (0..N).rev() {
+        sums[i % 4] = sums[i % 4] * fourth + terms[i];
+    }
+    (sums[0] + x * sums[1]) + square * (sums[2] + x * sums[3])
 }
 
 /// e to the power of `x`, to about 15 digits. Beyond what a number can hold it is the smallest or largest that the
 /// exponent allows.
 pub(super) fn exp(x: f64) -> f64 {
     let x = x.clamp(-700.0, 700.0);
-    let twos = (x / LN_2).round();
-    let rest = x - twos * LN_2_HIGH - twos * LN_2_LOW;
+    // To the nearest: what is below zero would be cut off upwards.
+    let twos = (x * (1.0 / LN_2) + 2048.5) as i64 - 2048;
+    let rest = x - twos as f64 * LN_2_HIGH - twos as f64 * LN_2_LOW;
     // The rest is at most 0.35: the next term is below the last bit.
-    let mut sum = 1.0;
-    for i in (1..14).rev() {
-        sum = 1.0 + sum * rest * (1.0 / f64::from(i));
-    }
-    sum * f64::from_bits(((twos as i64 + EXPONENT_BIAS) as u64) << MANTISSA_BITS)
+    polynomial(rest, &EXP) * f64::from_bits(((twos + EXPONENT_BIAS) as u64) << MANTISSA_BITS)
 }
 
 /// (e^x - 1) / x, also where x is near 0.

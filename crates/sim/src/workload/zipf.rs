@@ -43,9 +43,10 @@ impl Zipf {
         loop {
             let area = self.last + rng.unit() * (self.first - self.last);
             let x = self.inverse(area);
-            let rank = x.round().clamp(1.0, self.ranks as f64);
-            if rank - x <= self.sure || area >= self.integral(rank + 0.5) - self.bar(rank) {
-                return rank as u64;
+            let rank = ((x + 0.5) as u64).clamp(1, self.ranks);
+            let middle = rank as f64;
+            if middle - x <= self.sure || area >= self.integral(middle + 0.5) - self.bar(middle) {
+                return rank;
             }
         }
     }
