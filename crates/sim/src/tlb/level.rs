@@ -173,7 +173,9 @@ impl<A: Level, B: Level> Level for Split<A, B> {
     }
 }
 
-const BUCKETS: usize = 256;
+/// Many more than entries: a bucket that holds another key is a mispredicted branch.
+const BUCKETS: usize = 1 << BUCKET_BITS;
+const BUCKET_BITS: u32 = 10;
 const NIL: u8 = u8::MAX;
 
 /// `N` entries in one set. Comparing a key with each of them would cost more than all the rest of an access, so a
@@ -210,7 +212,7 @@ impl<const N: usize> Full<N> {
 
     #[inline]
     fn bucket(key: Key) -> usize {
-        (key.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+        (key.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BUCKET_BITS)) as usize
     }
 
     #[inline]

@@ -21,13 +21,6 @@ pub(super) struct Size {
 }
 
 impl Size {
-    fn fits(self, mapping: Mapping) -> bool {
-        match self.needs {
-            Needs::Span => mapping.span >= self.order,
-            Needs::Folio => mapping.folio >= self.order,
-        }
-    }
-
     /// The key of the entry of this size that covers `vpn`.
     #[inline]
     fn key(self, number: usize, space: Space, vpn: Vpn) -> Key {
@@ -50,6 +43,17 @@ impl Size {
 /// Runs of more keys than this are flushed by looking at every entry once.
 const PROBES: u64 = 16;
 
+/// By order: the number of the largest of the sizes that need such an order and no more; 0 where there is none, since
+/// a single page is always possible.
+fn largest(sizes: &[Size], needs: Needs) -> [u8; Order::COUNT] {
+    let mut by_order = [0; Order::COUNT];
+    for order in Order::all() {
+        let fits = |size: &Size| size.needs == needs && size.order <= order;
+        by_order[order.index()] = sizes.iter().rposition(fits).unwrap_or(0) as u8;
+    }
+    by_order
+}
+
 /// Two levels. A miss fills both, a hit of the second fills the first, and what leaves the first is not written to
 /// the second.
 #[derive(Clone, Debug)]
@@ -58,6 +62,9 @@ pub(super) struct TwoLevel<A, B> {
     l2: B,
     /// Smallest first; the first is a single page.
     sizes: &'static [Size],
+    /// By the order of a folio, and by that of a span: the number of the largest size that it makes possible.
+    by_folio: [u8; Order::COUNT],
+    by_span: [u8; Order::COUNT],
     /// By number of a size: whether an entry of it was made since the last full flush. Others need no lookup.
     used: [bool; 3],
     counts: Counts,
@@ -66,13 +73,15 @@ pub(super) struct TwoLevel<A, B> {
 impl<A: Level, B: Level> TwoLevel<A, B> {
     pub(super) fn new(l1: A, l2: B, sizes: &'static [Size]) -> TwoLevel<A, B> {
         assert!(sizes.len() <= 3 && sizes[0].order == Order::BASE, "a key has no room for {sizes:?}");
-        TwoLevel { l1, l2, sizes, used: [false; 3], counts: Counts::default() }
+        let (by_folio, by_span) = (largest(sizes, Needs::Folio), largest(sizes, Needs::Span));
+        TwoLevel { l1, l2, sizes, by_folio, by_span, used: [false; 3], counts: Counts::default() }
     }
 
-    /// The largest size that serves `mapping`.
+    /// The number of the largest size that serves `mapping`.
     #[inline]
     fn largest(&self, mapping: Mapping) -> usize {
-        (1..self.sizes.len()).rev().find(|&n| self.sizes[n].fits(mapping)).unwrap_or(0)
+        let (by_folio, by_span) = (self.by_folio[mapping.folio.index()], self.by_span[mapping.span.index()]);
+        usize::from(by_folio.max(by_span))
     }
 
     /// The numbers of the sizes that may have entries.
