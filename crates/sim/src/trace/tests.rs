@@ -110,6 +110,34 @@ fn what_was_written_is_read() {
     }
 }
 
+/// Counts what it is given, and in pieces of what size.
+#[derive(Default)]
+struct Pieces {
+    bytes: usize,
+    largest: usize,
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes += bytes.len();
+        self.largest = self.largest.max(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_writer_keeps_no_more_than_its_buffer() {
+    let mut writer = Writer::new(Pieces::default());
+    random_events(1, 200_000).into_iter().for_each(|e| writer.write(e).unwrap());
+    let Pieces { bytes, largest } = writer.finish().unwrap();
+    assert!(bytes > 1_000_000, "{bytes}");
+    assert!((60 << 10..=64 << 10).contains(&largest), "few and large, but not larger than 64 KiB: {largest}");
+}
+
 #[test]
 fn near_accesses_take_a_byte() {
     let size = |distance: u64, times: u32| {

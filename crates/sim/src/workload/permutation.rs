@@ -20,7 +20,7 @@ impl Permutation {
         let bits = end.next_power_of_two().trailing_zeros();
         let mut rng = rng.part(end);
         let factors = [rng.any() | 1, rng.any() | 1, rng.any() | 1];
-        Permutation { end, mask: (1u64 << bits) - 1, shift: bits.div_ceil(2).max(1), factors }
+        Permutation { end, mask: (1u64 << bits) - 1, shift: bits.div_ceil(2), factors }
     }
 
     /// Where `number`, which is below the end, is sent to.
