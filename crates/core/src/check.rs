@@ -3,7 +3,7 @@
 use crate::addr::{Frame, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::{FrameState, List};
-use crate::page::{Pte, ZERO_BLOCK};
+use crate::page::Pte;
 use crate::tickets::{pin_of, slot_of};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -39,7 +39,7 @@ impl Engine {
                 if let Some(frame) = pte.frame() {
                     ensure(frames.insert(frame.0), || format!("{frame:?} is named twice"))?;
                 }
-                if let Some(block) = pte.block().filter(|&b| b != ZERO_BLOCK) {
+                if let Some(block) = pte.placed() {
                     ensure(blocks.insert(block), || format!("block {block} is named twice"))?;
                     ensure(self.swap.is_live(block), || format!("{vpn:?} names dead block {block}"))?;
                 }

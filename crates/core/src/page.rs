@@ -31,9 +31,14 @@ impl Pte {
         (self.block != NIL).then_some(self.block)
     }
 
-    /// The block of a page that has no frame.
+    /// The stored copy, if it has a place: a block's number.
+    pub(crate) fn placed(self) -> Option<u32> {
+        self.block().filter(|&block| block != ZERO_BLOCK)
+    }
+
+    /// The same, of a page that has no frame.
     pub(crate) fn only_stored(self) -> Option<u32> {
-        (self.frame == NIL && self.block != NIL && self.block != ZERO_BLOCK).then_some(self.block)
+        self.placed().filter(|_| self.frame == NIL)
     }
 
     pub(crate) fn with_frame(self, frame: Option<Frame>) -> Pte {

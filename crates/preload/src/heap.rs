@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use dlmalloc::{Allocator, Dlmalloc};
 use quire_linux::sys::futex::Lock;
-use quire_linux::sys::mmap;
+use quire_linux::sys::mmap::Places;
 
 use crate::raw;
 
@@ -28,42 +28,15 @@ const PAGE: usize = 4096;
 static SMALL: AtomicU64 = AtomicU64::new(0);
 /// Bytes mapped for blocks of [`DIRECT`] bytes and more, touched or not.
 static LARGE: AtomicU64 = AtomicU64::new(0);
-/// Where those blocks are, as far as there is room: address and length, 0 for none.
-static PLACES: [(AtomicU64, AtomicU64); 64] = [const { (AtomicU64::new(0), AtomicU64::new(0)) }; 64];
+/// Where those blocks are. One that finds no room counts as touched whole.
+static PLACES: Places<64> = Places::new();
 static BLOCKS: Lock<Dlmalloc<Pages>> = Lock::new(Dlmalloc::new_with_allocator(Pages));
 
 /// Bytes this heap takes: what is mapped for small blocks, and what was touched of large ones. Walks the large ones.
 pub(crate) fn resident_bytes() -> (u64, u64) {
-    let (mut touched, mut known) = (0, 0);
-    for (at, len) in &PLACES {
-        let (at, len) = (at.load(Ordering::Acquire) as usize, len.load(Ordering::Acquire) as usize);
-        if at != 0 {
-            known += len as u64;
-            touched += mmap::touched_bytes(at, len) as u64;
-        }
-    }
-    let unknown = LARGE.load(Ordering::Relaxed).saturating_sub(known);
-    (SMALL.load(Ordering::Relaxed), touched + unknown)
-}
-
-/// Notes a large block. One that finds no room counts as touched whole.
-fn note_place(at: usize, len: usize) {
-    for (place, length) in &PLACES {
-        if place.compare_exchange(0, at as u64, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            length.store(len as u64, Ordering::Release);
-            return;
-        }
-    }
-}
-
-fn forget_place(at: usize) {
-    for (place, length) in &PLACES {
-        if place.load(Ordering::Acquire) == at as u64 {
-            length.store(0, Ordering::Release);
-            place.store(0, Ordering::Release);
-            return;
-        }
-    }
+    let (known, touched) = PLACES.bytes();
+    let unknown = LARGE.load(Ordering::Relaxed).saturating_sub(known as u64);
+    (SMALL.load(Ordering::Relaxed), touched as u64 + unknown)
 }
 
 /// In a child after fork, on its only thread: ends it with a message if the pager's promise was not kept, as the heap
@@ -204,7 +177,7 @@ fn map_direct(layout: Layout) -> *mut u8 {
     }
     keep_small_pages(start, len);
     LARGE.fetch_add(len as u64, Ordering::Relaxed);
-    note_place(start, len);
+    PLACES.note(start, len);
     start as *mut u8
 }
 
@@ -228,7 +201,7 @@ unsafe fn unmap_if_any(at: *mut u8, len: usize) {
 ///
 /// `at` is a direct block of `size` bytes that nobody uses any more.
 unsafe fn unmap_direct(at: *mut u8, size: usize) {
-    forget_place(at as usize);
+    PLACES.forget(at as usize);
     // SAFETY: by the caller's promise.
     if unsafe { raw::unmap_pages(at, pages(size)) } {
         LARGE.fetch_sub(pages(size) as u64, Ordering::Relaxed);
@@ -242,8 +215,8 @@ unsafe fn remap_direct(at: *mut u8, old: usize, new: usize) -> *mut u8 {
     // SAFETY: by the caller's promise; the old address is given up.
     let moved = unsafe { raw::call!(libc::SYS_mremap, at, pages(old), pages(new), libc::MREMAP_MAYMOVE) };
     let Ok(to) = moved else { return ptr::null_mut() };
-    forget_place(at as usize);
-    note_place(to, pages(new));
+    PLACES.forget(at as usize);
+    PLACES.note(to, pages(new));
     LARGE.fetch_add(pages(new) as u64, Ordering::Relaxed);
     LARGE.fetch_sub(pages(old) as u64, Ordering::Relaxed);
     to as *mut u8

@@ -6,7 +6,6 @@ use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
 use crate::order::Order;
-use crate::page::ZERO_BLOCK;
 
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
 const PATIENCE: u32 = 8;
@@ -84,7 +83,7 @@ impl Engine {
     /// The stored copy of a folio's first page.
     fn first_copy(&self, head: Frame) -> Option<u32> {
         let pages = self.pages_of(head);
-        self.pte(pages.space, pages.start).block().filter(|&b| b != ZERO_BLOCK)
+        self.pte(pages.space, pages.start).placed()
     }
 
     /// Brings a folio's contents to the program, marks it mapped, and wakes who waits for it. A page that is
@@ -230,7 +229,7 @@ impl Engine {
         let mut given = 0;
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
-            let block = self.pte(pages.space, vpn).block().filter(|&b| b != ZERO_BLOCK);
+            let block = self.pte(pages.space, vpn).placed();
             if block.is_some_and(|b| needless(self, b)) {
                 self.forget_block(pages.space, vpn, mmu);
                 given += 1;

@@ -178,38 +178,41 @@ impl Engine {
     /// The largest aligned folio round `vpn`, up to `most`, of which every page can come with it: all are empty, or all
     /// are stored, and no further read of a disk is needed for the others.
     fn uniform_run(&self, space: Space, vpn: Vpn, most: Order, stored: bool) -> Order {
-        let mut reach = self.reach_of(vpn.0..vpn.0 + 1, space);
-        let in_ram = reach.is_empty();
-        let like = |v: u64| {
-            let pte = self.pte(space, Vpn(v));
-            pte.frame().is_none() && pte.block().is_some() == stored
-        };
         let mut run = Order::BASE;
+        if most == run {
+            return run;
+        }
+        let Some(mut reach) = self.reach_of(vpn.0..vpn.0 + 1, space, stored) else { return run };
+        let in_ram = reach.is_empty();
         while run < most {
             let next = run.up();
             let start = next.align_down(vpn.0);
             let inner = run.align_down(vpn.0);
             let other = if inner == start { start + u64::from(run.pages()) } else { start };
-            let half = other..other + u64::from(run.pages());
-            if !half.clone().all(like) {
+            let Some(half) = self.reach_of(other..other + u64::from(run.pages()), space, stored) else {
                 break;
-            }
-            if stored {
-                reach.join(&self.reach_of(half, space));
-                if !reach.is_one_read() || in_ram && !reach.is_empty() {
-                    break;
-                }
+            };
+            reach.join(&half);
+            if !reach.is_one_read() || in_ram && !reach.is_empty() {
+                break;
             }
             run = next;
         }
         run
     }
 
-    /// What has to be read of a file for pages that are stored.
-    fn reach_of(&self, pages: core::ops::Range<u64>, space: Space) -> Reach {
+    /// What has to be read of a file for pages of which all are empty, or all `stored`; `None` if they are not.
+    fn reach_of(&self, pages: core::ops::Range<u64>, space: Space, stored: bool) -> Option<Reach> {
         let mut reach = Reach::default();
-        pages.for_each(|v| reach.add(&self.source_of(self.pte(space, Vpn(v)).block())));
-        reach
+        for pte in pages.map(|v| self.pte(space, Vpn(v))) {
+            if pte.frame().is_some() || pte.block().is_some() != stored {
+                return None;
+            }
+            if let Some(block) = pte.placed() {
+                reach.add(&self.swap.stored(block));
+            }
+        }
+        Some(reach)
     }
 
     /// Frames for a fault, in one call for the largest order there is. When none of the wanted size is free,
@@ -244,7 +247,7 @@ impl Engine {
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
             let pte = self.pte(pages.space, vpn);
-            let block = pte.block().filter(|&b| b != ZERO_BLOCK);
+            let block = pte.placed();
             self.set_pte(pages.space, vpn, Pte::EMPTY.with_block(block));
         }
         self.free_frames(FrameRun::new(head, pages.pages as u32), Backing::Dirty);

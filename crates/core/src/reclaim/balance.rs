@@ -59,17 +59,15 @@ impl Division {
     /// Refaults of a rank above `rank`, a part being `part` pages. Within a part they are taken to be spread evenly, and
     /// resident pages to be as dense in touches as those that left last.
     fn beyond(&self, rank: i64, part: i64) -> u64 {
-        let all = self.refaults.iter().map(|&n| u64::from(n) * UNIT).sum::<u64>();
-        let nearest = u64::from(self.refaults[0]) * UNIT;
+        let count = |ranks: &[u32]| ranks.iter().map(|&n| u64::from(n) * UNIT).sum::<u64>();
         if rank < 0 {
-            return all + nearest * rank.unsigned_abs() / part as u64;
+            return count(&self.refaults) + count(&self.refaults[..1]) * rank.unsigned_abs() / part as u64;
         }
         let (whole, rest) = ((rank / part) as usize, (rank % part) as u64);
-        let Some(last) = self.refaults.get(whole).filter(|_| whole + 1 < RANKS) else {
-            return u64::from(self.refaults[RANKS - 1]) * UNIT;
-        };
-        let below = self.refaults[..whole].iter().map(|&n| u64::from(n) * UNIT).sum::<u64>();
-        all - below - u64::from(*last) * UNIT * rest / part as u64
+        if whole >= RANKS - 1 {
+            return count(&self.refaults[RANKS - 1..]);
+        }
+        count(&self.refaults[whole..]) - count(&self.refaults[whole..=whole]) * rest / part as u64
     }
 }
 

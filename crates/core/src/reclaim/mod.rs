@@ -17,7 +17,6 @@ use crate::frame::{Backing, FrameState, List, Use};
 use crate::job::{JobKind, Work};
 use crate::mmu::Mover;
 use crate::order::{Order, OrderSet};
-use crate::page::ZERO_BLOCK;
 use crate::tickets::pin_of;
 
 /// Who asks for reclaim, and so how much of it.
@@ -203,8 +202,8 @@ impl Engine {
         let pages = self.pages_of(head);
         for (i, frame) in run.iter().enumerate() {
             self.frames.get_mut(frame).job = pin_of(slot);
-            let block = self.pte(pages.space, pages.start.plus(i as u64)).block();
-            work.known.push(block.filter(|&b| b != ZERO_BLOCK).map(|b| self.swap.hash(b)));
+            let block = self.pte(pages.space, pages.start.plus(i as u64)).placed();
+            work.known.push(block.map(|b| self.swap.hash(b)));
         }
     }
 

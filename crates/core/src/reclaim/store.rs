@@ -186,7 +186,7 @@ impl Engine {
             match packed {
                 Packed::Same => {
                     self.stats.pages_same += 1;
-                    if let Some(block) = self.pte(pages.space, vpn).block().filter(|&b| b != ZERO_BLOCK) {
+                    if let Some(block) = self.pte(pages.space, vpn).placed() {
                         self.swap.touch(block, self.eviction_clock, &mut renewed);
                     }
                 }

@@ -162,6 +162,9 @@ impl Worker {
     fn fetch_whole(&mut self, pager: &Pager, sources: &[Stored]) -> Result<Option<u64>, Errno> {
         let mut reach = Reach::default();
         sources.iter().for_each(|source| reach.add(source));
+        if reach.is_empty() {
+            return Ok(None);
+        }
         let in_file = sources.iter().filter(|s| matches!(s.place, Place::File { .. })).count();
         pager.add(|c| &c.spill_read_pages, in_file as u64);
         let Some((file, start, end)) = reach.range() else { return Ok(None) };

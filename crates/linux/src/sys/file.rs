@@ -103,7 +103,7 @@ impl Bounce {
 impl Drop for Bounce {
     fn drop(&mut self) {
         // It is the mapping made in `new`, and no reference outlives `self`. A failure would only leak it.
-        let _ = mmap::unmap(self.addr, self.len);
+        let _ = mmap::unmap_buffer(self.addr, self.len);
     }
 }
 

@@ -81,30 +81,26 @@ pub fn map(len: usize) -> Result<usize> {
 /// The same for a buffer of Quire's own, which is counted by [`buffer_bytes`] as far as it is touched.
 pub fn map_buffer(len: usize) -> Result<usize> {
     let addr = map(len)?;
-    for (place, length) in &BUFFERS {
-        if place.compare_exchange(0, addr, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            length.store(len, Ordering::Release);
-            break;
-        }
-    }
+    BUFFERS.note(addr, len);
     Ok(addr)
+}
+
+/// Ends what [`map_buffer`] began.
+pub fn unmap_buffer(addr: usize, len: usize) -> Result<()> {
+    BUFFERS.forget(addr);
+    unmap(addr, len)
 }
 
 /// Bytes of the buffers of Quire's own that have memory behind them.
 pub fn buffer_bytes() -> usize {
-    let touched = |(place, length): &(AtomicUsize, AtomicUsize)| match place.load(Ordering::Acquire) {
-        0 => 0,
-        addr => touched_bytes(addr, length.load(Ordering::Acquire)),
-    };
-    BUFFERS.iter().map(touched).sum()
+    BUFFERS.bytes().1
 }
 
-/// Address and length of each such buffer, 0 for none. There is room for those of a process and of several forks of it.
-static BUFFERS: [(AtomicUsize, AtomicUsize); 256] =
-    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; 256];
+/// There is room for the buffers of a process and of several forks of it.
+static BUFFERS: Places<256> = Places::new();
 
 /// Bytes of a range of pages that have memory behind them.
-pub fn touched_bytes(addr: usize, len: usize) -> usize {
+fn touched_bytes(addr: usize, len: usize) -> usize {
     const STEP: usize = 1024;
     let mut present = [0u8; STEP];
     let mut touched = 0;
@@ -117,6 +113,56 @@ pub fn touched_bytes(addr: usize, len: usize) -> usize {
         }
     }
     touched * PAGE_SIZE
+}
+
+/// Where a number of mappings are, so that what is touched of them can be counted. No lock is taken.
+#[derive(Debug)]
+pub struct Places<const N: usize>([(AtomicUsize, AtomicUsize); N]);
+
+impl<const N: usize> Places<N> {
+    /// None yet.
+    pub const fn new() -> Places<N> {
+        Places([const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; N])
+    }
+
+    /// Notes a mapping of `len` bytes at `addr`, if there is room.
+    pub fn note(&self, addr: usize, len: usize) {
+        for (place, length) in &self.0 {
+            if place.compare_exchange(0, addr, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                length.store(len, Ordering::Release);
+                return;
+            }
+        }
+    }
+
+    /// Forgets the mapping at `addr`.
+    pub fn forget(&self, addr: usize) {
+        for (place, length) in &self.0 {
+            if place.load(Ordering::Acquire) == addr {
+                length.store(0, Ordering::Release);
+                place.store(0, Ordering::Release);
+                return;
+            }
+        }
+    }
+
+    /// Bytes of all that was noted, and those of them that have memory behind them.
+    pub fn bytes(&self) -> (usize, usize) {
+        let mut sum = (0, 0);
+        for (place, length) in &self.0 {
+            let (addr, len) = (place.load(Ordering::Acquire), length.load(Ordering::Acquire));
+            if addr != 0 {
+                sum = (sum.0 + len, sum.1 + touched_bytes(addr, len));
+            }
+        }
+        sum
+    }
+}
+
+impl<const N: usize> Default for Places<N> {
+    fn default() -> Places<N> {
+        Places::new()
+    }
 }
 
 /// Puts fresh memory, readable and writable, at `addr` instead of whatever was mapped there.
