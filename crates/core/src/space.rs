@@ -13,8 +13,11 @@ use crate::page::{LEAF_PAGES, Pte};
 use crate::vma::{Hint, Vma};
 
 impl Engine {
-    /// Maps `range`, where nothing is mapped. Its pages are empty.
+    /// Maps `range`, where nothing is mapped. Its pages are empty. A range of no pages can't be mapped.
     pub fn map_range<M: Mmu>(&mut self, mmu: &mut M, range: PageRange, prot: Prot) -> Result<(), Refusal> {
+        if range.is_empty() {
+            return Err(Refusal::NoRange);
+        }
         if self.vmas(range.space).overlapping(range.start, range.end()).next().is_some() {
             return Err(Refusal::Exists);
         }
@@ -157,6 +160,9 @@ impl Engine {
     /// split as far as needed.
     pub fn remap<M: Mover>(&mut self, mmu: &mut M, from: PageRange, to: Vpn) -> Result<(), Refusal> {
         let target = PageRange::new(from.space, to, from.pages);
+        if from.is_empty() {
+            return Err(Refusal::NoRange);
+        }
         let vma = self.vmas(from.space).at(from.start).copied().ok_or(Refusal::NoRange)?;
         if vma.end < from.end() {
             return Err(Refusal::NoRange);
