@@ -34,7 +34,7 @@ impl<A: Frames> Aged<A> {
     }
 
     fn time(&mut self, set: OrderSet, steps: u32) {
-        let batches = (steps / BATCH).max(1);
+        let batches = (steps / 8 / BATCH).max(1);
         let ns = ns_per_step(batches * BATCH, || (0..batches).for_each(|_| self.batch(set)));
         self.times.push(ns);
     }
@@ -53,7 +53,9 @@ impl<A: Frames> Aged<A> {
 
 /// Prints the table.
 pub(crate) fn run(effort: Effort) {
-    println!("\nthe largest folio of a set and its return, where single frames and few pairs are free of {FRAMES}");
+    println!(
+        "\nthe largest folio of a set and its return, where single frames and few pairs are free of {FRAMES}"
+    );
     println!("{:<52}{:>8}{:>8}", "", "ns", "ratio");
     compare("of all orders", OrderSet::ALL, effort);
     let order = |number| Order::new(number).unwrap_or(Order::BASE);

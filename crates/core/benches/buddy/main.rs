@@ -1,11 +1,15 @@
 //! The buddy against the crates that do the same: `cargo bench -p quire-core --bench buddy`.
 //!
-//! 1 GiB, orders 0..=9, filled to about 70 %: folios are taken and given back at random. All allocators take turns,
-//! round by round, so that what disturbs the machine meets them alike; the medians of the rounds are printed. The
-//! harness (a random number, a list of what is held) has a row of its own, and `net` is the ratio without it.
+//! 1 GiB, orders 0..=9: folios are taken and given back at random. All allocators take turns, round by round, so that
+//! what disturbs the machine meets them alike; the medians of the rounds are printed, and their ratio to the better of
+//! the other two. The harness (a random number, a list of what is held) has a row of its own, and `net` is the ratio
+//! without it.
 //!
 //! Then every test runs once more, with each failed allocation held against what is really free: `missed` counts
 //! those that a free unit could have served.
+//!
+//! `frame-alloc` may be used by several threads at once, which costs it atomics, and it tries what fails eight times
+//! more, since a thread may be giving something back.
 #![expect(clippy::disallowed_methods, reason = "a clock is what a bench is for")]
 
 mod allocators;
@@ -35,7 +39,7 @@ fn main() {
     largest::run(effort);
 }
 
-/// Every allocator that is compared, ours last but one.
+/// Every allocator that is compared, and none at all.
 pub(crate) fn all() -> (FrameAlloc, BuddySystem, Ours, Nothing) {
     (FrameAlloc::new(FRAMES), BuddySystem::new(FRAMES), Ours::new(FRAMES), Nothing)
 }
@@ -70,10 +74,10 @@ impl Rng {
 /// A number below `end`, from the upper half of a random one.
 #[inline]
 pub(crate) fn below(random: u64, end: usize) -> usize {
-    ((random >> 32) * end as u64 >> 32) as usize
+    (((random >> 32) * end as u64) >> 32) as usize
 }
 
-/// A column of a table.
+/// A row of a table.
 pub(crate) fn row<A: Frames>(label: &str, ns: f64, rest: &str) {
     println!("{label:<28}{:<24}{ns:>8.1}{rest}", A::NAME);
 }

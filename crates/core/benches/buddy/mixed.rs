@@ -1,12 +1,8 @@
-//! Folios taken and given back at random, at about 70 % fill.
+//! Folios taken and given back at random, at a certain fill.
 
 use crate::allocators::Frames;
 use crate::{Effort, FRAMES, Rng, all, below, median, ns_per_step, row};
 use quire_core::Order;
-
-/// Frames in use below which only is taken, and above which only is given back: 68 % and 72 %.
-const LOW: u32 = FRAMES / 100 * 68;
-const HIGH: u32 = FRAMES / 100 * 72;
 
 /// Which orders are asked for.
 #[derive(Clone, Copy)]
@@ -28,9 +24,27 @@ impl Orders {
     }
 }
 
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct Mix {
+    orders: Orders,
+    /// Frames in use below which only is taken ...
+    low: u32,
+    /// ... and above which only is given back.
+    high: u32,
+}
+
+impl Mix {
+    /// Between `percent` - 2 and `percent` + 2 % of the frames in use.
+    const fn new(orders: Orders, percent: u32) -> Mix {
+        Mix { orders, low: FRAMES / 100 * (percent - 2), high: FRAMES / 100 * (percent + 2) }
+    }
+}
+
 /// An allocator at work.
 struct Load<A> {
     allocator: A,
+    mix: Mix,
     rng: Rng,
     held: Vec<(u32, Order)>,
     in_use: u32,
@@ -42,29 +56,29 @@ struct Load<A> {
 
 impl<A: Frames> Load<A> {
     /// Filled, and run in.
-    fn new(allocator: A, orders: Orders, effort: Effort) -> Load<A> {
+    fn new(allocator: A, mix: Mix, effort: Effort) -> Load<A> {
         let held = Vec::with_capacity(FRAMES as usize);
         let (rng, times) = (Rng(1), Vec::new());
-        let mut load = Load { allocator, rng, held, in_use: 0, failed: 0, missed: 0, times };
-        while load.in_use < LOW {
-            load.step::<false>(orders);
+        let mut load = Load { allocator, mix, rng, held, in_use: 0, failed: 0, missed: 0, times };
+        while load.in_use < mix.low {
+            load.step::<false>();
         }
-        (0..effort.steps).for_each(|_| load.step::<false>(orders));
+        (0..effort.steps).for_each(|_| load.step::<false>());
         load
     }
 
     /// Takes or gives back one folio.
     #[inline]
-    fn step<const CHECKED: bool>(&mut self, orders: Orders) {
+    fn step<const CHECKED: bool>(&mut self) {
         let random = self.rng.any();
-        let takes = self.in_use < LOW || self.in_use < HIGH && random & 1 == 0;
+        let takes = self.in_use < self.mix.low || self.in_use < self.mix.high && random & 1 == 0;
         if !takes {
             let (frame, order) = self.held.swap_remove(below(random, self.held.len()));
             self.in_use -= order.pages();
             self.allocator.free(frame, order);
             return;
         }
-        let order = orders.pick(random);
+        let order = self.mix.orders.pick(random);
         match self.allocator.alloc(order) {
             Some(frame) => {
                 self.in_use += order.pages();
@@ -89,13 +103,13 @@ impl<A: Frames> Load<A> {
         units.contains(&true)
     }
 
-    fn time(&mut self, orders: Orders, steps: u32) {
-        let ns = ns_per_step(steps, || (0..steps).for_each(|_| self.step::<false>(orders)));
+    fn time(&mut self, steps: u32) {
+        let ns = ns_per_step(steps, || (0..steps).for_each(|_| self.step::<false>()));
         self.times.push(ns);
     }
 
-    fn check(&mut self, orders: Orders, steps: u32) {
-        (0..steps).for_each(|_| self.step::<true>(orders));
+    fn check(&mut self, steps: u32) {
+        (0..steps).for_each(|_| self.step::<true>());
     }
 
     fn print(&self, label: &str, best: f64, harness: f64, steps: u32) {
@@ -106,28 +120,29 @@ impl<A: Frames> Load<A> {
     }
 }
 
-/// Prints one table for each choice of orders.
+/// Prints the table.
 pub(crate) fn run(effort: Effort) {
     println!("\n{:<52}{:>8}{:>8}{:>8}{:>11}{:>8}", "", "ns", "ratio", "net", "failed", "missed");
-    compare("mixed, uniform orders", Orders::Uniform, effort);
-    compare("mixed, geometric orders", Orders::Geometric, effort);
+    compare("70 % full, uniform orders", Mix::new(Orders::Uniform, 70), effort);
+    compare("70 % full, geometric orders", Mix::new(Orders::Geometric, 70), effort);
+    compare("97 % full, geometric orders", Mix::new(Orders::Geometric, 97), effort);
 }
 
-fn compare(label: &str, orders: Orders, effort: Effort) {
+fn compare(label: &str, mix: Mix, effort: Effort) {
     let (frame_alloc, buddy_system, ours, nothing) = all();
-    let mut frame_alloc = Load::new(frame_alloc, orders, effort);
-    let mut buddy_system = Load::new(buddy_system, orders, effort);
-    let mut ours = Load::new(ours, orders, effort);
-    let mut nothing = Load::new(nothing, orders, effort);
+    let mut frame_alloc = Load::new(frame_alloc, mix, effort);
+    let mut buddy_system = Load::new(buddy_system, mix, effort);
+    let mut ours = Load::new(ours, mix, effort);
+    let mut nothing = Load::new(nothing, mix, effort);
     for _ in 0..effort.rounds {
-        frame_alloc.time(orders, effort.steps);
-        buddy_system.time(orders, effort.steps);
-        ours.time(orders, effort.steps);
-        nothing.time(orders, effort.steps);
+        frame_alloc.time(effort.steps);
+        buddy_system.time(effort.steps);
+        ours.time(effort.steps);
+        nothing.time(effort.steps);
     }
-    frame_alloc.check(orders, effort.steps);
-    buddy_system.check(orders, effort.steps);
-    ours.check(orders, effort.steps);
+    frame_alloc.check(effort.steps);
+    buddy_system.check(effort.steps);
+    ours.check(effort.steps);
     let best = median(frame_alloc.times.clone()).min(median(buddy_system.times.clone()));
     let harness = median(nothing.times.clone());
     frame_alloc.print(label, best, harness, effort.steps);

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
+const PAGEBLOCK: u32 = Order::MAX.pages();
+
 fn order(n: u8) -> Order {
     Order::new(n).unwrap()
 }
@@ -60,13 +62,13 @@ fn tiny_and_empty_pools_work() {
 
 #[test]
 fn a_pool_of_many_levels_serves_the_lowest_address() {
-    let frames = 300 * PAGEBLOCK;
+    let frames = 1200 * PAGEBLOCK;
     let mut buddy = Buddy::new(frames);
-    for pageblock in [299, 257, 16, 255] {
+    for pageblock in [1199, 513, 511, 16, 512] {
         buddy.free(Frame(pageblock * PAGEBLOCK + 4), order(2));
         buddy.validate().unwrap();
     }
-    for pageblock in [16, 255, 257, 299] {
+    for pageblock in [16, 511, 512, 513, 1199] {
         assert_eq!(buddy.alloc(OrderSet::ALL), Some((Frame(pageblock * PAGEBLOCK + 4), order(2))));
         buddy.validate().unwrap();
     }
