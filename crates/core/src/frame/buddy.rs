@@ -63,6 +63,23 @@ impl Buddy {
         Some((Frame((unit as u32) << want.index()), want))
     }
 
+    /// Takes this one frame. False when it is not free.
+    pub fn alloc_at(&mut self, frame: Frame) -> bool {
+        let free = |order: &Order| self.tiers[order.index()].contains(unit_at(frame, *order));
+        if frame.0 >= self.capacity {
+            return false;
+        }
+        let Some(mut order) = Order::all().find(free) else { return false };
+        self.remove(unit_at(frame, order), order);
+        // Of each unit that is split, the half without it stays free.
+        while order > Order::BASE {
+            order = order.down();
+            self.insert(unit_at(frame, order) ^ 1, order);
+        }
+        self.free -= 1;
+        true
+    }
+
     /// Gives a folio back and merges it with free buddies, up to the largest order.
     pub fn free(&mut self, frame: Frame, order: Order) {
         debug_assert!(frame.0.is_multiple_of(order.pages()), "free of {frame:?} {order:?}: not aligned");
