@@ -22,7 +22,8 @@ impl Engine {
         let named = self.check_entries()?;
         self.check_frames(&named)?;
         self.check_lists()?;
-        self.check_flights()
+        self.check_flights()?;
+        self.check_reserve()
     }
 
     /// Every page entry names a frame that says the same, inside a VMA, and a block of its own.
@@ -132,6 +133,24 @@ impl Engine {
             ensure(pages == counted, || format!("{list:?} has {pages} pages and counts {counted}"))?;
         }
         Ok(())
+    }
+
+    /// What reclaim can store before the next fault has its block already. (A page that a void job still holds does not
+    /// count: it is not stored again before that has given up its own.)
+    fn check_reserve(&self) -> Check {
+        let mut pages = 0;
+        for list in [List::Active, List::Inactive, List::Dirty] {
+            let mut at = self.frames.oldest(list);
+            while let Some(head) = at {
+                let run = self.frames.folio(head);
+                pages += if self.frames.pinned(run) { 0 } else { run.pages };
+                at = self.frames.younger(head);
+            }
+        }
+        let reserved = self.swap.reserved();
+        ensure(reserved >= pages, || {
+            format!("{pages} pages may have to be stored, {reserved} blocks are free")
+        })
     }
 
     fn is_stored(&self, head: Frame) -> bool {

@@ -35,7 +35,7 @@ pub(crate) struct Run {
     /// cgroup's limit less a margin; if there is none, nothing is evicted]
     #[arg(short, long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
-    /// Folio sizes: adaptive, or fixed:SIZE with 4K to 2M
+    /// Folio sizes: adaptive, fixed:SIZE, linux:SIZE,.. or huge-coalesce-base
     #[arg(long, value_name = "POLICY", default_value = "adaptive")]
     pub(crate) policy: String,
     /// Where to spill to, on a disk [default: $TMPDIR, else /var/tmp]

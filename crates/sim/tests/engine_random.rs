@@ -5,7 +5,7 @@
 
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Order, PolicyKind, Vpn};
+use quire_core::{Demand, Order, OrderSet, PolicyKind, Vpn};
 use quire_sim::world::{Put, SPACE, Setup, Touch};
 use quire_sim::{Event, Host, Injection, Verb};
 use std::cell::Cell;
@@ -64,6 +64,8 @@ struct Walk {
     forks: bool,
     /// Contents that do not compress.
     raw: bool,
+    /// The policy changes now and then.
+    policies: bool,
 }
 
 const fn order(number: u8) -> Order {
@@ -76,6 +78,12 @@ const fn order(number: u8) -> Order {
 const fn fixed(number: u8) -> PolicyKind {
     PolicyKind::Fixed(order(number))
 }
+
+/// Sizes as in Linux: 16K, 64K and 256K.
+const LINUX: PolicyKind = PolicyKind::Linux(OrderSet::EMPTY.with(order(2)).with(order(4)).with(order(6)));
+
+const POLICIES: [PolicyKind; 5] =
+    [fixed(0), fixed(3), PolicyKind::Adaptive, LINUX, PolicyKind::HugeCoalesceBase];
 
 const SMALL: Setup =
     Setup { frames: 24, spans: 16, grant: 24, policy: fixed(0), arena: 48, threads: 4, spill: None };
@@ -133,10 +141,43 @@ const WALKS: &[Walk] = &[
         forks: true,
         raw: true,
         events: 900,
+        ..PLAIN
+    },
+    Walk {
+        name: "linux, refusals, forks",
+        setup: Setup { frames: 256, grant: 80, policy: LINUX, arena: 160, ..SMALL },
+        refusals: true,
+        forks: true,
+        events: 500,
+        ..PLAIN
+    },
+    Walk {
+        name: "huge-coalesce-base, spill file",
+        setup: Setup {
+            frames: 2048,
+            grant: 640,
+            policy: PolicyKind::HugeCoalesceBase,
+            arena: 1536,
+            spill: Some(1 << 22),
+            ..SMALL
+        },
+        raw: true,
+        events: 500,
+        ..PLAIN
+    },
+    Walk {
+        name: "policies that change",
+        setup: Setup { frames: 256, grant: 80, arena: 200, spill: Some(1 << 20), ..SMALL },
+        refusals: true,
+        raw: true,
+        policies: true,
+        events: 600,
+        ..PLAIN
     },
 ];
 
-const PLAIN: Walk = Walk { name: "", setup: SMALL, events: 300, refusals: false, forks: false, raw: false };
+const PLAIN: Walk =
+    Walk { name: "", setup: SMALL, events: 300, refusals: false, forks: false, raw: false, policies: false };
 
 fn any_prot(rng: &mut Rng) -> Prot {
     rng.pick(&[
@@ -233,6 +274,7 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
             _ => Event::Division(1 + rng.below(19) as u32),
         },
         198 if rng.below(8) == 0 => Event::Overdraw(2),
+        199 if walk.policies => Event::Policy(rng.pick(&POLICIES)),
         _ => any_touch(walk, rng),
     }
 }
@@ -405,4 +447,7 @@ walks! {
     folios_of_64k_with_a_spill_file_and_refusals 4
     adaptive_with_forks 5
     adaptive_with_all 6
+    linux_with_refusals_and_forks 7
+    huge_coalesce_base_with_a_spill_file 8
+    policies_that_change 9
 }

@@ -129,6 +129,28 @@ impl FramePool {
         Some((frame, order, backing))
     }
 
+    /// One frame, if it is free. A hole only as far as `limit` charged pages allow.
+    pub(crate) fn take_at(&mut self, frame: Frame, limit: u32) -> Option<Backing> {
+        let backing = self.backing_of(frame)?;
+        let allowed = backing != Backing::Hole || self.charged() < limit;
+        (allowed && self.buddy(backing).alloc_at(frame)).then_some(backing)
+    }
+
+    /// Frame number `offset` of a free run of order `run`; the others stay free.
+    pub(crate) fn take_within(
+        &mut self,
+        run: Order,
+        offset: u32,
+        purpose: Use,
+        limit: u32,
+    ) -> Option<(Frame, Order, Backing)> {
+        let (first, _, backing) = self.take(OrderSet::only(run), purpose, limit)?;
+        self.give(FrameRun::new(first, offset), backing);
+        let next = first.plus(offset + 1);
+        self.give(FrameRun::new(next, run.pages() - offset - 1), backing);
+        Some((first.plus(offset), Order::BASE, backing))
+    }
+
     fn best_in(&mut self, set: OrderSet, backing: Backing, fresh: u32) -> Option<Order> {
         if backing == Backing::Hole && self.opened < self.capacity && self.holes.largest() < Some(Order::MAX)
         {
