@@ -308,6 +308,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long it goes on decides no case")]
 fn no_order_of_verbs_breaks_the_tables() {
     let loud = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
