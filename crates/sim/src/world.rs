@@ -113,6 +113,11 @@ impl Host {
         &self.setup
     }
 
+    /// The last decisions of the engine, a line each, if it keeps a log.
+    pub fn decisions(&self) -> String {
+        self.engine.log().map(|(number, decision)| format!("\n    {number:5}  {decision}")).collect()
+    }
+
     /// Opens the next spill file.
     pub fn open_file(&mut self, limit: u64) {
         self.engine.open_spill_file(self.files, limit);

@@ -5,10 +5,11 @@
 
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Order, PolicyKind, Vpn};
+use quire_core::{Decision, Demand, Order, PolicyKind, Vpn};
 use quire_sim::world::{Put, SPACE, Setup, Touch};
 use quire_sim::{Event, Host, Injection, Verb};
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 
 thread_local! {
@@ -287,6 +288,24 @@ fn shortest(walk: &Walk, mut events: Vec<Event>) -> (Vec<Event>, String) {
     (events, why)
 }
 
+/// What the engine decided last while the events happened.
+fn decisions(walk: &Walk, events: &[Event]) -> String {
+    let mut host = Host::new(walk.setup);
+    host.engine.set_log(LOGGED);
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        for event in events {
+            host.happen(*event)?;
+        }
+        host.drain()?;
+        host.settle_to_grant()?;
+        host.read_back()
+    }));
+    host.decisions()
+}
+
+/// Decisions shown of a walk that fails.
+const LOGGED: usize = 40;
+
 /// How much of what matters the walks of one setup met, in all seeds.
 #[derive(Debug, Default)]
 struct Met {
@@ -320,7 +339,7 @@ impl Met {
             same: stats.pages_same,
             spill_jobs: host.spill_jobs,
             unstorable: stats.unstorable,
-            splits: stats.splits,
+            splits: stats.splits.iter().sum(),
             refused: stats.refusals.iter().sum(),
         }
     }
@@ -379,10 +398,11 @@ fn walk(walk: &Walk) {
         be_quiet_when_told();
         QUIET.set(true);
         let (few, reason) = shortest(walk, events[..after].to_vec());
+        let log = decisions(walk, &few);
         QUIET.set(false);
         let list: String = few.iter().map(|e| format!("\n    {e:?},")).collect();
         panic!(
-            "{}, seed {seed}, after {after} events: {why}\n  {} events do: {reason}{list}",
+            "{}, seed {seed}, after {after} events: {why}\n  {} events do: {reason}{list}\n  the engine's last decisions:{log}",
             walk.name,
             few.len()
         );
@@ -405,4 +425,40 @@ walks! {
     folios_of_64k_with_a_spill_file_and_refusals 4
     adaptive_with_forks 5
     adaptive_with_all 6
+}
+
+/// The log is how a failure is understood: it has to tell the same story as the counters, and change none of it.
+#[test]
+fn the_log_tells_what_the_counters_count() {
+    let walk = &WALKS[3];
+    for seed in 0..20 {
+        let events = events(walk, seed);
+        let run = |log: usize| {
+            let mut host = Host::new(walk.setup);
+            host.engine.set_log(log);
+            events.iter().try_for_each(|event| host.happen(*event)).unwrap();
+            host
+        };
+        let (with, without) = (run(1 << 20), run(0));
+        assert_eq!(with.engine.stats(), without.engine.stats(), "seed {seed}");
+        assert_eq!(without.engine.log().count(), 0);
+        let count = |is: fn(&Decision) -> bool| with.engine.log().filter(|(_, d)| is(d)).count() as u64;
+        let stats = with.engine.stats();
+        let fills = stats.zero_fills.iter().sum::<u64>() + stats.swap_ins.iter().sum::<u64>();
+        assert_eq!(count(|d| matches!(d, Decision::Fault { .. })), fills, "seed {seed}");
+        assert_eq!(count(|d| matches!(d, Decision::NoFrame { .. })), stats.no_frame, "seed {seed}");
+        assert_eq!(
+            count(|d| matches!(d, Decision::Rescue { .. })),
+            stats.rescues.iter().sum(),
+            "seed {seed}"
+        );
+        assert_eq!(count(|d| matches!(d, Decision::Refused(_))), stats.refusals.iter().sum(), "seed {seed}");
+        assert_eq!(count(|d| matches!(d, Decision::Split { .. })), stats.splits.iter().sum(), "seed {seed}");
+        let out: u64 = with
+            .engine
+            .log()
+            .map(|(_, d)| if let Decision::Evict { out, .. } = d { u64::from(*out) } else { 0 })
+            .sum();
+        assert!(out >= stats.evicted_behind + stats.evicted_direct, "seed {seed}");
+    }
 }

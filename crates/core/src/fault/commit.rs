@@ -2,6 +2,7 @@
 
 use crate::addr::{Frame, FrameRun, PAGE_SIZE, PageRange};
 use crate::engine::{Engine, Halt};
+use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
@@ -118,7 +119,7 @@ impl Engine {
                 tries = 0;
                 continue;
             };
-            self.stats.refused(refusal);
+            self.refused(refusal);
             match refusal {
                 // What is at the program's address is what the program sees: ours is dropped.
                 Refusal::Exists => {
@@ -189,7 +190,7 @@ impl Engine {
         let Some(frame) = self.pte(space, vpn).frame() else { return };
         let head = self.frames.head_of(frame);
         let within = frame.0 - head.0;
-        self.isolate(head, within, within + 1);
+        self.isolate(head, within, within + 1, SplitWhy::Gone);
         self.frames.delist(frame);
         self.forget_block(space, vpn, mmu);
         self.set_pte(space, vpn, crate::page::Pte::EMPTY);

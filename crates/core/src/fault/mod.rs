@@ -11,8 +11,10 @@ pub use policy::{Adaptive, Choice, FaultContext, Fixed, OrderPolicy, PolicyKind,
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt, PageState};
-use crate::frame::{Backing, FrameState, List, Use};
+use crate::folio::SplitWhy;
+use crate::frame::{Backing, FrameRecord, FrameState, List, Use};
 use crate::job::{JobKind, MAX_STAGED_PAGES, Reach, Stored, Work};
+use crate::log::Decision;
 use crate::mmu::Mover;
 use crate::order::{Order, OrderSet};
 use crate::page::{Pte, ZERO_BLOCK};
@@ -88,7 +90,9 @@ impl Engine {
         self.take_from_writer(head);
         let head = self.part_to_rescue(head, frame);
         self.frames.delist(head);
-        self.stats.rescues[self.frames.get(head).order.index()] += 1;
+        let FrameRecord { vpn, order, .. } = *self.frames.get(head);
+        self.stats.rescues[order.index()] += 1;
+        self.log.note(Decision::Rescue { space, vpn, order });
         answered(self.map(mmu, head, List::Active, Source::Frames))
     }
 
@@ -99,7 +103,7 @@ impl Engine {
         }
         let within = frame.0 - head.0;
         let from = RESCUE.align_down(u64::from(within)) as u32;
-        self.isolate(head, from, from + RESCUE.pages());
+        self.isolate(head, from, from + RESCUE.pages(), SplitWhy::Rescue);
         self.frames.head_of(frame)
     }
 
@@ -134,11 +138,14 @@ impl Engine {
         };
         let Some((head, order, backing)) = self.take_frames(set, purpose) else {
             self.stats.no_frame += 1;
+            self.log.note(Decision::NoFrame { space, vpn });
             return Fault::NoFrame;
         };
-        if let Some(reason) = policy::shortfall(&choice, &context, run, order) {
+        let why = policy::shortfall(&choice, &context, run, order);
+        if let Some(reason) = why {
             self.stats.shortfalls[reason.index()] += 1;
         }
+        self.log.note(Decision::Fault { space, vpn, stored, wanted: choice.wanted, got: order, why });
         if let Some(block) = self.pte(space, vpn).only_stored() {
             self.note_refault(block);
         }

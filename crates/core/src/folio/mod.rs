@@ -1,3 +1,5 @@
 //! Folios: what changes one as a whole.
 
 mod split;
+
+pub use split::SplitWhy;

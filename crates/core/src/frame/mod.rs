@@ -6,5 +6,5 @@ mod table;
 
 pub use buddy::Buddy;
 pub(crate) use pool::{Backing, FramePool, Use};
+pub(crate) use table::{FrameRecord, FrameTable, NIL};
 pub use table::{FrameState, List};
-pub(crate) use table::{FrameTable, NIL};

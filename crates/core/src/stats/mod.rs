@@ -1,6 +1,7 @@
 //! Counters. Each only grows; a host copies them where people can read them.
 
 use crate::fault::Shortfall;
+use crate::folio::SplitWhy;
 use crate::mmu::Refusal;
 use crate::order::Order;
 
@@ -43,8 +44,8 @@ pub struct Stats {
     pub no_frame: u64,
     /// Jobs whose folio changed under them.
     pub void_jobs: u64,
-    /// Folios split into smaller ones.
-    pub splits: u64,
+    /// Folios split into smaller ones, by reason.
+    pub splits: [u64; SplitWhy::COUNT],
     /// Verbs of the host refused, by reason.
     pub refusals: [u64; Refusal::COUNT],
     /// Faults that got less than their policy wanted, by reason.
