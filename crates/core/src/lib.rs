@@ -34,7 +34,7 @@ pub mod vma;
 pub use addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 pub use engine::{Config, Engine, Halt, PageState};
 pub use fault::{Fault, PolicyKind};
-pub use folio::SplitWhy;
+pub use folio::{Shaping, SplitMode, SplitWhy, Touched};
 pub use inspect::Whereabouts;
 pub use log::Decision;
 pub use order::{Order, OrderSet};

@@ -5,7 +5,7 @@
 
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Decision, Demand, Order, PolicyKind, Vpn};
+use quire_core::{Decision, Demand, Frame, Order, PolicyKind, SplitMode, Vpn};
 use quire_sim::world::{Put, SPACE, Setup, Touch};
 use quire_sim::{Event, Host, Injection, Verb};
 use std::cell::Cell;
@@ -189,6 +189,19 @@ fn any_refusal(rng: &mut Rng) -> Event {
     Event::Inject(Injection::next(verb, refusal).after(rng.below(6) as u32))
 }
 
+fn any_collapse(near: Vpn, rng: &mut Rng) -> Event {
+    let order = order(1 + rng.below(3) as u8);
+    Event::Collapse(Vpn(order.align_down(near.0)), order)
+}
+
+fn any_shape(rng: &mut Rng) -> Event {
+    let mode = rng.pick(&[SplitMode::Base, SplitMode::Uniform(order(1)), SplitMode::Buddy, SplitMode::Buddy]);
+    match rng.below(4) {
+        0 => Event::Blind(rng.below(2) == 0),
+        _ => Event::Shape(mode, order(rng.below(6) as u8)),
+    }
+}
+
 fn any_grant(walk: &Walk, rng: &mut Rng) -> Event {
     Event::Grant(1 + rng.below(u64::from(walk.setup.grant) * 3 / 2) as u32)
 }
@@ -225,7 +238,15 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
             Event::Advise(start, pages, rng.pick(&[Hint::Normal, Hint::Sequential, Hint::Random, Hint::Huge]))
         }
         184..186 => Event::Cool(start, pages),
-        186..188 => Event::PageOut(start, pages),
+        186 if rng.below(2) == 0 => Event::PageOut(start, pages),
+        186 => any_collapse(start, rng),
+        187 => {
+            let goal = order(1 + rng.below(4) as u8);
+            let runs = u64::from(walk.setup.frames / goal.pages());
+            Event::Vacate(Frame(rng.below(runs.max(1)) as u32 * goal.pages()), goal)
+        }
+        199 if rng.below(4) == 0 => any_shape(rng),
+        199 => Event::Tend(1 + rng.below(3) as u32),
         189 if walk.forks && rng.below(2) == 0 => Event::Fork,
         192 if walk.refusals => Event::Pin(start, rng.below(3) == 0),
         193..198 if walk.refusals => any_refusal(rng),
@@ -234,6 +255,7 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
             _ => Event::Division(1 + rng.below(19) as u32),
         },
         198 if rng.below(8) == 0 => Event::Overdraw(2),
+        198 => any_collapse(start, rng),
         _ => any_touch(walk, rng),
     }
 }
@@ -322,6 +344,9 @@ struct Met {
     unstorable: u64,
     splits: u64,
     refused: u64,
+    sparse: u64,
+    collapses: u64,
+    compacted: u64,
 }
 
 impl Met {
@@ -341,6 +366,9 @@ impl Met {
             unstorable: stats.unstorable,
             splits: stats.splits.iter().sum(),
             refused: stats.refusals.iter().sum(),
+            sparse: stats.sparse_folios,
+            collapses: stats.collapses.iter().sum(),
+            compacted: stats.compacted_pages,
         }
     }
 
@@ -358,6 +386,9 @@ impl Met {
         self.unstorable += more.unstorable;
         self.splits += more.splits;
         self.refused += more.refused;
+        self.sparse += more.sparse;
+        self.collapses += more.collapses;
+        self.compacted += more.compacted;
     }
 
     /// A walk that meets nothing proves nothing.
@@ -373,6 +404,10 @@ impl Met {
             "{}: little spilled: {self:?}",
             walk.name
         );
+        assert!(self.compacted > 40, "{}: hardly any slot was vacated: {self:?}", walk.name);
+        assert!(self.collapses > 20, "{}: hardly anything was collapsed: {self:?}", walk.name);
+        let large = !matches!(walk.setup.policy, PolicyKind::Fixed(Order::BASE));
+        assert!(!large || self.sparse > 100, "{}: nothing was sparse: {self:?}", walk.name);
         assert!(!walk.refusals || self.refused > 100, "{}: nothing was refused", walk.name);
     }
 }

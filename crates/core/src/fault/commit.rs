@@ -31,8 +31,8 @@ impl Engine {
         outcome: Outcome,
     ) -> Result<(), Halt> {
         let flight = self.tickets.get(slot);
-        let (run, void, staged) = (flight.frames, flight.void, flight.staged);
-        let backing = match flight.kind {
+        let (kind, run, void, staged) = (flight.kind, flight.frames, flight.void, flight.staged);
+        let backing = match kind {
             _ if staged => Backing::Hole,
             JobKind::Zero if outcome == Outcome::Done => Backing::Zeroed,
             _ => Backing::Dirty,
@@ -46,6 +46,9 @@ impl Engine {
         let halt = match outcome {
             Outcome::Done => {
                 let list = self.list_after_fill(run.start);
+                if kind == JobKind::Read {
+                    self.unsettle(self.pages_of(run.start));
+                }
                 if let Some(block) = self.first_copy(run.start) {
                     self.weigh_refault(block, run.pages);
                 }

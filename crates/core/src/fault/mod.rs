@@ -93,17 +93,23 @@ impl Engine {
         let FrameRecord { vpn, order, .. } = *self.frames.get(head);
         self.stats.rescues[order.index()] += 1;
         self.log.note(Decision::Rescue { space, vpn, order });
+        self.unsettle(self.pages_of(head));
         answered(self.map(mmu, head, List::Active, Source::Frames))
     }
 
-    /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page.
+    /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page. So is one that was needed
+    /// for few of its pages before.
     fn part_to_rescue(&mut self, head: Frame, frame: Frame) -> Frame {
-        if self.frames.get(head).order <= RESCUE || self.frames.pinned(self.frames.folio(head)) {
+        if self.frames.pinned(self.frames.folio(head)) {
             return head;
         }
         let within = frame.0 - head.0;
-        let from = RESCUE.align_down(u64::from(within)) as u32;
-        self.isolate(head, from, from + RESCUE.pages(), SplitWhy::Rescue);
+        if self.order_of(head) <= RESCUE {
+            self.split_rescued(head, within);
+        } else {
+            let from = RESCUE.align_down(u64::from(within)) as u32;
+            self.isolate(head, from, from + RESCUE.pages(), SplitWhy::Rescue);
+        }
         self.frames.head_of(frame)
     }
 

@@ -11,7 +11,7 @@ use crate::mmu::{Mover, Refusal};
 impl Engine {
     /// Moves the folio at `head` out to its own frames. Pages that are refused become folios of their own and
     /// stay. Returns the pages moved.
-    pub(super) fn evict<M: Mover>(&mut self, mmu: &mut M, head: Frame) -> u32 {
+    pub(crate) fn evict<M: Mover>(&mut self, mmu: &mut M, head: Frame) -> u32 {
         let pages = self.pages_of(head);
         let run = self.frames.folio(head);
         if self.frames.pinned(run) {
