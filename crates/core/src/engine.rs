@@ -2,7 +2,9 @@
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::fault::PolicyKind;
-use crate::frame::{FramePool, FrameState, FrameTable, List};
+use crate::folio::{Rescues, Shaping, Tending};
+use crate::frame::{Compaction, FramePool, FrameState, FrameTable, List};
+use crate::log::Log;
 use crate::mmu::Mmu;
 use crate::page::{PageTable, Pte, ZERO_BLOCK};
 use crate::reclaim::{Division, Ranks};
@@ -89,6 +91,12 @@ pub struct Engine {
     pub(crate) last_late: (Space, Vpn, u32),
     /// Pages of programs that have contents: resident, in flight or stored.
     pub(crate) pages_held: u32,
+    pub(crate) log: Log,
+    pub(crate) shaping: Shaping,
+    pub(crate) tending: Tending,
+    pub(crate) compaction: Compaction,
+    /// What the folios rescued lately were needed for.
+    pub(crate) rescues: Rescues,
 }
 
 /// One address space.
@@ -119,6 +127,11 @@ impl Engine {
             eviction_clock: 0,
             last_late: (Space(0), Vpn(0), 0),
             pages_held: 0,
+            log: Log::default(),
+            shaping: Shaping::DEFAULT,
+            tending: Tending::new(),
+            compaction: Compaction::new(),
+            rescues: Rescues::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::addr::{FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt, PageState};
 use crate::fault::Source;
+use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::mmu::{Mmu, Mover, Prot, Refusal};
 use crate::order::Order;
@@ -173,7 +174,7 @@ impl Engine {
         self.settle_edges(mmu, from)?;
         self.settle(mmu, from);
         let most = Order::alignment_of(to.0.abs_diff(from.start.0));
-        self.each_folio(from, |engine, head| engine.split_to(head, most));
+        self.each_folio(from, |engine, head| engine.split_to(head, most, SplitWhy::Remap));
         mmu.remap(from, to)?;
         self.move_entries(from, to);
         let vmas = &mut self.space_mut(from.space).vmas;

@@ -4,7 +4,7 @@
 //! by `mremap`), but no verb of a host shows it.
 
 use quire_core::mmu::Prot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a VMA allows, and how the kernel treats its pages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -112,6 +112,8 @@ impl Pte {
 pub struct Tables {
     vmas: Vec<Vma>,
     pages: BTreeMap<u64, Pte>,
+    /// Present pages whose accessed bit is set.
+    accessed: BTreeSet<u64>,
 }
 
 impl Tables {
@@ -181,11 +183,13 @@ impl Tables {
         let moved: Vec<Vma> =
             self.vmas.iter().filter(|v| v.start >= start && v.end <= end).copied().collect();
         let pages: Vec<(u64, Pte)> = self.pages.extract_if(start..end, |_, _| true).collect();
+        let accessed: Vec<u64> = self.accessed.extract_if(start..end, |_| true).collect();
         for vma in moved {
             self.map(vma.start - start + to, vma.end - start + to, vma.rights);
             self.map(vma.start, vma.end, Rights { prot: Prot::NONE, locked: false, ..vma.rights });
         }
         self.pages.extend(pages.into_iter().map(|(vpn, pte)| (vpn - start + to, pte)));
+        self.accessed.extend(accessed.into_iter().map(|vpn| vpn - start + to));
     }
 
     /// The entry of page `vpn`; `None` for a hole.
@@ -200,13 +204,25 @@ impl Tables {
 
     /// Leaves a hole at page `vpn`, and returns what was there.
     pub fn take(&mut self, vpn: u64) -> Option<Pte> {
+        self.accessed.remove(&vpn);
         self.pages.remove(&vpn)
+    }
+
+    /// The program accesses present page `vpn`.
+    pub fn access(&mut self, vpn: u64) {
+        self.accessed.insert(vpn);
+    }
+
+    /// The accessed pages from `start` up to and without `end`; their bits are cleared.
+    pub fn take_accessed(&mut self, start: u64, end: u64) -> Vec<u64> {
+        self.accessed.extract_if(start..end, |_| true).collect()
     }
 
     /// Leaves holes from `start` up to and without `end`.
     pub fn clear(&mut self, start: u64, end: u64) {
         if start < end {
             self.pages.extract_if(start..end, |_, _| true).for_each(drop);
+            self.accessed.extract_if(start..end, |_| true).for_each(drop);
         }
     }
 
@@ -291,6 +307,20 @@ mod tests {
         t.map(5, 6, ARENA);
         assert_eq!(t.get(5), None);
         assert!(t.vma(5).is_some_and(|v| v.rights == ARENA));
+    }
+
+    #[test]
+    fn accessed_bits_go_with_their_pages() {
+        let mut t = carved();
+        for vpn in 4..8 {
+            t.put(vpn, Pte::page(vpn));
+            t.access(vpn);
+        }
+        t.take(4);
+        t.clear(5, 6);
+        t.remap(6, 7, 12);
+        assert_eq!(t.take_accessed(0, 16), [7, 12]);
+        assert!(t.take_accessed(0, 16).is_empty());
     }
 
     #[test]

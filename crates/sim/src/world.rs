@@ -72,6 +72,8 @@ pub struct Host {
     pub threads: Vec<Option<Touch>>,
     /// Spill jobs that have ended well: the engine counts pages only.
     pub spill_jobs: u64,
+    /// The epoch that it is for the engine.
+    pub epoch: u32,
     setup: Setup,
     /// What jobs that have ended left behind: a worker uses its work again, whatever is in it.
     spare: Vec<Work>,
@@ -97,6 +99,7 @@ impl Host {
             parked: Vec::new(),
             threads: vec![None; usize::from(setup.threads)],
             spill_jobs: 0,
+            epoch: 0,
             setup,
             spare: Vec::new(),
             files: 0,
@@ -111,6 +114,11 @@ impl Host {
     /// What it was made with.
     pub fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    /// The last decisions of the engine, a line each, if it keeps a log.
+    pub fn decisions(&self) -> String {
+        self.engine.log().map(|(number, decision)| format!("\n    {number:5}  {decision}")).collect()
     }
 
     /// Opens the next spill file.
@@ -164,7 +172,9 @@ impl Host {
     /// A handler answers a message.
     pub fn serve(&mut self, message: Message) -> Result<Fault, String> {
         let mut work = self.spare.pop().unwrap_or_default();
+        let before = *self.engine.stats();
         let fault = self.engine.fault(&mut self.mmu, SPACE, message.vpn, &mut work);
+        self.check_fault(&before, fault, &work)?;
         self.begin_if(fault == Fault::Job, work);
         match fault {
             Fault::NoFrame => self.parked.push(message),

@@ -5,10 +5,11 @@
 
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Order, OrderSet, PolicyKind, Vpn};
+use quire_core::{Decision, Demand, Frame, Order, OrderSet, PolicyKind, SplitMode, Vpn};
 use quire_sim::world::{Put, SPACE, Setup, Touch};
 use quire_sim::{Event, Host, Injection, Verb};
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 
 thread_local! {
@@ -229,6 +230,19 @@ fn any_refusal(rng: &mut Rng) -> Event {
     Event::Inject(Injection::next(verb, refusal).after(rng.below(6) as u32))
 }
 
+fn any_collapse(near: Vpn, rng: &mut Rng) -> Event {
+    let order = order(1 + rng.below(3) as u8);
+    Event::Collapse(Vpn(order.align_down(near.0)), order)
+}
+
+fn any_shape(rng: &mut Rng) -> Event {
+    let mode = rng.pick(&[SplitMode::Base, SplitMode::Uniform(order(1)), SplitMode::Buddy, SplitMode::Buddy]);
+    match rng.below(4) {
+        0 => Event::Blind(rng.below(2) == 0),
+        _ => Event::Shape(mode, order(rng.below(6) as u8)),
+    }
+}
+
 fn any_grant(walk: &Walk, rng: &mut Rng) -> Event {
     Event::Grant(1 + rng.below(u64::from(walk.setup.grant) * 3 / 2) as u32)
 }
@@ -236,7 +250,7 @@ fn any_grant(walk: &Walk, rng: &mut Rng) -> Event {
 fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
     let number = rng.below(8) as u8;
     let (start, pages) = any_run(walk, rng);
-    match rng.below(200) {
+    match rng.below(201) {
         0..50 => any_touch(walk, rng),
         50..58 => Event::Take(number),
         58..66 => Event::Serve(number),
@@ -265,7 +279,15 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
             Event::Advise(start, pages, rng.pick(&[Hint::Normal, Hint::Sequential, Hint::Random, Hint::Huge]))
         }
         184..186 => Event::Cool(start, pages),
-        186..188 => Event::PageOut(start, pages),
+        186 if rng.below(2) == 0 => Event::PageOut(start, pages),
+        186 => any_collapse(start, rng),
+        187 => {
+            let goal = order(1 + rng.below(4) as u8);
+            let runs = u64::from(walk.setup.frames / goal.pages());
+            Event::Vacate(Frame(rng.below(runs.max(1)) as u32 * goal.pages()), goal)
+        }
+        199 if rng.below(4) == 0 => any_shape(rng),
+        199 => Event::Tend(1 + rng.below(3) as u32),
         189 if walk.forks && rng.below(2) == 0 => Event::Fork,
         192 if walk.refusals => Event::Pin(start, rng.below(3) == 0),
         193..198 if walk.refusals => any_refusal(rng),
@@ -274,7 +296,8 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
             _ => Event::Division(1 + rng.below(19) as u32),
         },
         198 if rng.below(8) == 0 => Event::Overdraw(2),
-        199 if walk.policies => Event::Policy(rng.pick(&POLICIES)),
+        200 if walk.policies => Event::Policy(rng.pick(&POLICIES)),
+        198 => any_collapse(start, rng),
         _ => any_touch(walk, rng),
     }
 }
@@ -329,6 +352,24 @@ fn shortest(walk: &Walk, mut events: Vec<Event>) -> (Vec<Event>, String) {
     (events, why)
 }
 
+/// What the engine decided last while the events happened.
+fn decisions(walk: &Walk, events: &[Event]) -> String {
+    let mut host = Host::new(walk.setup);
+    host.engine.set_log(LOGGED);
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        for event in events {
+            host.happen(*event)?;
+        }
+        host.drain()?;
+        host.settle_to_grant()?;
+        host.read_back()
+    }));
+    host.decisions()
+}
+
+/// Decisions shown of a walk that fails.
+const LOGGED: usize = 40;
+
 /// How much of what matters the walks of one setup met, in all seeds.
 #[derive(Debug, Default)]
 struct Met {
@@ -345,6 +386,9 @@ struct Met {
     unstorable: u64,
     splits: u64,
     refused: u64,
+    sparse: u64,
+    collapses: u64,
+    compacted: u64,
 }
 
 impl Met {
@@ -362,8 +406,11 @@ impl Met {
             same: stats.pages_same,
             spill_jobs: host.spill_jobs,
             unstorable: stats.unstorable,
-            splits: stats.splits,
+            splits: stats.splits.iter().sum(),
             refused: stats.refusals.iter().sum(),
+            sparse: stats.sparse_folios,
+            collapses: stats.collapses.iter().sum(),
+            compacted: stats.compacted_pages,
         }
     }
 
@@ -381,6 +428,9 @@ impl Met {
         self.unstorable += more.unstorable;
         self.splits += more.splits;
         self.refused += more.refused;
+        self.sparse += more.sparse;
+        self.collapses += more.collapses;
+        self.compacted += more.compacted;
     }
 
     /// A walk that meets nothing proves nothing.
@@ -396,6 +446,10 @@ impl Met {
             "{}: little spilled: {self:?}",
             walk.name
         );
+        assert!(self.compacted > 40, "{}: hardly any slot was vacated: {self:?}", walk.name);
+        assert!(self.collapses > 10, "{}: hardly anything was collapsed: {self:?}", walk.name);
+        let large = !matches!(walk.setup.policy, PolicyKind::Fixed(Order::BASE));
+        assert!(!large || self.sparse > 100, "{}: nothing was sparse: {self:?}", walk.name);
         assert!(!walk.refusals || self.refused > 100, "{}: nothing was refused", walk.name);
     }
 }
@@ -421,10 +475,11 @@ fn walk(walk: &Walk) {
         be_quiet_when_told();
         QUIET.set(true);
         let (few, reason) = shortest(walk, events[..after].to_vec());
+        let log = decisions(walk, &few);
         QUIET.set(false);
         let list: String = few.iter().map(|e| format!("\n    {e:?},")).collect();
         panic!(
-            "{}, seed {seed}, after {after} events: {why}\n  {} events do: {reason}{list}",
+            "{}, seed {seed}, after {after} events: {why}\n  {} events do: {reason}{list}\n  the engine's last decisions:{log}",
             walk.name,
             few.len()
         );
@@ -450,4 +505,40 @@ walks! {
     linux_with_refusals_and_forks 7
     huge_coalesce_base_with_a_spill_file 8
     policies_that_change 9
+}
+
+/// The log is how a failure is understood: it has to tell the same story as the counters, and change none of it.
+#[test]
+fn the_log_tells_what_the_counters_count() {
+    let walk = &WALKS[3];
+    for seed in 0..20 {
+        let events = events(walk, seed);
+        let run = |log: usize| {
+            let mut host = Host::new(walk.setup);
+            host.engine.set_log(log);
+            events.iter().try_for_each(|event| host.happen(*event)).unwrap();
+            host
+        };
+        let (with, without) = (run(1 << 20), run(0));
+        assert_eq!(with.engine.stats(), without.engine.stats(), "seed {seed}");
+        assert_eq!(without.engine.log().count(), 0);
+        let count = |is: fn(&Decision) -> bool| with.engine.log().filter(|(_, d)| is(d)).count() as u64;
+        let stats = with.engine.stats();
+        let fills = stats.zero_fills.iter().sum::<u64>() + stats.swap_ins.iter().sum::<u64>();
+        assert_eq!(count(|d| matches!(d, Decision::Fault { .. })), fills, "seed {seed}");
+        assert_eq!(count(|d| matches!(d, Decision::NoFrame { .. })), stats.no_frame, "seed {seed}");
+        assert_eq!(
+            count(|d| matches!(d, Decision::Rescue { .. })),
+            stats.rescues.iter().sum(),
+            "seed {seed}"
+        );
+        assert_eq!(count(|d| matches!(d, Decision::Refused(_))), stats.refusals.iter().sum(), "seed {seed}");
+        assert_eq!(count(|d| matches!(d, Decision::Split { .. })), stats.splits.iter().sum(), "seed {seed}");
+        let out: u64 = with
+            .engine
+            .log()
+            .map(|(_, d)| if let Decision::Evict { out, .. } = d { u64::from(*out) } else { 0 })
+            .sum();
+        assert!(out >= stats.evicted_behind + stats.evicted_direct, "seed {seed}");
+    }
 }

@@ -14,8 +14,10 @@ pub use policy::{
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt, PageState};
-use crate::frame::{Backing, FrameState, List, Use};
+use crate::folio::SplitWhy;
+use crate::frame::{Backing, FrameRecord, FrameState, List, Use};
 use crate::job::{JobKind, MAX_STAGED_PAGES, Reach, Stored, Work};
+use crate::log::Decision;
 use crate::mmu::Mover;
 use crate::order::{Order, OrderSet};
 use crate::page::{Pte, ZERO_BLOCK};
@@ -92,18 +94,26 @@ impl Engine {
         self.reserve_for_reclaim();
         let head = self.part_to_rescue(head, frame);
         self.frames.delist(head);
-        self.stats.rescues[self.frames.get(head).order.index()] += 1;
+        let FrameRecord { vpn, order, .. } = *self.frames.get(head);
+        self.stats.rescues[order.index()] += 1;
+        self.log.note(Decision::Rescue { space, vpn, order });
+        self.unsettle(self.pages_of(head));
         answered(self.map(mmu, head, List::Active, Source::Frames))
     }
 
-    /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page.
+    /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page. So is one that was needed
+    /// for few of its pages before.
     fn part_to_rescue(&mut self, head: Frame, frame: Frame) -> Frame {
-        if self.frames.get(head).order <= RESCUE || self.frames.pinned(self.frames.folio(head)) {
+        if self.frames.pinned(self.frames.folio(head)) {
             return head;
         }
         let within = frame.0 - head.0;
-        let from = RESCUE.align_down(u64::from(within)) as u32;
-        self.isolate(head, from, from + RESCUE.pages());
+        if self.order_of(head) <= RESCUE {
+            self.split_rescued(head, within);
+        } else {
+            let from = RESCUE.align_down(u64::from(within)) as u32;
+            self.isolate(head, from, from + RESCUE.pages(), SplitWhy::Rescue);
+        }
         self.frames.head_of(frame)
     }
 
@@ -142,11 +152,14 @@ impl Engine {
             .or_else(|| self.take_frames(set, purpose))
         else {
             self.stats.no_frame += 1;
+            self.log.note(Decision::NoFrame { space, vpn });
             return Fault::NoFrame;
         };
-        if let Some(reason) = policy::shortfall(&choice, &context, run, order) {
+        let why = policy::shortfall(&choice, &context, run, order);
+        if let Some(reason) = why {
             self.stats.shortfalls[reason.index()] += 1;
         }
+        self.log.note(Decision::Fault { space, vpn, stored, wanted: choice.wanted, got: order, why });
         if let Some(block) = self.pte(space, vpn).only_stored() {
             self.note_refault(block);
         }

@@ -46,12 +46,12 @@ impl Use {
 /// The free frames.
 #[derive(Clone, Debug)]
 pub(crate) struct FramePool {
-    holes: Buddy,
-    dirty: Buddy,
-    zeroed: Buddy,
+    pub(super) holes: Buddy,
+    pub(super) dirty: Buddy,
+    pub(super) zeroed: Buddy,
     capacity: u32,
     /// Slots from here on have never been free: they join the holes as they are needed.
-    opened: u32,
+    pub(super) opened: u32,
 }
 
 /// Runs of frames whose memory is given back in one call.
@@ -69,7 +69,7 @@ impl FramePool {
         pool
     }
 
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         let pages = OPENING.min(self.capacity - self.opened);
         self.holes.free_run(FrameRun::new(Frame(self.opened), pages));
         self.opened += pages;

@@ -176,6 +176,7 @@ impl Engine {
         self.frames.get_mut(head).state = FrameState::Standby;
         self.frames.enlist(head, List::Clean);
         self.stats.swap_outs[self.order_of(head).index()] += 1;
+        self.split_zeroes(head, packed);
     }
 
     fn commit_blocks(&mut self, mmu: &mut impl Mmu, slot: usize, packed: &[Packed]) {
