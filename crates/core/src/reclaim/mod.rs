@@ -174,7 +174,8 @@ impl Engine {
     fn settle_overdraft(&mut self) -> Reclaim {
         let needless = self.overdraft.min(self.frame_limit().saturating_sub(self.pool.charged()));
         self.overdraft -= needless;
-        Reclaim::Idle
+        // With the limit lower, there may be something to do that there was not before.
+        if needless > 0 { Reclaim::Progress } else { Reclaim::Idle }
     }
 
     /// The oldest folio that was moved out and is not stored.
