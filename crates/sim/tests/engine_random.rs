@@ -155,15 +155,15 @@ const WALKS: &[Walk] = &[
     Walk {
         name: "huge-coalesce-base, spill file",
         setup: Setup {
-            frames: 2048,
+            frames: 1280,
             grant: 640,
             policy: PolicyKind::HugeCoalesceBase,
-            arena: 1536,
+            arena: 720,
             spill: Some(1 << 22),
             ..SMALL
         },
         raw: true,
-        events: 500,
+        events: 300,
         ..PLAIN
     },
     Walk {

@@ -12,6 +12,8 @@ mod tier;
 
 use crate::addr::{Frame, FrameRun};
 use crate::order::{Order, OrderSet};
+use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt;
 use tier::Tier;
 
@@ -29,6 +31,8 @@ pub struct Buddy {
     counts: [u32; Order::COUNT],
     /// Free units by order: number `n` begins at frame `n << order`.
     tiers: [Tier; Order::COUNT],
+    /// The bits of the tiers.
+    table: Vec<u64>,
 }
 
 impl Buddy {
@@ -36,13 +40,19 @@ impl Buddy {
     /// a little over two bits a frame, zeroed, so that a lazy allocator backs only what is used.
     pub fn new(capacity_frames: u32) -> Buddy {
         let pageblocks = capacity_frames.div_ceil(Order::MAX.pages()) as usize;
-        let units = |order: usize| pageblocks << (Order::MAX.index() - order);
+        let mut end = 0;
+        let tiers = core::array::from_fn(|order| {
+            let tier = Tier::new(end, pageblocks << (Order::MAX.index() - order));
+            end = tier.end();
+            tier
+        });
         Buddy {
             capacity: capacity_frames,
             free: 0,
             orders: 0,
             counts: [0; Order::COUNT],
-            tiers: core::array::from_fn(|order| Tier::new(units(order))),
+            tiers,
+            table: vec![0; end],
         }
     }
 
@@ -51,7 +61,7 @@ impl Buddy {
     pub fn alloc(&mut self, set: OrderSet) -> Option<(Frame, Order)> {
         let want = set.and(OrderSet::up_to(self.largest()?)).largest()?;
         let mut order = smallest_from(self.orders, want)?;
-        let mut unit = self.tiers[order.index()].lowest()?;
+        let mut unit = self.tiers[order.index()].lowest(&self.table)?;
         self.remove(unit, order);
         // Of each unit that is split, the upper half stays free.
         while order > want {
@@ -65,7 +75,7 @@ impl Buddy {
 
     /// Takes this one frame. False when it is not free.
     pub fn alloc_at(&mut self, frame: Frame) -> bool {
-        let free = |order: &Order| self.tiers[order.index()].contains(unit_at(frame, *order));
+        let free = |order: &Order| self.tiers[order.index()].contains(&self.table, unit_at(frame, *order));
         if frame.0 >= self.capacity {
             return false;
         }
@@ -91,7 +101,7 @@ impl Buddy {
         self.free += order.pages();
         let mut order = order;
         let mut unit = unit_at(frame, order);
-        while order < Order::MAX && self.tiers[order.index()].contains(unit ^ 1) {
+        while order < Order::MAX && self.tiers[order.index()].contains(&self.table, unit ^ 1) {
             self.remove(unit ^ 1, order);
             unit /= 2;
             order = order.up();
@@ -141,11 +151,11 @@ impl Buddy {
         let (mut free, mut orders) = (0, 0);
         for order in Order::all() {
             let tier = &self.tiers[order.index()];
-            if !tier.is_consistent() {
+            if !tier.is_consistent(&self.table) {
                 return Err("the levels of a tier disagree");
             }
             let mut count = 0;
-            for unit in tier.iter() {
+            for unit in tier.iter(&self.table) {
                 self.validate_unit(unit, order)?;
                 count += 1;
             }
@@ -167,27 +177,29 @@ impl Buddy {
             return Err("a free unit lies beyond the pool");
         }
         let merged = order == Order::MAX
-            || !self.tiers[order.index()].contains(unit ^ 1) && !self.covered(frame, order.up());
+            || !self.tiers[order.index()].contains(&self.table, unit ^ 1) && !self.covered(frame, order.up());
         if merged { Ok(()) } else { Err("a free unit is not merged, or free twice") }
     }
 
     #[inline]
     fn insert(&mut self, unit: usize, order: Order) {
-        self.tiers[order.index()].insert(unit);
+        self.tiers[order.index()].insert(&mut self.table, unit);
         self.counts[order.index()] += 1;
         self.orders |= 1 << order.index();
     }
 
     #[inline]
     fn remove(&mut self, unit: usize, order: Order) {
-        self.tiers[order.index()].remove(unit);
+        self.tiers[order.index()].remove(&mut self.table, unit);
         self.counts[order.index()] -= 1;
         self.orders &= !(OrderBits::from(self.counts[order.index()] == 0) << order.index());
     }
 
     /// Whether `frame` lies in a free unit of at least this order.
     fn covered(&self, frame: Frame, order: Order) -> bool {
-        Order::all().skip(order.index()).any(|o| self.tiers[o.index()].contains(unit_at(frame, o)))
+        Order::all()
+            .skip(order.index())
+            .any(|o| self.tiers[o.index()].contains(&self.table, unit_at(frame, o)))
     }
 
     /// Whether any frame of the folio is free.
