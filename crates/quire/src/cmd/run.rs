@@ -54,7 +54,7 @@ fn budget_of(memory: Option<&str>) -> Result<Option<u64>, Failure> {
 }
 
 /// The policy, if there is one of this name.
-fn policy_of(name: &str) -> Result<PolicyName, Failure> {
+pub(crate) fn policy_of(name: &str) -> Result<PolicyName, Failure> {
     let known = name == "adaptive"
         || name.strip_prefix("fixed:").and_then(|size| size::parse(size).ok()).is_some_and(is_order);
     let unknown = || {

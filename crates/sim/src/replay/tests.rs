@@ -1,0 +1,1 @@
+//! Small traces with exact counts, and what must hold of any.
