@@ -131,7 +131,9 @@ impl Engine {
             }
             let (found, counted) =
                 ((pages, folios), (self.frames.pages_on(list), self.frames.folios_on(list)));
-            ensure(found == counted, || format!("{list:?} has {found:?} pages, folios and counts {counted:?}"))?;
+            ensure(found == counted, || {
+                format!("{list:?} has {found:?} pages, folios and counts {counted:?}")
+            })?;
         }
         Ok(())
     }

@@ -26,7 +26,8 @@ fn main() {
             let cell = Cell { policy, memory, tlb, spill: true, costs };
             let rounds = (0..ROUNDS).map(|_| {
                 let begin = Instant::now();
-                let figures = replay(&cell, events.iter().copied().map(Ok), &mut |_, _| {}).expect("a replay");
+                let figures =
+                    replay(&cell, events.iter().copied().map(Ok), &mut |_, _| {}).expect("a replay");
                 (begin.elapsed().as_secs_f64(), figures)
             });
             let (seconds, figures) = rounds.min_by(|a, b| a.0.total_cmp(&b.0)).expect("a round");

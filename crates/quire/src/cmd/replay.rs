@@ -116,7 +116,9 @@ mod tests {
     fn lists_are_read_item_by_item() {
         let memories = list("64M, none", memory).unwrap();
         assert_eq!(memories, [("64M".into(), Some(16384)), ("none".into(), None)]);
-        for (text, word) in [("64M,64M", "twice"), ("64M,", "unknown size"), ("4K", "1 MiB"), ("1T", "64 GiB")] {
+        for (text, word) in
+            [("64M,64M", "twice"), ("64M,", "unknown size"), ("4K", "1 MiB"), ("1T", "64 GiB")]
+        {
             let said = list(text, memory).unwrap_err().message;
             assert!(said.contains(word) && !said.contains('\n'), "{said}");
         }

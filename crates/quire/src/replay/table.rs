@@ -12,7 +12,11 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
     let mut text = String::new();
     let Some(first) = results.first() else { return text };
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "{}: {} accesses in {} events", grid.source, first.figures.accesses, first.figures.events);
+    let _ = writeln!(
+        text,
+        "{}: {} accesses in {} events",
+        grid.source, first.figures.accesses, first.figures.events
+    );
     if first.figures.passed_ns > 0 {
         let _ = writeln!(text, "{} passed by itself, as the trace says", time(first.figures.passed_ns));
     }
@@ -60,9 +64,7 @@ fn main_columns() -> Vec<Column> {
 }
 
 fn order_columns() -> Vec<Column> {
-    Order::all()
-        .map(|order| column(order.to_string(), move |f| count(faults_of(&f.stats, order))))
-        .collect()
+    Order::all().map(|order| column(order.to_string(), move |f| count(faults_of(&f.stats, order)))).collect()
 }
 
 fn reason_columns() -> Vec<Column> {
@@ -162,7 +164,13 @@ pub(super) fn time(ns: u64) -> String {
     let mut value = ns as f64;
     for (unit, next) in UNITS {
         if value < next * 0.9995 {
-            let digits = if unit == "ns" || value >= 99.95 { 0 } else if value < 10.0 { 2 } else { 1 };
+            let digits = if unit == "ns" || value >= 99.95 {
+                0
+            } else if value < 10.0 {
+                2
+            } else {
+                1
+            };
             return format!("{value:.digits$} {unit}");
         }
         value /= next;

@@ -25,6 +25,7 @@ impl<T: Tlb> Host<T> {
             return Err(Stop::Bug("a call on simulated tables was refused"));
         }
         self.pay(Cause::Call);
+        self.note_levels();
         self.ring();
         Ok(())
     }

@@ -41,10 +41,17 @@ impl fmt::Display for Stop {
         match self {
             Stop::Trace(error) => error.fmt(f),
             Stop::Fork { parent, events } => {
-                write!(f, "process {} forks at event {events}: traces with forks can't be replayed yet", parent.0)
+                write!(
+                    f,
+                    "process {} forks after event {events}: the engine can't fork yet, so replay a \
+                     trace without forks",
+                    parent.0
+                )
             }
             Stop::Halt(halt) => write!(f, "the engine stops: {halt:?}"),
-            Stop::NoFrame => f.write_str("every frame is in use and nothing can be moved out: allow more memory"),
+            Stop::NoFrame => {
+                f.write_str("every frame is in use and nothing can be moved out: allow more memory")
+            }
             Stop::Bug(what) => write!(f, "{what}: please report this"),
         }
     }
@@ -210,9 +217,7 @@ impl<T: Tlb> Host<T> {
             self.engine.note_read(taken.disk);
         }
         self.work_behind()?;
-        self.engine
-            .finish(&mut self.memory, self.work.ticket, Outcome::Done, &[])
-            .map_err(Stop::Halt)?;
+        self.engine.finish(&mut self.memory, self.work.ticket, Outcome::Done, &[]).map_err(Stop::Halt)?;
         self.pay(Cause::Map);
         Ok(())
     }
@@ -270,7 +275,6 @@ impl<T: Tlb> Host<T> {
         self.memory.flushed();
         let ns = self.memory.spent();
         self.spend(cause, ns);
-        self.note_levels();
     }
 
     /// Time passes by itself.

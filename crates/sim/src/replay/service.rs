@@ -131,9 +131,7 @@ impl<T: Tlb> Host<T> {
     fn finish_behind(&mut self) -> Result<(), Stop> {
         self.service.stage = Stage::Idle;
         let work = &self.service.work;
-        self.engine
-            .finish(&mut self.memory, work.ticket, Outcome::Done, &work.packed)
-            .map_err(Stop::Halt)?;
+        self.engine.finish(&mut self.memory, work.ticket, Outcome::Done, &work.packed).map_err(Stop::Halt)?;
         self.pay_behind();
         Ok(())
     }

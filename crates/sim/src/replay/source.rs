@@ -155,7 +155,10 @@ pub struct Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("whole", &self.whole).field("given", &self.given).finish_non_exhaustive()
+        f.debug_struct("Events")
+            .field("whole", &self.whole)
+            .field("given", &self.given)
+            .finish_non_exhaustive()
     }
 }
 
@@ -231,7 +234,8 @@ mod tests {
         let size = Size { pages: 8192, events: 1000 };
         assert_eq!(source, Source::Made { kind: Kind::Zipf, size, seed: 7 });
         assert_eq!(source.to_string().parse(), Ok(source));
-        for text in ["gen:", "gen:zip", "gen:zipf:pages=1", "gen:zipf:pages", "gen:zipf:size=4K", "gen:zipf:"] {
+        for text in ["gen:", "gen:zip", "gen:zipf:pages=1", "gen:zipf:pages", "gen:zipf:size=4K", "gen:zipf:"]
+        {
             let said = text.parse::<Source>().unwrap_err().to_string();
             assert!(said.contains(text.split(':').next_back().unwrap()) && !said.contains('\n'), "{said}");
         }

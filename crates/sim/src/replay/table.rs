@@ -170,12 +170,7 @@ impl Table {
             let aligned = Order::alignment_of(vpn.0 | u64::from(first.0));
             let folio = aligned.min(Order::fitting(u64::from(pages - at)));
             for i in at..at + folio.pages() {
-                let entry = Entry {
-                    frame: frame.0 + i,
-                    flags: flag::PRESENT | flags(i),
-                    folio,
-                    span: folio,
-                };
+                let entry = Entry { frame: frame.0 + i, flags: flag::PRESENT | flags(i), folio, span: folio };
                 *self.slot(start.plus(u64::from(i))) = entry;
             }
             at += folio.pages();
