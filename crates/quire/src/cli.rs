@@ -71,7 +71,7 @@ ageing, forks or several. LIST has commas; every combination is a cell, and cell
 #[derive(Args, Debug)]
 pub(crate) struct Replay {
     /// What to replay
-    #[arg(value_name = "TRACE", required = true)]
+    #[arg(value_name = "TRACE", required_unless_present = "calibrate")]
     pub(crate) trace: Option<String>,
     /// Folio sizes: adaptive, or fixed:SIZE with 4K to 2M
     #[arg(long, value_name = "LIST", default_value = "adaptive")]
@@ -88,6 +88,9 @@ pub(crate) struct Replay {
     /// What things cost: a table as --calibrate writes it
     #[arg(long, value_name = "FILE")]
     pub(crate) costs: Option<PathBuf>,
+    /// Replay nothing: measure on this machine what things cost, and write the table to FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+    pub(crate) calibrate: Option<PathBuf>,
     /// Print all figures as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,6 +1,6 @@
 //! `quire replay`: reads what is to be replayed and how, and shows what came of it.
 
-use super::run::policy_of;
+use super::run::{check_machine, policy_of};
 use crate::cli;
 use crate::failure::{End, Failure};
 use crate::replay::{self, Grid, Show};
@@ -18,6 +18,9 @@ const LEAST_MEMORY: u64 = MIB;
 
 /// Replays the trace in every cell and prints what came of it.
 pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
+    if let Some(path) = arguments.calibrate.as_deref() {
+        return calibrate(path);
+    }
     let trace = arguments.trace.as_deref().unwrap_or_default();
     let source: Source = trace.parse().map_err(|error| Failure::own(format!("{error}")))?;
     let grid = Grid {
@@ -38,6 +41,16 @@ pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
         let written = file.write_all(replay::html::page(&grid, &results).as_bytes());
         written.map_err(|error| unwritable(path, &error))?;
     }
+    Ok(End::Status(0))
+}
+
+/// Measures what things cost on this machine.
+fn calibrate(path: &Path) -> Result<End, Failure> {
+    check_machine()?;
+    let mut file = create(path)?;
+    let table = replay::calibrate::table()?;
+    file.write_all(table.as_bytes()).map_err(|error| unwritable(path, &error))?;
+    print(&table)?;
     Ok(End::Status(0))
 }
 

@@ -1,5 +1,6 @@
 //! Replays of one trace in many cells at once: each policy with each amount of memory and each TLB.
 
+pub(crate) mod calibrate;
 pub(crate) mod html;
 mod json;
 mod progress;

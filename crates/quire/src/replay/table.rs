@@ -26,12 +26,10 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
     if first.figures.denied > 0 {
         let _ = writeln!(text, "{} accesses were left out: their page forbids them", first.figures.denied);
     }
-    text.push('\n');
-    text += &sheet(results, &main_columns());
-    text += "\nFaults by size of the folio: fills with zeroes, from the store, and rescues\n";
-    text += &sheet(results, &order_columns());
-    text += "\nFaults with less than the policy wanted, by reason\n";
-    text += &sheet(results, &reason_columns());
+    for (title, columns) in sheets() {
+        let _ = writeln!(text, "\n{title}");
+        text += &align(&rows(results, &columns));
+    }
     text += "\nCosts in ns:";
     for (i, (name, ns, _)) in grid.costs.all().enumerate() {
         text += if i % 6 == 0 { "\n  " } else { ", " };
@@ -40,8 +38,17 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
     text + "\n"
 }
 
+/// The tables, with their titles.
+pub(super) fn sheets() -> [(&'static str, Vec<Column>); 3] {
+    [
+        ("Memory is the mean over the time, LRU the mean number of folios that age", main_columns()),
+        ("Faults by size of the folio: fills with zeroes, from the store, and rescues", order_columns()),
+        ("Faults with less than the policy wanted, by reason", reason_columns()),
+    ]
+}
+
 /// A column: its name, and what it shows of a cell.
-type Column = (String, Box<dyn Fn(&Figures) -> String>);
+pub(super) type Column = (String, Box<dyn Fn(&Figures) -> String>);
 
 fn column(name: impl Into<String>, show: impl Fn(&Figures) -> String + 'static) -> Column {
     (name.into(), Box::new(show))
@@ -107,20 +114,16 @@ pub(super) fn pages(pages: u64) -> String {
     human(pages * PAGE_SIZE as u64)
 }
 
-/// A row a cell: its names, as far as cells differ in them, and the columns.
-fn sheet(results: &[Outcome], columns: &[Column]) -> String {
-    let names = |outcome: &Outcome| {
-        let named = &outcome.named;
-        [named.policy.clone(), named.memory.clone(), named.tlb.clone()]
-    };
+/// A row of names, and one for each cell: its names and the columns.
+pub(super) fn rows(results: &[Outcome], columns: &[Column]) -> Vec<Vec<String>> {
     let mut rows = vec![["policy", "memory", "TLB"].map(String::from).to_vec()];
     rows[0].extend(columns.iter().map(|(name, _)| name.clone()));
-    for outcome in results {
-        let mut row = names(outcome).to_vec();
-        row.extend(columns.iter().map(|(_, show)| show(&outcome.figures)));
+    for Outcome { named, figures } in results {
+        let mut row = vec![named.policy.clone(), named.memory.clone(), named.tlb.clone()];
+        row.extend(columns.iter().map(|(_, show)| show(figures)));
         rows.push(row);
     }
-    align(&rows)
+    rows
 }
 
 /// Rows with their columns under each other: the first three to the left, numbers to the right.
