@@ -1,7 +1,7 @@
 //! How many accesses a second a replay takes, by workload and TLB.
 //!
 //! `cargo run --release -p quire-sim --example replay_speed [PAGES [EVENTS [MEMORY]]]`, by default 65536 pages (256 MiB),
-//! 2^22 events, no limit of memory (in pages). The events are made beforehand and replayed three times; the fastest
+//! 2^23 events, no limit of memory (in pages). The events are made beforehand and replayed three times; the fastest
 //! counts, faults included. `perf record` of it shows where the time goes.
 
 use quire_core::PolicyKind;
@@ -16,7 +16,7 @@ const ROUNDS: usize = 3;
 fn main() {
     let mut arguments = std::env::args().skip(1).map(|a| a.parse().expect("a number"));
     let pages: u64 = arguments.next().unwrap_or(1 << 16);
-    let count: u64 = arguments.next().unwrap_or(1 << 22);
+    let count: u64 = arguments.next().unwrap_or(1 << 23);
     let memory = arguments.next().map(|pages| pages as u32);
     for kind in [Kind::Zipf, Kind::Sequential, Kind::Uniform] {
         let events: Vec<_> = kind.events(Size { pages, events: count }, 1).collect();

@@ -356,23 +356,21 @@ fn chase(lines: usize, step: usize) -> f64 {
     ns.unwrap_or_default() / (rounds * lines) as f64
 }
 
-/// Pages of records as programs have them, of 16 bytes: a counter, a pointer, and a number that is noise. They compress to
-/// about a third with lz4.
+/// Pages of records as programs have them, of 32 bytes: a number, one of some pointers, an empty word and a flag.
 fn sample_pages() -> Vec<Page> {
     let mut rng = Rng::new(1);
-    let mut record = |number: usize| {
-        let pointer = 0x7f12_3400_0000_u64 + rng.below(1 << 12) * 64;
-        let words = [(number as u64) << 32 | rng.below(1 << 8), pointer];
-        words.map(u64::to_le_bytes)
+    let mut record = |number: u64| {
+        let pointer = 0x7f12_3400_0000_u64 + rng.below(256) * 64;
+        [number, pointer, 0, rng.below(2)].map(u64::to_le_bytes)
     };
-    let page = |number: usize| {
+    let mut page = |first: u64| {
         let mut page = [0; PAGE_SIZE];
-        for (at, bytes) in page.chunks_exact_mut(16).enumerate() {
-            bytes.copy_from_slice(record(number * 256 + at).as_flattened());
+        for (bytes, number) in page.chunks_exact_mut(32).zip(first..) {
+            bytes.copy_from_slice(record(number).as_flattened());
         }
         page
     };
-    (0..64).map(page).collect()
+    (0..64).map(|number| page(number << 20)).collect()
 }
 
 fn codec(costs: &mut Costs) -> Result<(), Failure> {
@@ -438,4 +436,28 @@ fn disk(costs: &mut Costs) -> Result<(), Failure> {
     };
     (costs.read_call, costs.read_page) = line(read(SHORT)?, read(LONG)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sample_pages_are_what_lz4_is_for() {
+        let mut codec = Codec::new(&Secret::random().unwrap()).unwrap();
+        for page in sample_pages() {
+            let mut out = [0; ROOM];
+            let Packed::Small { len, .. } = codec.pack(&page, None, false, &mut out) else {
+                panic!("too large")
+            };
+            // The first byte names the method; zstd, the second choice, is 2.
+            assert!(out[0] == 1 && (1000..2500).contains(&len), "method {}, {len} bytes", out[0]);
+        }
+    }
+
+    #[test]
+    fn a_line_goes_through_both_lengths() {
+        assert_eq!(line(1010.0, 1640.0), (1000, 10));
+        assert_eq!(line(5.0, 5.0), (5, 1));
+    }
 }

@@ -250,7 +250,10 @@ impl<T: Tlb> Host<T> {
                     let ns = jobs::write(&self.costs, &self.work, &mut self.traffic);
                     self.spend(Cause::Reclaim, ns);
                 }
-                Placed::Void | Placed::Refused => return Ok(self.pay(Cause::Reclaim)),
+                Placed::Void | Placed::Refused => {
+                    self.pay(Cause::Reclaim);
+                    return Ok(());
+                }
                 Placed::Halt(halt) => return Err(Stop::Halt(halt)),
             }
         }

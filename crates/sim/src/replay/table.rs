@@ -69,8 +69,8 @@ type Branch = [u32; FAN as usize];
 /// The page table of one space. Leaf 0 and branch 0 stand for what is not there: they stay empty.
 #[derive(Debug)]
 pub(super) struct Table {
-    leaves: Vec<Box<Leaf>>,
-    branches: Vec<Box<Branch>>,
+    leaves: Vec<Leaf>,
+    branches: Vec<Branch>,
     roots: BTreeMap<u64, u32>,
     /// The branch that was looked up last, and its number.
     last: (u64, u32),
@@ -84,8 +84,8 @@ impl Table {
     /// An empty one for a TLB that coalesces up to `most`.
     pub(super) fn new(most: Order) -> Table {
         Table {
-            leaves: vec![Box::new([Entry::default(); FAN as usize])],
-            branches: vec![Box::new([0; FAN as usize])],
+            leaves: vec![[Entry::default(); FAN as usize]],
+            branches: vec![[0; FAN as usize]],
             roots: BTreeMap::new(),
             last: (u64::MAX, 0),
             rights: BTreeMap::new(),
@@ -96,25 +96,31 @@ impl Table {
     /// The entry of a page.
     #[inline]
     pub(super) fn get(&mut self, vpn: Vpn) -> Entry {
+        let leaf = self.leaf_of(vpn);
+        self.leaves[leaf][(vpn.0 % FAN) as usize]
+    }
+
+    /// The leaf of a page; 0 where there is none.
+    #[inline]
+    fn leaf_of(&mut self, vpn: Vpn) -> usize {
         let root = vpn.0 / BRANCH;
         if self.last.0 != root {
             self.last = (root, self.roots.get(&root).copied().unwrap_or(0));
         }
-        let leaf = self.branches[self.last.1 as usize][(vpn.0 / FAN % FAN) as usize];
-        self.leaves[leaf as usize][(vpn.0 % FAN) as usize]
+        self.branches[self.last.1 as usize][(vpn.0 / FAN % FAN) as usize] as usize
     }
 
     /// The entry of a page, to be changed. Makes the leaf.
     pub(super) fn slot(&mut self, vpn: Vpn) -> &mut Entry {
         let root = vpn.0 / BRANCH;
         let branch = *self.roots.entry(root).or_insert_with(|| {
-            self.branches.push(Box::new([0; FAN as usize]));
+            self.branches.push([0; FAN as usize]);
             self.branches.len() as u32 - 1
         });
         self.last = (root, branch);
         let leaf = &mut self.branches[branch as usize][(vpn.0 / FAN % FAN) as usize];
         if *leaf == 0 {
-            self.leaves.push(Box::new([Entry::default(); FAN as usize]));
+            self.leaves.push([Entry::default(); FAN as usize]);
             *leaf = self.leaves.len() as u32 - 1;
         }
         &mut self.leaves[*leaf as usize][(vpn.0 % FAN) as usize]
@@ -182,7 +188,9 @@ impl Table {
     pub(super) fn clear(&mut self, pages: Range<u64>) {
         self.unfold(pages.clone());
         self.each_present(pages.clone(), |_, entry| *entry = Entry::default());
-        self.coalesce(pages);
+        // Only in the groups at both ends is anything left.
+        self.coalesce(pages.start..pages.start + 1);
+        self.coalesce(pages.end - 1..pages.end);
     }
 
     /// Maps the folios that straddle an edge of `pages` in parts that do not.
@@ -210,45 +218,46 @@ impl Table {
         if self.most == Order::BASE || pages.is_empty() {
             return;
         }
-        let most = self.most;
-        let size = u64::from(most.pages());
-        let mut at = most.align_down(pages.start);
+        let size = u64::from(self.most.pages());
+        let mut at = self.most.align_down(pages.start);
         while at < pages.end {
-            // A group lies in one leaf, so the first page tells whether there is one.
-            if self.roots.contains_key(&(at / BRANCH)) {
-                self.coalesce_group(Vpn(at));
+            let leaf = self.leaf_of(Vpn(at));
+            if leaf == 0 {
+                at = (at / FAN + 1) * FAN;
+                continue;
             }
+            // A group lies in one leaf.
+            let first = (at % FAN) as usize;
+            coalesce_group(&mut self.leaves[leaf][first..first + size as usize], self.most);
             at += size;
         }
     }
+}
 
-    fn coalesce_group(&mut self, first: Vpn) {
-        let most = self.most;
-        for i in 0..most.pages() {
-            let vpn = first.plus(u64::from(i));
-            let entry = self.get(vpn);
-            if !entry.has(flag::PRESENT) || entry.folio >= most {
-                continue;
-            }
-            let mut span = entry.folio;
-            while span < most && self.is_run(vpn, entry, span.up()) {
-                span = span.up();
-            }
-            self.slot(vpn).span = span;
+/// Finds the spans of the entries of one aligned group of `most`.
+fn coalesce_group(group: &mut [Entry], most: Order) {
+    for at in 0..group.len() {
+        let entry = group[at];
+        if !entry.has(flag::PRESENT) || entry.folio >= most {
+            continue;
         }
+        let mut span = entry.folio;
+        while span < most && is_run(group, at, span.up()) {
+            span = span.up();
+        }
+        group[at].span = span;
     }
+}
 
-    /// Whether the aligned pages of `order` round `vpn`, whose entry is `here`, lie side by side with equal rights.
-    fn is_run(&mut self, vpn: Vpn, here: Entry, order: Order) -> bool {
-        const RIGHTS: u8 = flag::PRESENT | flag::READ | flag::WRITE;
-        let first = Vpn(order.align_down(vpn.0));
-        let Some(frame) = here.frame.checked_sub((vpn.0 - first.0) as u32) else { return false };
-        frame.is_multiple_of(order.pages())
-            && (0..order.pages()).all(|i| {
-                let entry = self.get(first.plus(u64::from(i)));
-                entry.frame == frame + i && entry.flags & RIGHTS == here.flags & RIGHTS
-            })
-    }
+/// Whether the aligned entries of `order` round number `at` lie side by side with equal rights.
+fn is_run(group: &[Entry], at: usize, order: Order) -> bool {
+    const RIGHTS: u8 = flag::PRESENT | flag::READ | flag::WRITE;
+    let first = order.align_down(at as u64) as usize;
+    let here = group[at];
+    let Some(frame) = here.frame.checked_sub((at - first) as u32) else { return false };
+    frame.is_multiple_of(order.pages())
+        && (group[first..].iter().zip(frame..frame + order.pages()))
+            .all(|(entry, frame)| entry.frame == frame && entry.flags & RIGHTS == here.flags & RIGHTS)
 }
 
 #[cfg(test)]
