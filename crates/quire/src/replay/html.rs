@@ -179,7 +179,10 @@ fn swap(results: &[Outcome]) -> String {
 
 /// How resident memory and faults went on, a pair of plots for each group.
 fn course(results: &[Outcome]) -> String {
-    let mut text = section("The course", "Resident memory and faults so far, over the events of the trace.");
+    let mut text = section(
+        "The course",
+        "Resident memory and faults so far, over the events of the trace. Where lines meet, the last one shows.",
+    );
     for (name, group) in groups(results) {
         let _ = writeln!(text, "<h3>{}</h3>", escape(&name));
         let colour = |at: usize| COLOURS[at % COLOURS.len()];
