@@ -35,45 +35,45 @@ macro_rules! costs {
 
 costs! {
     /// An access whose translation the first level of the TLB has.
-    access = 1,
+    access = 2,
     /// What it takes longer when only the second level has it.
-    second_level = 3,
+    second_level = 6,
     /// What it takes longer when the page table is walked.
-    walk = 20,
+    walk = 36,
     /// A fault from touch to going on, without what is done for it.
-    fault = 6000,
+    fault = 11683,
     /// To overwrite a page with zeroes.
-    zero_page = 200,
+    zero_page = 446,
     /// To get a page of zeroes from the system.
-    fresh_page = 700,
+    fresh_page = 3220,
     /// To move pages in or out, however few: a flush of the TLBs of all processors is in it.
-    move_call = 5000,
+    move_call = 1305,
     /// To move one page more.
-    move_page = 120,
+    move_page = 88,
     /// To copy pages in, however few.
-    copy_call = 900,
+    copy_call = 979,
     /// To copy one page more.
-    copy_page = 500,
+    copy_page = 1668,
     /// What the program loses when another processor moves its pages out.
-    interrupt = 2000,
+    interrupt = 1450,
     /// A call that discards pages, changes rights or gives memory back.
-    call = 1000,
+    call = 1831,
     /// To give back one page of memory.
-    release_page = 100,
+    release_page = 400,
     /// To find that a page's contents are known or zeroes.
-    hash_page = 300,
+    hash_page = 194,
     /// To hash, compress and store a page.
-    compress_page = 3000,
+    compress_page = 5217,
     /// To read a stored page from RAM and check it.
-    expand_page = 1500,
+    expand_page = 2326,
     /// To read from the disk, however little.
-    read_call = 80000,
+    read_call = 46614,
     /// To read one page more from the disk.
-    read_page = 2000,
+    read_page = 5975,
     /// To write to the disk, however little.
-    write_call = 60000,
+    write_call = 38964,
     /// To write one page more to the disk.
-    write_page = 2000,
+    write_page = 5129,
 }
 
 /// What is wrong with a table of costs.
