@@ -167,12 +167,15 @@ fn without_a_disk_nothing_is_written_to_one() {
 
 #[test]
 fn a_program_that_pauses_waits_less_for_reclaim() {
-    let paused = |event| [event, Event::Time { ns: 200_000 }];
-    let busy = run(&cell(fixed(0), Some(1024)), passes(write, 2));
-    let idle = run(&cell(fixed(0), Some(1024)), passes(write, 2).flat_map(paused));
-    assert_eq!(idle.passed_ns, 200_000 * 4097);
-    assert!(idle.time[Cause::Reclaim as usize] < busy.time[Cause::Reclaim as usize]);
-    assert_eq!(idle.stats.evicted_direct, 0);
+    const PAUSE: u64 = 2_000_000;
+    // So slow that reclaim can't keep up with a program that does not pause.
+    let costs = Costs { compress_page: 100_000, ..Costs::default() };
+    let slow = Cell { costs, ..cell(fixed(0), Some(1024)) };
+    let busy = run(&slow, passes(write, 2));
+    let idle = run(&slow, passes(write, 2).flat_map(|event| [event, Event::Time { ns: PAUSE }]));
+    assert_eq!(idle.passed_ns, PAUSE * 4097);
+    assert!(busy.time[Cause::Reclaim as usize] > 0);
+    assert_eq!((idle.time[Cause::Reclaim as usize], idle.stats.evicted_direct), (0, 0));
 }
 
 #[test]
