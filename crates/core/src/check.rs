@@ -111,10 +111,10 @@ impl Engine {
         ensure(in_use == self.pool.in_use(), || format!("{in_use} frames in use, counted otherwise"))
     }
 
-    /// Each list has the folios of its states, linked both ways, and the pages it counts.
+    /// Each list has the folios of its states, linked both ways, and the pages and folios it counts.
     fn check_lists(&self) -> Check {
         for list in [List::Active, List::Inactive, List::Dirty, List::Clean] {
-            let mut pages = 0;
+            let (mut pages, mut folios) = (0, 0);
             let mut at = self.frames.oldest(list);
             let mut before = None;
             while let Some(head) = at {
@@ -126,11 +126,15 @@ impl Engine {
                 ensure(record.state == state, || format!("{head:?} is on {list:?}: {record:?}"))?;
                 ensure(list != List::Clean || self.is_stored(head), || format!("{head:?} is not stored"))?;
                 pages += record.order.pages();
+                folios += 1;
                 before = Some(head);
                 at = self.frames.younger(head);
             }
-            let counted = self.frames.pages_on(list);
-            ensure(pages == counted, || format!("{list:?} has {pages} pages and counts {counted}"))?;
+            let (found, counted) =
+                ((pages, folios), (self.frames.pages_on(list), self.frames.folios_on(list)));
+            ensure(found == counted, || {
+                format!("{list:?} has {found:?} pages, folios and counts {counted:?}")
+            })?;
         }
         Ok(())
     }

@@ -140,6 +140,14 @@ impl Engine {
         &self.stats
     }
 
+    /// Makes the address spaces up to and with `space` exist. New ones have nothing mapped.
+    pub fn open_space(&mut self, space: Space) {
+        let spaces = usize::from(space.0) + 1;
+        if self.spaces.len() < spaces {
+            self.spaces.resize_with(spaces, AddressSpace::default);
+        }
+    }
+
     /// Sets the order policy of VMAs without one of their own, from the next fault on.
     pub fn set_policy(&mut self, policy: PolicyKind) {
         self.policy = policy;
@@ -199,6 +207,11 @@ impl Engine {
     /// Pages that are mapped and can be moved out.
     pub(crate) fn mapped_pages(&self) -> u32 {
         self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive)
+    }
+
+    /// Folios on the lists that age: what reclaim has to look through.
+    pub fn lru_folios(&self) -> u32 {
+        self.frames.folios_on(List::Active) + self.frames.folios_on(List::Inactive)
     }
 
     /// Pages of RAM that the store takes.

@@ -63,7 +63,7 @@ fn policy_of(name: &str) -> Result<PolicyName, Failure> {
 }
 
 /// Refuses a machine on which nothing could be managed, with what mends it.
-fn check_machine() -> Result<(), Failure> {
+pub(crate) fn check_machine() -> Result<(), Failure> {
     match probe::probe().mends().find(|mend| mend.fatal) {
         Some(mend) => Err(Failure::own(mend.to_string())),
         None => Ok(()),
