@@ -29,8 +29,10 @@ fn be_quiet_when_told() {
     });
 }
 
-/// Seeds of each setup in CI.
-const SEEDS: u64 = 400;
+/// Seeds of each setup in CI. One with many pages, each of which is looked at after every event, gets fewer.
+const SEEDS: u64 = 200;
+const SEEDS_OF_LARGE: u64 = 100;
+const LARGE: u64 = 300;
 
 /// Splitmix: a counter, well mixed.
 struct Rng(u64);
@@ -434,23 +436,25 @@ impl Met {
     }
 
     /// A walk that meets nothing proves nothing.
-    fn check(&self, walk: &Walk) {
+    fn check(&self, walk: &Walk, seeds: u64) {
+        // What 400 seeds met twice as often at the least.
+        let enough = |met: u64, least: u64| met > least * seeds / 400;
         let Met { swap_ins, rescues, swap_outs, void_jobs, joined, late, foreign, no_frame, same, .. } =
             *self;
         let all = [swap_ins, rescues, swap_outs, void_jobs, joined, late, foreign, no_frame];
-        assert!(all.iter().all(|&n| n > 40), "{}: too little was met: {self:?}", walk.name);
+        assert!(all.iter().all(|&n| enough(n, 40)), "{}: too little was met: {self:?}", walk.name);
         let keeps = walk.setup.spill.is_some() || walk.setup.grant > 100;
-        assert!(!keeps || same > 100, "{}: no stored copy was ever good again: {self:?}", walk.name);
+        assert!(!keeps || enough(same, 100), "{}: no stored copy was ever good again: {self:?}", walk.name);
         assert!(
-            walk.setup.spill.is_none() || self.spill_jobs > 40,
+            walk.setup.spill.is_none() || enough(self.spill_jobs, 20),
             "{}: little spilled: {self:?}",
             walk.name
         );
-        assert!(self.compacted > 40, "{}: hardly any slot was vacated: {self:?}", walk.name);
-        assert!(self.collapses > 10, "{}: hardly anything was collapsed: {self:?}", walk.name);
+        assert!(enough(self.compacted, 40), "{}: hardly any slot was vacated: {self:?}", walk.name);
+        assert!(enough(self.collapses, 10), "{}: hardly anything was collapsed: {self:?}", walk.name);
         let large = !matches!(walk.setup.policy, PolicyKind::Fixed(Order::BASE));
-        assert!(!large || self.sparse > 100, "{}: nothing was sparse: {self:?}", walk.name);
-        assert!(!walk.refusals || self.refused > 100, "{}: nothing was refused", walk.name);
+        assert!(!large || enough(self.sparse, 100), "{}: nothing was sparse: {self:?}", walk.name);
+        assert!(!walk.refusals || enough(self.refused, 100), "{}: nothing was refused", walk.name);
     }
 }
 
@@ -461,7 +465,8 @@ fn number(name: &str) -> Option<u64> {
 
 fn walk(walk: &Walk) {
     let only = number("QUIRE_SEED");
-    let seeds = number("QUIRE_SEEDS").unwrap_or(SEEDS);
+    let usual = if walk.setup.arena > LARGE { SEEDS_OF_LARGE } else { SEEDS };
+    let seeds = number("QUIRE_SEEDS").unwrap_or(usual);
     let mut met = Met::default();
     for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
         let events = events(walk, seed);
@@ -485,8 +490,8 @@ fn walk(walk: &Walk) {
         );
     }
     println!("{}: {seeds} seeds of {} events met {met:?}", walk.name, walk.events);
-    if only.is_none() && seeds >= SEEDS {
-        met.check(walk);
+    if only.is_none() && seeds >= usual {
+        met.check(walk, seeds);
     }
 }
 
