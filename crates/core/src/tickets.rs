@@ -1,6 +1,6 @@
 //! Jobs under way, by ticket.
 
-use crate::addr::FrameRun;
+use crate::addr::{FrameRun, Space};
 use crate::job::{JobKind, Ticket};
 use alloc::vec::Vec;
 
@@ -15,6 +15,8 @@ pub(crate) struct Flight {
     pub(crate) void: bool,
     /// Read: what it brings does not come in the frames, which are holes.
     pub(crate) staged: bool,
+    /// Read: the space whose fault began it.
+    pub(crate) asker: Space,
     /// Read: blocks pinned. Write: the new block of page i, or `NIL`. Spill: blocks pinned.
     pub(crate) blocks: Vec<u32>,
     /// Write: places have been given out.
@@ -51,6 +53,7 @@ impl Tickets {
                 frames,
                 void: false,
                 staged: false,
+                asker: Space(0),
                 blocks: Vec::with_capacity(crate::job::MAX_JOB_PAGES),
                 placed: false,
                 extent: None,
@@ -62,7 +65,7 @@ impl Tickets {
         flight.ticket = Ticket(self.next);
         (flight.kind, flight.frames) = (kind, frames);
         (flight.void, flight.placed, flight.extent, flight.live) = (false, false, None, true);
-        flight.staged = false;
+        (flight.staged, flight.asker) = (false, Space(0));
         flight.blocks.clear();
         self.next += 1;
         self.live += 1;

@@ -6,7 +6,7 @@
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
 use quire_core::{Demand, Order, PolicyKind, Vpn};
-use quire_sim::world::{Put, SPACE, Setup, Touch};
+use quire_sim::world::{Put, Setup, Touch};
 use quire_sim::{Event, Host, Injection, Verb};
 use std::cell::Cell;
 use std::sync::Once;
@@ -64,6 +64,8 @@ struct Walk {
     forks: bool,
     /// Contents that do not compress.
     raw: bool,
+    /// Processes share the engine: they fork and exit.
+    family: bool,
 }
 
 const fn order(number: u8) -> Order {
@@ -133,10 +135,54 @@ const WALKS: &[Walk] = &[
         forks: true,
         raw: true,
         events: 900,
+        ..PLAIN
+    },
+    Walk {
+        name: "a family, 4K",
+        setup: Setup { frames: 32, grant: 20, arena: 16, ..SMALL },
+        family: true,
+        events: 600,
+        ..PLAIN
+    },
+    Walk {
+        name: "a family, 16K, refusals",
+        setup: Setup { frames: 80, grant: 50, policy: fixed(2), ..SMALL },
+        family: true,
+        refusals: true,
+        forks: true,
+        raw: true,
+        events: 500,
+        ..PLAIN
+    },
+    Walk {
+        name: "a family, 64K, spill file",
+        setup: Setup { frames: 200, grant: 90, policy: fixed(4), arena: 96, spill: Some(512 << 10), ..SMALL },
+        family: true,
+        raw: true,
+        events: 900,
+        ..PLAIN
+    },
+    Walk {
+        name: "a family, adaptive, all",
+        setup: Setup {
+            frames: 256,
+            grant: 80,
+            policy: PolicyKind::Adaptive,
+            arena: 80,
+            spill: Some(1 << 19),
+            ..SMALL
+        },
+        family: true,
+        refusals: true,
+        forks: true,
+        raw: true,
+        events: 900,
+        ..PLAIN
     },
 ];
 
-const PLAIN: Walk = Walk { name: "", setup: SMALL, events: 300, refusals: false, forks: false, raw: false };
+const PLAIN: Walk =
+    Walk { name: "", setup: SMALL, events: 300, refusals: false, forks: false, raw: false, family: false };
 
 fn any_prot(rng: &mut Rng) -> Prot {
     rng.pick(&[
@@ -171,7 +217,7 @@ fn any_touch(walk: &Walk, rng: &mut Rng) -> Event {
 }
 
 /// A refusal that tells no lie: nothing is said to be absent or present that is not.
-fn any_refusal(rng: &mut Rng) -> Event {
+fn any_refusal(walk: &Walk, rng: &mut Rng) -> Event {
     let verb = rng.pick(&[
         Verb::Discard,
         Verb::Protect,
@@ -185,6 +231,10 @@ fn any_refusal(rng: &mut Rng) -> Event {
         Verb::Remap,
     ]);
     let refusal = rng.pick(&[Refusal::Busy, Refusal::Denied, Refusal::NoMemory, Refusal::Again]);
+    let verb = match walk.family && rng.below(3) == 0 {
+        true => rng.pick(&[Verb::Share, Verb::MapShared, Verb::CopyOut, Verb::ForkSpace]),
+        false => verb,
+    };
     Event::Inject(Injection::next(verb, refusal).after(rng.below(6) as u32))
 }
 
@@ -192,7 +242,18 @@ fn any_grant(walk: &Walk, rng: &mut Rng) -> Event {
     Event::Grant(1 + rng.below(u64::from(walk.setup.grant) * 3 / 2) as u32)
 }
 
+fn any_family_event(rng: &mut Rng) -> Event {
+    match rng.below(8) {
+        0 => Event::ForkSpace,
+        1 => Event::Exit(rng.below(8) as u8),
+        _ => Event::Process(rng.below(8) as u8),
+    }
+}
+
 fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
+    if walk.family && rng.below(8) == 0 {
+        return any_family_event(rng);
+    }
     let number = rng.below(8) as u8;
     let (start, pages) = any_run(walk, rng);
     match rng.below(200) {
@@ -227,7 +288,7 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
         186..188 => Event::PageOut(start, pages),
         189 if walk.forks && rng.below(2) == 0 => Event::Fork,
         192 if walk.refusals => Event::Pin(start, rng.below(3) == 0),
-        193..198 if walk.refusals => any_refusal(rng),
+        193..198 if walk.refusals => any_refusal(walk, rng),
         188 if walk.setup.spill.is_some() && rng.below(2) == 0 => match rng.below(3) {
             0 => Event::Overhead(rng.below(u64::from(walk.setup.grant) / 4) as u32),
             _ => Event::Division(1 + rng.below(19) as u32),
@@ -254,8 +315,11 @@ fn play(walk: &Walk, events: &[Event]) -> Result<Met, (usize, String)> {
     host.drain().map_err(end)?;
     host.settle_to_grant().map_err(end)?;
     host.read_back().map_err(end)?;
-    host.unmap(quire_core::PageRange::new(SPACE, Vpn(0), walk.setup.arena));
+    for space in host.spaces.clone() {
+        host.unmap(quire_core::PageRange::new(space, Vpn(0), walk.setup.arena));
+    }
     host.drain().map_err(end)?;
+    assert!(!host.engine.shares() && host.engine.frames_in_use() == 0, "nothing is left");
     Ok(Met::of(&host))
 }
 
@@ -303,6 +367,9 @@ struct Met {
     unstorable: u64,
     splits: u64,
     refused: u64,
+    copies: u64,
+    reuses: u64,
+    shared_maps: u64,
 }
 
 impl Met {
@@ -322,6 +389,9 @@ impl Met {
             unstorable: stats.unstorable,
             splits: stats.splits,
             refused: stats.refusals.iter().sum(),
+            copies: stats.cow_copies.iter().sum(),
+            reuses: stats.cow_reuses,
+            shared_maps: stats.shared_maps,
         }
     }
 
@@ -339,6 +409,9 @@ impl Met {
         self.unstorable += more.unstorable;
         self.splits += more.splits;
         self.refused += more.refused;
+        self.copies += more.copies;
+        self.reuses += more.reuses;
+        self.shared_maps += more.shared_maps;
     }
 
     /// A walk that meets nothing proves nothing.
@@ -354,6 +427,8 @@ impl Met {
             "{}: little spilled: {self:?}",
             walk.name
         );
+        let sharing = [self.copies, self.reuses, self.shared_maps];
+        assert!(!walk.family || sharing.iter().all(|&n| n > 40), "{}: little is shared: {self:?}", walk.name);
         assert!(!walk.refusals || self.refused > 100, "{}: nothing was refused", walk.name);
     }
 }
@@ -405,4 +480,8 @@ walks! {
     folios_of_64k_with_a_spill_file_and_refusals 4
     adaptive_with_forks 5
     adaptive_with_all 6
+    a_family_of_4k 7
+    a_family_of_16k_with_refusals 8
+    a_family_of_64k_with_a_spill_file 9
+    an_adaptive_family_with_all 10
 }

@@ -6,9 +6,10 @@ use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
 use crate::order::Order;
+use crate::sharing::SHARED;
 
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
-const PATIENCE: u32 = 8;
+pub(crate) const PATIENCE: u32 = 8;
 
 /// Where the contents of a folio are that is to be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +20,8 @@ pub(crate) enum Source {
     Staged,
     /// Nowhere: they are zeroes. The frames are holes.
     Zeroes,
+    /// In frames that others share, from this one on. Those of the folio itself are holes.
+    Shared(Frame),
 }
 
 impl Engine {
@@ -30,7 +33,7 @@ impl Engine {
         outcome: Outcome,
     ) -> Result<(), Halt> {
         let flight = self.tickets.get(slot);
-        let (run, void, staged) = (flight.frames, flight.void, flight.staged);
+        let (run, void, staged, asker) = (flight.frames, flight.void, flight.staged, flight.asker);
         let backing = match flight.kind {
             _ if staged => Backing::Hole,
             JobKind::Zero if outcome == Outcome::Done => Backing::Zeroed,
@@ -49,6 +52,9 @@ impl Engine {
                     self.weigh_refault(block, run.pages);
                 }
                 self.forget_needless_copies(run.start, mmu);
+                if self.frames.get(run.start).space == SHARED {
+                    return self.map_folio(mmu, run.start, list, Some(asker));
+                }
                 let source = if staged { Source::Staged } else { Source::Frames };
                 return self.map(mmu, run.start, list, source);
             }
@@ -87,7 +93,7 @@ impl Engine {
     }
 
     /// Brings a folio's contents to the program, marks it mapped, and wakes who waits for it. A page that is
-    /// refused one way goes another: no page of the folio is left behind.
+    /// refused one way goes another: no page of the folio is left behind. Not for shared folios.
     pub(crate) fn map<M: Mover>(
         &mut self,
         mmu: &mut M,
@@ -110,6 +116,7 @@ impl Engine {
             let done = match source {
                 Source::Staged => mmu.copy_staged(at, range),
                 Source::Zeroes => mmu.copy_zeroes(range),
+                Source::Shared(from) => mmu.copy_in(FrameRun::new(from.plus(at), most), pages.space, to),
                 Source::Frames if copying => self.copy_in(mmu, rest, range),
                 Source::Frames => mmu.move_in(rest, pages.space, to),
             };
@@ -181,7 +188,7 @@ impl Engine {
         self.void_job(head);
         // All of its frames are the job's until it comes back, which knows what is behind them.
         self.detach_fill(head, Backing::Dirty);
-        mmu.wake(pages);
+        self.wake_all(mmu, pages);
     }
 
     /// A mapped page whose contents are gone from the program: it is empty, and so is its slot.
