@@ -148,7 +148,8 @@ impl Engine {
         let context = self.fault_context(vma, vpn, false);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
         let run = self.run_to_copy(mmu, page, choice.wanted.min(context.vma_fit).min(MOST_COPIED));
-        let set = choice.set.and(OrderSet::up_to(run)).with(Order::BASE);
+        let wanted = if choice.wanted > MOST_COPIED { choice.set.with(MOST_COPIED) } else { choice.set };
+        let set = wanted.and(OrderSet::up_to(run)).with(Order::BASE);
         let Some((head, order, backing)) = self.take_frames_beside(source, set) else {
             let head = self.frames.head_of(source);
             if self.frames.get(head).list == List::Clean {

@@ -18,6 +18,9 @@ pub const FILE_UNIT: u64 = 4096;
 /// Spans whose tables are made ahead of need: those of two folios of the largest order that hardly compress.
 const SPARE_SPANS: u32 = 128;
 
+/// Page entries that may name one block. Each may have a job that uses it, and there are a few more jobs.
+const MOST_REFS: u8 = 127;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 struct Block {
     hash: [u64; 2],
@@ -332,12 +335,12 @@ impl SwapIndex {
         }
     }
 
-    /// One more page entry names a block. False where it has as many as can be counted.
+    /// One more page entry names a block. False where too many do, or too many jobs use it.
     pub(crate) fn join(&mut self, id: u32) -> bool {
-        let refs = &mut self.blocks[id as usize].refs;
-        let more = refs.checked_add(1);
-        *refs = more.unwrap_or(*refs);
-        more.is_some()
+        let block = &mut self.blocks[id as usize];
+        let joins = block.refs.max(block.pins) < MOST_REFS;
+        block.refs += u8::from(joins);
+        joins
     }
 
     /// One page entry names a block no more. With the last one it goes: at once, or when the last job that uses it
