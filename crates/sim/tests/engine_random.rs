@@ -152,7 +152,6 @@ const WALKS: &[Walk] = &[
         forks: true,
         raw: true,
         events: 500,
-        ..PLAIN
     },
     Walk {
         name: "a family, 64K, spill file",
@@ -177,7 +176,6 @@ const WALKS: &[Walk] = &[
         forks: true,
         raw: true,
         events: 900,
-        ..PLAIN
     },
 ];
 

@@ -53,7 +53,10 @@ impl Engine {
                 }
                 self.forget_needless_copies(run.start, mmu);
                 if self.frames.get(run.start).space == SHARED {
-                    return self.map_folio(mmu, run.start, list, Some(asker));
+                    let mapped = self.map_folio(mmu, run.start, list, Some(asker));
+                    // Faults of any space may have joined.
+                    self.wake_all(mmu, self.pages_of(run.start));
+                    return mapped;
                 }
                 let source = if staged { Source::Staged } else { Source::Frames };
                 return self.map(mmu, run.start, list, source);

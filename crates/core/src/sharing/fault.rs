@@ -65,7 +65,7 @@ impl Engine {
             self.frames.enlist(head, List::Active);
         }
         let mapped = self.map_in(mmu, head, page.space);
-        self.wake_all(mmu, self.pages_of(head));
+        self.wake_in(mmu, head, page.space);
         answered(mapped)
     }
 
@@ -75,7 +75,9 @@ impl Engine {
         self.take_from_writer(head);
         let head = self.part_to_rescue(head, frame);
         self.stats.rescues[self.order_of(head).index()] += 1;
-        answered(self.map_folio(mmu, head, List::Active, Some(page.space)))
+        let mapped = self.map_folio(mmu, head, List::Active, Some(page.space));
+        self.wake_in(mmu, head, page.space);
+        answered(mapped)
     }
 
     /// A job brings in one copy for all who share the page, and as many of its neighbours as the policy wants.

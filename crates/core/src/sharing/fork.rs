@@ -25,6 +25,9 @@ impl Engine {
     /// the parent has. [`Refusal::NoMemory`]: a page that can't be shared found no frame for its copy. After any
     /// refusal there is no child, and the parent has all it had.
     pub fn fork<M: Mover>(&mut self, mmu: &mut M, parent: Space) -> Result<Space, Refusal> {
+        if parent == SHARED {
+            return Err(Refusal::NoRange);
+        }
         let child = self.create_space()?;
         let begun = mmu.fork_space(parent, child).and_then(|()| {
             self.inherit_vmas(parent, child);

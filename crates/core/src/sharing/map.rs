@@ -9,8 +9,7 @@ use crate::mmu::{Mover, Refusal};
 use crate::page::Pte;
 
 impl Engine {
-    /// A shared folio's contents are in its frames: it is mapped in `asker`, if that names it, and all who wait for it
-    /// anywhere try again.
+    /// A shared folio's contents are in its frames: it is mapped in `asker`, if that names it. Nobody is woken.
     pub(crate) fn map_folio<M: Mover>(
         &mut self,
         mmu: &mut M,
@@ -27,7 +26,6 @@ impl Engine {
                 self.last_late.2 = 0;
             }
         }
-        self.wake_all(mmu, self.pages_of(head));
         Ok(())
     }
 
@@ -154,8 +152,15 @@ impl Engine {
         }
     }
 
+    /// Wakes who waits for a page of a shared folio in one space.
+    pub(super) fn wake_in<M: Mover>(&self, mmu: &mut M, head: Frame, space: Space) {
+        let slots = self.pages_of(head);
+        let pages = (0..slots.pages).flat_map(|i| self.shared.of(slots.start.plus(i)));
+        pages.filter(|page| page.0 == space).for_each(|(_, vpn)| mmu.wake(PageRange::new(space, vpn, 1)));
+    }
+
     /// Wakes who waits for a page, in whichever space.
-    pub(crate) fn wake_all<M: Mover>(&mut self, mmu: &mut M, pages: PageRange) {
+    pub(crate) fn wake_all<M: Mover>(&self, mmu: &mut M, pages: PageRange) {
         if pages.space != SHARED {
             return mmu.wake(pages);
         }
@@ -168,6 +173,9 @@ impl Engine {
 
     /// Whether a space has locked any page of a shared folio.
     pub(crate) fn is_locked(&self, head: Frame) -> bool {
+        if !self.spaces.iter().any(|space| space.vmas.iter().any(|vma| vma.locked)) {
+            return false;
+        }
         let slots = self.pages_of(head);
         let mut pages = (0..slots.pages).flat_map(|i| self.shared.of(slots.start.plus(i)));
         pages.any(|(space, vpn)| self.vmas(space).at(vpn).is_some_and(|vma| vma.locked))
