@@ -253,7 +253,7 @@ impl Engine {
         }
     }
 
-    /// What an entry that names no slot says.
+    /// What an entry says; of one that names a slot, that it is empty.
     pub(crate) fn state_of(&self, pte: Pte) -> PageState {
         let kept = pte.block().is_some();
         let Some(frame) = pte.frame() else {

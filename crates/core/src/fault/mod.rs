@@ -67,11 +67,14 @@ impl Engine {
             return Fault::Outside;
         };
         let pte = self.pte(space, vpn);
-        if let Some((slot, mapped)) = pte.slot() {
-            return self.shared_fault(mmu, &vma, SharedPage { space, vpn, slot, mapped }, write, work);
-        }
         match self.state_of(pte) {
-            PageState::Empty => self.fill(mmu, space, &vma, vpn, false, work),
+            PageState::Empty => match pte.slot() {
+                Some((slot, mapped)) => {
+                    let page = SharedPage { space, vpn, slot, mapped };
+                    self.shared_fault(mmu, &vma, page, write, work)
+                }
+                None => self.fill(mmu, space, &vma, vpn, false, work),
+            },
             PageState::Stored => self.fill(mmu, space, &vma, vpn, true, work),
             PageState::Filling { .. } => self.join(),
             PageState::Standby { .. } | PageState::Writing => self.rescue(mmu, space, vpn),
