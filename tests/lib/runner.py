@@ -162,10 +162,9 @@ def program(name):
     return os.path.join(TESTS, "programs", name)
 
 
-def verifier():
-    """Compiles the verifier where it is older than its sources; returns its path."""
-    sources = sorted(glob.glob(program("verifier/*.[ch]")))
-    binary = os.path.join(work_directory(), "verifier")
+def compiled(name, sources):
+    """Compiles a C program of the tests where it is older than its sources; returns its path."""
+    binary = os.path.join(work_directory(), name)
     if not os.path.exists(binary) or os.path.getmtime(binary) < max(map(os.path.getmtime, sources)):
         units = [path for path in sources if path.endswith(".c")]
         flags = ["-O2", "-pthread", "-Wall", "-Wextra", "-Werror"]
@@ -173,3 +172,13 @@ def verifier():
         subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", fresh, *units], check=True)
         os.rename(fresh, binary)
     return binary
+
+
+def verifier():
+    """The path of the verifier."""
+    return compiled("verifier", sorted(glob.glob(program("verifier/*.[ch]"))))
+
+
+def heaps():
+    """The path of the program that checks malloc's blocks."""
+    return compiled("heaps", [program("heaps.c")])

@@ -23,7 +23,8 @@ impl Engine {
         let named = self.check_entries()?;
         self.check_frames(&named)?;
         self.check_lists()?;
-        self.check_flights()
+        self.check_flights()?;
+        self.check_reserve()
     }
 
     /// Every page entry names a frame that says the same, inside a VMA, and a block, which counts all who name it.
@@ -153,10 +154,10 @@ impl Engine {
         ensure(in_use == self.pool.in_use(), || format!("{in_use} frames in use, counted otherwise"))
     }
 
-    /// Each list has the folios of its states, linked both ways, and the pages it counts.
+    /// Each list has the folios of its states, linked both ways, and the pages and folios it counts.
     fn check_lists(&self) -> Check {
         for list in [List::Active, List::Inactive, List::Dirty, List::Clean] {
-            let mut pages = 0;
+            let (mut pages, mut folios) = (0, 0);
             let mut at = self.frames.oldest(list);
             let mut before = None;
             while let Some(head) = at {
@@ -172,13 +173,35 @@ impl Engine {
                 ensure(fits, || format!("{head:?} is on {list:?}: {record:?}"))?;
                 ensure(list != List::Clean || self.is_stored(head), || format!("{head:?} is not stored"))?;
                 pages += record.order.pages();
+                folios += 1;
                 before = Some(head);
                 at = self.frames.younger(head);
             }
-            let counted = self.frames.pages_on(list);
-            ensure(pages == counted, || format!("{list:?} has {pages} pages and counts {counted}"))?;
+            let (found, counted) =
+                ((pages, folios), (self.frames.pages_on(list), self.frames.folios_on(list)));
+            ensure(found == counted, || {
+                format!("{list:?} has {found:?} pages, folios and counts {counted:?}")
+            })?;
         }
         Ok(())
+    }
+
+    /// What reclaim can store before the next fault has its block already. (A page that a void job still holds does not
+    /// count: it is not stored again before that has given up its own.)
+    fn check_reserve(&self) -> Check {
+        let mut pages = 0;
+        for list in [List::Active, List::Inactive, List::Dirty] {
+            let mut at = self.frames.oldest(list);
+            while let Some(head) = at {
+                let run = self.frames.folio(head);
+                pages += if self.frames.pinned(run) { 0 } else { run.pages };
+                at = self.frames.younger(head);
+            }
+        }
+        let reserved = self.swap.reserved();
+        ensure(reserved >= pages, || {
+            format!("{pages} pages may have to be stored, {reserved} blocks are free")
+        })
     }
 
     fn is_stored(&self, head: Frame) -> bool {

@@ -2,7 +2,9 @@
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::fault::PolicyKind;
-use crate::frame::{FramePool, FrameState, FrameTable, List};
+use crate::folio::{Rescues, Shaping, Tending};
+use crate::frame::{Compaction, FramePool, FrameState, FrameTable, List};
+use crate::log::Log;
 use crate::mmu::Mmu;
 use crate::page::{PageTable, Pte, ZERO_BLOCK};
 use crate::reclaim::{Division, Ranks};
@@ -108,6 +110,12 @@ pub struct Engine {
     pub(crate) last_late: (Space, Vpn, u32),
     /// Pages of programs that have contents: resident, in flight or stored.
     pub(crate) pages_held: u32,
+    pub(crate) log: Log,
+    pub(crate) shaping: Shaping,
+    pub(crate) tending: Tending,
+    pub(crate) compaction: Compaction,
+    /// What the folios rescued lately were needed for.
+    pub(crate) rescues: Rescues,
 }
 
 /// One address space.
@@ -142,12 +150,25 @@ impl Engine {
             eviction_clock: 0,
             last_late: (Space(0), Vpn(0), 0),
             pages_held: 0,
+            log: Log::default(),
+            shaping: Shaping::DEFAULT,
+            tending: Tending::new(),
+            compaction: Compaction::new(),
+            rescues: Rescues::new(),
         }
     }
 
     /// What has been counted.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Makes the address spaces up to and with `space` exist. New ones have nothing mapped.
+    pub fn open_space(&mut self, space: Space) {
+        let spaces = usize::from(space.0) + 1;
+        if self.spaces.len() < spaces {
+            self.spaces.resize_with(spaces, AddressSpace::default);
+        }
     }
 
     /// Sets the order policy of VMAs without one of their own, from the next fault on.
@@ -209,6 +230,11 @@ impl Engine {
     /// Pages that are mapped and can be moved out.
     pub(crate) fn mapped_pages(&self) -> u32 {
         self.frames.pages_on(List::Active) + self.frames.pages_on(List::Inactive)
+    }
+
+    /// Folios on the lists that age: what reclaim has to look through.
+    pub fn lru_folios(&self) -> u32 {
+        self.frames.folios_on(List::Active) + self.frames.folios_on(List::Inactive)
     }
 
     /// Pages of RAM that the store takes.

@@ -48,7 +48,7 @@ impl Engine {
 
     /// A key in which two engines are equal when the same verbs bring the same results from now on. Tickets and
     /// blocks are numbered anew; counters are left out, and so are the history of faults (which only the adaptive
-    /// policy reads), the addresses in the store and the hashes (a host adds what they stand for).
+    /// policy reads), what only [`Engine::tend`] reads, the addresses in the store and the hashes (a host adds what they stand for).
     pub fn canonical(&self) -> Vec<u32> {
         let mut key = Key { words: Vec::with_capacity(128), blocks: Vec::new() };
         key.words.extend([self.grant, self.overhead, self.overdraft, u32::from(self.evicts)]);
@@ -57,6 +57,7 @@ impl Engine {
         self.add_spaces(&mut key);
         self.add_flights(&mut key);
         self.add_frames(&mut key);
+        self.rescues.add_to(&mut key.words);
         self.swap.add_extents(&mut |word| key.words.push(word), &key.blocks);
         key.words
     }

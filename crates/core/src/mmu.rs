@@ -6,6 +6,7 @@
 //! must be a hole, protections and locks of both sides must be equal.
 
 use crate::addr::{FrameRun, PageRange, Space, Vpn};
+use crate::folio::Touched;
 
 /// Access rights of a range of program memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -108,6 +109,13 @@ pub trait Mmu {
 
     /// Whether a program page is present (its contents are at the program's address).
     fn present(&mut self, space: Space, vpn: Vpn) -> bool;
+
+    /// Which pages of `range`, at most 512, the program has accessed since the last call for them: they are added to
+    /// `touched`, by their number within the range, and begin anew as not accessed. False when the host can't tell.
+    fn accessed(&mut self, range: PageRange, touched: &mut Touched) -> bool {
+        let _ = (range, touched);
+        false
+    }
 
     /// Gives the memory of pool frames back to the system: their slots become holes that read as zeroes.
     fn release(&mut self, frames: FrameRun);

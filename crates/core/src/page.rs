@@ -2,12 +2,16 @@
 //! first faulted and changed in place from then on, so that reclaim allocates nothing.
 
 use crate::addr::{Frame, PageRange, Vpn};
+use crate::folio::Settling;
 use crate::frame::NIL;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 /// Pages that one leaf describes: 2 MiB of addresses.
 pub(crate) const LEAF_PAGES: u64 = 512;
+
+/// Pages that settle together: 64 KiB of addresses.
+pub(crate) const SETTLED_PAGES: u64 = 16;
 
 /// The block number of a page that is stored by being all zeroes.
 pub(crate) const ZERO_BLOCK: u32 = u32::MAX - 1;
@@ -76,6 +80,7 @@ impl Pte {
 #[derive(Clone, Debug)]
 struct Leaf {
     used: u16,
+    settling: [Settling; (LEAF_PAGES / SETTLED_PAGES) as usize],
     ptes: [Pte; LEAF_PAGES as usize],
 }
 
@@ -99,10 +104,9 @@ impl PageTable {
         if pte == Pte::EMPTY && !self.leaves.contains_key(&number) {
             return;
         }
-        let leaf = self
-            .leaves
-            .entry(number)
-            .or_insert_with(|| Box::new(Leaf { used: 0, ptes: [Pte::EMPTY; LEAF_PAGES as usize] }));
+        let leaf = self.leaves.entry(number).or_insert_with(|| {
+            Box::new(Leaf { used: 0, settling: Default::default(), ptes: [Pte::EMPTY; LEAF_PAGES as usize] })
+        });
         let slot = &mut leaf.ptes[(vpn.0 % LEAF_PAGES) as usize];
         leaf.used -= u16::from(*slot != Pte::EMPTY);
         leaf.used += u16::from(pte != Pte::EMPTY);
@@ -127,6 +131,18 @@ impl PageTable {
             }
         }
         None
+    }
+
+    /// For how long the 64 KiB round a page are left as they are; `None` where no page was ever used.
+    pub(crate) fn settling(&self, vpn: Vpn) -> Option<Settling> {
+        let leaf = self.leaves.get(&(vpn.0 / LEAF_PAGES))?;
+        Some(leaf.settling[(vpn.0 % LEAF_PAGES / SETTLED_PAGES) as usize])
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn settling_mut(&mut self, vpn: Vpn) -> Option<&mut Settling> {
+        let leaf = self.leaves.get_mut(&(vpn.0 / LEAF_PAGES))?;
+        Some(&mut leaf.settling[(vpn.0 % LEAF_PAGES / SETTLED_PAGES) as usize])
     }
 
     /// Gives back leaves that lie wholly in `range` and describe nothing.

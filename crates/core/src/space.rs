@@ -7,6 +7,7 @@
 use crate::addr::{FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
 use crate::fault::Source;
+use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::mmu::{Mmu, Mover, Prot, Refusal};
 use crate::order::Order;
@@ -14,8 +15,11 @@ use crate::page::{LEAF_PAGES, Pte};
 use crate::vma::{Hint, Vma};
 
 impl Engine {
-    /// Maps `range`, where nothing is mapped. Its pages are empty.
+    /// Maps `range`, where nothing is mapped. Its pages are empty. A range of no pages can't be mapped.
     pub fn map_range<M: Mmu>(&mut self, mmu: &mut M, range: PageRange, prot: Prot) -> Result<(), Refusal> {
+        if range.is_empty() {
+            return Err(Refusal::NoRange);
+        }
         if self.vmas(range.space).overlapping(range.start, range.end()).next().is_some() {
             return Err(Refusal::Exists);
         }
@@ -164,6 +168,9 @@ impl Engine {
     /// split as far as needed.
     pub fn remap<M: Mover>(&mut self, mmu: &mut M, from: PageRange, to: Vpn) -> Result<(), Refusal> {
         let target = PageRange::new(from.space, to, from.pages);
+        if from.is_empty() {
+            return Err(Refusal::NoRange);
+        }
         let vma = self.vmas(from.space).at(from.start).copied().ok_or(Refusal::NoRange)?;
         if vma.end < from.end() {
             return Err(Refusal::NoRange);
@@ -174,7 +181,7 @@ impl Engine {
         self.settle_edges(mmu, from)?;
         self.settle(mmu, from);
         let most = Order::alignment_of(to.0.abs_diff(from.start.0));
-        self.each_folio(from, |engine, head| engine.split_to(head, most));
+        self.each_folio(from, |engine, head| engine.split_to(head, most, SplitWhy::Remap));
         mmu.remap(from, to)?;
         self.move_entries(from, to);
         let vmas = &mut self.space_mut(from.space).vmas;

@@ -1,7 +1,7 @@
 //! Jobs under way, by ticket.
 
-use crate::addr::{FrameRun, Space};
-use crate::job::{JobKind, Ticket};
+use crate::addr::{Frame, FrameRun, Space};
+use crate::job::{JobKind, MAX_JOB_PAGES, Ticket};
 use alloc::vec::Vec;
 
 /// What a job uses while it is under way.
@@ -26,6 +26,27 @@ pub(crate) struct Flight {
     live: bool,
 }
 
+impl Flight {
+    /// The record of no job, with room for the largest.
+    fn unused() -> Flight {
+        Flight {
+            ticket: Ticket(0),
+            kind: JobKind::Zero,
+            frames: FrameRun::new(Frame(0), 0),
+            void: false,
+            staged: false,
+            asker: Space(0),
+            blocks: Vec::with_capacity(MAX_JOB_PAGES),
+            placed: false,
+            extent: None,
+            live: false,
+        }
+    }
+}
+
+/// Jobs that reclaim can have under way at once. Their records are made beforehand, since reclaim allocates nothing.
+const RECLAIM_JOBS: usize = 8;
+
 /// The jobs under way. Slots are used again; tickets are not.
 #[derive(Clone, Debug)]
 pub(crate) struct Tickets {
@@ -36,7 +57,16 @@ pub(crate) struct Tickets {
 
 impl Tickets {
     pub(crate) fn new() -> Tickets {
-        Tickets { slots: Vec::new(), next: 1, live: 0 }
+        let mut tickets = Tickets { slots: Vec::new(), next: 1, live: 0 };
+        tickets.reserve(RECLAIM_JOBS);
+        tickets
+    }
+
+    /// Makes records for `more` jobs beside those that are under way.
+    fn reserve(&mut self, more: usize) {
+        while self.slots.len() < self.live as usize + more {
+            self.slots.push(Flight::unused());
+        }
     }
 
     /// How many jobs are under way.
@@ -44,23 +74,15 @@ impl Tickets {
         self.live
     }
 
-    /// Begins a job. Returns its slot.
+    /// Begins a job, and leaves records for those of reclaim. Returns its slot.
     pub(crate) fn begin(&mut self, kind: JobKind, frames: FrameRun) -> usize {
-        let slot = self.slots.iter().position(|f| !f.live).unwrap_or_else(|| {
-            self.slots.push(Flight {
-                ticket: Ticket(0),
-                kind,
-                frames,
-                void: false,
-                staged: false,
-                asker: Space(0),
-                blocks: Vec::with_capacity(crate::job::MAX_JOB_PAGES),
-                placed: false,
-                extent: None,
-                live: false,
-            });
-            self.slots.len() - 1
-        });
+        self.reserve(RECLAIM_JOBS + 1);
+        self.begin_reserved(kind, frames).unwrap_or(0)
+    }
+
+    /// Begins a job of reclaim, which allocates nothing. `None` when there are as many under way as can be.
+    pub(crate) fn begin_reserved(&mut self, kind: JobKind, frames: FrameRun) -> Option<usize> {
+        let slot = self.slots.iter().position(|f| !f.live)?;
         let flight = &mut self.slots[slot];
         flight.ticket = Ticket(self.next);
         (flight.kind, flight.frames) = (kind, frames);
@@ -69,7 +91,7 @@ impl Tickets {
         flight.blocks.clear();
         self.next += 1;
         self.live += 1;
-        slot
+        Some(slot)
     }
 
     /// The slot of a job that is under way.

@@ -103,6 +103,12 @@ impl Layout {
         self.pool
     }
 
+    /// The bytes of the arena, as a program has them. Who touches them may wait for the pager, so it must not be the
+    /// pager itself.
+    pub const fn arena_bytes(&self) -> Stretch {
+        self.arena
+    }
+
     /// The bytes of the store.
     pub const fn store(&self) -> Stretch {
         self.store

@@ -21,7 +21,7 @@ use quire_linux::sys::mmap::Places;
 use crate::raw;
 
 /// Blocks of this many bytes or more are mappings of their own.
-const DIRECT: usize = 1 << 20;
+const DIRECT: usize = 128 << 10;
 const PAGE: usize = 4096;
 
 /// Bytes mapped for small blocks, in use or not.

@@ -18,6 +18,9 @@ pub(crate) enum Verb {
     /// Run a program, unmodified, on memory that Quire manages
     #[command(override_usage = "quire run [OPTIONS] -- PROGRAM [ARGS]...", after_help = STATUS)]
     Run(Run),
+    /// Run a trace through the engine on a modelled machine, and compare
+    #[command(after_help = REPLAY)]
+    Replay(Replay),
     /// Say what this machine allows, and what mends the rest
     Doctor,
 }
@@ -35,7 +38,7 @@ pub(crate) struct Run {
     /// cgroup's limit less a margin; if there is none, nothing is evicted]
     #[arg(short, long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
-    /// Folio sizes: adaptive, or fixed:SIZE with 4K to 2M
+    /// Folio sizes: adaptive, fixed:SIZE, linux:SIZE,.. or huge-coalesce-base
     #[arg(long, value_name = "POLICY", default_value = "adaptive")]
     pub(crate) policy: String,
     /// Where to spill to, on a disk [default: $TMPDIR, else /var/tmp]
@@ -56,6 +59,47 @@ pub(crate) struct Run {
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
+}
+
+/// What a trace may be.
+const REPLAY: &str = "\
+TRACE is a file of Quire's format, text of Valgrind's lackey (--trace-mem=yes), or a workload:
+gen:NAME[:pages=N][:events=N][:seed=N], with sequential, strided, uniform, zipf, sparse, phases,
+ageing, forks or several. LIST has commas; every combination is a cell, and cells run in parallel.";
+
+/// The options of `quire replay`.
+#[derive(Args, Debug)]
+pub(crate) struct Replay {
+    /// What to replay
+    #[arg(value_name = "TRACE", required_unless_present = "calibrate")]
+    pub(crate) trace: Option<String>,
+    /// Folio sizes: adaptive, or fixed:SIZE with 4K to 2M
+    #[arg(long, value_name = "LIST", default_value = "adaptive")]
+    pub(crate) policy: String,
+    /// Memory for all programs: sizes from 1M to 64G, or none for no limit
+    #[arg(short, long, value_name = "LIST", default_value = "none")]
+    pub(crate) memory: String,
+    /// TLBs: none, zen3, neoverse-n1, skylake
+    #[arg(long, value_name = "LIST", default_value = "zen3")]
+    pub(crate) tlb: String,
+    /// There is no disk to spill to
+    #[arg(long)]
+    pub(crate) no_spill: bool,
+    /// What things cost: a table as --calibrate writes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) costs: Option<PathBuf>,
+    /// Replay nothing: measure on this machine what things cost, and write the table to FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// Print all figures as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write a page with plots to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// No progress bar
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// The form of a report.
@@ -90,7 +134,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen() {
-        for verb in ["run", "doctor"] {
+        for verb in ["run", "replay", "doctor"] {
             let help = Cli::try_parse_from(["quire", verb, "--help"]).unwrap_err().to_string();
             assert!(help.lines().count() <= 40, "{help}");
         }

@@ -3,6 +3,7 @@
 mod cli;
 mod cmd;
 mod failure;
+mod replay;
 mod run;
 mod size;
 
@@ -39,6 +40,7 @@ fn execute(cli: Option<Cli>) -> Result<End, Failure> {
     match cli.map(|cli| cli.verb) {
         None => Ok(End::Status(0)),
         Some(Verb::Run(arguments)) => cmd::run::execute(arguments),
+        Some(Verb::Replay(arguments)) => cmd::replay::execute(arguments),
         Some(Verb::Doctor) => cmd::doctor::execute(),
     }
 }

@@ -18,6 +18,8 @@ pub enum Event {
     Fork,
     Hint,
     Budget,
+    Collapse,
+    Vacate,
     JobDone,
     JobFailed,
     VerbPartial,
@@ -29,7 +31,7 @@ pub enum Event {
 
 impl Event {
     /// Every event, in the order of the table.
-    pub const ALL: [Event; 16] = [
+    pub const ALL: [Event; 18] = [
         Event::Fault,
         Event::Discard,
         Event::Unmap,
@@ -39,6 +41,8 @@ impl Event {
         Event::Fork,
         Event::Hint,
         Event::Budget,
+        Event::Collapse,
+        Event::Vacate,
         Event::JobDone,
         Event::JobFailed,
         Event::VerbPartial,
@@ -60,6 +64,8 @@ impl Event {
             Event::Fork => "Fork",
             Event::Hint => "Hint",
             Event::Budget => "Budget change",
+            Event::Collapse => "Collapse",
+            Event::Vacate => "Vacate (compaction)",
             Event::JobDone => "Job done",
             Event::JobFailed => "Job failed",
             Event::VerbPartial => "Mmu verb partial",
@@ -89,6 +95,12 @@ impl Event {
             Event::Hint => "`MADV_SEQUENTIAL`, `MADV_COLD` and `MADV_PAGEOUT` of both pages.",
             Event::Budget => {
                 "The grant falls to nothing, and reclaim works until it waits or is stuck. Jobs that it begins are\nrun, those that were under way are not."
+            }
+            Event::Collapse => {
+                "Two more pages behind these are mapped and written, a folio of their own, and the four are to become one."
+            }
+            Event::Vacate => {
+                "Others are in use nearby, and the run of four slots that the folio's lie in is to be vacated."
             }
             Event::JobDone => "The job under way comes back.",
             Event::JobFailed => "The job under way comes back and has failed.",
@@ -338,6 +350,8 @@ pub const fn expected(event: Event, state: State) -> Cell {
         Event::Fork => fork(state),
         Event::Hint => hint(state),
         Event::Budget => budget(state),
+        Event::Collapse => collapse(state),
+        Event::Vacate => vacate(state),
         Event::JobDone => job_done(state),
         Event::JobFailed => job_failed(state),
         Event::VerbPartial => verb_partial(state),
@@ -548,6 +562,36 @@ const fn budget(state: State) -> Cell {
         State::Refused => stays(state, "refused again, and counted"),
         State::Copied => stays(state, "cannot be moved out"),
         State::Empty | State::Stored | State::SharedStored => stays(state, ""),
+    }
+}
+
+const fn collapse(state: State) -> Cell {
+    match state {
+        State::Mapped | State::MappedKept | State::Shared | State::Refused => {
+            stays(state, "one folio of four pages, in slots side by side")
+        }
+        State::Copied => stays(state, "its rights are others"),
+        State::SharedMapped => stays(state, "left alone: the other has it too"),
+        _ => stays(state, "not mapped"),
+    }
+}
+
+const fn vacate(state: State) -> Cell {
+    match state {
+        State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
+            stays(state, "other slots")
+        }
+        State::Standby | State::StandbyKept | State::SharedStandby => {
+            stays(state, "its contents are in its slots")
+        }
+        State::SharedMapped => stays(state, "its contents are in its slots, mapped by both"),
+        State::FillingZeroes
+        | State::FillingStored
+        | State::Writing
+        | State::Zombie
+        | State::SharedFilling
+        | State::SharedWriting => stays(state, "its slots are a job's"),
+        State::Empty | State::Stored | State::SharedStored => stays(state, "it has no slots"),
     }
 }
 

@@ -9,6 +9,7 @@
 //! * [`trace`] reads and writes what programs did to their memory.
 //! * [`workload`] makes such events up, from a seed.
 //! * [`tlb`] says which accesses find their translation, on several machines.
+//! * [`replay`] runs traces and workloads through the engine and says what they cost.
 //!
 //! What the tables answer is compared with Linux, verb by verb, by `tests/differential.rs`.
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod checker;
 pub mod digest;
 pub mod inject;
 pub mod mmu;
+pub mod replay;
 pub mod rng;
 pub mod search;
 pub mod store;

@@ -10,7 +10,7 @@ use crate::store::SimStore;
 use crate::tables::{Pte, Rights, Tables};
 use crate::waiters::{Message, Waiters};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_core::{Frame, FrameRun, PageRange, Space, Vpn};
+use quire_core::{Frame, FrameRun, PageRange, Space, Touched, Vpn};
 use std::collections::BTreeMap;
 
 /// What a touch of a program's page comes to.
@@ -40,6 +40,8 @@ pub struct SimMmu {
     pub store: SimStore,
     /// What is staged for the fill that is being finished, a version for each page.
     pub staged: Vec<u64>,
+    /// Accessed bits are kept from the engine, as the kernel keeps them from a live host.
+    pub blind: bool,
 }
 
 /// The program's side, and the kernel's.
@@ -53,6 +55,7 @@ impl SimMmu {
             injector: Injector::default(),
             store: SimStore::default(),
             staged: Vec::new(),
+            blind: false,
         }
     }
 
@@ -92,7 +95,10 @@ impl SimMmu {
             return Access::Segv;
         };
         match self.entry(space, vpn) {
-            Some(pte) => Access::Hit(pte.value()),
+            Some(pte) => {
+                self.tables(space).access(vpn.0);
+                Access::Hit(pte.value())
+            }
             None if rights.registered => Access::Fault,
             None => {
                 self.tables(space).put(vpn.0, Pte::Zero);
@@ -113,6 +119,7 @@ impl SimMmu {
             None if rights.registered => return Access::Fault,
             None => tables.put(vpn.0, Pte::page(value)),
         }
+        tables.access(vpn.0);
         Access::Hit(value)
     }
 
@@ -163,6 +170,7 @@ impl SimMmu {
             injector: Injector::default(),
             store: self.store.clone(),
             staged: Vec::new(),
+            blind: self.blind,
         }
     }
 
@@ -298,6 +306,15 @@ impl Mmu for SimMmu {
 
     fn present(&mut self, space: Space, vpn: Vpn) -> bool {
         self.entry(space, vpn).is_some()
+    }
+
+    fn accessed(&mut self, range: PageRange, touched: &mut Touched) -> bool {
+        if self.blind {
+            return false;
+        }
+        let accessed = self.tables(range.space).take_accessed(range.start.0, range.end().0);
+        accessed.into_iter().for_each(|vpn| touched.add((vpn - range.start.0) as u32));
+        true
     }
 
     fn release(&mut self, frames: FrameRun) {

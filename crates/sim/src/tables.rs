@@ -5,7 +5,7 @@
 
 use quire_core::Frame;
 use quire_core::mmu::Prot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a VMA allows, and how the kernel treats its pages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -116,6 +116,8 @@ impl Pte {
 pub struct Tables {
     vmas: Vec<Vma>,
     pages: BTreeMap<u64, Pte>,
+    /// Present pages whose accessed bit is set.
+    accessed: BTreeSet<u64>,
 }
 
 impl Tables {
@@ -185,11 +187,13 @@ impl Tables {
         let moved: Vec<Vma> =
             self.vmas.iter().filter(|v| v.start >= start && v.end <= end).copied().collect();
         let pages: Vec<(u64, Pte)> = self.pages.extract_if(start..end, |_, _| true).collect();
+        let accessed: Vec<u64> = self.accessed.extract_if(start..end, |_| true).collect();
         for vma in moved {
             self.map(vma.start - start + to, vma.end - start + to, vma.rights);
             self.map(vma.start, vma.end, Rights { prot: Prot::NONE, locked: false, ..vma.rights });
         }
         self.pages.extend(pages.into_iter().map(|(vpn, pte)| (vpn - start + to, pte)));
+        self.accessed.extend(accessed.into_iter().map(|vpn| vpn - start + to));
     }
 
     /// The entry of page `vpn`; `None` for a hole.
@@ -204,13 +208,25 @@ impl Tables {
 
     /// Leaves a hole at page `vpn`, and returns what was there.
     pub fn take(&mut self, vpn: u64) -> Option<Pte> {
+        self.accessed.remove(&vpn);
         self.pages.remove(&vpn)
+    }
+
+    /// The program accesses present page `vpn`.
+    pub fn access(&mut self, vpn: u64) {
+        self.accessed.insert(vpn);
+    }
+
+    /// The accessed pages from `start` up to and without `end`; their bits are cleared.
+    pub fn take_accessed(&mut self, start: u64, end: u64) -> Vec<u64> {
+        self.accessed.extract_if(start..end, |_| true).collect()
     }
 
     /// Leaves holes from `start` up to and without `end`.
     pub fn clear(&mut self, start: u64, end: u64) {
         if start < end {
             self.pages.extract_if(start..end, |_, _| true).for_each(drop);
+            self.accessed.extract_if(start..end, |_| true).for_each(drop);
         }
     }
 
@@ -237,7 +253,7 @@ impl Tables {
 
     /// What a child gets whose pager is its parent's: the same VMAs, not locked, and no pages.
     pub fn fork_empty(&self) -> Tables {
-        let mut child = Tables { vmas: self.vmas.clone(), pages: BTreeMap::new() };
+        let mut child = Tables { vmas: self.vmas.clone(), ..Tables::default() };
         for vma in &mut child.vmas {
             vma.rights.locked = false;
         }
@@ -305,6 +321,20 @@ mod tests {
         t.map(5, 6, ARENA);
         assert_eq!(t.get(5), None);
         assert!(t.vma(5).is_some_and(|v| v.rights == ARENA));
+    }
+
+    #[test]
+    fn accessed_bits_go_with_their_pages() {
+        let mut t = carved();
+        for vpn in 4..8 {
+            t.put(vpn, Pte::page(vpn));
+            t.access(vpn);
+        }
+        t.take(4);
+        t.clear(5, 6);
+        t.remap(6, 7, 12);
+        assert_eq!(t.take_accessed(0, 16), [7, 12]);
+        assert!(t.take_accessed(0, 16).is_empty());
     }
 
     #[test]

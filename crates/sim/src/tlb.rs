@@ -23,7 +23,7 @@ mod mapping;
 mod tests;
 mod two_level;
 
-pub use machines::{Model, UnknownModel};
+pub use machines::{Model, UnknownModel, UseTlb};
 pub use mapping::Mapping;
 
 use core::fmt;

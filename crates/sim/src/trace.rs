@@ -17,8 +17,8 @@ mod tests;
 mod write;
 
 pub use error::{Error, ErrorKind};
-pub use lackey::{Lackey, LackeyCounts, LackeyOptions};
-pub use read::Reader;
+pub use lackey::{Lackey, LackeyCounts, LackeyOptions, is_lackey};
+pub use read::{Reader, is_trace};
 pub use write::Writer;
 
 use quire_core::mmu::Prot;

@@ -76,6 +76,8 @@ pub struct Host {
     pub at: Space,
     /// Spill jobs that have ended well: the engine counts pages only.
     pub spill_jobs: u64,
+    /// The epoch that it is for the engine.
+    pub epoch: u32,
     /// The process in which each thread touched last.
     places: Vec<Space>,
     setup: Setup,
@@ -105,6 +107,7 @@ impl Host {
             spaces: vec![SPACE],
             at: SPACE,
             spill_jobs: 0,
+            epoch: 0,
             places: vec![SPACE; usize::from(setup.threads)],
             setup,
             spare: Vec::new(),
@@ -120,6 +123,11 @@ impl Host {
     /// What it was made with.
     pub fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    /// The last decisions of the engine, a line each, if it keeps a log.
+    pub fn decisions(&self) -> String {
+        self.engine.log().map(|(number, decision)| format!("\n    {number:5}  {decision}")).collect()
     }
 
     /// Opens the next spill file.
@@ -203,10 +211,12 @@ impl Host {
     pub fn serve(&mut self, message: Message) -> Result<Fault, String> {
         let mut work = self.spare.pop().unwrap_or_default();
         let Message { space, vpn, write } = message;
+        let before = *self.engine.stats();
         let fault = match write {
             true => self.engine.write_fault(&mut self.mmu, space, vpn, &mut work),
             false => self.engine.fault(&mut self.mmu, space, vpn, &mut work),
         };
+        self.check_fault(&before, fault, &work)?;
         self.begin_if(fault == Fault::Job, work);
         match fault {
             Fault::NoFrame => self.parked.push(message),

@@ -5,7 +5,7 @@
 use quire_core::job::{Outcome, Ticket};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Fault, Order, PageRange, PageState, PolicyKind, Reclaim, Stats, Vpn};
+use quire_core::{Demand, Fault, Frame, Order, PageRange, PageState, PolicyKind, Reclaim, Stats, Vpn};
 use quire_sim::cells::{After, Cell, Event, State, Waiter, expected, table};
 use quire_sim::waiters::Message;
 use quire_sim::world::{Event as Happening, Put, SPACE, Setup, Touch};
@@ -175,6 +175,8 @@ impl Scene {
                 self.happen(advise).happen(Happening::Cool(start, pages)).page_out()
             }
             Event::Budget => self.budget(),
+            Event::Collapse => self.beside(2).happen(Happening::Collapse(start, Order::BASE.up().up())),
+            Event::Vacate => self.beside(4).beside(6).vacate(),
             Event::JobDone => self.job_done(),
             Event::JobFailed => self.job_failed(state),
             Event::VerbPartial => self.verb(state, true),
@@ -212,6 +214,22 @@ impl Scene {
             }
         }
         panic!("reclaim goes on without end");
+    }
+
+    /// Another folio is mapped and written at `page`.
+    fn beside(&mut self, page: u64) -> &mut Scene {
+        self.happen(Happening::Map(Vpn(page), 2, Prot::READ_WRITE));
+        self.touch(WRITER, page, Some(Put::Small), false);
+        let last = self.host.held.len() as u8 - 1;
+        let jobs = self.host.jobs.len();
+        self.happen(Happening::Serve(last));
+        if self.host.jobs.len() > jobs { self.happen(Happening::Run(jobs as u8)) } else { self }
+    }
+
+    fn vacate(&mut self) -> &mut Scene {
+        let Some(frame) = self.host.engine.whereabouts(SPACE, Vpn(0)).frame else { return self };
+        let order = Order::BASE.up().up();
+        self.happen(Happening::Vacate(Frame(order.align_down(frame.0.into()) as u32), order))
     }
 
     fn job_done(&mut self) -> &mut Scene {
@@ -389,6 +407,10 @@ impl Scene {
         assert!(now.cow_copies != before.cow_copies || !note.starts_with("a copy"), "{note}");
         let pinned = note.contains("zombies") || note.contains("pinned");
         assert!(engine.frames_in_use() >= 2 || !pinned, "{note}");
+        assert_eq!(now.collapses != before.collapses, note.contains("one folio"), "{note}");
+        assert_eq!(now.compacted_pages > before.compacted_pages, note.contains("other slots"), "{note}");
+        let order = engine.folio_order(SPACE, Vpn(0));
+        assert!(order == Some(Order::BASE.up().up()) || !note.contains("one folio"), "{note}");
         let listed = engine.whereabouts(SPACE, Vpn(0)).listed;
         assert!(!listed || !note.contains("no longer moved out"), "{note}");
         assert!(listed || !note.contains("can be moved out from now on"), "{note}");

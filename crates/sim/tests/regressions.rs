@@ -182,3 +182,24 @@ fn a_failed_mapping_leaves_nothing() {
     play(&mut host, &[Event::Touch(0, Touch { vpn: Vpn(20), put: None })]);
     assert!(!host.mmu.waiters.waits(0), "it met SIGSEGV");
 }
+
+/// What was allowed above the grant was taken back, and reclaim said that it had nothing to do; but with the limit lower,
+/// memory that was zeroed ahead was in the way of small fills, and the host had gone to sleep. (Seed 365 of
+/// `linux_with_refusals_and_forks`.)
+#[test]
+fn reclaim_is_not_idle_while_it_is_pressed() {
+    let linux = "linux:16K,64K,256K".parse().unwrap();
+    let mut host = Host::new(Setup { frames: 256, grant: 80, policy: linux, arena: 160, ..SETUP });
+    let touch = |thread, page| Event::Touch(thread, Touch { vpn: Vpn(page), put: Some(Put::Small) });
+    let zero = Event::Touch(2, Touch { vpn: Vpn(0), put: Some(Put::Zero) });
+    let order_3 = Order::BASE.up().up().up();
+    play(&mut host, &[Event::Map(Vpn(0), 120, Prot::READ_WRITE), Event::ZeroAhead(35, order_3)]);
+    play(&mut host, &[touch(3, 9), Event::Handle(1), zero, Event::Run(0), touch(0, 0x53), Event::Run(6)]);
+    play(
+        &mut host,
+        &[Event::Handle(4), touch(2, 0x75), touch(0, 0x58), Event::Handle(7), Event::Overdraw(2)],
+    );
+    play(&mut host, &[Event::Handle(5)]);
+    host.drain().unwrap();
+    host.settle_to_grant().unwrap();
+}

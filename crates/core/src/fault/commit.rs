@@ -2,6 +2,7 @@
 
 use crate::addr::{Frame, FrameRun, PAGE_SIZE, PageRange};
 use crate::engine::{Engine, Halt};
+use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
@@ -33,8 +34,9 @@ impl Engine {
         outcome: Outcome,
     ) -> Result<(), Halt> {
         let flight = self.tickets.get(slot);
-        let (run, void, staged, asker) = (flight.frames, flight.void, flight.staged, flight.asker);
-        let backing = match flight.kind {
+        let (kind, run, void) = (flight.kind, flight.frames, flight.void);
+        let (staged, asker) = (flight.staged, flight.asker);
+        let backing = match kind {
             _ if staged => Backing::Hole,
             JobKind::Zero if outcome == Outcome::Done => Backing::Zeroed,
             _ => Backing::Dirty,
@@ -48,6 +50,9 @@ impl Engine {
         let halt = match outcome {
             Outcome::Done => {
                 let list = self.list_after_fill(run.start);
+                if kind == JobKind::Read {
+                    self.unsettle(self.pages_of(run.start));
+                }
                 if let Some(block) = self.first_copy(run.start) {
                     self.weigh_refault(block, run.pages);
                 }
@@ -128,7 +133,7 @@ impl Engine {
                 tries = 0;
                 continue;
             };
-            self.stats.refused(refusal);
+            self.refused(refusal);
             match refusal {
                 // What is at the program's address is what the program sees: ours is dropped.
                 Refusal::Exists => {
@@ -199,7 +204,7 @@ impl Engine {
         let Some(frame) = self.pte(space, vpn).frame() else { return };
         let head = self.frames.head_of(frame);
         let within = frame.0 - head.0;
-        self.isolate(head, within, within + 1);
+        self.isolate(head, within, within + 1, SplitWhy::Gone);
         self.frames.delist(frame);
         self.forget_block(space, vpn, mmu);
         self.set_pte(space, vpn, crate::page::Pte::EMPTY);

@@ -7,12 +7,17 @@ mod policy;
 
 pub(crate) use commit::{PATIENCE, Source};
 
-pub use policy::{Adaptive, Choice, FaultContext, Fixed, OrderPolicy, PolicyKind, Shortfall};
+pub use policy::{
+    Adaptive, Choice, FaultContext, Fixed, HugeCoalesceBase, Linux, OrderPolicy, PolicyKind, Shortfall,
+    UnknownPolicy,
+};
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt, PageState};
-use crate::frame::{Backing, FrameState, List, Use};
+use crate::folio::SplitWhy;
+use crate::frame::{Backing, FrameRecord, FrameState, List, Use};
 use crate::job::{JobKind, MAX_STAGED_PAGES, Reach, Stored, Work};
+use crate::log::Decision;
 use crate::mmu::Mover;
 use crate::order::{Order, OrderSet};
 use crate::page::{Pte, ZERO_BLOCK};
@@ -118,20 +123,29 @@ impl Engine {
         let Some(frame) = self.pte(space, vpn).frame() else { return Fault::Joined };
         let head = self.frames.head_of(frame);
         self.take_from_writer(head);
+        self.reserve_for_reclaim();
         let head = self.part_to_rescue(head, frame);
         self.frames.delist(head);
-        self.stats.rescues[self.frames.get(head).order.index()] += 1;
+        let FrameRecord { vpn, order, .. } = *self.frames.get(head);
+        self.stats.rescues[order.index()] += 1;
+        self.log.note(Decision::Rescue { space, vpn, order });
+        self.unsettle(self.pages_of(head));
         answered(self.map(mmu, head, List::Active, Source::Frames))
     }
 
-    /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page.
+    /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page. So is one that was needed
+    /// for few of its pages before.
     pub(crate) fn part_to_rescue(&mut self, head: Frame, frame: Frame) -> Frame {
-        if self.frames.get(head).order <= RESCUE || self.frames.pinned(self.frames.folio(head)) {
+        if self.frames.pinned(self.frames.folio(head)) {
             return head;
         }
         let within = frame.0 - head.0;
-        let from = RESCUE.align_down(u64::from(within)) as u32;
-        self.isolate(head, from, from + RESCUE.pages());
+        if self.order_of(head) <= RESCUE {
+            self.split_rescued(head, within);
+        } else {
+            let from = RESCUE.align_down(u64::from(within)) as u32;
+            self.isolate(head, from, from + RESCUE.pages(), SplitWhy::Rescue);
+        }
         self.frames.head_of(frame)
     }
 
@@ -154,7 +168,7 @@ impl Engine {
         stored: bool,
         work: &mut Work,
     ) -> Fault {
-        let context = self.fault_context(vma, vpn, stored);
+        let context = self.fault_context(space, vma, vpn, stored);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
         let run = self.uniform_run(space, vpn, choice.wanted.min(context.vma_fit), stored);
         let set = choice.set.and(OrderSet::up_to(run)).with(Order::BASE);
@@ -164,11 +178,17 @@ impl Engine {
             false if set.largest() <= Some(Order::BASE) => Use::OneZero,
             false => Use::Zeroes,
         };
-        let Some((head, order, backing)) = self.take_frames(set, purpose) else {
+        let in_line = choice.in_line.filter(|_| set.largest() == Some(Order::BASE));
+        let Some((head, order, backing)) = in_line
+            .and_then(|run| self.take_in_line(space, vpn, run, purpose))
+            .or_else(|| self.take_frames(set, purpose))
+        else {
             self.stats.no_frame += 1;
+            self.log.note(Decision::NoFrame { space, vpn });
             return Fault::NoFrame;
         };
-        self.note_shortfall(&choice, &context, run, order);
+        let why = self.note_shortfall(&choice, &context, run, order);
+        self.log.note(Decision::Fault { space, vpn, stored, wanted: choice.wanted, got: order, why });
         if let Some(block) = self.pte(space, vpn).only_stored() {
             self.note_refault(block);
         }
@@ -193,17 +213,26 @@ impl Engine {
         Fault::Job
     }
 
-    /// Counts why a fault got less than its policy wanted, if it did.
-    pub(crate) fn note_shortfall(&mut self, choice: &Choice, context: &FaultContext, run: Order, got: Order) {
-        if let Some(reason) = policy::shortfall(choice, context, run, got) {
+    /// Counts why a fault got less than its policy wanted, if it did, and says so.
+    pub(crate) fn note_shortfall(
+        &mut self,
+        choice: &Choice,
+        context: &FaultContext,
+        run: Order,
+        got: Order,
+    ) -> Option<Shortfall> {
+        let why = policy::shortfall(choice, context, run, got);
+        if let Some(reason) = why {
             self.stats.shortfalls[reason.index()] += 1;
         }
+        why
     }
 
-    pub(crate) fn fault_context(&self, vma: &Vma, vpn: Vpn, stored: bool) -> FaultContext {
+    pub(crate) fn fault_context(&self, space: Space, vma: &Vma, vpn: Vpn, stored: bool) -> FaultContext {
         let vma_fit = Order::all().take_while(|o| fits(vma, vpn, *o)).last().unwrap_or(Order::BASE);
         FaultContext {
             stored,
+            on_disk: self.place_of(space, vpn).placed().is_some_and(|block| self.swap.is_in_file(block)),
             hint: vma.hint,
             ramp: vma.history.ramp(vpn),
             vma_fit,
@@ -267,6 +296,27 @@ impl Engine {
         self.pool.take(set, purpose, limit)
     }
 
+    /// A frame for one page that lies to the frames of its neighbours, in the aligned run of pages of order `run`, as the
+    /// page lies to them. Where there are none yet, one in a free run, so that the neighbours' can follow.
+    fn take_in_line(
+        &mut self,
+        space: Space,
+        vpn: Vpn,
+        run: Order,
+        purpose: Use,
+    ) -> Option<(Frame, Order, Backing)> {
+        let limit = self.frame_limit();
+        let start = Vpn(run.align_down(vpn.0));
+        let offset = (vpn.0 - start.0) as u32;
+        let first = (0..run.pages()).find_map(|i| {
+            let frame = self.pte(space, start.plus(u64::from(i))).frame()?;
+            frame.0.checked_sub(i).filter(|first| first.is_multiple_of(run.pages()))
+        });
+        let Some(first) = first else { return self.pool.take_within(run, offset, purpose, limit) };
+        let frame = Frame(first + offset);
+        self.pool.take_at(frame, limit).map(|backing| (frame, Order::BASE, backing))
+    }
+
     /// Gives up the frames of the oldest clean standby folios, `pages` pages or a little more.
     pub(crate) fn drop_clean(&mut self, pages: u32) -> u32 {
         let mut dropped = 0;
@@ -294,7 +344,7 @@ impl Engine {
         pages.pages as u32
     }
 
-    /// Writes the tables of a new folio: its page entries, its frames' records, room for its stored copy.
+    /// Writes the tables of a new folio: its page entries, its frames' records.
     pub(crate) fn attach(&mut self, space: Space, start: Vpn, head: Frame, order: Order) {
         self.frames.cover(FrameRun::new(head, order.pages()));
         self.frames.found(head, order, space, start, FrameState::Filling);
@@ -303,8 +353,13 @@ impl Engine {
             let pte = self.pte(space, vpn);
             self.set_pte(space, vpn, pte.with_frame(Some(head.plus(i))));
         }
-        let spare = self.pages_held.saturating_sub(self.swap.blocks_used());
-        self.swap.reserve(spare + order.pages());
+        self.reserve_for_reclaim();
+    }
+
+    /// Makes room in the store's tables for every page that has a frame: from here to the next fault reclaim stores each
+    /// of them once at the most, and allocates nothing.
+    pub(crate) fn reserve_for_reclaim(&mut self) {
+        self.swap.reserve(self.pool.in_use());
     }
 
     pub(crate) fn note_in_history(&mut self, space: Space, vpn: Vpn, start: Vpn, order: Order) {

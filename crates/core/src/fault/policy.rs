@@ -1,5 +1,17 @@
 //! Which orders a fault may be served with. Each policy is a pure function of what is known at the fault.
 
+mod adaptive;
+mod fixed;
+mod huge_coalesce_base;
+mod linux;
+mod name;
+
+pub use adaptive::Adaptive;
+pub use fixed::Fixed;
+pub use huge_coalesce_base::HugeCoalesceBase;
+pub use linux::Linux;
+pub use name::UnknownPolicy;
+
 use crate::order::{Order, OrderSet};
 use crate::vma::Hint;
 
@@ -8,6 +20,8 @@ use crate::vma::Hint;
 pub struct FaultContext {
     /// The page was swapped out; otherwise it was never touched or has been discarded.
     pub stored: bool,
+    /// What is stored has to be read from a disk.
+    pub on_disk: bool,
     /// What the program said about the VMA.
     pub hint: Hint,
     /// The order that the sequential faults here have ramped to; base for an isolated fault.
@@ -27,6 +41,16 @@ pub struct Choice {
     pub wanted: Order,
     /// The orders it accepts under the pressure there is; [`Order::BASE`] is always among them.
     pub set: OrderSet,
+    /// Where it comes to a base page: the order of the aligned runs of pages whose frames are to line up as the pages
+    /// do, as far as such frames are free. `None`: any frame will do.
+    pub in_line: Option<Order>,
+}
+
+impl Choice {
+    /// `wanted` best, and whatever is in `set`, or a base page. Any frame will do.
+    pub const fn of(wanted: Order, set: OrderSet) -> Choice {
+        Choice { wanted, set: set.with(Order::BASE), in_line: None }
+    }
 }
 
 /// A policy of orders.
@@ -35,54 +59,6 @@ pub trait OrderPolicy {
     fn choose(&self, context: &FaultContext) -> Choice;
 }
 
-/// One preferred size, or else a base page.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Fixed(pub Order);
-
-impl OrderPolicy for Fixed {
-    fn choose(&self, _: &FaultContext) -> Choice {
-        Choice { wanted: self.0, set: OrderSet::only(self.0).with(Order::BASE) }
-    }
-}
-
-/// Small for isolated faults, doubling along sequential ones, small again under pressure.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Adaptive;
-
-/// A folio takes at most this part of the pages that can be had at once ...
-const ROOM_SHARE: u32 = 4;
-/// ... and of all frames there are: many small streams must fit beside each other.
-const LIMIT_SHARE: u32 = 32;
-/// A folio of fresh memory is at most this part of what is in use, or 64 KiB: what a stream does not come to touch is
-/// waste, and a program has many streams.
-const USE_SHARE: u32 = 1024;
-const LEAST_SHARE: u32 = 16;
-
-impl OrderPolicy for Adaptive {
-    fn choose(&self, context: &FaultContext) -> Choice {
-        let wanted = match context.hint {
-            Hint::Random | Hint::Base => Order::BASE,
-            Hint::Huge if !context.stored => Order::MAX,
-            Hint::Sequential => context.ramp.max(SEQUENTIAL_START),
-            Hint::Normal | Hint::Huge => context.ramp,
-        };
-        let share = (context.room / ROOM_SHARE).min(context.limit / LIMIT_SHARE);
-        let fresh = context.limit.saturating_sub(context.room) / USE_SHARE;
-        let share = match context.hint {
-            Hint::Normal if !context.stored => share.min(fresh.max(LEAST_SHARE)),
-            _ => share,
-        };
-        let allowed = wanted.min(Order::fitting(u64::from(share)));
-        Choice { wanted, set: OrderSet::up_to(allowed) }
-    }
-}
-
-/// Where the ramp starts in a VMA that the program said it reads in order: 64 KiB.
-const SEQUENTIAL_START: Order = match Order::new(4) {
-    Some(order) => order,
-    None => Order::BASE,
-};
-
 /// The policies there are, as a value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PolicyKind {
@@ -90,6 +66,10 @@ pub enum PolicyKind {
     Fixed(Order),
     /// [`Adaptive`], the default.
     Adaptive,
+    /// [`Linux`].
+    Linux(OrderSet),
+    /// [`HugeCoalesceBase`].
+    HugeCoalesceBase,
 }
 
 impl OrderPolicy for PolicyKind {
@@ -97,6 +77,8 @@ impl OrderPolicy for PolicyKind {
         match *self {
             PolicyKind::Fixed(order) => Fixed(order).choose(context),
             PolicyKind::Adaptive => Adaptive.choose(context),
+            PolicyKind::Linux(enabled) => Linux(enabled).choose(context),
+            PolicyKind::HugeCoalesceBase => HugeCoalesceBase.choose(context),
         }
     }
 }
@@ -153,8 +135,10 @@ pub(super) fn shortfall(
 mod tests {
     use super::*;
 
-    const CONTEXT: FaultContext = FaultContext {
+    /// An isolated first touch, with memory to spare.
+    pub(super) const CONTEXT: FaultContext = FaultContext {
         stored: false,
+        on_disk: false,
         hint: Hint::Normal,
         ramp: Order::BASE,
         vma_fit: Order::MAX,
@@ -162,34 +146,7 @@ mod tests {
         limit: 1 << 21,
     };
 
-    #[test]
-    fn adaptive_is_small_for_isolated_faults_and_follows_the_ramp() {
-        assert_eq!(Adaptive.choose(&CONTEXT).set.largest(), Some(Order::BASE));
-        let ramped = FaultContext { ramp: Order::MAX, ..CONTEXT };
-        assert_eq!(Adaptive.choose(&ramped).set.largest(), Some(Order::MAX));
-    }
-
-    #[test]
-    fn adaptive_is_small_again_under_pressure_and_says_so() {
-        let pressed = FaultContext { ramp: Order::MAX, room: 9, ..CONTEXT };
-        let choice = Adaptive.choose(&pressed);
-        assert_eq!(choice.set.largest(), Order::new(1));
-        assert_eq!(shortfall(&choice, &pressed, Order::MAX, Order::BASE.up()), Some(Shortfall::Pressure));
-    }
-
-    #[test]
-    fn hints_count() {
-        let huge = FaultContext { hint: Hint::Huge, ..CONTEXT };
-        assert_eq!(Adaptive.choose(&huge).wanted, Order::MAX);
-        let random = FaultContext { hint: Hint::Random, ramp: Order::MAX, ..CONTEXT };
-        assert_eq!(Adaptive.choose(&random).wanted, Order::BASE);
-    }
-
-    #[test]
-    fn fixed_takes_its_size_or_base() {
-        let choice = Fixed(Order::MAX).choose(&CONTEXT);
-        assert_eq!(choice.set, OrderSet::only(Order::BASE).with(Order::MAX));
-        let edge = FaultContext { vma_fit: Order::BASE, ..CONTEXT };
-        assert_eq!(shortfall(&choice, &edge, Order::MAX, Order::BASE), Some(Shortfall::VmaEdge));
+    pub(super) fn order(number: u8) -> Order {
+        Order::new(number).unwrap()
     }
 }

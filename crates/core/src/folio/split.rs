@@ -2,18 +2,59 @@
 
 use crate::addr::{Frame, PageRange};
 use crate::engine::Engine;
-use crate::frame::{FrameState, NIL};
+use crate::frame::{FrameRecord, FrameState, NIL};
+use crate::log::Decision;
 use crate::order::Order;
+
+/// Why a folio was split.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SplitWhy {
+    /// What the program did to a part of its pages: unmap, discard, protect, lock, hint, write to what was shared.
+    Edge,
+    /// It lost its alignment when it was remapped.
+    Remap,
+    /// One page of it was needed again after it was moved out.
+    Rescue,
+    /// A part of it could not be moved out.
+    Refused,
+    /// A page of it had vanished.
+    Gone,
+    /// Few of its pages were touched.
+    Sparse,
+    /// Many of its pages were all zeroes.
+    Zeroes,
+}
+
+impl SplitWhy {
+    /// How many reasons there are.
+    pub const COUNT: usize = 7;
+    /// Every reason, in the order of [`SplitWhy::index`].
+    pub const ALL: [SplitWhy; SplitWhy::COUNT] = [
+        SplitWhy::Edge,
+        SplitWhy::Remap,
+        SplitWhy::Rescue,
+        SplitWhy::Refused,
+        SplitWhy::Gone,
+        SplitWhy::Sparse,
+        SplitWhy::Zeroes,
+    ];
+
+    /// A number for tables, below [`SplitWhy::COUNT`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
 
 impl Engine {
     /// Makes the pages `from..to` of the folio at `head` (numbers within it) folios apart from the rest. The
     /// pieces keep the folio's state, and its place on its list.
-    pub(crate) fn isolate(&mut self, head: Frame, from: u32, to: u32) {
-        let order = self.frames.get(head).order;
+    pub(crate) fn isolate(&mut self, head: Frame, from: u32, to: u32, why: SplitWhy) {
+        let FrameRecord { order, space, vpn, .. } = *self.frames.get(head);
         if from == 0 && to == order.pages() {
             return;
         }
-        self.stats.splits += 1;
+        self.stats.splits[why.index()] += 1;
+        self.log.note(Decision::Split { space, vpn, order, why });
         let (list, prev) = (self.frames.get(head).list, self.frames.get(head).prev);
         let state = self.frames.get(head).state;
         self.frames.delist(head);
@@ -42,14 +83,14 @@ impl Engine {
     }
 
     /// Splits the folio at `head` into folios of at most `order`.
-    pub(crate) fn split_to(&mut self, head: Frame, order: Order) {
+    pub(crate) fn split_to(&mut self, head: Frame, order: Order, why: SplitWhy) {
         let whole = self.frames.get(head).order;
         let mut at = 0;
         while whole > order && at < whole.pages() {
             // Isolating a front piece leaves larger ones behind it: go on with what follows the piece.
             let piece_head = self.frames.head_of(head.plus(at));
             let within = head.plus(at).0 - piece_head.0;
-            self.isolate(piece_head, within, within + order.pages());
+            self.isolate(piece_head, within, within + order.pages(), why);
             at += order.pages();
         }
     }
@@ -64,7 +105,7 @@ impl Engine {
             let head = self.frames.head_of(frame);
             let within = frame.0 - head.0;
             if within != 0 {
-                self.isolate(head, within, self.frames.get(head).order.pages());
+                self.isolate(head, within, self.order_of(head).pages(), SplitWhy::Edge);
             }
         }
     }

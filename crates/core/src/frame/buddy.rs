@@ -1,51 +1,58 @@
 //! Free frames, as a buddy system over orders 0..=9.
 //!
-//! The pool is cut into pageblocks of 512 frames, the largest unit. The free units of a pageblock are bits of
-//! a [`Heap`]: one is set where a unit is free as a whole and not part of a larger free one. So buddies are
-//! never both set, and the bits depend only on which frames are free. Above the pageblocks an [`OrderIndex`]
-//! tells which of them has a free unit of an order.
+//! A free unit is an aligned folio that is free as a whole and not part of a larger free one. The units of each order
+//! are the bits of a [`Tier`]; so buddies are never both in one, and the bits depend only on which frames are free.
+//! A bitmap above says which orders have any.
 //!
 //! All memory is reserved when the buddy is made: reclaim may call every verb here.
 
-mod heap;
-mod index;
 #[cfg(test)]
 mod tests;
+mod tier;
 
 use crate::addr::{Frame, FrameRun};
 use crate::order::{Order, OrderSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
-use heap::{Heap, PAGEBLOCK, Sets, Walk};
-use index::{OrderBits, OrderIndex};
+use tier::Tier;
+
+/// A set of orders: bit `o` stands for order `o`.
+type OrderBits = u16;
 
 /// Which frames of a pool are free. Prefers the smallest unit that serves, then the lowest address.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Buddy {
     capacity: u32,
     free: u32,
+    /// The orders that have a free unit.
+    orders: OrderBits,
     /// Free units by order.
     counts: [u32; Order::COUNT],
-    /// By pageblock.
-    heaps: Vec<Heap>,
-    /// By pageblock.
-    sets: Vec<Sets>,
-    index: OrderIndex,
+    /// Free units by order: number `n` begins at frame `n << order`.
+    tiers: [Tier; Order::COUNT],
+    /// The bits of the tiers.
+    table: Vec<u64>,
 }
 
 impl Buddy {
     /// A buddy for frames 0..`capacity_frames`, none of them free yet. Nothing is allocated after this:
     /// a little over two bits a frame, zeroed, so that a lazy allocator backs only what is used.
     pub fn new(capacity_frames: u32) -> Buddy {
-        let pageblocks = capacity_frames.div_ceil(PAGEBLOCK) as usize;
+        let pageblocks = capacity_frames.div_ceil(Order::MAX.pages()) as usize;
+        let mut end = 0;
+        let tiers = core::array::from_fn(|order| {
+            let tier = Tier::new(end, pageblocks << (Order::MAX.index() - order));
+            end = tier.end();
+            tier
+        });
         Buddy {
             capacity: capacity_frames,
             free: 0,
+            orders: 0,
             counts: [0; Order::COUNT],
-            heaps: vec![[0; _]; pageblocks],
-            sets: vec![0; pageblocks],
-            index: OrderIndex::new(pageblocks),
+            tiers,
+            table: vec![0; end],
         }
     }
 
@@ -53,11 +60,34 @@ impl Buddy {
     /// fits into any free unit.
     pub fn alloc(&mut self, set: OrderSet) -> Option<(Frame, Order)> {
         let want = set.and(OrderSet::up_to(self.largest()?)).largest()?;
-        let unit = smallest_from(self.index.orders(), want)?;
-        let pageblock = self.index.lowest(unit)?;
-        let node = self.split(pageblock, unit, want);
+        let mut order = smallest_from(self.orders, want)?;
+        let mut unit = self.tiers[order.index()].lowest(&self.table)?;
+        self.remove(unit, order);
+        // Of each unit that is split, the upper half stays free.
+        while order > want {
+            order = order.down();
+            unit *= 2;
+            self.insert(unit + 1, order);
+        }
         self.free -= want.pages();
-        Some((frame_at(pageblock, node, want), want))
+        Some((Frame((unit as u32) << want.index()), want))
+    }
+
+    /// Takes this one frame. False when it is not free.
+    pub fn alloc_at(&mut self, frame: Frame) -> bool {
+        let free = |order: &Order| self.tiers[order.index()].contains(&self.table, unit_at(frame, *order));
+        if frame.0 >= self.capacity {
+            return false;
+        }
+        let Some(mut order) = Order::all().find(free) else { return false };
+        self.remove(unit_at(frame, order), order);
+        // Of each unit that is split, the half without it stays free.
+        while order > Order::BASE {
+            order = order.down();
+            self.insert(unit_at(frame, order) ^ 1, order);
+        }
+        self.free -= 1;
+        true
     }
 
     /// Gives a folio back and merges it with free buddies, up to the largest order.
@@ -68,20 +98,15 @@ impl Buddy {
             "free of {frame:?} {order:?}: beyond the pool"
         );
         debug_assert!(!self.overlaps_free(frame, order), "free of {frame:?} {order:?}: free already");
-        let pageblock = (frame.0 / PAGEBLOCK) as usize;
-        let mut walk = Walk::new(&mut self.heaps[pageblock], &mut self.sets[pageblock]);
-        let mut node = heap::node_of(frame.0 % PAGEBLOCK, order);
-        let mut unit = order;
-        while unit < Order::MAX && walk.is_set(node ^ 1, unit) {
-            walk.clear(node ^ 1, unit);
-            self.counts[unit.index()] -= 1;
-            node /= 2;
-            unit = unit.up();
-        }
-        walk.set(node, unit);
-        self.counts[unit.index()] += 1;
         self.free += order.pages();
-        self.index.toggle(pageblock, walk.finish());
+        let mut order = order;
+        let mut unit = unit_at(frame, order);
+        while order < Order::MAX && self.tiers[order.index()].contains(&self.table, unit ^ 1) {
+            self.remove(unit ^ 1, order);
+            unit /= 2;
+            order = order.up();
+        }
+        self.insert(unit, order);
     }
 
     /// Gives back any run of frames, in the largest aligned pieces. The work grows with the pageblocks that
@@ -108,7 +133,7 @@ impl Buddy {
 
     /// The order of the largest free unit.
     pub fn largest(&self) -> Option<Order> {
-        Order::new(self.index.orders().checked_ilog2()? as u8)
+        Order::new(self.orders.checked_ilog2()? as u8)
     }
 
     /// How many free units of exactly this order there are.
@@ -123,74 +148,63 @@ impl Buddy {
 
     /// Checks every table against the others. Walks the whole pool: for tests and debug builds.
     pub fn validate(&self) -> Result<(), &'static str> {
-        let mut counts = [0; Order::COUNT];
-        for (pageblock, heap) in self.heaps.iter().enumerate() {
-            let mut orders = 0;
-            for unit in Order::all() {
-                let units = self.validate_units(pageblock, heap, unit)?;
-                counts[unit.index()] += units;
-                orders |= OrderBits::from(units > 0) << unit.index();
+        let (mut free, mut orders) = (0, 0);
+        for order in Order::all() {
+            let tier = &self.tiers[order.index()];
+            if !tier.is_consistent(&self.table) {
+                return Err("the levels of a tier disagree");
             }
-            if heap::orders(self.sets[pageblock]) != orders || self.index.orders_of(pageblock)? != orders {
-                return Err("the orders of a pageblock are not those of its units");
+            let mut count = 0;
+            for unit in tier.iter(&self.table) {
+                self.validate_unit(unit, order)?;
+                count += 1;
             }
+            if count != self.counts[order.index()] {
+                return Err("the free units are not as counted");
+            }
+            free += count * order.pages();
+            orders |= OrderBits::from(count > 0) << order.index();
         }
-        let free: u32 = Order::all().map(|o| counts[o.index()] * o.pages()).sum();
-        let orders = Order::all().filter(|o| counts[o.index()] > 0).fold(0, |bits, o| bits | bit(o));
-        if (counts, free, orders) != (self.counts, self.free, self.index.orders()) {
-            return Err("the free units are not as counted");
+        if (free, orders) != (self.free, self.orders) {
+            return Err("the free frames or their orders are not as counted");
         }
         Ok(())
     }
 
-    /// Checks the free units of one order in one pageblock, and counts them.
-    fn validate_units(&self, pageblock: usize, heap: &Heap, unit: Order) -> Result<u32, &'static str> {
-        let mut units = 0;
-        for node in heap::nodes(unit).filter(|&n| heap::is_set(heap, n)) {
-            let frame = frame_at(pageblock, node, unit);
-            if frame.0 + unit.pages() > self.capacity {
-                return Err("a free unit lies beyond the pool");
-            }
-            if unit < Order::MAX && (heap::is_set(heap, node ^ 1) || self.covered(frame, unit.up())) {
-                return Err("a free unit is not merged, or free twice");
-            }
-            units += 1;
+    fn validate_unit(&self, unit: usize, order: Order) -> Result<(), &'static str> {
+        let frame = Frame((unit as u32) << order.index());
+        if frame.0 + order.pages() > self.capacity {
+            return Err("a free unit lies beyond the pool");
         }
-        Ok(units)
+        let merged = order == Order::MAX
+            || !self.tiers[order.index()].contains(&self.table, unit ^ 1) && !self.covered(frame, order.up());
+        if merged { Ok(()) } else { Err("a free unit is not merged, or free twice") }
     }
 
-    /// Takes the lowest free unit of order `unit` and splits it down to `want`; what is split off stays free.
-    /// Returns the node of the lowest part.
-    fn split(&mut self, pageblock: usize, unit: Order, want: Order) -> usize {
-        let mut walk = Walk::new(&mut self.heaps[pageblock], &mut self.sets[pageblock]);
-        let mut node = walk.lowest(unit);
-        walk.clear(node, unit);
-        self.counts[unit.index()] -= 1;
-        let mut part = unit;
-        while part > want {
-            node *= 2;
-            part = part.down();
-            walk.set(node + 1, part);
-            self.counts[part.index()] += 1;
-        }
-        self.index.toggle(pageblock, walk.finish());
-        node
+    #[inline]
+    fn insert(&mut self, unit: usize, order: Order) {
+        self.tiers[order.index()].insert(&mut self.table, unit);
+        self.counts[order.index()] += 1;
+        self.orders |= 1 << order.index();
+    }
+
+    #[inline]
+    fn remove(&mut self, unit: usize, order: Order) {
+        self.tiers[order.index()].remove(&mut self.table, unit);
+        self.counts[order.index()] -= 1;
+        self.orders &= !(OrderBits::from(self.counts[order.index()] == 0) << order.index());
     }
 
     /// Whether `frame` lies in a free unit of at least this order.
     fn covered(&self, frame: Frame, order: Order) -> bool {
-        let heap = &self.heaps[(frame.0 / PAGEBLOCK) as usize];
-        let mut node = heap::node_of(frame.0 % PAGEBLOCK, order);
-        while node > 0 && !heap::is_set(heap, node) {
-            node /= 2;
-        }
-        node > 0
+        Order::all()
+            .skip(order.index())
+            .any(|o| self.tiers[o.index()].contains(&self.table, unit_at(frame, o)))
     }
 
     /// Whether any frame of the folio is free.
     fn overlaps_free(&self, frame: Frame, order: Order) -> bool {
-        let some = heap::orders(self.sets[(frame.0 / PAGEBLOCK) as usize]) != 0;
-        some && FrameRun::new(frame, order.pages()).iter().any(|f| self.is_free(f))
+        FrameRun::new(frame, order.pages()).iter().any(|f| self.is_free(f))
     }
 }
 
@@ -200,16 +214,12 @@ impl fmt::Debug for Buddy {
     }
 }
 
-const fn bit(order: Order) -> OrderBits {
-    1 << order.index()
-}
-
 /// The smallest order in `orders` that is at least `order`.
 const fn smallest_from(orders: OrderBits, order: Order) -> Option<Order> {
     Order::new((orders >> order.index() << order.index()).trailing_zeros() as u8)
 }
 
-/// The first frame of a node of this order.
-const fn frame_at(pageblock: usize, node: usize, order: Order) -> Frame {
-    Frame(pageblock as u32 * PAGEBLOCK + heap::frame_of(node, order))
+/// The number of the unit of this order that `frame` lies in.
+const fn unit_at(frame: Frame, order: Order) -> usize {
+    (frame.0 >> order.index()) as usize
 }

@@ -46,12 +46,12 @@ impl Use {
 /// The free frames.
 #[derive(Clone, Debug)]
 pub(crate) struct FramePool {
-    holes: Buddy,
-    dirty: Buddy,
-    zeroed: Buddy,
+    pub(super) holes: Buddy,
+    pub(super) dirty: Buddy,
+    pub(super) zeroed: Buddy,
     capacity: u32,
     /// Slots from here on have never been free: they join the holes as they are needed.
-    opened: u32,
+    pub(super) opened: u32,
 }
 
 /// Runs of frames whose memory is given back in one call.
@@ -69,7 +69,7 @@ impl FramePool {
         pool
     }
 
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         let pages = OPENING.min(self.capacity - self.opened);
         self.holes.free_run(FrameRun::new(Frame(self.opened), pages));
         self.opened += pages;
@@ -127,6 +127,28 @@ impl FramePool {
         let (order, backing) = best?;
         let (frame, order) = self.buddy(backing).alloc(OrderSet::only(order))?;
         Some((frame, order, backing))
+    }
+
+    /// One frame, if it is free. A hole only as far as `limit` charged pages allow.
+    pub(crate) fn take_at(&mut self, frame: Frame, limit: u32) -> Option<Backing> {
+        let backing = self.backing_of(frame)?;
+        let allowed = backing != Backing::Hole || self.charged() < limit;
+        (allowed && self.buddy(backing).alloc_at(frame)).then_some(backing)
+    }
+
+    /// Frame number `offset` of a free run of order `run`; the others stay free.
+    pub(crate) fn take_within(
+        &mut self,
+        run: Order,
+        offset: u32,
+        purpose: Use,
+        limit: u32,
+    ) -> Option<(Frame, Order, Backing)> {
+        let (first, _, backing) = self.take(OrderSet::only(run), purpose, limit)?;
+        self.give(FrameRun::new(first, offset), backing);
+        let next = first.plus(offset + 1);
+        self.give(FrameRun::new(next, run.pages() - offset - 1), backing);
+        Some((first.plus(offset), Order::BASE, backing))
     }
 
     fn best_in(&mut self, set: OrderSet, backing: Backing, fresh: u32) -> Option<Order> {

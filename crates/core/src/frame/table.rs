@@ -84,6 +84,7 @@ struct ListHead {
     first: u32,
     last: u32,
     pages: u32,
+    folios: u32,
 }
 
 /// Records of all frames, and the lists that folios are on.
@@ -95,7 +96,7 @@ pub(crate) struct FrameTable {
 
 impl FrameTable {
     pub(crate) fn new() -> FrameTable {
-        let empty = ListHead { first: NIL, last: NIL, pages: 0 };
+        let empty = ListHead { first: NIL, last: NIL, pages: 0, folios: 0 };
         FrameTable { records: Chunked::new(), lists: [empty; List::COUNT] }
     }
 
@@ -156,6 +157,11 @@ impl FrameTable {
         self.lists[list as usize].pages
     }
 
+    /// Folios on a list.
+    pub(crate) fn folios_on(&self, list: List) -> u32 {
+        self.lists[list as usize].folios
+    }
+
     /// The folio at the old end of a list.
     pub(crate) fn oldest(&self, list: List) -> Option<Frame> {
         let first = self.lists[list as usize].first;
@@ -203,6 +209,7 @@ impl FrameTable {
             return;
         }
         self.lists[list as usize].pages -= order.pages();
+        self.lists[list as usize].folios -= 1;
         match prev {
             NIL => self.lists[list as usize].first = next,
             _ => self.get_mut(Frame(prev)).next = next,
@@ -237,5 +244,6 @@ impl FrameTable {
             _ => self.get_mut(Frame(next)).prev = head.0,
         }
         self.lists[list as usize].pages += pages;
+        self.lists[list as usize].folios += 1;
     }
 }

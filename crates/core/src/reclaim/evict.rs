@@ -3,14 +3,16 @@
 use super::Demand;
 use crate::addr::{Frame, FrameRun, PageRange};
 use crate::engine::Engine;
+use crate::folio::SplitWhy;
 use crate::frame::{FrameState, List};
+use crate::log::Decision;
 use crate::mmu::{Mover, Refusal};
 use crate::sharing::SHARED;
 
 impl Engine {
     /// Moves the folio at `head` out to its own frames. Pages that are refused become folios of their own and
     /// stay. Returns the pages moved.
-    pub(super) fn evict<M: Mover>(&mut self, mmu: &mut M, head: Frame) -> u32 {
+    pub(crate) fn evict<M: Mover>(&mut self, mmu: &mut M, head: Frame) -> u32 {
         let pages = self.pages_of(head);
         let run = self.frames.folio(head);
         if self.frames.pinned(run) {
@@ -18,20 +20,24 @@ impl Engine {
             return 0;
         }
         if !self.may_leave(head) {
-            self.stats.refused(Refusal::Denied);
+            self.refused(Refusal::Denied);
             self.frames.delist(head);
             return 0;
         }
         if pages.space == SHARED {
             return self.evict_shared(mmu, head);
         }
+        let order = self.order_of(head);
         let done = mmu.move_out(pages.space, pages.start, run);
-        if done.refusal.is_none() {
+        let out = if done.refusal.is_none() {
             self.moved_out(head);
-            self.stats.evictions[self.order_of(head).index()] += 1;
-            return run.pages;
-        }
-        self.evict_page_by_page(mmu, head, done.pages)
+            self.stats.evictions[order.index()] += 1;
+            run.pages
+        } else {
+            self.evict_page_by_page(mmu, head, done.pages)
+        };
+        self.log.note(Decision::Evict { space: pages.space, vpn: pages.start, order, out });
+        out
     }
 
     /// Whether a mapped folio may be moved out, as far as is known here.
@@ -45,12 +51,14 @@ impl Engine {
 
     /// A shared folio is in its frames already: it is unmapped wherever it is mapped.
     fn evict_shared<M: Mover>(&mut self, mmu: &mut M, head: Frame) -> u32 {
-        let slots = self.pages_of(head);
+        let (slots, order) = (self.pages_of(head), self.order_of(head));
         self.unmap_everywhere(mmu, head);
         self.moved_out(head);
-        self.stats.evictions[self.order_of(head).index()] += 1;
+        self.stats.evictions[order.index()] += 1;
+        let out = order.pages();
+        self.log.note(Decision::Evict { space: slots.space, vpn: slots.start, order, out });
         self.after_unlinking(mmu, slots);
-        slots.pages as u32
+        out
     }
 
     fn moved_out(&mut self, head: Frame) {
@@ -65,7 +73,7 @@ impl Engine {
         let pages = self.order_of(head).pages();
         let mut out = done;
         if done > 0 {
-            self.isolate(head, 0, done);
+            self.isolate(head, 0, done, SplitWhy::Refused);
             self.move_out_pieces(head, done);
         }
         let mut at = done;
@@ -73,7 +81,7 @@ impl Engine {
             let frame = head.plus(at);
             let piece = self.frames.head_of(frame);
             let within = frame.0 - piece.0;
-            self.isolate(piece, within, within + 1);
+            self.isolate(piece, within, within + 1, SplitWhy::Refused);
             out += u32::from(self.evict_page(mmu, frame));
             at += 1;
         }
@@ -100,7 +108,7 @@ impl Engine {
                 self.stats.evictions[0] += 1;
                 return true;
             };
-            self.stats.refused(refusal);
+            self.refused(refusal);
             match refusal {
                 Refusal::Busy if attempt == 0 => {
                     let _ = mmu.unshare(PageRange::new(page.space, page.start, 1));

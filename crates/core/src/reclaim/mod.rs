@@ -57,7 +57,6 @@ const MOST_FRESH: u32 = 256;
 impl Engine {
     /// One bounded step towards enough room.
     pub fn reclaim<M: Mover>(&mut self, mmu: &mut M, demand: Demand, work: &mut Work) -> Reclaim {
-        self.swap.reserve(0);
         if self.shrink(mmu, demand) {
             return Reclaim::Progress;
         }
@@ -75,8 +74,7 @@ impl Engine {
             return Reclaim::Job;
         }
         if let Some(head) = self.next_to_write() {
-            self.begin_write(head, work);
-            return Reclaim::Job;
+            return if self.begin_write(head, work) { Reclaim::Job } else { Reclaim::Waiting };
         }
         if demand == Demand::Store {
             return Reclaim::Idle;
@@ -176,7 +174,8 @@ impl Engine {
     fn settle_overdraft(&mut self) -> Reclaim {
         let needless = self.overdraft.min(self.frame_limit().saturating_sub(self.pool.charged()));
         self.overdraft -= needless;
-        Reclaim::Idle
+        // With a lower limit there may be something to do again.
+        if needless > 0 { Reclaim::Progress } else { Reclaim::Idle }
     }
 
     /// The oldest folio that was moved out and is not stored.
@@ -191,12 +190,13 @@ impl Engine {
         None
     }
 
-    /// Hands a standby folio to a writer. Until the job is back, a fault still rescues it.
-    fn begin_write(&mut self, head: Frame, work: &mut Work) {
+    /// Hands a standby folio to a writer. Until the job is back, a fault still rescues it. False where as many jobs are
+    /// under way as there are records for.
+    fn begin_write(&mut self, head: Frame, work: &mut Work) -> bool {
         let run = self.frames.folio(head);
+        let Some(slot) = self.tickets.begin_reserved(JobKind::Write, run) else { return false };
         self.frames.delist(head);
         self.frames.get_mut(head).state = FrameState::Writing;
-        let slot = self.tickets.begin(JobKind::Write, run);
         work.begin(self.tickets.get(slot).ticket, JobKind::Write, run);
         work.tight = self.store_is_tight();
         let pages = self.pages_of(head);
@@ -205,6 +205,7 @@ impl Engine {
             let block = self.pte(pages.space, pages.start.plus(i as u64)).placed();
             work.known.push(block.map(|b| self.swap.hash(b)));
         }
+        true
     }
 
     /// Keeps the inactive list at a third of what is mapped: the oldest active folios go there.

@@ -182,6 +182,7 @@ impl Engine {
         self.frames.get_mut(head).state = FrameState::Standby;
         self.frames.enlist(head, List::Clean);
         self.stats.swap_outs[self.order_of(head).index()] += 1;
+        self.split_zeroes(head, packed);
     }
 
     fn commit_blocks(&mut self, mmu: &mut impl Mmu, slot: usize, packed: &[Packed]) {
@@ -247,7 +248,7 @@ impl Engine {
             return false;
         }
         let nothing = crate::FrameRun::new(Frame(0), 0);
-        let slot = self.tickets.begin(JobKind::Spill, nothing);
+        let Some(slot) = self.tickets.begin_reserved(JobKind::Spill, nothing) else { return false };
         let mut blocks = core::mem::take(&mut self.tickets.get_mut(slot).blocks);
         // A page that hardly compresses frees more memory for what its return will cost.
         let poor = self.swap.poor_pages() >= self.poor_limit() / 4;

@@ -6,6 +6,7 @@ use crate::engine::{Engine, PageState};
 use crate::fault::{Fault, OrderPolicy, Source, answered};
 use crate::frame::{Backing, FrameState, List, Use};
 use crate::job::{MAX_STAGED_PAGES, Work};
+use crate::log::Decision;
 use crate::mmu::Mover;
 use crate::order::{Order, OrderSet};
 use crate::vma::Vma;
@@ -73,8 +74,11 @@ impl Engine {
         let Some(frame) = self.pte(SHARED, page.slot).frame() else { return Fault::Joined };
         let head = self.frames.head_of(frame);
         self.take_from_writer(head);
+        self.reserve_for_reclaim();
         let head = self.part_to_rescue(head, frame);
-        self.stats.rescues[self.order_of(head).index()] += 1;
+        let order = self.order_of(head);
+        self.stats.rescues[order.index()] += 1;
+        self.log.note(Decision::Rescue { space: page.space, vpn: page.vpn, order });
         let mapped = self.map_folio(mmu, head, List::Active, Some(page.space));
         self.wake_in(mmu, head, page.space);
         answered(mapped)
@@ -82,15 +86,16 @@ impl Engine {
 
     /// A job brings in one copy for all who share the page, and as many of its neighbours as the policy wants.
     fn bring_in(&mut self, vma: &Vma, page: SharedPage, work: &mut Work) -> Fault {
-        let context = self.fault_context(vma, page.vpn, true);
+        let context = self.fault_context(page.space, vma, page.vpn, true);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
         let run = self.shared_run(page, choice.wanted.min(context.vma_fit));
         let set = choice.set.and(OrderSet::up_to(run)).with(Order::BASE);
         let Some((head, order, backing)) = self.take_frames(set, Use::Contents) else {
-            self.stats.no_frame += 1;
-            return Fault::NoFrame;
+            return self.no_frame(page);
         };
-        self.note_shortfall(&choice, &context, run, order);
+        let why = self.note_shortfall(&choice, &context, run, order);
+        let SharedPage { space, vpn, .. } = page;
+        self.log.note(Decision::Fault { space, vpn, stored: true, wanted: choice.wanted, got: order, why });
         if let Some(block) = self.pte(SHARED, page.slot).only_stored() {
             self.note_refault(block);
         }
@@ -99,6 +104,12 @@ impl Engine {
         self.stats.swap_ins[order.index()] += 1;
         self.begin_fill(head, true, backing, page.space, work);
         Fault::Job
+    }
+
+    fn no_frame(&mut self, page: SharedPage) -> Fault {
+        self.stats.no_frame += 1;
+        self.log.note(Decision::NoFrame { space: page.space, vpn: page.vpn });
+        Fault::NoFrame
     }
 
     /// The largest aligned run of slots round that of `page`, up to `most`, that are stored and stand for the page's
@@ -147,7 +158,7 @@ impl Engine {
     fn copy<M: Mover>(&mut self, mmu: &mut M, vma: &Vma, page: SharedPage, work: &mut Work) -> Fault {
         let SharedPage { space, vpn, slot, .. } = page;
         let Some(source) = self.pte(SHARED, slot).frame() else { return Fault::Joined };
-        let context = self.fault_context(vma, vpn, false);
+        let context = self.fault_context(space, vma, vpn, false);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
         let run = self.run_to_copy(mmu, page, choice.wanted.min(context.vma_fit).min(MOST_COPIED));
         let wanted = if choice.wanted > MOST_COPIED { choice.set.with(MOST_COPIED) } else { choice.set };
@@ -159,8 +170,7 @@ impl Engine {
                 self.drop_clean_folio(head);
                 return self.answer(mmu, space, vpn, true, work);
             }
-            self.stats.no_frame += 1;
-            return Fault::NoFrame;
+            return self.no_frame(page);
         };
         let start = Vpn(order.align_down(vpn.0));
         let pages = PageRange::new(space, start, u64::from(order.pages()));
@@ -176,6 +186,7 @@ impl Engine {
         self.attach(space, start, head, order);
         self.note_in_history(space, vpn, start, order);
         self.stats.cow_copies[order.index()] += 1;
+        self.log.note(Decision::Copy { space, vpn: start, order });
         let mapped = self.map(mmu, head, List::Inactive, Source::Shared(Frame(source.0 - before as u32)));
         self.after_unlinking(mmu, slots);
         answered(mapped)

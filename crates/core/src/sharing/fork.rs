@@ -4,6 +4,7 @@ use super::SHARED;
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{AddressSpace, Engine};
 use crate::fault::PATIENCE;
+use crate::folio::SplitWhy;
 use crate::frame::{FrameState, List, Use};
 use crate::mmu::{Mover, Refusal};
 use crate::order::{Order, OrderSet};
@@ -54,6 +55,7 @@ impl Engine {
         self.space_mut(space).vmas.edit(all.start, all.end(), |vma| vma.locked = false);
         self.drop_pages(mmu, all);
         *self.space_mut(space) = AddressSpace::default();
+        self.tending.forget(space);
         if self.last_late.0 == space {
             self.last_late.2 = 0;
         }
@@ -141,7 +143,7 @@ impl Engine {
             return Ok(pages.end());
         }
         if done.pages > 0 {
-            self.isolate(head, 0, done.pages);
+            self.isolate(head, 0, done.pages, SplitWhy::Refused);
         }
         let mut at = 0;
         while at < done.pages {
@@ -152,7 +154,7 @@ impl Engine {
         for frame in (done.pages..pages.pages as u32).map(|i| head.plus(i)) {
             let piece = self.frames.head_of(frame);
             let within = frame.0 - piece.0;
-            self.isolate(piece, within, within + 1);
+            self.isolate(piece, within, within + 1, SplitWhy::Refused);
             self.share_page(mmu, frame, child)?;
         }
         Ok(pages.end())
@@ -166,7 +168,7 @@ impl Engine {
                 self.folio_to_slots(frame, child);
                 return Ok(());
             };
-            self.stats.refused(refusal);
+            self.refused(refusal);
             match refusal {
                 // The slot of a mapped page is a hole, but for the zero page that a reader left there.
                 Refusal::Exists => mmu.release(FrameRun::new(frame, 1)),
@@ -217,7 +219,7 @@ impl Engine {
                 self.frames.enlist(frame, List::Dirty);
                 return Ok(());
             };
-            self.stats.refused(refusal);
+            self.refused(refusal);
         }
         self.pool.give(run, backing);
         Err(Refusal::NoMemory)

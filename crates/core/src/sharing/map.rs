@@ -66,7 +66,7 @@ impl Engine {
             }
             at += u64::from(done.pages);
             let Some(refusal) = done.refusal else { break };
-            self.stats.refused(refusal);
+            self.refused(refusal);
             match refusal {
                 // Somebody put a page there, and sees it: ours stays unmapped.
                 Refusal::Exists => {
@@ -94,7 +94,7 @@ impl Engine {
             self.set_mapped(pages.space, pages.start.plus(i), true);
         }
         if let Some(refusal) = done.refusal {
-            self.stats.refused(refusal);
+            self.refused(refusal);
         }
         run
     }

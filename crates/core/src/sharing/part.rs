@@ -3,6 +3,7 @@
 use super::SHARED;
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::Engine;
+use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::mmu::{Mmu, Mover};
 use crate::page::Pte;
@@ -66,7 +67,8 @@ impl Engine {
             self.take_from_writer(head);
             let folio = self.pages_of(head);
             let stop = end.min(folio.end());
-            self.isolate(head, (at.0 - folio.start.0) as u32, (stop.0 - folio.start.0) as u32);
+            let (from, to) = ((at.0 - folio.start.0) as u32, (stop.0 - folio.start.0) as u32);
+            self.isolate(head, from, to, SplitWhy::Edge);
             while at < stop {
                 at = self.free_orphaned_folio(mmu, at);
             }
@@ -131,7 +133,7 @@ impl Engine {
             return head;
         }
         let within = (slot.0 - self.pages_of(head).start.0) as u32;
-        self.isolate(head, within, within + 1);
+        self.isolate(head, within, within + 1, SplitWhy::Edge);
         head.plus(within)
     }
 

@@ -1,6 +1,7 @@
 //! Counters. Each only grows; a host copies them where people can read them.
 
 use crate::fault::Shortfall;
+use crate::folio::SplitWhy;
 use crate::mmu::Refusal;
 use crate::order::Order;
 
@@ -49,8 +50,18 @@ pub struct Stats {
     pub no_frame: u64,
     /// Jobs whose folio changed under them.
     pub void_jobs: u64,
-    /// Folios split into smaller ones.
-    pub splits: u64,
+    /// Folios split into smaller ones, by reason.
+    pub splits: [u64; SplitWhy::COUNT],
+    /// Folios found sparse, and split for it.
+    pub sparse_folios: u64,
+    /// Pages of them that were given back: moved out, or dropped as zeroes.
+    pub sparse_pages: u64,
+    /// Runs of small folios that became one, by its order.
+    pub collapses: [u64; Order::COUNT],
+    /// Runs that could not, since no free run of slots was long enough.
+    pub collapses_without_run: u64,
+    /// Mapped pages that were given other slots, so that long runs of slots become free.
+    pub compacted_pages: u64,
     /// Verbs of the host refused, by reason.
     pub refusals: [u64; Refusal::COUNT],
     /// Faults that got less than their policy wanted, by reason.

@@ -15,8 +15,8 @@ use crate::mmu::Mmu;
 /// Bytes a spill file is given out in: direct I/O wants its offsets aligned to this.
 pub const FILE_UNIT: u64 = 4096;
 
-/// Spans whose tables are made ahead of need: those of two folios of the largest order that hardly compress.
-const SPARE_SPANS: u32 = 128;
+/// Extents that have no block: that of a spill under way, and one that is just being filled.
+const EMPTY_EXTENTS: u32 = 2;
 
 /// Page entries that may name one block. Each may have a job that uses it, and there are a few more jobs.
 const MOST_REFS: u8 = 127;
@@ -120,29 +120,36 @@ impl SwapIndex {
         }
     }
 
-    /// Makes room for `blocks` blocks more than are used, so that storing allocates nothing.
-    pub(crate) fn reserve(&mut self, blocks: u32) {
-        let spans = self.spans.spans_used() + SPARE_SPANS;
-        if self.spans.spans_reserved() < spans {
-            self.spans.reserve(spans + SPARE_SPANS);
+    /// Makes room for `pages` pages more than are stored, each perhaps in an extent of its own, so that storing them
+    /// allocates nothing.
+    pub(crate) fn reserve(&mut self, pages: u32) {
+        self.spans.reserve_for(pages);
+        let wanted = self.blocks_used + pages;
+        self.grow_blocks(wanted as usize);
+        self.grow_extents((wanted + EMPTY_EXTENTS) as usize);
+    }
+
+    fn grow_blocks(&mut self, len: usize) {
+        let from = self.blocks.len();
+        self.blocks.grow_to(len);
+        for i in (from..self.blocks.len()).rev() {
+            self.blocks[i].next = self.free_block;
+            self.free_block = i as u32;
         }
-        let wanted = (self.blocks_used + blocks) as usize;
-        while self.blocks.len() < wanted {
-            let from = self.blocks.len();
-            self.blocks.grow_to(from + 1);
-            for i in (from..self.blocks.len()).rev() {
-                self.blocks[i].next = self.free_block;
-                self.free_block = i as u32;
-            }
+    }
+
+    fn grow_extents(&mut self, len: usize) {
+        let from = self.extents.len();
+        self.extents.grow_to(len);
+        for i in (from..self.extents.len()).rev() {
+            self.extents[i].younger = self.free_extent;
+            self.free_extent = i as u32;
         }
-        while self.extents.len() < wanted {
-            let from = self.extents.len();
-            self.extents.grow_to(from + 1);
-            for i in (from..self.extents.len()).rev() {
-                self.extents[i].younger = self.free_extent;
-                self.free_extent = i as u32;
-            }
-        }
+    }
+
+    /// Pages that can be stored without an allocation, as far as blocks go.
+    pub(crate) fn reserved(&self) -> u32 {
+        self.blocks.len() as u32 - self.blocks_used
     }
 
     /// Begins to write to spill file `file`, of at most `limit` bytes. The one before is sealed.
@@ -234,7 +241,7 @@ impl SwapIndex {
 
     fn new_block(&mut self, extent: u32, at: u32, len: u16, hash: PageHash, clock: u32) -> u32 {
         if self.free_block == NIL {
-            self.reserve(1);
+            self.grow_blocks(self.blocks.len() + 1);
         }
         let id = self.free_block;
         self.free_block = self.blocks[id as usize].next;
@@ -279,6 +286,11 @@ impl SwapIndex {
 
     pub(crate) fn hash(&self, id: u32) -> PageHash {
         hash_of(&self.blocks[id as usize])
+    }
+
+    /// Whether a block is in a spill file.
+    pub(crate) fn is_in_file(&self, id: u32) -> bool {
+        self.extents[self.blocks[id as usize].extent as usize].in_file
     }
 
     /// The clock of evictions when the block was stored.
@@ -420,12 +432,7 @@ impl SwapIndex {
 
     fn take_extent(&mut self) -> u32 {
         if self.free_extent == NIL {
-            let from = self.extents.len();
-            self.extents.grow_to(from + 1);
-            for i in (from..self.extents.len()).rev() {
-                self.extents[i].younger = self.free_extent;
-                self.free_extent = i as u32;
-            }
+            self.grow_extents(self.extents.len() + 1);
         }
         let id = self.free_extent;
         self.free_extent = self.extents[id as usize].younger;

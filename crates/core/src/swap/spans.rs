@@ -8,7 +8,7 @@
 //! it stops being full, and moves to the end when it falls below half: so the fuller ones fill up, and the
 //! emptier ones get the time to become empty.
 //!
-//! Only [`Spans::reserve`] allocates. Everything else does bounded work, in memory that it has.
+//! Only [`Spans::reserve`] and [`Spans::reserve_for`] allocate. Everything else does bounded work, in memory that it has.
 
 mod fresh;
 #[cfg(test)]
@@ -31,6 +31,10 @@ const CLASSES: usize = MAX_OBJECT / CLASS_STEP;
 const GRAINS_PER_SPAN: u32 = (SPAN_BYTES / GRAIN) as u32;
 /// Words in the slot map of a span with the smallest objects.
 const SLOT_WORDS: usize = SPAN_BYTES / CLASS_STEP / 64;
+/// Objects in a span of the largest.
+const LEAST_SLOTS: u32 = (SPAN_BYTES / MAX_OBJECT) as u32;
+/// Spans whose tables are made at once.
+const SPARE: u32 = 64;
 /// No span.
 const NIL: u32 = u32::MAX;
 
@@ -133,13 +137,21 @@ impl Spans {
         }
     }
 
-    /// Makes the tables for the first `spans` spans, or for the limit if that is less. The only verb that
-    /// allocates: 80 bytes a span.
+    /// Makes the tables for the first `spans` spans, or for the limit if that is less: 80 bytes a span.
     pub fn reserve(&mut self, spans: u32) {
         let spans = spans.min(self.limit);
         if spans > self.spans_reserved() {
             self.fresh.grow(self.spans_reserved(), spans);
             self.spans.resize(spans as usize, Span::UNUSED);
+        }
+    }
+
+    /// Makes the tables that `objects` objects more need, of whatever sizes: a span of each class may have one only, the
+    /// others are filled.
+    pub fn reserve_for(&mut self, objects: u32) {
+        let spans = self.used + objects.div_ceil(LEAST_SLOTS) + CLASSES as u32;
+        if spans > self.spans_reserved() {
+            self.reserve(spans.saturating_add(SPARE));
         }
     }
 

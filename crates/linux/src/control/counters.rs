@@ -213,6 +213,14 @@ counters! {
     joined_faults: sum [AtomicU64 = u64, 0],
     /// Folios split into smaller ones.
     splits: sum [AtomicU64 = u64, 0],
+    /// Folios found sparse, and split for it.
+    sparse_folios: sum [AtomicU64 = u64, 0],
+    /// Pages of sparse folios that were given back.
+    sparse_pages: sum [AtomicU64 = u64, 0],
+    /// Runs of small folios that became one, by its order.
+    collapses: sum [[AtomicU64; ORDERS] = [u64; ORDERS], [0; ORDERS]],
+    /// Pages whose slots of the pool were vacated.
+    compacted_pages: sum [AtomicU64 = u64, 0],
     /// Pages that had vanished or appeared behind the engine's back.
     foreign_pages: sum [AtomicU64 = u64, 0],
     /// Folios left resident because no store could take them.

@@ -65,7 +65,7 @@ pub struct Welcome {
     pub policy: PolicyName,
 }
 
-/// The name of a policy as the user wrote it: `adaptive`, `fixed:64K`.
+/// The name of a policy: `adaptive`, `fixed:64K`, `linux:16K,2M`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PolicyName {
     bytes: [u8; POLICY_BYTES],

@@ -358,7 +358,7 @@ impl Plan {
         let (budget, evicts, policy) = match link {
             Some(Link { welcome, .. }) => {
                 let limit = (welcome.budget_pages != NO_LIMIT).then_some(welcome.budget_pages);
-                (limit, welcome.evict, parse_policy(welcome.policy.as_str()).unwrap_or(options.policy))
+                (limit, welcome.evict, welcome.policy.as_str().parse().unwrap_or(options.policy))
             }
             None => (options.memory.map(u64::from), options.memory.is_some(), options.policy),
         };
@@ -383,20 +383,6 @@ impl Plan {
 fn machine_pages() -> u64 {
     let info = rustix::system::sysinfo();
     info.totalram as u64 * u64::from(info.mem_unit) / PAGE_SIZE as u64
-}
-
-/// A policy as people write it: `adaptive`, `fixed:64K`.
-pub fn parse_policy(text: &str) -> Option<PolicyKind> {
-    match text.strip_prefix("fixed:") {
-        Some(size) => Order::all().find(|o| same_size(*o, size)).map(PolicyKind::Fixed),
-        None => (text == "adaptive").then_some(PolicyKind::Adaptive),
-    }
-}
-
-fn same_size(order: Order, text: &str) -> bool {
-    use core::fmt::Write;
-    let mut line = crate::sys::msg::Line::new();
-    write!(line, "{order}").is_ok() && line.as_bytes().eq_ignore_ascii_case(text.as_bytes())
 }
 
 impl Pager {

@@ -57,7 +57,11 @@ fn copy_stats(to: &Counters, stats: &Stats) {
     to.spilled_pages.store(stats.pages_spilled, Relaxed);
     to.late_faults.store(stats.late, Relaxed);
     to.joined_faults.store(stats.joined, Relaxed);
-    to.splits.store(stats.splits, Relaxed);
+    to.splits.store(stats.splits.iter().sum(), Relaxed);
+    copy_all(&to.collapses, &stats.collapses);
+    to.sparse_folios.store(stats.sparse_folios, Relaxed);
+    to.sparse_pages.store(stats.sparse_pages, Relaxed);
+    to.compacted_pages.store(stats.compacted_pages, Relaxed);
     to.foreign_pages.store(stats.foreign, Relaxed);
     to.unstorable_folios.store(stats.unstorable, Relaxed);
     to.compressed_in_bytes.store(stats.pages_stored * PAGE_SIZE as u64, Relaxed);

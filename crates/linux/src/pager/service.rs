@@ -18,6 +18,11 @@ const ROUNDS: u32 = 64;
 /// Most pages that are kept zeroed ahead of need: 512 KiB.
 const MOST_ZEROED: u32 = 128;
 
+/// In each epoch all of memory is looked at once. In ns: a second.
+const EPOCH_NS: u64 = 1_000_000_000;
+/// Bites of that in one round: 128 MiB.
+const BITES: u32 = 64;
+
 /// The service thread. It never returns.
 pub(super) fn run(_: usize) {
     let Some(pager) = super::pager() else { return };
@@ -41,6 +46,7 @@ fn round(pager: &'static Pager, caller: &mut Caller) -> bool {
     let more = reclaim(pager, caller);
     if !more {
         zero_ahead(pager, caller);
+        tend(pager);
     }
     pager.publish(more);
     pager.watch_handler();
@@ -99,6 +105,19 @@ fn zero_ahead(pager: &'static Pager, caller: &mut Caller) {
         if pager.exchange.waits() {
             carry_out(pager, caller);
         }
+    }
+}
+
+/// Lets the engine shape its folios while nobody waits for anything else: a few bites in each round, until the work of
+/// this epoch is done.
+fn tend(pager: &'static Pager) {
+    let epoch = (now_ns() / EPOCH_NS) as u32;
+    for _ in 0..BITES {
+        let more = pager.tables_behind().engine.tend(&mut pager.mover(), epoch);
+        if !more || pager.exchange.waits() {
+            return;
+        }
+        pager.watch.service_beat();
     }
 }
 

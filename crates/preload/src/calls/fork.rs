@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use quire_linux::sys::futex::Lock;
 
-use crate::malloc::backend;
+use crate::malloc::{backend, exact};
 use crate::raw::{self, Answer};
 use crate::{decide, heap, libc_heap, pager_api};
 
@@ -51,6 +51,7 @@ unsafe extern "C" fn prepare() {
         // Let go in end_turn.
         core::mem::forget(TURN.lock());
         FORKING.store(me, Ordering::Relaxed);
+        exact::fork_prepare();
         pager_api::fork_prepare();
     }
     DEPTH.0.set(DEPTH.0.get() + 1);
@@ -72,6 +73,7 @@ fn end_turn() {
 unsafe extern "C" fn in_parent() {
     if leave() {
         pager_api::fork_parent();
+        exact::fork_done();
         end_turn();
     }
 }
@@ -82,6 +84,7 @@ unsafe extern "C" fn in_child() {
     heap::in_child();
     libc_heap::in_child();
     pager_api::fork_child();
+    exact::fork_done();
     end_turn();
 }
 

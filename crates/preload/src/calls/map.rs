@@ -39,6 +39,13 @@ pub(super) unsafe fn map(request: &Request) -> Answer {
     }
 }
 
+/// New private anonymous memory where there is room, for this library's heaps. Its address.
+pub(crate) fn map_anonymous(len: usize, prot: c_int) -> Answer {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: nothing that exists is touched.
+    unsafe { map(&Request { addr: 0, len, prot, flags, fd: -1, offset: 0 }) }
+}
+
 /// # Safety
 ///
 /// As mmap.

@@ -16,6 +16,9 @@ mod map;
 mod range;
 mod raw_call;
 
+pub(crate) use map::map_anonymous;
+pub(crate) use range::{advise, protect};
+
 use core::ops::Range;
 
 use crate::decide::Parts;

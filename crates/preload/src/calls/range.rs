@@ -7,7 +7,7 @@ use crate::decide::{self, Parts};
 use crate::pager_api::{self, Call};
 use crate::raw::{self, Answer};
 
-pub(super) fn protect(addr: usize, len: usize, prot: c_int) -> Answer {
+pub(crate) fn protect(addr: usize, len: usize, prot: c_int) -> Answer {
     // SAFETY: takes no pointers to follow; what the program does to its own memory is its affair.
     let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_mprotect, addr, len, prot) };
     match decide::split(addr, len, &arena()) {
@@ -32,7 +32,7 @@ pub(super) fn protect_by_key(addr: usize, len: usize, prot: c_int, key: c_int) -
     protect(addr, len, prot)
 }
 
-pub(super) fn advise(addr: usize, len: usize, advice: c_int) -> Answer {
+pub(crate) fn advise(addr: usize, len: usize, advice: c_int) -> Answer {
     // SAFETY: takes no pointers to follow; what the program does to its own memory is its affair.
     let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_madvise, addr, len, advice) };
     match decide::split(addr, len, &arena()) {

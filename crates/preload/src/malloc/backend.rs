@@ -1,4 +1,4 @@
-//! The heap of the program: mimalloc, or the malloc that the program brought.
+//! Who serves the program: our own heaps ([`own`]), or the malloc that it brought.
 //!
 //! # Why mimalloc 2
 //!
@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use libmimalloc_sys as mi;
 
-use super::Block;
+use super::{Block, own};
 use crate::callers::{self, Caller};
 
 /// mimalloc's option for what is done at exit. Its number in `mimalloc.h`, as the bindings don't name it.
@@ -39,7 +39,7 @@ struct Family {
     usable_size: unsafe extern "C" fn(Block) -> usize,
 }
 
-/// The program's own family, or null while mimalloc serves.
+/// The program's own family, or null while ours serves.
 static FOREIGN: AtomicPtr<Family> = AtomicPtr::new(ptr::null_mut());
 
 #[inline]
@@ -110,16 +110,11 @@ macro_rules! forward {
     };
 }
 
-forward!(malloc(size: usize) -> Block, malloc, mi::mi_malloc);
-forward!(calloc(count: usize, size: usize) -> Block, calloc, mi::mi_calloc);
-forward!(realloc(block: Block, size: usize) -> Block, realloc, mi::mi_realloc);
-forward!(free(block: Block) -> (), free, mi::mi_free);
-forward!(usable_size(block: Block) -> usize, usable_size, own_usable_size);
-
-unsafe fn own_usable_size(block: Block) -> usize {
-    // SAFETY: a block of mimalloc's.
-    unsafe { mi::mi_usable_size(block) }
-}
+forward!(malloc(size: usize) -> Block, malloc, own::malloc);
+forward!(calloc(count: usize, size: usize) -> Block, calloc, own::calloc);
+forward!(realloc(block: Block, size: usize) -> Block, realloc, own::realloc);
+forward!(free(block: Block) -> (), free, own::free);
+forward!(usable_size(block: Block) -> usize, usable_size, own::usable_size);
 
 /// A block aligned to `alignment`, a power of two.
 pub(super) unsafe fn memalign(alignment: usize, size: usize) -> Block {
@@ -132,6 +127,6 @@ pub(super) unsafe fn memalign(alignment: usize, size: usize) -> Block {
             block
         }
         // SAFETY: a power of two.
-        None => unsafe { mi::mi_malloc_aligned(size, alignment) },
+        None => unsafe { own::memalign(alignment, size) },
     }
 }

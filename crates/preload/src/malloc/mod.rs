@@ -1,13 +1,15 @@
 //! The malloc family, as the program and its libraries call it.
 //!
-//! Three heaps answer. What libc and the loader allocate for themselves comes from [`crate::libc_heap`]. The rest comes
-//! from mimalloc ([`backend`]), unless the program brings a malloc of its own: then that one keeps its place, as a
+//! What libc and the loader allocate for themselves comes from [`crate::libc_heap`]. The rest comes from mimalloc and
+//! [`exact`] ([`own`]), unless the program brings a malloc of its own ([`backend`]): then that one keeps its place, as a
 //! mixture of two would end in one freeing what the other allocated.
 //!
 //! [`entry`] has the exported functions, which only add the caller's address.
 
 pub(crate) mod backend;
 mod entry;
+pub(crate) mod exact;
+mod own;
 
 use core::ffi::{c_int, c_void};
 use core::ptr;

@@ -63,6 +63,27 @@ static void sizes(void) {
     }
 }
 
+/* Sizes round those at which blocks move between heaps, up and down, with contents that tell. */
+static void sizes_in_between(void) {
+    static const size_t steps[] = {100, 256, 257, 300, 1024, 1025, 4096, 4097, 4376, 5120, 65536, 65537, 131072, 131073, 140000, 200000};
+    enum { STEPS = sizeof steps / sizeof *steps };
+    for (int from = 0; from < STEPS; from++)
+        for (int to = 0; to < STEPS; to++) {
+            unsigned char *p = malloc(steps[from]), *between = malloc(steps[from]);
+            CHECK(p && (uintptr_t)p % 16 == 0 && malloc_usable_size(p) >= steps[from]);
+            size_t usable = malloc_usable_size(p);
+            for (size_t i = 0; i < usable; i++) p[i] = (unsigned char)(i * 31 >> 3);
+            p = realloc(p, steps[to]);
+            CHECK(p && (uintptr_t)p % 16 == 0 && malloc_usable_size(p) >= steps[to]);
+            size_t kept = steps[from] < steps[to] ? steps[from] : steps[to];
+            for (size_t i = 0; i < kept; i++) CHECK(p[i] == (unsigned char)(i * 31 >> 3));
+            free(between), free(p);
+            unsigned char *zeroes = calloc(1, steps[to]);
+            for (size_t i = 0; i < steps[to]; i++) CHECK(zeroes[i] == 0);
+            free(zeroes);
+        }
+}
+
 static void from_libc(void) {
     char *text = strdup("small"), *long_text = malloc(10001), *copy, *printed = NULL, *stream = NULL;
     size_t length = 0;
@@ -104,6 +125,7 @@ static void *churn(void *seed) {
 int main(void) {
     alignments();
     sizes();
+    sizes_in_between();
     from_libc();
     for (int round = 0; round < 3; round++) {
         pthread_t threads[4];

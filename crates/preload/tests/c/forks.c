@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -114,12 +115,40 @@ static void leave_home(void) {
     CHECK(pipe && fgets(line, sizeof line, pipe) && !strcmp(line, "popen\n") && pclose(pipe) == 0);
 }
 
+/* A signal handler may fork while its thread is inside malloc; parent and child go on from there. */
+static volatile int from_handlers, grandchild;
+
+static void fork_here(int signal) {
+    (void)signal;
+    pid_t pid = fork();
+    if (pid == 0) grandchild = 1;
+    else expect(pid), from_handlers++;
+}
+
+static void fork_inside_malloc(void) {
+    struct itimerval often = {{0, 3000}, {0, 3000}}, never = {{0, 0}, {0, 0}};
+    char *kept[64] = {0};
+    signal(SIGALRM, fork_here);
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0); /* children do not inherit it */
+    for (unsigned i = 0, more = 2000; from_handlers < 40 && more; i++) {
+        size_t size = 257 + i * 7919 % 9000;
+        kept[i % 64] = realloc(kept[i % 64], size);
+        kept[i % 64][size - 1] = 1;
+        if (i % 5 == 0) free(kept[i % 64]), kept[i % 64] = NULL;
+        if (grandchild) more--;
+    }
+    if (grandchild) _exit(42);
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    for (int i = 0; i < 64; i++) free(kept[i]);
+}
+
 static int prepared, in_parent, in_child;
 static void note_prepare(void) { prepared++, free(malloc(10000)); }
 static void note_parent(void) { in_parent++, free(malloc(10000)); }
 static void note_child(void) { in_child++, free(malloc(10000)); }
 
 int main(void) {
+    for (int i = 0; i < 3; i++) from_handlers = 0, fork_inside_malloc();
     CHECK(pthread_atfork(note_prepare, note_parent, note_child) == 0);
     shared_past = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     all_kinds('a');

@@ -1,4 +1,5 @@
 //! The verbs of the command line.
 
 pub(crate) mod doctor;
+pub(crate) mod replay;
 pub(crate) mod run;

@@ -8,6 +8,7 @@ use crate::run::spill::Spill;
 use crate::run::{self, Settings, budget, library};
 use crate::size::{self, MIB};
 use quire_linux::control::wire::PolicyName;
+use quire_linux::pager::PolicyKind;
 use quire_linux::probe;
 
 /// The least budget, in bytes.
@@ -55,23 +56,14 @@ fn budget_of(memory: Option<&str>) -> Result<Option<u64>, Failure> {
 
 /// The policy, if there is one of this name.
 fn policy_of(name: &str) -> Result<PolicyName, Failure> {
-    let known = name == "adaptive"
-        || name.strip_prefix("fixed:").and_then(|size| size::parse(size).ok()).is_some_and(is_order);
-    let unknown = || {
-        Failure::own(format!(
-            "unknown policy '{name}': use adaptive, or fixed:SIZE with a power of two from 4K to 2M"
-        ))
-    };
-    if known { PolicyName::new(name).ok_or_else(unknown) } else { Err(unknown()) }
-}
-
-/// Whether folios have this size.
-fn is_order(bytes: u64) -> bool {
-    bytes.is_power_of_two() && (4096..=2 * MIB).contains(&bytes)
+    let policy = name.parse::<PolicyKind>();
+    let policy = policy.map_err(|how| Failure::own(format!("unknown policy '{name}': {how}")))?;
+    let short = policy.to_string();
+    PolicyName::new(&short).ok_or_else(|| Failure::own(format!("the name of policy '{short}' is too long")))
 }
 
 /// Refuses a machine on which nothing could be managed, with what mends it.
-fn check_machine() -> Result<(), Failure> {
+pub(crate) fn check_machine() -> Result<(), Failure> {
     match probe::probe().mends().find(|mend| mend.fatal) {
         Some(mend) => Err(Failure::own(mend.to_string())),
         None => Ok(()),
@@ -92,10 +84,14 @@ mod tests {
 
     #[test]
     fn only_known_policies_are_taken() {
-        for name in ["adaptive", "fixed:4K", "fixed:64K", "fixed:2M", "fixed:2048K"] {
+        let every_size = "linux:16K,32K,64K,128K,256K,512K,1M,2M";
+        for name in ["adaptive", "fixed:4K", "fixed:64K", "fixed:2M", every_size, "huge-coalesce-base"] {
             assert_eq!(policy_of(name).unwrap().as_str(), name);
         }
-        for name in ["", "fixed", "fixed:", "fixed:5K", "fixed:4M", "fixed:2K", "lru", "adaptive:64K"] {
+        assert_eq!(policy_of("fixed:2048k").unwrap().as_str(), "fixed:2M");
+        for name in
+            ["", "fixed", "fixed:", "fixed:5K", "fixed:4M", "fixed:2K", "linux:4K", "lru", "adaptive:64K"]
+        {
             assert!(policy_of(name).unwrap_err().message.contains(name));
         }
     }

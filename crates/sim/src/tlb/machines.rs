@@ -46,6 +46,15 @@ pub enum Model {
     Skylake,
 }
 
+/// Work with a TLB whose kind the compiler knows, so that no access is a call.
+pub trait UseTlb {
+    /// What comes of it.
+    type Output;
+
+    /// Does the work.
+    fn with<T: Tlb>(self, tlb: T) -> Self::Output;
+}
+
 const BASE: Size = Size { order: Order::BASE, needs: Needs::Span };
 const PMD: Size = Size { order: Order::MAX, needs: Needs::Folio };
 
@@ -81,6 +90,16 @@ impl Model {
         match self {
             Model::Zen3 => order(2),
             Model::None | Model::NeoverseN1 | Model::Skylake => Order::BASE,
+        }
+    }
+
+    /// Gives such a TLB, with nothing in it, to who works with any kind of them.
+    pub fn give_to<U: UseTlb>(self, user: U) -> U::Output {
+        match self {
+            Model::None => user.with(NoTlb::default()),
+            Model::Zen3 => user.with(zen3()),
+            Model::NeoverseN1 => user.with(neoverse_n1()),
+            Model::Skylake => user.with(skylake()),
         }
     }
 

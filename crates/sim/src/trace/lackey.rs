@@ -211,6 +211,11 @@ impl<R: Read> Iterator for Lackey<R> {
     }
 }
 
+/// Whether a text that begins with `head` is one of lackey: whether a line of it is an access or an instruction.
+pub fn is_lackey(head: &[u8]) -> bool {
+    head.split(|&byte| byte == b'\n').any(|line| parse(line).is_some())
+}
+
 /// The line of an access or an instruction, if it is exactly one. An access has at most a page of bytes, so that it
 /// touches two pages at most.
 fn parse(line: &[u8]) -> Option<Line> {

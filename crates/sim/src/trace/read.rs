@@ -11,6 +11,11 @@ use quire_core::mmu::Prot;
 use quire_core::{PageRange, Space, Vpn};
 use std::io::Read;
 
+/// Whether a file that begins with `head` is a trace, of whatever version.
+pub fn is_trace(head: &[u8]) -> bool {
+    head.starts_with(&MAGIC)
+}
+
 /// The events of a trace, in their order. After the first error there are no more.
 ///
 /// Takes 64 KiB whatever comes, and panics at nothing. The checksum is at the end: who must not act on a damaged trace

@@ -2,7 +2,8 @@
 
 use super::Host;
 use crate::store::hash_of;
-use quire_core::{Frame, PageState, Space, Vpn, Whereabouts};
+use quire_core::job::{JobKind, Work};
+use quire_core::{Fault, Frame, PageState, Space, Stats, Vpn, Whereabouts};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Host {
@@ -134,6 +135,22 @@ impl Host {
         } else {
             Err(format!("{resident} pages are resident, {charged} charged"))
         }
+    }
+
+    /// A fault reclaims nothing, whatever order was wanted: it moves nothing out and begins no writer. It finds no frame
+    /// only where not even a base page is to be had.
+    pub(super) fn check_fault(&self, before: &Stats, fault: Fault, work: &Work) -> Result<(), String> {
+        let now = self.engine.stats();
+        if now.evictions != before.evictions {
+            return Err("a fault moved something out".into());
+        }
+        if fault == Fault::Job && !matches!(work.kind, JobKind::Zero | JobKind::Read) {
+            return Err(format!("a fault began a job that fills nothing: {:?}", work.kind));
+        }
+        if fault == Fault::NoFrame && self.engine.room() > 0 {
+            return Err(format!("a fault found no frame, and {} are to be had", self.engine.room()));
+        }
+        Ok(())
     }
 
     /// Reclaim says that nothing can be moved out. With tables like the kernel's, no page on a list may be left

@@ -4,7 +4,7 @@ use super::{Host, Touch};
 use crate::inject::Injection;
 use quire_core::mmu::Prot;
 use quire_core::vma::Hint;
-use quire_core::{Demand, Order, PageRange, PolicyKind, Vpn};
+use quire_core::{Demand, Frame, Order, PageRange, PolicyKind, Shaping, SplitMode, Vpn};
 
 use crate::checker::Model;
 
@@ -62,6 +62,16 @@ pub enum Event {
     Run(u8),
     /// A job fails.
     Fail(u8),
+    /// So many epochs pass, and the engine does what it does in the last of them.
+    Tend(u32),
+    /// The folios of a range become one, if they can.
+    Collapse(Vpn, Order),
+    /// A run of slots is vacated, if it can be.
+    Vacate(Frame, Order),
+    /// The host stops telling what is accessed, or tells again.
+    Blind(bool),
+    /// Into what sparse folios are split, and how large a run of small ones may become.
+    Shape(SplitMode, Order),
     /// Frames are zeroed ahead of need.
     ZeroAhead(u32, Order),
     /// The grant changes.
@@ -111,6 +121,9 @@ pub enum Event {
 /// Processes at a time.
 const MOST_SPACES: usize = 4;
 
+/// Bites that the work of an epoch takes at the most, in the small memories that are walked.
+const MOST_BITES: u32 = 1000;
+
 /// An index into `len` things, if there are any.
 fn pick(number: u8, len: usize) -> Option<usize> {
     (len > 0).then(|| usize::from(number) % len)
@@ -141,6 +154,13 @@ impl Host {
             Event::Run(number) => return self.run_one(number),
             Event::Fail(number) => return self.fail_one(number),
             Event::ZeroAhead(target, order) => self.zero_ahead(target, order),
+            Event::Tend(epochs) => return self.tend(epochs),
+            Event::Collapse(start, order) => _ = self.engine.collapse(self.at, start, order),
+            Event::Vacate(start, order) => _ = self.engine.vacate(start, order),
+            Event::Blind(blind) => self.mmu.blind = blind,
+            Event::Shape(split, largest) => {
+                self.engine.set_shaping(Shaping { split, largest, ..Shaping::DEFAULT });
+            }
             Event::Grant(pages) => self.engine.set_grant(pages),
             Event::Overhead(pages) => self.engine.set_overhead(pages),
             Event::Division(parts) => self.engine.set_division(parts),
@@ -225,6 +245,18 @@ impl Host {
             Some(at) => self.fail(at),
             None => Ok(()),
         }
+    }
+
+    /// The work of an epoch, bite by bite; after each everything is checked.
+    fn tend(&mut self, epochs: u32) -> Result<(), String> {
+        self.epoch += epochs;
+        for _ in 0..MOST_BITES {
+            if !self.engine.tend(&mut self.mmu, self.epoch) {
+                return Ok(());
+            }
+            self.check()?;
+        }
+        Err("the work of an epoch has no end".into())
     }
 
     fn inject(&mut self, injection: Injection) {

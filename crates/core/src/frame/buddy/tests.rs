@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
+const PAGEBLOCK: u32 = Order::MAX.pages();
+
 fn order(n: u8) -> Order {
     Order::new(n).unwrap()
 }
@@ -60,13 +62,13 @@ fn tiny_and_empty_pools_work() {
 
 #[test]
 fn a_pool_of_many_levels_serves_the_lowest_address() {
-    let frames = 300 * PAGEBLOCK;
+    let frames = 1200 * PAGEBLOCK;
     let mut buddy = Buddy::new(frames);
-    for pageblock in [299, 257, 16, 255] {
+    for pageblock in [1199, 513, 511, 16, 512] {
         buddy.free(Frame(pageblock * PAGEBLOCK + 4), order(2));
         buddy.validate().unwrap();
     }
-    for pageblock in [16, 255, 257, 299] {
+    for pageblock in [16, 511, 512, 513, 1199] {
         assert_eq!(buddy.alloc(OrderSet::ALL), Some((Frame(pageblock * PAGEBLOCK + 4), order(2))));
         buddy.validate().unwrap();
     }
@@ -110,6 +112,13 @@ impl Model {
         }
     }
 
+    fn take_at(&mut self, frame: u32, got: bool) {
+        assert_eq!(got, self.free.remove(&frame), "frame {frame}");
+        if got {
+            self.held.push((frame, 1));
+        }
+    }
+
     /// Lets go of a held run, or of the tail of it when `keep` is smaller than it.
     fn release(&mut self, pick: usize, keep: u32) -> Option<FrameRun> {
         let pick = pick % self.held.len().max(1);
@@ -128,6 +137,7 @@ impl Model {
 #[derive(Debug, Clone)]
 enum Step {
     Alloc(u16),
+    AllocAt(u32),
     Free(usize, u32),
 }
 
@@ -135,7 +145,8 @@ fn step() -> impl Strategy<Value = Step> {
     let small = any::<u16>().prop_map(|bits| Step::Alloc(bits & 0x1f));
     let any_set = any::<u16>().prop_map(Step::Alloc);
     let free = (any::<usize>(), prop_oneof![Just(0), 0..40_u32]).prop_map(|(p, k)| Step::Free(p, k));
-    prop_oneof![3 => small, 1 => any_set, 3 => free]
+    let at = (0..1700_u32).prop_map(Step::AllocAt);
+    prop_oneof![3 => small, 1 => any_set, 1 => at, 3 => free]
 }
 
 fn agrees(buddy: &Buddy, model: &Model, capacity: u32) {
@@ -162,6 +173,11 @@ proptest! {
                 Step::Alloc(bits) => {
                     let set = set_of(bits);
                     model.take(set, buddy.alloc(set));
+                }
+                // Mostly inside the pool, also where that is small.
+                Step::AllocAt(frame) => {
+                    let frame = frame % (capacity + 3);
+                    model.take_at(frame, buddy.alloc_at(Frame(frame)));
                 }
                 Step::Free(pick, keep) => {
                     if let Some(run) = model.release(pick, keep) {

@@ -148,6 +148,9 @@ struct Folios {
     evictions: BySize,
     swap_outs: BySize,
     splits: u64,
+    sparse: u64,
+    sparse_given_back_bytes: u64,
+    collapses: BySize,
 }
 
 #[derive(Serialize, Clone, PartialEq, Debug)]
@@ -267,6 +270,9 @@ impl Folios {
             evictions: BySize(totals.evictions),
             swap_outs: BySize(totals.swap_outs),
             splits: totals.splits,
+            sparse: totals.sparse_folios,
+            sparse_given_back_bytes: totals.sparse_pages * PAGE,
+            collapses: BySize(totals.collapses),
         }
     }
 }

@@ -106,7 +106,17 @@ fn the_object_has_every_field_that_is_documented() {
 /// The names of all fields that hold no further named fields. The keys of tables by order or reason are no
 /// names.
 fn paths(tree: &Value, prefix: &str) -> Vec<String> {
-    let tables = ["end", "refusals", "shortfalls", "fills", "swap_ins", "rescues", "evictions", "swap_outs"];
+    let tables = [
+        "end",
+        "refusals",
+        "shortfalls",
+        "fills",
+        "swap_ins",
+        "rescues",
+        "evictions",
+        "swap_outs",
+        "collapses",
+    ];
     tree.as_object()
         .into_iter()
         .flatten()

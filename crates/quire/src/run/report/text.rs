@@ -92,6 +92,7 @@ fn folios(text: &mut String, report: &Report) {
         ("rescued", folios.rescues),
         ("evicted", folios.evictions),
         ("swapped out", folios.swap_outs),
+        ("collapsed", folios.collapses),
     ];
     let used: Vec<usize> =
         (0..ORDERS).filter(|order| lines.iter().any(|(_, BySize(counts))| counts[*order] > 0)).collect();

@@ -1,0 +1,85 @@
+//! Our own heaps for the program: mimalloc, and [`exact`] for the sizes that mimalloc would round up too far.
+
+use core::ptr;
+
+use libmimalloc_sys as mi;
+
+use super::{Block, exact};
+
+pub(super) unsafe fn malloc(size: usize) -> Block {
+    if exact::wants(size) {
+        let block = exact::alloc(size);
+        if !block.is_null() {
+            return block;
+        }
+    }
+    // SAFETY: any size may be asked for.
+    unsafe { mi::mi_malloc(size) }
+}
+
+pub(super) unsafe fn calloc(count: usize, size: usize) -> Block {
+    // The product was found to be sound.
+    let total = count * size;
+    if exact::wants(total) {
+        let block = exact::alloc(total);
+        if !block.is_null() {
+            // SAFETY: a fresh block of `total` bytes.
+            unsafe { ptr::write_bytes(block.cast::<u8>(), 0, total) };
+            return block;
+        }
+    }
+    // SAFETY: any sizes may be asked for.
+    unsafe { mi::mi_calloc(count, size) }
+}
+
+pub(super) unsafe fn memalign(alignment: usize, size: usize) -> Block {
+    // SAFETY: the alignment is a power of two.
+    unsafe { mi::mi_malloc_aligned(size, alignment) }
+}
+
+/// Each heap changes its blocks in place where it can. A block that grows into the other's sizes, or out of its own,
+/// moves.
+pub(super) unsafe fn realloc(block: Block, size: usize) -> Block {
+    // SAFETY: the block is in use.
+    let old = unsafe { usable_size(block) };
+    if exact::owns(block) {
+        if exact::can_serve(size) {
+            // SAFETY: a block of that heap.
+            let same = unsafe { exact::realloc(block, size) };
+            if !same.is_null() {
+                return same;
+            }
+        }
+    } else if !exact::wants(size) || (old / 2..=old).contains(&size) {
+        // SAFETY: a block of mimalloc's.
+        return unsafe { mi::mi_realloc(block, size) };
+    }
+    // SAFETY: both blocks are at least as long as what is copied, and the new one is fresh.
+    unsafe {
+        let to = malloc(size);
+        if !to.is_null() {
+            ptr::copy_nonoverlapping(block.cast::<u8>(), to.cast::<u8>(), old.min(size));
+            free(block);
+        }
+        to
+    }
+}
+
+pub(super) unsafe fn free(block: Block) {
+    if exact::owns(block) {
+        // SAFETY: the block is of that heap and the caller gives it up.
+        unsafe { exact::free(block) };
+    } else {
+        // SAFETY: the block is mimalloc's and the caller gives it up.
+        unsafe { mi::mi_free(block) };
+    }
+}
+
+pub(super) unsafe fn usable_size(block: Block) -> usize {
+    if exact::owns(block) {
+        // SAFETY: the block is of that heap.
+        return unsafe { exact::usable_size(block) };
+    }
+    // SAFETY: a block of mimalloc's.
+    unsafe { mi::mi_usable_size(block) }
+}

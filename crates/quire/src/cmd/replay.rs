@@ -1,0 +1,159 @@
+//! `quire replay`: reads what is to be replayed and how, and shows what came of it.
+
+use super::run::check_machine;
+use crate::cli;
+use crate::failure::{End, Failure};
+use crate::replay::{self, Grid, Show};
+use crate::size::{self, MIB};
+use quire_core::PAGE_SIZE;
+use quire_sim::replay::{Costs, NO_LIMIT, Source};
+use quire_sim::tlb::Model;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// The least memory that can be replayed with, in bytes.
+const LEAST_MEMORY: u64 = MIB;
+
+/// Replays the trace in every cell and prints what came of it.
+pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
+    if let Some(path) = arguments.calibrate.as_deref() {
+        return calibrate(path);
+    }
+    let trace = arguments.trace.as_deref().unwrap_or_default();
+    let source: Source = trace.parse().map_err(|error| Failure::own(format!("{error}")))?;
+    let grid = Grid {
+        source,
+        policies: items(policies(&arguments.policy), &arguments.policy, policy)?,
+        memories: list(&arguments.memory, memory)?,
+        tlbs: list(&arguments.tlb, tlb)?,
+        spill: !arguments.no_spill,
+        costs: costs(arguments.costs.as_deref())?,
+        quiet: arguments.quiet,
+    };
+    // What can't be written is found out before the work.
+    let page = arguments.html.as_deref().map(|path| create(path).map(|file| (path, file))).transpose()?;
+    let results = replay::run(&grid)?;
+    let text = if arguments.json { Show::Json } else { Show::Table }.render(&grid, &results);
+    print(&text)?;
+    if let Some((path, mut file)) = page {
+        let written = file.write_all(replay::html::page(&grid, &results).as_bytes());
+        written.map_err(|error| unwritable(path, &error))?;
+    }
+    Ok(End::Status(0))
+}
+
+/// Measures what things cost on this machine.
+fn calibrate(path: &Path) -> Result<End, Failure> {
+    check_machine()?;
+    let mut file = create(path)?;
+    let table = replay::calibrate::table()?;
+    file.write_all(table.as_bytes()).map_err(|error| unwritable(path, &error))?;
+    print(&table)?;
+    Ok(End::Status(0))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::own(error.to_string())),
+        _ => Ok(()),
+    }
+}
+
+fn create(path: &Path) -> Result<fs::File, Failure> {
+    fs::File::create(path).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::own(format!("{}: {error}; name a file in a directory that can be written", path.display()))
+}
+
+/// The items of a list with commas, with their names.
+fn list<T: PartialEq>(
+    text: &str,
+    item: impl Fn(&str) -> Result<T, Failure>,
+) -> Result<Vec<(String, T)>, Failure> {
+    items(text.split(',').map(|name| name.trim().into()).collect(), text, item)
+}
+
+/// What names stand for. None may come twice.
+fn items<T: PartialEq>(
+    names: Vec<String>,
+    text: &str,
+    item: impl Fn(&str) -> Result<T, Failure>,
+) -> Result<Vec<(String, T)>, Failure> {
+    let mut items: Vec<(String, T)> = Vec::new();
+    for name in names {
+        let value = item(&name)?;
+        if items.iter().any(|(_, other)| *other == value) {
+            return Err(Failure::own(format!("'{name}' is in the list '{text}' twice: leave one out")));
+        }
+        items.push((name, value));
+    }
+    Ok(items)
+}
+
+/// The names in a list of policies. A size that stands alone belongs to the policy before it: `linux:16K,64K,adaptive`.
+fn policies(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for piece in text.split(',').map(str::trim) {
+        match names.last_mut() {
+            Some(last) if piece.starts_with(|c: char| c.is_ascii_digit()) => *last += &format!(",{piece}"),
+            _ => names.push(piece.into()),
+        }
+    }
+    names
+}
+
+fn policy(name: &str) -> Result<quire_core::PolicyKind, Failure> {
+    name.parse().map_err(|how| Failure::own(format!("unknown policy '{name}': {how}")))
+}
+
+/// Pages; `None`: no limit.
+fn memory(name: &str) -> Result<Option<u32>, Failure> {
+    if name == "none" {
+        return Ok(None);
+    }
+    let bytes = size::parse(name).map_err(|why| Failure::own(format!("{why}, or none for no limit")))?;
+    let most = u64::from(NO_LIMIT) * PAGE_SIZE as u64;
+    if !(LEAST_MEMORY..=most).contains(&bytes) {
+        return Err(Failure::own(format!(
+            "memory of {} can't be replayed with: use {} to {}, or none for no limit",
+            size::human(bytes),
+            size::human(LEAST_MEMORY),
+            size::human(most)
+        )));
+    }
+    Ok(Some((bytes / PAGE_SIZE as u64) as u32))
+}
+
+fn tlb(name: &str) -> Result<Model, Failure> {
+    name.parse().map_err(|why| Failure::own(format!("unknown TLB '{name}': {why}")))
+}
+
+fn costs(path: Option<&Path>) -> Result<Costs, Failure> {
+    let Some(path) = path else { return Ok(Costs::default()) };
+    let failed = |why: String| Failure::own(format!("{}: {why}", path.display()));
+    let text = fs::read_to_string(path)
+        .map_err(|error| failed(format!("{error}; make one with quire replay --calibrate FILE")))?;
+    Costs::parse(&text).map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_item_by_item() {
+        let memories = list("64M, none", memory).unwrap();
+        assert_eq!(memories, [("64M".into(), Some(16384)), ("none".into(), None)]);
+        for (text, word) in
+            [("64M,64M", "twice"), ("64M,", "unknown size"), ("4K", "1 MiB"), ("1T", "64 GiB")]
+        {
+            let said = list(text, memory).unwrap_err().message;
+            assert!(said.contains(word) && !said.contains('\n'), "{said}");
+        }
+        assert!(list("zen3,zen4", tlb).unwrap_err().message.contains("neoverse-n1"));
+        assert!(list("adaptive,fixed:3K", policy).unwrap_err().message.contains("fixed:3K"));
+    }
+}

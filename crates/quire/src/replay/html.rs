@@ -1,0 +1,243 @@
+//! Results as one page to look at: it has everything in it and asks no other host for anything.
+
+mod plot;
+
+use super::table::{self, count, faults_of, pages, swapped_in, swapped_out, time};
+use super::{Grid, Outcome};
+use crate::size::human;
+use plot::{Bar, COLOURS, Line, Part, RAMP, escape};
+use quire_core::Order;
+use quire_sim::replay::{Cause, Figures, Sample};
+use std::fmt::Write as _;
+
+const STYLE: &str = include_str!("html/style.css");
+
+/// The page.
+pub(crate) fn page(grid: &Grid, results: &[Outcome]) -> String {
+    let name = escape(&grid.source.to_string());
+    let mut text = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>quire replay: {name}</title>\n<style>\n{STYLE}</style></head><body>\n<h1>{name}</h1>\n"
+    );
+    if let Some(first) = results.first() {
+        let Figures { events, accesses, .. } = first.figures;
+        let _ = writeln!(
+            text,
+            "<p>{} accesses in {} events, replayed in {} cells by quire {}.</p>",
+            count(accesses),
+            count(events),
+            results.len(),
+            env!("CARGO_PKG_VERSION")
+        );
+    }
+    text += &times(results);
+    text += &faults(results);
+    text += &memory(results);
+    text += &one_number(results, "TLB misses", "Accesses that walked the page table.", |f| {
+        (f.tlb.misses as f64, count(f.tlb.misses))
+    });
+    text += &swap(results);
+    text += &course(results);
+    text += &sheets(grid, results);
+    text + "</body></html>\n"
+}
+
+/// Cells that differ in their policy only, with what they have in common.
+fn groups(results: &[Outcome]) -> Vec<(String, &[Outcome])> {
+    let common = |outcome: &Outcome| (outcome.named.memory.clone(), outcome.named.tlb.clone());
+    let name = |outcome: &Outcome| {
+        let memory = match outcome.named.cell.memory {
+            Some(_) => format!("memory {}", outcome.named.memory),
+            None => "no limit of memory".into(),
+        };
+        format!("{memory}, TLB {}", outcome.named.tlb)
+    };
+    results.chunk_by(|a, b| common(a) == common(b)).map(|group| (name(&group[0]), group)).collect()
+}
+
+fn grouped(results: &[Outcome], bar: impl Fn(&Outcome) -> Bar) -> String {
+    let bars: Vec<(String, Vec<Bar>)> =
+        groups(results).into_iter().map(|(name, group)| (name, group.iter().map(&bar).collect())).collect();
+    plot::bars(&bars)
+}
+
+fn section(title: &str, text: &str) -> String {
+    format!("<h2>{}</h2>\n<p>{}</p>\n", escape(title), escape(text))
+}
+
+/// Modelled time by cause.
+fn times(results: &[Outcome]) -> String {
+    let used = |cause: &&Cause| results.iter().any(|o| o.figures.time[**cause as usize] > 0);
+    let causes: Vec<Cause> = Cause::ALL.iter().filter(used).copied().collect();
+    let colour = |cause: Cause| COLOURS[cause as usize % COLOURS.len()];
+    let mut text = section("Modelled time", "What the program's memory costs it, by what it waits for.");
+    text += &plot::key(causes.iter().map(|&cause| (cause.name(), colour(cause))));
+    text + &grouped(results, |outcome| {
+        let ns = |cause: Cause| outcome.figures.time[cause as usize];
+        Bar {
+            label: outcome.named.policy.clone(),
+            value: time(outcome.figures.modelled_ns()),
+            parts: causes
+                .iter()
+                .map(|&cause| Part {
+                    value: ns(cause) as f64,
+                    colour: colour(cause),
+                    says: format!("{}: {}", cause.name(), time(ns(cause))),
+                })
+                .collect(),
+            mark: None,
+        }
+    })
+}
+
+/// Faults by order.
+fn faults(results: &[Outcome]) -> String {
+    let used = |order: &Order| results.iter().any(|o| faults_of(&o.figures.stats, *order) > 0);
+    let orders: Vec<Order> = Order::all().filter(used).collect();
+    let names: Vec<String> = orders.iter().map(Order::to_string).collect();
+    let mut text = section("Faults", "Fills and rescues, by the size of the folio they were served with.");
+    text += &plot::key(names.iter().zip(&orders).map(|(name, order)| (name.as_str(), RAMP[order.index()])));
+    text + &grouped(results, |outcome| {
+        let part = |order: &Order| {
+            let faults = faults_of(&outcome.figures.stats, *order);
+            let says = format!("{order}: {}", count(faults));
+            Part { value: faults as f64, colour: RAMP[order.index()], says }
+        };
+        Bar {
+            label: outcome.named.policy.clone(),
+            value: count(outcome.figures.faults),
+            parts: orders.iter().map(part).collect(),
+            mark: None,
+        }
+    })
+}
+
+/// Resident memory, and what of it was never touched.
+fn memory(results: &[Outcome]) -> String {
+    let [used, wasted] = [COLOURS[0], COLOURS[2]];
+    let mut text = section(
+        "Resident memory",
+        "The mean over modelled time. Wasted: not touched since it was filled. The mark is the peak.",
+    );
+    text += &plot::key([("touched", used), ("wasted", wasted)].into_iter());
+    text + &grouped(results, |outcome| {
+        let figures = &outcome.figures;
+        let ns = figures.modelled_ns();
+        let (all, waste) = (figures.resident.mean(ns), figures.wasted.mean(ns));
+        let part = |value: u64, colour, what: &str| Part {
+            value: value as f64,
+            colour,
+            says: format!("{what}: {}", pages(value)),
+        };
+        Bar {
+            label: outcome.named.policy.clone(),
+            value: format!("{}, {} wasted", pages(all), pages(waste)),
+            parts: vec![part(all.saturating_sub(waste), used, "touched"), part(waste, wasted, "wasted")],
+            mark: Some(figures.resident.peak as f64),
+        }
+    })
+}
+
+fn one_number(
+    results: &[Outcome],
+    title: &str,
+    says: &str,
+    number: impl Fn(&Figures) -> (f64, String),
+) -> String {
+    section(title, says)
+        + &grouped(results, |outcome| {
+            let (value, text) = number(&outcome.figures);
+            let part = Part { value, colour: COLOURS[0], says: text.clone() };
+            Bar { label: outcome.named.policy.clone(), value: text, parts: vec![part], mark: None }
+        })
+}
+
+/// Contents that went to the store and came back.
+fn swap(results: &[Outcome]) -> String {
+    if results.iter().all(|o| swapped_out(&o.figures) + swapped_in(&o.figures) == 0) {
+        return String::new();
+    }
+    let [out, back] = [COLOURS[1], COLOURS[3]];
+    let mut text = section("Swap traffic", "Contents of pages that were stored, and that were read back.");
+    text += &plot::key([("out", out), ("in", back)].into_iter());
+    text + &grouped(results, |outcome| {
+        let (written, read) = (swapped_out(&outcome.figures), swapped_in(&outcome.figures));
+        let part = |bytes: u64, colour, what: &str| Part {
+            value: bytes as f64,
+            colour,
+            says: format!("{what}: {}", human(bytes)),
+        };
+        Bar {
+            label: outcome.named.policy.clone(),
+            value: format!("{} out, {} in", human(written), human(read)),
+            parts: vec![part(written, out, "out"), part(read, back, "in")],
+            mark: None,
+        }
+    })
+}
+
+/// How resident memory and faults went on, a pair of plots for each group.
+fn course(results: &[Outcome]) -> String {
+    let mut text = section(
+        "The course",
+        "Resident memory and faults so far, over the events of the trace. Where lines meet, the last one shows.",
+    );
+    for (name, group) in groups(results) {
+        let _ = writeln!(text, "<h3>{}</h3>", escape(&name));
+        let colour = |at: usize| COLOURS[at % COLOURS.len()];
+        text += &plot::key(group.iter().enumerate().map(|(at, o)| (o.named.policy.as_str(), colour(at))));
+        let events = group.first().map_or(0, |o| o.figures.events);
+        let right = format!("{} events", count(events));
+        let plot = |top: String, pick: fn(&Sample) -> u64| {
+            let line = |(at, outcome): (usize, &Outcome)| Line {
+                colour: colour(at),
+                points: outcome
+                    .figures
+                    .series
+                    .samples
+                    .iter()
+                    .map(|s| (s.events as f64, pick(s) as f64))
+                    .collect(),
+            };
+            plot::lines(&top, &right, &group.iter().enumerate().map(line).collect::<Vec<_>>())
+        };
+        let most = |pick: fn(&Sample) -> u64| {
+            group.iter().flat_map(|o| &o.figures.series.samples).map(pick).max().unwrap_or(0)
+        };
+        text += "<div class=\"charts\">";
+        text += &plot(format!("resident, up to {}", pages(most(|s| s.resident))), |s| s.resident);
+        text += &plot(format!("faults, up to {}", count(most(|s| s.faults))), |s| s.faults);
+        text += "</div>\n";
+    }
+    text
+}
+
+/// All tables that the terminal shows, and the costs.
+fn sheets(grid: &Grid, results: &[Outcome]) -> String {
+    let mut text =
+        section("All figures", "Means are over modelled time; LRU is the number of folios that age.");
+    for (title, columns) in table::sheets() {
+        let _ = writeln!(text, "<h3>{}</h3>", escape(title));
+        text += "<div class=\"wide\"><table>\n<tr>";
+        let rows = table::rows(results, &columns);
+        for (number, row) in rows.iter().enumerate() {
+            for (at, field) in row.iter().enumerate() {
+                let tag = if number == 0 { "th" } else { "td" };
+                let class = if at < 3 { " class=\"name\"" } else { "" };
+                let _ = write!(text, "<{tag}{class}>{}</{tag}>", escape(field));
+            }
+            text += if number + 1 < rows.len() { "</tr>\n<tr>" } else { "</tr>\n" };
+        }
+        text += "</table></div>\n";
+    }
+    text += "<h3>Costs</h3>\n<div class=\"wide\"><table>\n";
+    for (name, ns, what) in grid.costs.all() {
+        let _ = writeln!(
+            text,
+            "<tr><td class=\"name\">{name}</td><td>{ns} ns</td><td class=\"name\">{}</td></tr>",
+            escape(what)
+        );
+    }
+    text + "</table></div>\n"
+}

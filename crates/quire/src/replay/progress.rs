@@ -1,0 +1,91 @@
+//! How far all replays are: one line on a terminal.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+/// How far each cell is.
+#[derive(Debug)]
+pub(super) struct Progress {
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By cell, 0.0 to 1.0.
+    shares: Vec<f64>,
+    events: u64,
+}
+
+/// The line. Nothing is drawn where nobody sees it.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    progress: &'a Progress,
+    shown: bool,
+    drawn: bool,
+}
+
+/// Characters of the bar.
+const WIDTH: usize = 30;
+
+impl Progress {
+    pub(super) fn new(cells: usize) -> Progress {
+        let state = State { shares: vec![0.0; cells], events: 0 };
+        Progress { begun: Instant::now(), state: Mutex::new(state) }
+    }
+
+    /// A cell is so far, after `events` events more.
+    pub(super) fn note(&self, cell: usize, share: f64, events: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.shares[cell] = share;
+        state.events += events;
+    }
+
+    /// The line on stderr, if that is a terminal.
+    pub(super) fn line(&self, quiet: bool) -> Line<'_> {
+        Line { progress: self, shown: !quiet && io::stderr().is_terminal(), drawn: false }
+    }
+
+    fn text(&self) -> String {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = state.shares.len();
+        let share = state.shares.iter().sum::<f64>() / cells.max(1) as f64;
+        let over = state.shares.iter().filter(|share| **share >= 1.0).count();
+        let rate = state.events as f64 / self.begun.elapsed().as_secs_f64().max(0.001) / 1e6;
+        let full = (share * WIDTH as f64) as usize;
+        let bar = "#".repeat(full) + &".".repeat(WIDTH - full.min(WIDTH));
+        format!("[{bar}] {:3.0} %  {over} of {cells} cells  {rate:.1} M events/s", share * 100.0)
+    }
+}
+
+impl Line<'_> {
+    pub(super) fn draw(&mut self) {
+        if self.shown {
+            // Who does not see it loses nothing.
+            let _ = write!(io::stderr(), "\r{}\x1b[K", self.progress.text());
+            self.drawn = true;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        if self.drawn {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_how_far_all_cells_are() {
+        let progress = Progress::new(4);
+        progress.note(0, 1.0, 100);
+        progress.note(1, 0.2, 20);
+        let text = progress.text();
+        assert!(text.starts_with("[#########.") && text.contains(" 30 %  1 of 4 cells"), "{text}");
+    }
+}

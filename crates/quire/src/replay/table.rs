@@ -1,0 +1,205 @@
+//! Results as tables for people.
+
+use super::{Grid, Outcome};
+use crate::size::human;
+use quire_core::fault::Shortfall;
+use quire_core::{Order, PAGE_SIZE, Stats};
+use quire_sim::replay::Figures;
+use std::fmt::Write as _;
+
+/// The tables, and the costs that time was reckoned with.
+pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
+    let mut text = String::new();
+    let Some(first) = results.first() else { return text };
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{}: {} accesses in {} events",
+        grid.source, first.figures.accesses, first.figures.events
+    );
+    if first.figures.passed_ns > 0 {
+        let _ = writeln!(text, "{} passed by itself, as the trace says", time(first.figures.passed_ns));
+    }
+    if first.figures.implied > 0 {
+        let _ = writeln!(text, "{} ranges were mapped by their first access", first.figures.implied);
+    }
+    if first.figures.denied > 0 {
+        let _ = writeln!(text, "{} accesses were left out: their page forbids them", first.figures.denied);
+    }
+    for (title, columns) in sheets() {
+        let _ = writeln!(text, "\n{title}");
+        text += &align(&rows(results, &columns));
+    }
+    text += "\nCosts in ns:";
+    for (i, (name, ns, _)) in grid.costs.all().enumerate() {
+        text += if i % 6 == 0 { "\n  " } else { ", " };
+        let _ = write!(text, "{name} {ns}");
+    }
+    text + "\n"
+}
+
+/// The tables, with their titles.
+pub(super) fn sheets() -> [(&'static str, Vec<Column>); 3] {
+    [
+        ("Memory is the mean over the time, LRU the mean number of folios that age", main_columns()),
+        ("Faults by size of the folio: fills with zeroes, from the store, and rescues", order_columns()),
+        ("Faults with less than the policy wanted, by reason", reason_columns()),
+    ]
+}
+
+/// A column: its name, and what it shows of a cell.
+pub(super) type Column = (String, Box<dyn Fn(&Figures) -> String>);
+
+fn column(name: impl Into<String>, show: impl Fn(&Figures) -> String + 'static) -> Column {
+    (name.into(), Box::new(show))
+}
+
+fn main_columns() -> Vec<Column> {
+    vec![
+        column("time", |f| time(f.modelled_ns())),
+        column("faults", |f| count(f.faults)),
+        column("zeroed", |f| human(f.zeroed_bytes)),
+        column("resident", |f| pages(f.resident.mean(f.modelled_ns()))),
+        column("wasted", |f| pages(f.wasted.mean(f.modelled_ns()))),
+        column("LRU", |f| count(f.lru.mean(f.modelled_ns()))),
+        column("TLB misses", |f| count(f.tlb.misses)),
+        column("flushes", |f| count(f.tlb.flushes + f.tlb.full_flushes)),
+        column("out", |f| human(swapped_out(f))),
+        column("in", |f| human(swapped_in(f))),
+        column("rescues", |f| count(sum(&f.stats.rescues))),
+    ]
+}
+
+fn order_columns() -> Vec<Column> {
+    Order::all().map(|order| column(order.to_string(), move |f| count(faults_of(&f.stats, order)))).collect()
+}
+
+fn reason_columns() -> Vec<Column> {
+    Shortfall::ALL
+        .into_iter()
+        .map(|reason| column(reason_name(reason), move |f| count(f.stats.shortfalls[reason.index()])))
+        .collect()
+}
+
+/// Faults of all kinds that were served with a folio of this order.
+pub(super) fn faults_of(stats: &Stats, order: Order) -> u64 {
+    let at = order.index();
+    stats.zero_fills[at] + stats.swap_ins[at] + stats.rescues[at]
+}
+
+pub(super) const fn reason_name(reason: Shortfall) -> &'static str {
+    match reason {
+        Shortfall::VmaEdge => "edge of the VMA",
+        Shortfall::Neighbour => "neighbour",
+        Shortfall::Pressure => "pressure",
+        Shortfall::NoRun => "no free run",
+    }
+}
+
+/// Bytes of program pages that were stored.
+pub(super) fn swapped_out(figures: &Figures) -> u64 {
+    figures.stats.pages_stored * PAGE_SIZE as u64
+}
+
+/// Bytes of program pages that were read back.
+pub(super) fn swapped_in(figures: &Figures) -> u64 {
+    figures.expanded_pages * PAGE_SIZE as u64
+}
+
+pub(super) fn sum(counts: &[u64]) -> u64 {
+    counts.iter().sum()
+}
+
+pub(super) fn pages(pages: u64) -> String {
+    human(pages * PAGE_SIZE as u64)
+}
+
+/// A row of names, and one for each cell: its names and the columns.
+pub(super) fn rows(results: &[Outcome], columns: &[Column]) -> Vec<Vec<String>> {
+    let mut rows = vec![["policy", "memory", "TLB"].map(String::from).to_vec()];
+    rows[0].extend(columns.iter().map(|(name, _)| name.clone()));
+    for Outcome { named, figures } in results {
+        let mut row = vec![named.policy.clone(), named.memory.clone(), named.tlb.clone()];
+        row.extend(columns.iter().map(|(_, show)| show(figures)));
+        rows.push(row);
+    }
+    rows
+}
+
+/// Rows with their columns under each other: the first three to the left, numbers to the right.
+fn align(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (at, (field, width)) in row.iter().zip(&widths).enumerate() {
+            let gap = if at == 0 { "" } else { "  " };
+            let _ = match at {
+                0..3 => write!(text, "{gap}{field:<width$}"),
+                _ => write!(text, "{gap}{field:>width$}"),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// A count, short: `99999`, `1.23M`.
+pub(super) fn count(number: u64) -> String {
+    const UNITS: [&str; 4] = ["k", "M", "G", "T"];
+    if number < 100_000 {
+        return number.to_string();
+    }
+    let mut value = number as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.digits$}{}", UNITS[unit])
+}
+
+/// A time, short: `950 us`, `1.23 s`.
+pub(super) fn time(ns: u64) -> String {
+    const UNITS: [(&str, f64); 4] = [("ns", 1e3), ("us", 1e3), ("ms", 1e3), ("s", f64::MAX)];
+    let mut value = ns as f64;
+    for (unit, next) in UNITS {
+        if value < next * 0.9995 {
+            let digits = if unit == "ns" || value >= 99.95 {
+                0
+            } else if value < 10.0 {
+                2
+            } else {
+                1
+            };
+            return format!("{value:.digits$} {unit}");
+        }
+        value /= next;
+    }
+    format!("{value:.0} s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        for (number, text) in [(0, "0"), (99_999, "99999"), (123_456, "123k"), (4_194_304, "4.19M")] {
+            assert_eq!(count(number), text);
+        }
+        for (ns, text) in [(0, "0 ns"), (999, "999 ns"), (1_500, "1.50 us"), (12_345_678, "12.3 ms")] {
+            assert_eq!(time(ns), text);
+        }
+        assert_eq!(time(7_200_000_000_000), "7200 s");
+    }
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let rows = [["a", "b", "c", "n"], ["long", "b", "c", "10"]];
+        let text = align(&rows.map(|row| row.map(String::from).to_vec()));
+        assert_eq!(text, "a     b  c   n\nlong  b  c  10\n");
+    }
+}

@@ -1,0 +1,86 @@
+//! Replay: a stream of events through the engine, on a machine that is modelled.
+//!
+//! [`replay`] runs one [`Cell`], that is a policy, an amount of memory and a TLB, on the events of a trace, and says what
+//! came of it ([`Figures`]). The engine is the real one. The host is lean: page tables without contents
+//! (`table.rs`), the verbs on them and what they cost (`memory.rs`), the program's side (`host.rs`, `calls.rs`), jobs
+//! (`jobs.rs`), and a thread that reclaims behind the program (`service.rs`). [`Costs`] turn what happens into time.
+//! `docs/replay.md` says what the figures mean and what is left out.
+//!
+//! The host of [`crate::world`] is another one: there every event happens at every moment and contents are checked,
+//! here many events happen in a second.
+
+mod calls;
+mod costs;
+mod figures;
+mod host;
+mod jobs;
+mod memory;
+mod service;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use costs::{CostError, Costs};
+pub use figures::{Cause, Figures, Level, Sample, Series};
+pub use host::Stop;
+pub use source::{Events, Source, SourceError};
+
+use crate::tlb::{Model, Tlb, UseTlb};
+use crate::trace::{self, Event};
+use host::Host;
+use quire_core::PolicyKind;
+
+/// Frames where memory has no limit: 64 GiB.
+pub const NO_LIMIT: u32 = 1 << 24;
+
+/// What a trace is replayed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cell {
+    /// The order policy.
+    pub policy: PolicyKind,
+    /// Pages of memory for everything; `None`: [`NO_LIMIT`], and nothing is moved out.
+    pub memory: Option<u32>,
+    /// The TLB.
+    pub tlb: Model,
+    /// Whether there is a disk to spill to.
+    pub spill: bool,
+    /// What things cost.
+    pub costs: Costs,
+}
+
+/// Events after which a caller is told how far a replay is.
+const TICK: u32 = 1 << 16;
+
+/// Replays `events` on `cell`. `tick` is called now and then, with the number of events since the last time.
+pub fn replay<I>(cell: &Cell, events: I, tick: &mut dyn FnMut(&I, u64)) -> Result<Figures, Stop>
+where
+    I: Iterator<Item = Result<Event, trace::Error>>,
+{
+    cell.tlb.give_to(Replay { cell, events, tick })
+}
+
+struct Replay<'a, I> {
+    cell: &'a Cell,
+    events: I,
+    tick: &'a mut dyn FnMut(&I, u64),
+}
+
+impl<I: Iterator<Item = Result<Event, trace::Error>>> UseTlb for Replay<'_, I> {
+    type Output = Result<Figures, Stop>;
+
+    fn with<T: Tlb>(mut self, tlb: T) -> Result<Figures, Stop> {
+        let mut host = Host::new(self.cell, tlb);
+        let mut untold = 0;
+        while let Some(event) = self.events.next() {
+            host.play(event.map_err(Stop::Trace)?)?;
+            untold += 1;
+            if untold == TICK {
+                (self.tick)(&self.events, u64::from(untold));
+                untold = 0;
+            }
+        }
+        (self.tick)(&self.events, u64::from(untold));
+        Ok(host.figures())
+    }
+}

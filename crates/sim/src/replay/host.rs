@@ -1,0 +1,371 @@
+//! The host of a replay: it plays events, answers the faults that come of them, and keeps the clock.
+
+use super::costs::Costs;
+use super::figures::{Cause, Figures, Level, Sample, Series};
+use super::jobs::{self, Traffic};
+use super::memory::Memory;
+use super::service::Service;
+use super::table::{READS, WRITES, flag};
+use super::{Cell, NO_LIMIT};
+use crate::tlb::{Lookup, Tlb};
+use crate::trace::{self, Access, Event};
+use core::fmt;
+use quire_core::job::{JobKind, Outcome, Work};
+use quire_core::{Config, Demand, Engine, Fault, Halt, Order, PAGE_SIZE, Placed, Reclaim, Space, Vpn};
+
+/// Pages that a fault goes over the grant where nothing can be moved out, as on the live host.
+const OVERDRAFT: u32 = 64;
+
+/// Why a replay can't go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// The trace can't be read further.
+    Trace(trace::Error),
+    /// A process forks.
+    Fork {
+        /// The process.
+        parent: Space,
+        /// Events before it.
+        events: u64,
+    },
+    /// The engine can't go on.
+    Halt(Halt),
+    /// Every frame is in use, and nothing can be moved out.
+    NoFrame,
+    /// The engine answered what it does not answer to a host that does one thing at a time.
+    Bug(&'static str),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Trace(error) => error.fmt(f),
+            Stop::Fork { parent, events } => {
+                write!(
+                    f,
+                    "process {} forks after event {events}: the engine can't fork yet, so replay a \
+                     trace without forks",
+                    parent.0
+                )
+            }
+            Stop::Halt(halt) => write!(f, "the engine stops: {halt:?}"),
+            Stop::NoFrame => {
+                f.write_str("every frame is in use and nothing can be moved out: allow more memory")
+            }
+            Stop::Bug(what) => write!(f, "{what}: please report this"),
+        }
+    }
+}
+
+impl std::error::Error for Stop {}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Host<T> {
+    pub(super) engine: Engine,
+    pub(super) memory: Memory<T>,
+    pub(super) service: Service,
+    pub(super) costs: Costs,
+    /// Now, in ns.
+    pub(super) clock: u64,
+    pub(super) traffic: Traffic,
+    /// The job of a fault.
+    work: Work,
+    time: [u64; Cause::COUNT],
+    passed_ns: u64,
+    pub(super) events: u64,
+    accesses: u64,
+    denied: u64,
+    pub(super) implied: u64,
+    faults: u64,
+    levels: Levels,
+    series: Series,
+    /// The number of events at which the next sample is due.
+    due: u64,
+}
+
+#[derive(Debug, Default)]
+struct Levels {
+    resident: Level,
+    wasted: Level,
+    charged: Level,
+    lru: Level,
+    /// The modelled time up to which they have been summed up.
+    until: u64,
+}
+
+impl<T: Tlb> Host<T> {
+    pub(super) fn new(cell: &Cell, tlb: T) -> Host<T> {
+        let mut engine = Engine::new(config(cell));
+        match cell.memory {
+            Some(pages) if cell.spill => engine.open_spill_file(0, spill_limit(pages)),
+            Some(_) => {}
+            None => engine.set_evicts(false),
+        }
+        Host {
+            engine,
+            memory: Memory::new(tlb, cell.tlb.coalesces(), cell.costs),
+            service: Service::new(),
+            costs: cell.costs,
+            clock: 0,
+            traffic: Traffic::default(),
+            work: Work::new(),
+            time: [0; Cause::COUNT],
+            passed_ns: 0,
+            events: 0,
+            accesses: 0,
+            denied: 0,
+            implied: 0,
+            faults: 0,
+            levels: Levels::default(),
+            series: Series::new(),
+            due: 0,
+        }
+    }
+
+    /// Plays one event.
+    #[inline]
+    pub(super) fn play(&mut self, event: Event) -> Result<(), Stop> {
+        self.events += 1;
+        if self.events >= self.due {
+            self.sample();
+        }
+        match event {
+            Event::Access(access) => self.access(access),
+            event => self.play_call(event),
+        }
+    }
+
+    #[inline]
+    fn access(&mut self, access: Access) -> Result<(), Stop> {
+        if self.service.at <= self.clock {
+            self.work_behind()?;
+        }
+        let Access { space, vpn, write, times } = access;
+        let mut entry = self.memory.entry(space, vpn);
+        if !entry.has(if write { WRITES } else { READS }) {
+            if !self.first_access(access)? {
+                return Ok(());
+            }
+            entry = self.memory.entry(space, vpn);
+        }
+        self.accesses += u64::from(times);
+        let more = match self.memory.tlb.access(space, vpn, entry.mapping()) {
+            Lookup::L1 => 0,
+            Lookup::L2 => self.costs.second_level,
+            Lookup::Miss => self.costs.walk,
+        };
+        self.spend(Cause::Access, u64::from(times) * self.costs.access);
+        self.spend(Cause::Walk, more);
+        Ok(())
+    }
+
+    /// An access that changes the page's entry, or faults first. Whether it may happen at all.
+    #[cold]
+    fn first_access(&mut self, access: Access) -> Result<bool, Stop> {
+        let Access { space, vpn, write, times } = access;
+        self.imply(space, vpn)?;
+        let rights = self.memory.rights(space, vpn).bits();
+        if rights & 3 == 0 || write && rights & 2 == 0 {
+            self.denied += u64::from(times);
+            return Ok(false);
+        }
+        // Reclaim behind may take the page away again before its thread runs.
+        while !self.memory.entry(space, vpn).has(flag::PRESENT) {
+            self.fault(space, vpn)?;
+        }
+        self.memory.touch(space, vpn, write);
+        self.note_levels();
+        Ok(true)
+    }
+
+    fn fault(&mut self, space: Space, vpn: Vpn) -> Result<(), Stop> {
+        self.faults += 1;
+        self.spend(Cause::Fault, self.costs.fault);
+        loop {
+            self.work_behind()?;
+            let fault = self.engine.fault(&mut self.memory, space, vpn, &mut self.work);
+            self.pay(Cause::Map);
+            match fault {
+                Fault::Mapped => break,
+                Fault::Job => {
+                    self.fill()?;
+                    break;
+                }
+                Fault::NoFrame => self.make_room()?,
+                Fault::Halt(halt) => return Err(Stop::Halt(halt)),
+                Fault::Joined => return Err(Stop::Bug("a fault has joined a fill that nobody runs")),
+                Fault::Outside => return Err(Stop::Bug("a mapped page is outside")),
+            }
+        }
+        self.ring();
+        Ok(())
+    }
+
+    /// Runs the job of a fault, which waits for it.
+    fn fill(&mut self) -> Result<(), Stop> {
+        let (memory, costs) = (&mut self.memory, &self.costs);
+        let taken = match self.work.kind {
+            JobKind::Zero => jobs::zero(memory, costs, &self.work),
+            JobKind::Read => jobs::read(memory, costs, &self.work, &mut self.traffic),
+            JobKind::Write | JobKind::Spill => return Err(Stop::Bug("a fault asks for a write")),
+        };
+        let zeroes = self.work.kind == JobKind::Zero;
+        self.spend(if zeroes { Cause::Zero } else { Cause::Expand }, taken.cpu);
+        if taken.disk > 0 {
+            self.spend(Cause::Disk, taken.disk);
+            self.engine.note_read(taken.disk);
+        }
+        self.work_behind()?;
+        self.engine.finish(&mut self.memory, self.work.ticket, Outcome::Done, &[]).map_err(Stop::Halt)?;
+        self.pay(Cause::Map);
+        Ok(())
+    }
+
+    /// One step of reclaim for a fault without a frame.
+    fn make_room(&mut self) -> Result<(), Stop> {
+        let step = self.engine.reclaim(&mut self.memory, Demand::Direct, &mut self.work);
+        self.pay(Cause::Reclaim);
+        match step {
+            Reclaim::Idle | Reclaim::Progress => Ok(()),
+            Reclaim::Job => self.run_direct(),
+            Reclaim::Waiting if self.await_behind()? => Ok(()),
+            Reclaim::Waiting => Err(Stop::Bug("reclaim waits for a job that nobody runs")),
+            Reclaim::Stuck if self.engine.overdraw(OVERDRAFT) => Ok(()),
+            Reclaim::Stuck => Err(Stop::NoFrame),
+        }
+    }
+
+    /// Runs a job of reclaim that a fault waits for.
+    fn run_direct(&mut self) -> Result<(), Stop> {
+        let (memory, costs, work) = (&mut self.memory, &self.costs, &mut self.work);
+        let ns = match work.kind {
+            JobKind::Spill => jobs::spill(costs, work, &mut self.traffic),
+            _ => jobs::pack(memory, costs, work),
+        };
+        self.spend(Cause::Reclaim, ns);
+        if self.work.kind == JobKind::Write {
+            match self.engine.place(&mut self.memory, &mut self.work) {
+                Placed::Go => {
+                    let ns = jobs::write(&self.costs, &self.work, &mut self.traffic);
+                    self.spend(Cause::Reclaim, ns);
+                }
+                Placed::Void | Placed::Refused => {
+                    self.pay(Cause::Reclaim);
+                    return Ok(());
+                }
+                Placed::Halt(halt) => return Err(Stop::Halt(halt)),
+            }
+        }
+        self.engine
+            .finish(&mut self.memory, self.work.ticket, Outcome::Done, &self.work.packed)
+            .map_err(Stop::Halt)?;
+        self.pay(Cause::Reclaim);
+        Ok(())
+    }
+
+    /// Time that the program loses to something.
+    #[inline]
+    pub(super) fn spend(&mut self, cause: Cause, ns: u64) {
+        self.clock += ns;
+        self.time[cause as usize] += ns;
+    }
+
+    /// The same for what verbs have cost that the program waited for.
+    pub(super) fn pay(&mut self, cause: Cause) {
+        self.memory.settle(&self.engine);
+        // The cost of a verb has that of its flush in it.
+        self.memory.flushed();
+        let ns = self.memory.spent();
+        self.spend(cause, ns);
+    }
+
+    /// Time passes by itself.
+    pub(super) fn pass(&mut self, ns: u64) -> Result<(), Stop> {
+        self.clock = self.clock.saturating_add(ns).min(super::service::ASLEEP - 1);
+        self.passed_ns = self.passed_ns.saturating_add(ns);
+        self.work_behind()
+    }
+
+    fn modelled_ns(&self) -> u64 {
+        self.time.iter().sum()
+    }
+
+    /// Levels have changed, after what they were until now.
+    pub(super) fn note_levels(&mut self) {
+        let now = self.modelled_ns();
+        let levels = &mut self.levels;
+        let values = [
+            (&mut levels.resident, self.memory.present),
+            (&mut levels.wasted, self.memory.untouched),
+            (&mut levels.charged, u64::from(self.engine.charged())),
+            (&mut levels.lru, u64::from(self.engine.lru_folios())),
+        ];
+        for (level, value) in values {
+            level.advance(now - levels.until);
+            level.set(value);
+        }
+        levels.until = now;
+    }
+
+    #[cold]
+    fn sample(&mut self) {
+        self.series.push(Sample {
+            events: self.events - 1,
+            resident: self.memory.present,
+            wasted: self.memory.untouched,
+            faults: self.faults,
+            ns: self.modelled_ns(),
+        });
+        self.due = self.series.due() + 1;
+    }
+
+    /// What has been found.
+    pub(super) fn figures(mut self) -> Figures {
+        self.note_levels();
+        self.events += 1;
+        self.sample();
+        Figures {
+            events: self.events - 1,
+            accesses: self.accesses,
+            denied: self.denied,
+            implied: self.implied,
+            faults: self.faults,
+            stats: *self.engine.stats(),
+            tlb: *self.memory.tlb.counts(),
+            zeroed_bytes: self.memory.zeroed_bytes,
+            expanded_pages: self.traffic.expanded_pages,
+            disk_read: self.traffic.read,
+            disk_written: self.traffic.written,
+            resident: self.levels.resident,
+            wasted: self.levels.wasted,
+            charged: self.levels.charged,
+            lru: self.levels.lru,
+            time: self.time,
+            behind_ns: self.service.worked,
+            passed_ns: self.passed_ns,
+            series: self.series,
+            costs: self.costs,
+        }
+    }
+}
+
+/// The machine of a cell has as many frames as memory, so that long runs of them are hard to come by; and a few more,
+/// where nothing can be moved out.
+fn config(cell: &Cell) -> Config {
+    let largest = Order::MAX.pages();
+    match cell.memory {
+        Some(pages) => Config {
+            frames: (pages + OVERDRAFT).next_multiple_of(largest),
+            spans: pages / 8 + 64,
+            grant: pages,
+            policy: cell.policy,
+        },
+        None => Config { frames: NO_LIMIT, spans: 64, grant: NO_LIMIT, policy: cell.policy },
+    }
+}
+
+/// Bytes that the spill file may come to have: 256 times the memory, at least 4 GiB, as on the live host.
+fn spill_limit(pages: u32) -> u64 {
+    (u64::from(pages) * 256 * PAGE_SIZE as u64).clamp(4 << 30, 1 << 40)
+}

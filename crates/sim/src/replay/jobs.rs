@@ -1,0 +1,127 @@
+//! What jobs do, and how long they take.
+
+use super::costs::Costs;
+use super::memory::Memory;
+use crate::rng::Rng;
+use crate::store::packed_len;
+use crate::tlb::Tlb;
+use quire_core::PAGE_SIZE;
+use quire_core::job::{Packed, Place, Reach, Work};
+
+/// Reads and writes so far.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Traffic {
+    pub(super) expanded_pages: u64,
+    /// Bytes, and reads or writes.
+    pub(super) read: (u64, u64),
+    pub(super) written: (u64, u64),
+}
+
+/// What a job takes, in ns.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Taken {
+    pub(super) cpu: u64,
+    pub(super) disk: u64,
+}
+
+/// Bytes of a page in the store. What it compresses to is drawn anew whenever it was written: from 512 to 2048 bytes, and
+/// one page in eight does not compress.
+fn len_of(version: u32) -> u16 {
+    packed_len(Rng::new(u64::from(version)).any())
+}
+
+/// Zeroes frames.
+pub(super) fn zero<T: Tlb>(memory: &mut Memory<T>, costs: &Costs, work: &Work) -> Taken {
+    work.frames.iter().for_each(|frame| memory.fill(frame, 0));
+    let pages = u64::from(work.frames.pages);
+    memory.zeroed_bytes += pages * PAGE_SIZE as u64;
+    Taken { cpu: pages * if work.fresh { costs.fresh_page } else { costs.zero_page }, disk: 0 }
+}
+
+/// Reads stored pages into frames, or to where they are staged.
+pub(super) fn read<T: Tlb>(
+    memory: &mut Memory<T>,
+    costs: &Costs,
+    work: &Work,
+    traffic: &mut Traffic,
+) -> Taken {
+    let mut taken = Taken::default();
+    memory.staged.clear();
+    for (frame, source) in work.frames.iter().zip(&work.sources) {
+        // The version of the contents is their hash.
+        let version = source.hash as u32;
+        match work.staged {
+            true => memory.staged.push(version),
+            false => memory.fill(frame, version),
+        }
+        if source.place == Place::Zero {
+            memory.zeroed_bytes += PAGE_SIZE as u64;
+            taken.cpu += costs.zero_page;
+        } else {
+            traffic.expanded_pages += 1;
+            taken.cpu += costs.expand_page;
+        }
+    }
+    let (bytes, calls) = reads(work);
+    traffic.read.0 += bytes;
+    traffic.read.1 += calls;
+    taken.disk = calls * costs.read_call + bytes.div_ceil(PAGE_SIZE as u64) * costs.read_page;
+    taken
+}
+
+/// Bytes to read from a file, and in how many reads.
+fn reads(work: &Work) -> (u64, u64) {
+    let mut reach = Reach::default();
+    work.sources.iter().for_each(|source| reach.add(source));
+    if let Some((_, start, end)) = reach.range() {
+        return (end - start, 1);
+    }
+    let in_file = work.sources.iter().filter(|source| matches!(source.place, Place::File { .. }));
+    in_file.fold((0, 0), |(bytes, calls), source| (bytes + u64::from(source.len), calls + 1))
+}
+
+/// Hashes and compresses what is to be written.
+pub(super) fn pack<T: Tlb>(memory: &mut Memory<T>, costs: &Costs, work: &mut Work) -> u64 {
+    let mut taken = 0;
+    work.packed.clear();
+    for (i, frame) in work.frames.iter().enumerate() {
+        let version = memory.name(frame);
+        let hash = u128::from(version);
+        let packed = match len_of(version) {
+            _ if version == 0 => Packed::Zero,
+            _ if work.known.get(i).copied().flatten() == Some(hash) => Packed::Same,
+            len if usize::from(len) == PAGE_SIZE => Packed::Raw { hash },
+            len => Packed::Small { len, hash },
+        };
+        taken += match packed {
+            Packed::Zero | Packed::Same => costs.hash_page,
+            Packed::Small { .. } | Packed::Raw { .. } => costs.compress_page,
+        };
+        work.packed.push(packed);
+    }
+    taken
+}
+
+/// Stores what has a place in a file, in one write. Places in RAM are written as the compressor goes.
+pub(super) fn write(costs: &Costs, work: &Work, traffic: &mut Traffic) -> u64 {
+    let sizes = work.packed.iter().zip(&work.targets).filter_map(|(packed, target)| match (packed, target) {
+        (Packed::Small { len, .. }, Some(Place::File { .. })) => Some(u64::from(*len)),
+        (Packed::Raw { .. }, Some(Place::File { .. })) => Some(PAGE_SIZE as u64),
+        _ => None,
+    });
+    write_bytes(costs, sizes.sum(), traffic)
+}
+
+/// Copies stored pages from RAM to a file, in one write.
+pub(super) fn spill(costs: &Costs, work: &Work, traffic: &mut Traffic) -> u64 {
+    write_bytes(costs, work.sources.iter().map(|source| u64::from(source.len)).sum(), traffic)
+}
+
+fn write_bytes(costs: &Costs, bytes: u64, traffic: &mut Traffic) -> u64 {
+    if bytes == 0 {
+        return 0;
+    }
+    traffic.written.0 += bytes;
+    traffic.written.1 += 1;
+    costs.write_call + bytes.div_ceil(PAGE_SIZE as u64) * costs.write_page
+}

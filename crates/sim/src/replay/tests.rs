@@ -1,0 +1,276 @@
+//! Small traces with exact counts, and what must hold of any.
+
+use super::host::Host;
+use super::*;
+use crate::rng::Rng;
+use crate::trace::Access;
+use crate::workload::{Kind, Size};
+use quire_core::mmu::Prot;
+use quire_core::{Order, PAGE_SIZE, PageRange, PageState, Space, Vpn};
+
+const HERE: Space = Space(0);
+const BASE: Vpn = Vpn(1 << 20);
+
+fn order(number: u8) -> Order {
+    Order::new(number).expect("an order")
+}
+
+fn fixed(number: u8) -> PolicyKind {
+    PolicyKind::Fixed(order(number))
+}
+
+fn cell(policy: PolicyKind, memory: Option<u32>) -> Cell {
+    Cell { policy, memory, tlb: Model::Zen3, spill: true, costs: Costs::default() }
+}
+
+fn run(cell: &Cell, events: impl IntoIterator<Item = Event>) -> Figures {
+    replay(cell, events.into_iter().map(Ok), &mut |_, _| {}).expect("a replay")
+}
+
+fn map(pages: u64) -> Event {
+    Event::Map { range: range(0, pages), prot: Prot::READ_WRITE }
+}
+
+fn range(from: u64, pages: u64) -> PageRange {
+    PageRange::new(HERE, BASE.plus(from), pages)
+}
+
+fn write(page: u64) -> Event {
+    Event::Access(Access::write(HERE, BASE.plus(page)))
+}
+
+fn read(page: u64) -> Event {
+    Event::Access(Access::read(HERE, BASE.plus(page)))
+}
+
+fn page_bytes(pages: u64) -> u64 {
+    pages * PAGE_SIZE as u64
+}
+
+#[test]
+fn base_pages_are_copied_in_one_by_one() {
+    let figures = run(&cell(fixed(0), None), [map(8)].into_iter().chain((0..4).map(write)).chain([read(0)]));
+    let costs = Costs::default();
+    assert_eq!((figures.events, figures.accesses, figures.faults), (6, 5, 4));
+    assert_eq!(figures.stats.zero_fills[0], 4);
+    assert_eq!(figures.zeroed_bytes, page_bytes(4));
+    assert_eq!((figures.resident.last, figures.resident.peak, figures.wasted.peak), (4, 4, 0));
+    assert_eq!(figures.lru.last, 4);
+    // Each new page misses; the first one is found again in the entry that it got then.
+    assert_eq!((figures.tlb.misses, figures.tlb.l1_hits), (4, 1));
+    let each = costs.fault + costs.copy_call + costs.copy_page + costs.walk;
+    assert_eq!(figures.modelled_ns(), costs.call + 4 * each + 5 * costs.access);
+}
+
+#[test]
+fn a_folio_comes_with_one_fault_and_its_untouched_pages_are_waste() {
+    let figures = run(&cell(fixed(4), None), [map(16)].into_iter().chain((0..10).map(write)));
+    let costs = Costs::default();
+    assert_eq!((figures.faults, figures.stats.zero_fills[4]), (1, 1));
+    assert_eq!(figures.zeroed_bytes, page_bytes(16));
+    assert_eq!((figures.resident.last, figures.wasted.last, figures.lru.last), (16, 6, 1));
+    // An entry for 16 KiB serves four pages.
+    assert_eq!((figures.tlb.misses, figures.tlb.l1_hits), (3, 7));
+    let fill = 16 * costs.fresh_page + costs.move_call + 16 * costs.move_page;
+    let accesses = 10 * costs.access + 3 * costs.walk;
+    assert_eq!(figures.modelled_ns(), costs.call + costs.fault + fill + accesses);
+}
+
+#[test]
+fn a_fault_with_less_than_wanted_says_why() {
+    let events = [map(24), write(20), write(0), Event::Discard(range(0, 8)), write(0)];
+    let stats = run(&cell(fixed(4), None), events).stats;
+    assert_eq!(stats.zero_fills[..5], [2, 0, 0, 0, 1]);
+    // One at the edge of the VMA, one beside pages that are there.
+    assert_eq!(stats.shortfalls, [1, 1, 0, 0]);
+}
+
+#[test]
+fn what_is_given_up_is_gone_and_flushed() {
+    let begin = [map(32)].into_iter().chain((0..32).map(write));
+    let kept = run(&cell(fixed(4), None), begin.clone());
+    assert_eq!((kept.resident.last, kept.tlb.flushes), (32, 0));
+    let events = begin.clone().chain([Event::Discard(range(3, 5)), read(3), Event::Unmap(range(16, 16))]);
+    let figures = run(&cell(fixed(4), None), events);
+    assert_eq!((figures.faults, figures.resident.last), (3, 12));
+    assert_eq!(figures.tlb.flushes, 2);
+    let figures = run(&cell(fixed(4), None), begin.chain([Event::Exit(HERE)]));
+    assert_eq!((figures.resident.last, figures.lru.last, figures.charged.last), (0, 0, 0));
+}
+
+#[test]
+fn rights_are_kept() {
+    let read_only = Event::Protect { range: range(0, 2), prot: Prot::READ };
+    let figures =
+        run(&cell(fixed(0), None), [map(4), write(0), read_only, write(0), read(0), read(1), write(2)]);
+    assert_eq!((figures.denied, figures.accesses, figures.faults), (1, 4, 3));
+    assert_eq!(figures.tlb.flushes, 1);
+}
+
+#[test]
+fn memory_that_a_trace_never_mapped_is_mapped_in_2_mib() {
+    let events =
+        [read(5), read(6), read(513), Event::Map { range: range(1024 + 8, 8), prot: Prot::READ }, read(1024)];
+    let figures = run(&cell(fixed(9), None), events);
+    assert_eq!((figures.implied, figures.faults), (3, 3));
+    // The last range ends where a mapping begins, so that only a base page fits.
+    assert_eq!((figures.stats.zero_fills[9], figures.stats.zero_fills[0]), (2, 1));
+}
+
+#[test]
+fn programs_in_one_memory_have_pages_of_their_own() {
+    let other = |event| match event {
+        Event::Access(access) => Event::Access(Access { space: Space(7), ..access }),
+        event => event,
+    };
+    let events = [write(0), other(write(0)), write(0), other(read(0)), Event::Exit(Space(7)), read(0)];
+    let figures = run(&cell(fixed(0), None), events);
+    assert_eq!((figures.faults, figures.resident.peak, figures.resident.last), (2, 2, 1));
+}
+
+#[test]
+fn a_fork_is_refused_by_name() {
+    let events = [map(4), write(0), Event::Fork { parent: HERE, child: Space(1) }];
+    let stop = replay(&cell(fixed(0), None), events.into_iter().map(Ok), &mut |_, _| {}).unwrap_err();
+    assert_eq!(stop, Stop::Fork { parent: HERE, events: 2 });
+}
+
+/// Passes over twice as many pages as there is memory.
+fn passes(event: fn(u64) -> Event, times: usize) -> impl Iterator<Item = Event> {
+    [map(2048)].into_iter().chain((0..times).flat_map(move |_| (0..2048).map(event)))
+}
+
+#[test]
+fn what_is_only_read_keeps_its_stored_copy_and_what_is_written_does_not() {
+    let after = |event| run(&cell(fixed(0), Some(1024)), passes(write, 1).chain(passes(event, 4).skip(1)));
+    let (read, written) = (after(read), after(write));
+    assert!(read.stats.pages_same > 0 && read.expanded_pages > 2048, "{:?}", read.stats);
+    assert_eq!(written.stats.pages_same, 0);
+    assert!(read.stats.pages_stored < written.stats.pages_stored);
+    assert!(read.charged.peak <= 1024 + 64, "{:?}", read.charged);
+}
+
+#[test]
+fn what_was_never_written_takes_no_store() {
+    let figures = run(&cell(fixed(0), Some(1024)), passes(read, 3));
+    assert_eq!((figures.stats.pages_stored, figures.expanded_pages), (0, 0));
+    assert!(figures.stats.pages_zero > 1024);
+}
+
+#[test]
+fn without_a_disk_nothing_is_written_to_one() {
+    let with = run(&cell(fixed(0), Some(1024)), passes(write, 3));
+    let without = run(&Cell { spill: false, ..cell(fixed(0), Some(1024)) }, passes(write, 3));
+    assert!(with.disk_written.0 > 0 && with.disk_read.0 > 0);
+    assert_eq!((without.disk_written, without.disk_read), ((0, 0), (0, 0)));
+}
+
+#[test]
+fn a_program_that_pauses_waits_less_for_reclaim() {
+    const PAUSE: u64 = 2_000_000;
+    // So slow that reclaim can't keep up with a program that does not pause.
+    let costs = Costs { compress_page: 100_000, ..Costs::default() };
+    let slow = Cell { costs, ..cell(fixed(0), Some(1024)) };
+    let busy = run(&slow, passes(write, 2));
+    let idle = run(&slow, passes(write, 2).flat_map(|event| [event, Event::Time { ns: PAUSE }]));
+    assert_eq!(idle.passed_ns, PAUSE * 4097);
+    assert!(busy.time[Cause::Reclaim as usize] > 0);
+    assert_eq!((idle.time[Cause::Reclaim as usize], idle.stats.evicted_direct), (0, 0));
+}
+
+#[test]
+fn larger_folios_fault_less_on_a_fill_and_waste_more_on_sparse_memory() {
+    let size = Size { pages: 8192, events: 50_000 };
+    let results = |kind: Kind| [0, 4, 9].map(|n| run(&cell(fixed(n), None), kind.events(size, 1)));
+    let fill = results(Kind::Sequential);
+    assert_eq!(fill.each_ref().map(|f| f.faults), [8192, 512, 16]);
+    let sparse = results(Kind::Sparse);
+    assert_eq!(sparse[0].wasted.peak, 0);
+    // Eight pages in each 2 MiB are touched.
+    assert_eq!(sparse[2].wasted.last, 16 * (512 - 8));
+    assert!(sparse[1].wasted.last > 0 && sparse[1].wasted.last < sparse[2].wasted.last / 4);
+    assert!(sparse[0].tlb.misses >= sparse[2].tlb.misses);
+}
+
+#[test]
+fn equal_inputs_give_equal_figures() {
+    let size = Size { pages: 4096, events: 60_000 };
+    for kind in [Kind::Zipf, Kind::Ageing, Kind::Phases] {
+        let cell = cell(PolicyKind::Adaptive, Some(1 << 11));
+        assert_eq!(run(&cell, kind.events(size, 3)), run(&cell, kind.events(size, 3)), "{kind}");
+    }
+}
+
+/// Any event on few pages of three programs.
+fn any_event(rng: &mut Rng) -> Event {
+    let space = Space(rng.below(3) as u16);
+    let start = BASE.plus(rng.below(1400));
+    let part = PageRange::new(space, start, 1 + rng.below(200));
+    let prot = [Prot::READ_WRITE, Prot::READ_WRITE, Prot::READ, Prot::NONE][rng.below(4) as usize];
+    match rng.below(1000) {
+        0..4 => Event::Map { range: PageRange { pages: part.pages * 8, ..part }, prot: Prot::READ_WRITE },
+        4..6 => Event::Unmap(part),
+        6..10 => Event::Discard(part),
+        10..14 => Event::Protect { range: part, prot },
+        14 => Event::Exit(space),
+        15..20 => Event::Time { ns: rng.below(1_000_000) },
+        _ => Event::Access(Access { space, vpn: start, write: rng.chance(40), times: 1 }),
+    }
+}
+
+/// Tables agree with the engine's page by page, counts with the tables, and no translation was stale.
+fn check<T: Tlb>(host: &mut Host<T>) {
+    host.engine.validate().expect("valid tables");
+    let (mut present, mut untouched) = (0, 0);
+    for space in [Space(0), Space(1), Space(2)] {
+        host.engine.open_space(space);
+        for vpn in (BASE.0 - 512..BASE.0 + 4096).map(Vpn) {
+            let entry = host.memory.entry(space, vpn);
+            let there = host.engine.whereabouts(space, vpn);
+            let here = entry.has(table::flag::PRESENT);
+            assert_eq!(here, matches!(there.state, PageState::Mapped { .. }), "{space:?} {vpn:?}: {there:?}");
+            if here {
+                assert_eq!(Some(entry.mapping().frame), there.frame, "{space:?} {vpn:?}");
+            }
+            let rights = host.engine.vmas(space).at(vpn).map_or(Prot::NONE, |vma| vma.prot);
+            assert_eq!(host.memory.rights(space, vpn), rights, "{space:?} {vpn:?}");
+            present += u64::from(here);
+            untouched += u64::from(here && !entry.has(table::flag::TOUCHED));
+        }
+    }
+    assert_eq!((host.memory.present, host.memory.untouched), (present, untouched));
+    assert_eq!(host.memory.tlb.counts().stale, 0);
+}
+
+struct Random(u64);
+
+impl UseTlb for (&Cell, Random) {
+    type Output = Figures;
+
+    fn with<T: Tlb>(self, tlb: T) -> Figures {
+        let mut rng = Rng::new(self.1.0);
+        let mut host = Host::new(self.0, tlb);
+        for number in 0..20_000 {
+            host.play(any_event(&mut rng)).expect("a replay");
+            if number % 500 == 0 {
+                check(&mut host);
+            }
+        }
+        check(&mut host);
+        host.figures()
+    }
+}
+
+#[test]
+fn tables_tlb_and_counts_agree_with_the_engine_whatever_happens() {
+    let policies = [fixed(0), fixed(4), fixed(9), PolicyKind::Adaptive];
+    for seed in 0..12 {
+        let policy = policies[seed as usize % policies.len()];
+        let memory = [None, Some(2048), Some(1024)][seed as usize % 3];
+        let tlb = Model::ALL[seed as usize % Model::ALL.len()];
+        let cell = Cell { tlb, spill: seed % 2 == 0, ..cell(policy, memory) };
+        let figures = tlb.give_to((&cell, Random(seed)));
+        assert!(figures.faults > 1000, "seed {seed}: {}", figures.faults);
+        assert!(memory != Some(1024) || figures.stats.pages_stored > 0, "seed {seed} swaps nothing");
+    }
+}

@@ -1,0 +1,309 @@
+//! Collapse and sparse splits over many epochs: they follow what a program does, and leave alone what does not change.
+//!
+//! `QUIRE_SEEDS=n` runs n seeds of each. `cargo test -p quire-sim --test shaping -- --nocapture` prints the comparison of
+//! the ways to split.
+
+use quire_core::mmu::Prot;
+use quire_core::{
+    Decision, Demand, Order, PageRange, PageState, PolicyKind, Reclaim, Shaping, SplitMode, SplitWhy, Vpn,
+};
+use quire_sim::Host;
+use quire_sim::rng::Rng;
+use quire_sim::world::{Put, SPACE, Setup, Touch};
+use std::collections::BTreeMap;
+
+const PAGES: u64 = 256;
+/// What is collapsed, and settles, together.
+const RANGE: u64 = 16;
+
+const fn order(number: u8) -> Order {
+    match Order::new(number) {
+        Some(order) => order,
+        None => Order::BASE,
+    }
+}
+
+/// A program and its pager, epoch by epoch.
+struct Life {
+    host: Host,
+    /// Decisions of the engine that have been looked at.
+    seen: u64,
+    /// When a range was split for being sparse, or needed again after it was moved out, last.
+    unsettled: BTreeMap<u64, u32>,
+    /// Collapses of each range, by epoch.
+    collapses: BTreeMap<u64, Vec<u32>>,
+    sparse: Vec<u32>,
+}
+
+impl Life {
+    fn new(policy: PolicyKind, grant: u32) -> Life {
+        let setup = Setup { frames: 1024, spans: 64, grant, policy, arena: PAGES, threads: 1, spill: None };
+        let mut host = Host::new(setup);
+        host.engine.set_log(1 << 14);
+        host.map(PageRange::new(SPACE, Vpn(0), PAGES), Prot::READ_WRITE);
+        Life { host, seen: 0, unsettled: BTreeMap::new(), collapses: BTreeMap::new(), sparse: Vec::new() }
+    }
+
+    fn touch(&mut self, page: u64, put: Option<Put>) {
+        self.host.touch(0, Touch { vpn: Vpn(page), put }).unwrap();
+        if self.host.mmu.waiters.waits(0) {
+            self.host.drain().unwrap();
+        }
+    }
+
+    /// The pager's own work at the end of an epoch, and what it decided.
+    fn end_epoch(&mut self) {
+        loop {
+            match self.host.reclaim(Demand::Behind).unwrap() {
+                Reclaim::Idle | Reclaim::Stuck => break,
+                Reclaim::Progress => {}
+                Reclaim::Job | Reclaim::Waiting => while !self.host.step(0).unwrap() {},
+            }
+        }
+        self.host.happen(quire_sim::Event::Tend(1)).unwrap();
+        self.read_log();
+    }
+
+    fn read_log(&mut self) {
+        let epoch = self.host.epoch;
+        let new: Vec<Decision> =
+            self.host.engine.log().filter(|(number, _)| *number >= self.seen).map(|(_, d)| *d).collect();
+        self.seen += new.len() as u64;
+        for decision in new {
+            match decision {
+                Decision::Split { vpn, why: SplitWhy::Sparse | SplitWhy::Zeroes, .. } => {
+                    self.sparse.push(epoch);
+                    self.unsettled.insert(vpn.0 / RANGE, epoch);
+                }
+                Decision::Rescue { vpn, .. } | Decision::Fault { vpn, stored: true, .. } => {
+                    self.unsettled.insert(vpn.0 / RANGE, epoch);
+                }
+                Decision::Collapse { vpn, .. } => {
+                    if let Some(&since) = self.unsettled.get(&(vpn.0 / RANGE)) {
+                        // What happened since the last epoch's end counts for that one.
+                        assert!(
+                            epoch - since + 1 >= Shaping::DEFAULT.cool,
+                            "{vpn:?} was unsettled in {since}"
+                        );
+                    }
+                    self.collapses.entry(vpn.0 / RANGE).or_default().push(epoch);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn collapses_from(&self, epoch: u32) -> usize {
+        self.collapses.values().flatten().filter(|&&e| e >= epoch).count()
+    }
+
+    fn splits_from(&self, epoch: u32) -> usize {
+        self.sparse.iter().filter(|&&e| e >= epoch).count()
+    }
+
+    fn collapsed_pages(&self) -> usize {
+        (0..PAGES).filter(|&p| self.host.engine.folio_order(SPACE, Vpn(p)) == Some(order(4))).count()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test decides")]
+fn seeds() -> u64 {
+    std::env::var("QUIRE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(40)
+}
+
+/// Which pages a program uses, all of them in each epoch: whole ranges, or few pages of a range.
+fn hot_pages(rng: &mut Rng, dense: bool) -> Vec<u64> {
+    let few = |rng: &mut Rng, range: u64| {
+        let count = 1 + rng.below(RANGE / 2 - 1);
+        let first = rng.below(RANGE - count);
+        (first..first + count).map(move |page| range * RANGE + page).collect::<Vec<_>>()
+    };
+    (0..PAGES / RANGE)
+        .flat_map(
+            |range| if dense { (range * RANGE..(range + 1) * RANGE).collect() } else { few(rng, range) },
+        )
+        .collect()
+}
+
+/// What is used stays the same: at first folios are split or collapsed to fit it, and from then on not one of them is.
+#[test]
+fn a_constant_workload_is_shaped_once_and_then_left_alone() {
+    for seed in 0..seeds() {
+        let mut rng = Rng::new(seed);
+        for dense in [true, false] {
+            let policy = PolicyKind::Fixed(order(if dense { 0 } else { 4 + (seed % 3) as u8 }));
+            let mut life = Life::new(policy, 512);
+            let hot = hot_pages(&mut rng, dense);
+            for _ in 0..80 {
+                hot.iter().for_each(|&page| life.touch(page, Some(Put::Small)));
+                life.end_epoch();
+            }
+            let stats = *life.host.engine.stats();
+            let shaped = if dense { stats.collapses.iter().sum() } else { stats.sparse_folios };
+            assert!(shaped > 0, "seed {seed}, dense {dense}: nothing was shaped");
+            let later = (life.collapses_from(20), life.splits_from(20));
+            assert_eq!(later, (0, 0), "seed {seed}, dense {dense}: {}", life.host.decisions());
+            if dense {
+                assert_eq!(life.collapsed_pages() as u64, PAGES, "seed {seed}: all of it is large folios");
+            } else {
+                let mapped =
+                    |p: &u64| matches!(life.host.engine.page_state(SPACE, Vpn(*p)), PageState::Mapped { .. });
+                let resident = (0..PAGES).filter(mapped).count();
+                assert!(resident <= hot.len(), "seed {seed}: {resident} resident, {} in use", hot.len());
+            }
+            life.host.read_back().unwrap();
+        }
+    }
+}
+
+/// Random touches are now dense and now sparse in any one range, and under pressure they are swapped out and in: a range
+/// is collapsed only now and then, and ever more rarely.
+#[test]
+fn a_random_workload_does_not_swing_between_collapse_and_split_or_swap() {
+    const EPOCHS: u32 = 128;
+    let (mut early, mut late) = (0, 0);
+    for seed in 0..seeds() {
+        let mut rng = Rng::new(seed);
+        let grant = [512, 200, 120][(seed % 3) as usize];
+        let mut life = Life::new(PolicyKind::Fixed(order((seed % 2) as u8 * 2)), grant);
+        // 16 to 40 of 64 touches: between sparse and dense, where chance decides.
+        let touches = PAGES * (8 + rng.below(12)) / 16;
+        for _ in 0..EPOCHS {
+            for _ in 0..touches {
+                let put = rng.chance(50).then_some(Put::Small);
+                life.touch(rng.below(PAGES), put);
+            }
+            life.end_epoch();
+        }
+        for (range, epochs) in &life.collapses {
+            assert!(epochs.len() <= 5, "seed {seed}: range {range} was collapsed in epochs {epochs:?}");
+        }
+        early += life.collapses_from(0) - life.collapses_from(EPOCHS / 2);
+        late += life.collapses_from(EPOCHS / 2);
+        life.host.read_back().unwrap();
+    }
+    println!("collapses of random workloads: {early} in the first half, {late} in the second");
+    assert!(early > 0, "nothing was ever collapsed, so nothing was shown");
+    assert!(late <= early, "{late} collapses in the second half, {early} in the first");
+}
+
+/// A program that scans, then uses a few pages, then scans again: the first brings collapses, the second splits, the
+/// third collapses again.
+#[test]
+fn a_change_of_phase_brings_collapses_and_splits() {
+    for seed in 0..seeds() {
+        let mut rng = Rng::new(seed);
+        let mut life = Life::new(PolicyKind::Fixed(Order::BASE), 512);
+        let phases = [hot_pages(&mut rng, true), hot_pages(&mut rng, false), hot_pages(&mut rng, true)];
+        let mut begins = Vec::new();
+        for hot in &phases {
+            begins.push(life.host.epoch + 1);
+            for _ in 0..24 {
+                hot.iter().for_each(|&page| life.touch(page, Some(Put::Small)));
+                life.end_epoch();
+            }
+        }
+        let [first, second, third] = [begins[0], begins[1], begins[2]];
+        assert!(life.collapses_from(first) > life.collapses_from(second), "seed {seed}: the scan");
+        assert!(life.splits_from(second) > life.splits_from(third), "seed {seed}: the few pages");
+        assert!(life.collapses_from(third) > 0, "seed {seed}: the second scan");
+        life.host.read_back().unwrap();
+    }
+}
+
+/// A host that can't tell accesses still collapses what lies still, and splits by the zeroes that a writer finds.
+#[test]
+fn a_blind_host_collapses_what_lies_still_and_splits_by_zeroes() {
+    for seed in 0..seeds() {
+        let mut rng = Rng::new(seed);
+        let mut life = Life::new(PolicyKind::Fixed(Order::BASE), 512);
+        life.host.mmu.blind = true;
+        (0..PAGES).for_each(|page| life.touch(page, Some(Put::Small)));
+        (0..10).for_each(|_| life.end_epoch());
+        assert_eq!(life.collapsed_pages() as u64, PAGES, "seed {seed}");
+        assert_eq!(life.splits_from(0), 0, "seed {seed}: nothing tells that it is sparse");
+
+        let mut life = Life::new(PolicyKind::Fixed(order(4)), 512);
+        life.host.mmu.blind = true;
+        let used = hot_pages(&mut rng, false);
+        used.iter().for_each(|&page| life.touch(page, Some(Put::Small)));
+        life.host.happen(quire_sim::Event::PageOut(Vpn(0), PAGES)).unwrap();
+        life.host.engine.set_grant(0);
+        (0..4).for_each(|_| life.end_epoch());
+        let stats = *life.host.engine.stats();
+        assert_eq!(stats.sparse_folios, PAGES / RANGE, "seed {seed}");
+        assert_eq!(stats.sparse_pages, PAGES - used.len() as u64, "seed {seed}");
+        life.host.engine.set_grant(512);
+        life.host.read_back().unwrap();
+    }
+}
+
+/// What one way to split came to.
+#[derive(Debug, Default)]
+struct Came {
+    freed: u64,
+    folios: u64,
+    faults: u64,
+}
+
+/// Folios of 256 KiB of which clusters of pages are used; later a tenth of the others is needed after all.
+fn split_by(mode: SplitMode, seed: u64) -> Came {
+    let mut rng = Rng::new(seed);
+    let mut life = Life::new(PolicyKind::Fixed(order(6)), 512);
+    life.host.engine.set_shaping(Shaping { split: mode, largest: Order::BASE, ..Shaping::DEFAULT });
+    (0..PAGES).for_each(|page| life.touch(page, Some(Put::Small)));
+    let hot: Vec<u64> = (0..PAGES / 64)
+        .flat_map(|folio| {
+            let (first, pages) = (rng.below(56), 1 + rng.below(8));
+            (0..3)
+                .flat_map(move |i| (first + i * 16..first + i * 16 + pages).map(move |p| folio * 64 + p % 64))
+        })
+        .collect();
+    for _ in 0..6 {
+        hot.iter().for_each(|&page| life.touch(page, None));
+        life.end_epoch();
+    }
+    let mapped: Vec<u64> = (0..PAGES)
+        .filter(|&p| matches!(life.host.engine.page_state(SPACE, Vpn(p)), PageState::Mapped { .. }))
+        .collect();
+    let pages_of =
+        |&p: &u64| life.host.engine.folio_order(SPACE, Vpn(p)).map_or(1.0, |o| f64::from(o.pages()));
+    let folios = mapped.iter().map(|p| 1.0 / pages_of(p)).sum::<f64>().round() as u64;
+    let count = |life: &Life| {
+        let stats = life.host.engine.stats();
+        stats.rescues.iter().chain(&stats.swap_ins).chain(&stats.zero_fills).sum::<u64>()
+    };
+    let before = count(&life);
+    (0..PAGES / 10).for_each(|_| life.touch(rng.below(PAGES), None));
+    Came { freed: PAGES - mapped.len() as u64, folios, faults: count(&life) - before }
+}
+
+/// Frames given back, folios left, and faults when some of it is needed again, by the way to split.
+#[test]
+fn ways_to_split_compared() {
+    let modes = [
+        ("base", SplitMode::Base),
+        ("uniform 16K", SplitMode::Uniform(order(2))),
+        ("uniform 64K", SplitMode::Uniform(order(4))),
+        ("buddy", SplitMode::Buddy),
+    ];
+    let runs = seeds();
+    let came = modes.map(|(_, mode)| {
+        (0..runs).map(|seed| split_by(mode, seed)).fold(Came::default(), |sum, c| Came {
+            freed: sum.freed + c.freed,
+            folios: sum.folios + c.folios,
+            faults: sum.faults + c.faults,
+        })
+    });
+    println!(
+        "{:12}  pages freed  folios left  faults later   (of {} pages, {runs} seeds)",
+        "split",
+        PAGES * runs
+    );
+    for ((name, _), Came { freed, folios, faults }) in modes.iter().zip(&came) {
+        println!("{name:12}  {freed:11}  {folios:11}  {faults:12}");
+    }
+    let [base, small, large, buddy] = &came;
+    assert!(buddy.freed == base.freed && buddy.freed > small.freed && small.freed > large.freed, "{came:?}");
+    assert!(buddy.folios < base.folios && buddy.faults < base.faults, "{came:?}");
+}
