@@ -18,6 +18,7 @@ const SETUP: Setup = Setup {
 };
 const PAIR: Setup = Setup { policy: PolicyKind::Fixed(Order::BASE.up()), ..SETUP };
 const QUAD: Setup = Setup { policy: PolicyKind::Fixed(Order::BASE.up().up()), ..SETUP };
+const QUAD_ORDER: Option<Order> = Some(Order::BASE.up().up());
 /// The first child.
 const CHILD: Space = Space(2);
 const FIRST: Event = Event::Process(0);
@@ -81,6 +82,27 @@ fn a_fork_shares_every_page_and_copies_none() {
     play(&mut host, &[SECOND, Event::ForkSpace]);
     assert_eq!((mapcount(&host, SPACE, 0), host.engine.frames_in_use()), (3, 4));
     host.read_back().unwrap();
+}
+
+/// What would be found sparse is left alone when others have it too, and until it is written when they are gone.
+#[test]
+fn shaping_leaves_alone_what_is_shared() {
+    let epochs = [Event::Tend(1); 12];
+    let alone = |setup, pages: u64, forks: &[Event]| {
+        let mut host = Host::new(setup);
+        play(&mut host, &[Event::Map(Vpn(0), 16, Prot::READ_WRITE)]);
+        (0..pages).for_each(|page| touch(&mut host, page, Some(Put::Small)));
+        play(&mut host, forks);
+        for epoch in epochs {
+            touch(&mut host, 0, None);
+            play(&mut host, &[epoch]);
+        }
+        (host.engine.stats().sparse_folios, host.engine.folio_order(SPACE, Vpn(0)))
+    };
+    let (fork, exit) = (Event::ForkSpace, Event::Exit(1));
+    assert_eq!(alone(QUAD, 4, &[]), (1, Some(Order::BASE)));
+    assert_eq!(alone(QUAD, 4, &[fork]), (0, QUAD_ORDER));
+    assert_eq!(alone(QUAD, 4, &[Event::Tend(1), fork, SECOND, Event::Tend(1), exit, FIRST]), (0, QUAD_ORDER));
 }
 
 #[test]
