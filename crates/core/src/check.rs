@@ -1,11 +1,12 @@
 //! The invariants that hold across all tables, checked by walking them whole.
 
 use crate::addr::{Frame, Space, Vpn};
-use crate::engine::Engine;
+use crate::engine::{Engine, PageState};
 use crate::frame::{FrameState, List};
 use crate::page::Pte;
+use crate::sharing::SHARED;
 use crate::tickets::{pin_of, slot_of};
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 
@@ -26,33 +27,70 @@ impl Engine {
         self.check_reserve()
     }
 
-    /// Every page entry names a frame that says the same, inside a VMA, and a block of its own.
+    /// Every page entry names a frame that says the same, inside a VMA, and a block, which counts all who name it.
     fn check_entries(&self) -> Result<BTreeSet<u32>, String> {
         let mut frames = BTreeSet::new();
-        let mut blocks = BTreeSet::new();
+        let mut blocks = BTreeMap::new();
         let (mut held, mut out) = (0, 0);
         for (number, space) in self.spaces.iter().enumerate() {
             for (vpn, pte) in space.pages.iter() {
                 held += 1;
                 out += u32::from(pte.only_stored().is_some());
-                ensure(space.vmas.at(vpn).is_some(), || format!("{vpn:?} has contents outside every VMA"))?;
-                self.check_entry(Space(number as u16), vpn, pte)?;
+                let number = Space(number as u16);
+                let inside = number == SHARED || space.vmas.at(vpn).is_some();
+                ensure(inside, || format!("{vpn:?} has contents outside every VMA"))?;
+                self.check_entry(number, vpn, pte)?;
                 if let Some(frame) = pte.frame() {
                     ensure(frames.insert(frame.0), || format!("{frame:?} is named twice"))?;
                 }
                 if let Some(block) = pte.placed() {
-                    ensure(blocks.insert(block), || format!("block {block} is named twice"))?;
+                    *blocks.entry(block).or_insert(0) += 1;
                     ensure(self.swap.is_live(block), || format!("{vpn:?} names dead block {block}"))?;
                 }
             }
         }
         ensure(held == self.pages_held, || format!("{held} pages held, counted {}", self.pages_held))?;
         ensure(out == self.ranks.out(), || format!("{out} pages out, counted {}", self.ranks.out()))?;
+        for (&block, &names) in &blocks {
+            let counted = u32::from(self.swap.refs(block));
+            ensure(names == counted, || format!("block {block} has {names} names and counts {counted}"))?;
+        }
         self.check_blocks(blocks.len())?;
+        self.check_slots()?;
         Ok(frames)
     }
 
+    /// Slots are taken when pages name them, each page that names one is in its chain, and nobody else is. Chains of
+    /// different slots do not share a link, since together they have as many as there are such pages.
+    fn check_slots(&self) -> Check {
+        let mut named = BTreeSet::new();
+        let mut names = 0;
+        for (number, space) in self.spaces.iter().enumerate() {
+            for (vpn, pte) in space.pages.iter() {
+                let Some((slot, mapped)) = pte.slot() else { continue };
+                let page = (Space(number as u16), vpn);
+                names += 1;
+                named.insert(slot);
+                let times = self.shared.of(slot).filter(|&p| p == page).count();
+                ensure(times == 1, || format!("{page:?} is {times} times in the chain of slot {slot:?}"))?;
+                ensure(self.shared.is_taken(slot), || format!("{page:?} names free slot {slot:?}"))?;
+                let state = self.page_state(SHARED, slot);
+                ensure(state != PageState::Empty, || format!("{page:?} names empty slot {slot:?}"))?;
+                let there = matches!(state, PageState::Shared { .. });
+                ensure(there || !mapped, || format!("{page:?} is mapped, its slot {state:?}"))?;
+            }
+        }
+        let linked: usize = named.iter().map(|&slot| self.shared.of(slot).count()).sum();
+        ensure(linked == names, || format!("{names} pages name slots, {linked} are in chains"))?;
+        ensure(self.shared.linked() as usize == names, || {
+            format!("{names} pages name slots, counted otherwise")
+        })?;
+        let taken = self.shared.taken() as usize;
+        ensure(taken == named.len(), || format!("{taken} slots are taken, {} named", named.len()))
+    }
+
     fn check_entry(&self, space: Space, vpn: Vpn, pte: Pte) -> Check {
+        ensure(space != SHARED || pte.slot().is_none(), || format!("slot {vpn:?} names a slot"))?;
         let Some(frame) = pte.frame() else { return Ok(()) };
         let record = self.frames.get(frame);
         ensure(record.vpn == vpn && record.space == space, || {
@@ -65,12 +103,17 @@ impl Engine {
         ensure(aligned, || format!("folio {head:?} is not aligned at {:?}", first.vpn))?;
         let state = !matches!(first.state, FrameState::Free | FrameState::Zombie);
         ensure(state, || format!("{vpn:?} names {frame:?}, which is {:?}", first.state))?;
+        let other = if space == SHARED { FrameState::Mapped } else { FrameState::Shared };
+        ensure(first.state != other, || format!("{space:?} {vpn:?} names {frame:?}, {:?}", first.state))?;
         ensure(self.lies_in_like_vmas(head), || format!("folio {head:?} at {:?} reaches out", first.vpn))
     }
 
     /// Whether the VMAs that a folio lies in are alike for the host's verbs. They may differ in hints.
     fn lies_in_like_vmas(&self, head: Frame) -> bool {
         let pages = self.pages_of(head);
+        if pages.space == SHARED {
+            return true;
+        }
         let vmas = self.vmas(pages.space);
         let Some(first) = vmas.at(pages.start) else { return false };
         vmas.covers(pages.start, pages.end())
@@ -122,8 +165,12 @@ impl Engine {
                 ensure(record.list == list, || format!("{head:?} is on {list:?} and says {record:?}"))?;
                 ensure(self.frames.older(head) == before, || format!("{head:?} is badly linked"))?;
                 let mapped = matches!(list, List::Active | List::Inactive);
-                let state = if mapped { FrameState::Mapped } else { FrameState::Standby };
-                ensure(record.state == state, || format!("{head:?} is on {list:?}: {record:?}"))?;
+                let fits = match record.state {
+                    FrameState::Mapped | FrameState::Shared => mapped,
+                    FrameState::Standby => !mapped,
+                    _ => false,
+                };
+                ensure(fits, || format!("{head:?} is on {list:?}: {record:?}"))?;
                 ensure(list != List::Clean || self.is_stored(head), || format!("{head:?} is not stored"))?;
                 pages += record.order.pages();
                 folios += 1;

@@ -8,6 +8,7 @@ use crate::log::Log;
 use crate::mmu::Mmu;
 use crate::page::{PageTable, Pte, ZERO_BLOCK};
 use crate::reclaim::{Division, Ranks};
+use crate::sharing::{SHARED, SharedPages};
 use crate::stats::Stats;
 use crate::swap::SwapIndex;
 use crate::tickets::{Tickets, slot_of};
@@ -42,6 +43,13 @@ pub enum PageState {
         /// Whether a stored copy is kept that may still be good.
         kept: bool,
     },
+    /// In frames that several spaces share, read-only.
+    Shared {
+        /// Whether it is at this program's address; if not, a touch brings it there without a copy.
+        mapped: bool,
+        /// Whether a stored copy is kept that may still be good.
+        kept: bool,
+    },
     /// Moved out, frames intact.
     Standby {
         /// Whether the contents are stored too.
@@ -51,6 +59,13 @@ pub enum PageState {
     Writing,
     /// Only stored.
     Stored,
+}
+
+impl PageState {
+    /// Whether it is at the program's address.
+    pub const fn is_present(self) -> bool {
+        matches!(self, PageState::Mapped { .. } | PageState::Shared { mapped: true, .. })
+    }
 }
 
 /// Why the engine can't go on. The host stops the program with a message.
@@ -72,6 +87,10 @@ pub struct Engine {
     pub(crate) frames: FrameTable,
     pub(crate) pool: FramePool,
     pub(crate) spaces: Vec<AddressSpace>,
+    /// Numbers of spaces that have ended.
+    pub(crate) free_spaces: Vec<Space>,
+    /// Who names the slots of shared pages.
+    pub(crate) shared: SharedPages,
     pub(crate) swap: SwapIndex,
     pub(crate) tickets: Tickets,
     pub(crate) policy: PolicyKind,
@@ -107,12 +126,16 @@ pub(crate) struct AddressSpace {
 }
 
 impl Engine {
-    /// An engine with `config`, one address space (number 0) and nothing mapped.
+    /// An engine with `config`, one address space (number 0) and nothing mapped. [`Engine::create_space`] and
+    /// [`Engine::fork`] number the others.
     pub fn new(config: Config) -> Engine {
         Engine {
             frames: FrameTable::new(),
             pool: FramePool::new(config.frames),
-            spaces: alloc::vec![AddressSpace::default()],
+            // The first one, and that of the slots.
+            spaces: alloc::vec![AddressSpace::default(), AddressSpace::default()],
+            free_spaces: Vec::new(),
+            shared: SharedPages::new(),
             swap: SwapIndex::new(config.spans),
             tickets: Tickets::new(),
             policy: config.policy,
@@ -247,6 +270,17 @@ impl Engine {
     /// What is at a page.
     pub fn page_state(&self, space: Space, vpn: Vpn) -> PageState {
         let pte = self.pte(space, vpn);
+        match pte.slot() {
+            Some((slot, mapped)) => match self.state_of(self.pte(SHARED, slot)) {
+                PageState::Shared { kept, .. } => PageState::Shared { mapped, kept },
+                state => state,
+            },
+            None => self.state_of(pte),
+        }
+    }
+
+    /// What an entry says; of one that names a slot, that it is empty.
+    pub(crate) fn state_of(&self, pte: Pte) -> PageState {
         let kept = pte.block().is_some();
         let Some(frame) = pte.frame() else {
             return if kept { PageState::Stored } else { PageState::Empty };
@@ -254,6 +288,7 @@ impl Engine {
         match self.frames.get(self.frames.head_of(frame)).state {
             FrameState::Filling => PageState::Filling { stored: kept },
             FrameState::Mapped => PageState::Mapped { kept },
+            FrameState::Shared => PageState::Shared { mapped: false, kept },
             FrameState::Writing => PageState::Writing,
             // A page entry never names a free frame or a zombie: `validate` holds that.
             FrameState::Standby | FrameState::Free | FrameState::Zombie => PageState::Standby { kept },
@@ -262,7 +297,13 @@ impl Engine {
 
     /// The order of the folio that a page is part of, if it has frames.
     pub fn folio_order(&self, space: Space, vpn: Vpn) -> Option<crate::Order> {
-        self.pte(space, vpn).frame().map(|frame| self.frames.get(frame).order)
+        self.place_of(space, vpn).frame().map(|frame| self.frames.get(frame).order)
+    }
+
+    /// Where a page's contents are: its entry, or that of the slot it shares.
+    pub(crate) fn place_of(&self, space: Space, vpn: Vpn) -> Pte {
+        let pte = self.pte(space, vpn);
+        pte.slot().map_or(pte, |(slot, _)| self.pte(SHARED, slot))
     }
 
     pub(crate) fn pte(&self, space: Space, vpn: Vpn) -> Pte {

@@ -22,14 +22,17 @@ pub struct Whereabouts {
     pub job: Option<Ticket>,
     /// Its stored copy.
     pub stored: Option<Stored>,
-    /// Whether reclaim may come to choose it: mapped and on a list, or standby.
+    /// The page entries that share it, this one included; 0 when it is the space's own.
+    pub sharers: u32,
+    /// Whether reclaim may come to choose it: mapped or shared and on a list, or standby.
     pub listed: bool,
 }
 
 impl Engine {
     /// Where one page is.
     pub fn whereabouts(&self, space: Space, vpn: Vpn) -> Whereabouts {
-        let pte = self.pte(space, vpn);
+        let pte = self.place_of(space, vpn);
+        let slot = self.pte(space, vpn).slot();
         let record = pte.frame().map(|frame| *self.frames.get(frame));
         let pin = record.map_or(0, |r| r.job);
         Whereabouts {
@@ -38,6 +41,7 @@ impl Engine {
             order: record.map(|r| r.order),
             job: (pin != 0).then(|| self.tickets.get(slot_of(pin)).ticket),
             stored: pte.block().map(|block| self.source_of(Some(block))),
+            sharers: slot.map_or(0, |(slot, _)| self.shared.of(slot).count() as u32),
             listed: pte.frame().is_some_and(|f| self.frames.get(self.frames.head_of(f)).list != List::None),
         }
     }
@@ -66,6 +70,10 @@ impl Engine {
             }
             key.words.push(NIL);
             for (vpn, pte) in space.pages.iter() {
+                if let Some((slot, mapped)) = pte.slot() {
+                    key.words.extend([vpn.0 as u32, NIL - 1, u32::from(mapped), slot.0 as u32]);
+                    continue;
+                }
                 key.words.extend([vpn.0 as u32, pte.frame().map_or(NIL, |f| f.0)]);
                 self.add_block(key, pte.block().unwrap_or(NIL));
             }

@@ -46,6 +46,15 @@ pub enum Decision {
         /// Its order.
         order: Order,
     },
+    /// A write was given a folio of its own in place of what others share.
+    Copy {
+        /// The space.
+        space: Space,
+        /// The folio's first page.
+        vpn: Vpn,
+        /// Its order.
+        order: Order,
+    },
     /// A folio was moved out, whole or in part.
     Evict {
         /// The space.
@@ -100,6 +109,7 @@ impl fmt::Display for Decision {
             }
             Decision::NoFrame { space, vpn } => write!(f, "no frame  {space:?} {vpn:?}"),
             Decision::Rescue { space, vpn, order } => write!(f, "rescue    {space:?} {vpn:?} {order}"),
+            Decision::Copy { space, vpn, order } => write!(f, "copy      {space:?} {vpn:?} {order}"),
             Decision::Evict { space, vpn, order, out } => {
                 write!(f, "evict     {space:?} {vpn:?} {order}, {out} pages out")
             }

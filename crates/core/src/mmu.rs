@@ -164,4 +164,36 @@ pub trait Mover: Mmu {
 
     /// Lets every thread that waits for a fault in the range try again.
     fn wake(&mut self, range: PageRange);
+
+    /// Moves program pages into holes of the pool and leaves them mapped there, read-only, whatever the rights of the
+    /// range: several spaces are to share them. A write to one is a fault from then on.
+    ///
+    /// This verb and those after it are for hosts whose engine has several spaces. By default they refuse.
+    fn share(&mut self, _space: Space, _at: Vpn, _frames: FrameRun) -> Done {
+        Done::part(0, Refusal::Denied)
+    }
+
+    /// Maps frames of the pool read-only into holes of the program. They keep their contents.
+    fn map_shared(&mut self, _frames: FrameRun, _space: Space, _at: Vpn) -> Done {
+        Done::part(0, Refusal::Denied)
+    }
+
+    /// Makes holes of pages that [`Mover::share`] and [`Mover::map_shared`] have mapped. Only what is a hole already is
+    /// refused, as [`Refusal::Absent`].
+    fn unmap_shared(&mut self, range: PageRange) -> Done {
+        Done::all(range.pages as u32)
+    }
+
+    /// Copies program pages into frames of the pool, in place of what was there. The program keeps its pages.
+    fn copy_out(&mut self, _space: Space, _at: Vpn, _frames: FrameRun) -> Done {
+        Done::part(0, Refusal::Denied)
+    }
+
+    /// Begins space `child`: its ranges have the rights of the parent's, no locks and no pages. All or nothing.
+    fn fork_space(&mut self, _parent: Space, _child: Space) -> Result<(), Refusal> {
+        Err(Refusal::Denied)
+    }
+
+    /// Ends a space, if there is one: its pages are gone, and so are the threads that wait for them.
+    fn end_space(&mut self, _space: Space) {}
 }

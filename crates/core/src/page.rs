@@ -16,7 +16,13 @@ pub(crate) const SETTLED_PAGES: u64 = 16;
 /// The block number of a page that is stored by being all zeroes.
 pub(crate) const ZERO_BLOCK: u32 = u32::MAX - 1;
 
-/// Where one page is: in a frame, in a block of the store, in both (the stored copy is kept) or nowhere.
+/// In place of a frame's number: the page is shared, and what would be its block is its slot. It is mapped here ...
+const SHARED_HERE: u32 = u32::MAX - 1;
+/// ... or only somewhere else, if anywhere.
+const SHARED_AWAY: u32 = u32::MAX - 2;
+
+/// Where one page is: in a frame, in a block of the store, in both (the stored copy is kept) or nowhere. Or whatever
+/// the slot says that it shares with other spaces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Pte {
     frame: u32,
@@ -27,12 +33,29 @@ impl Pte {
     pub(crate) const EMPTY: Pte = Pte { frame: NIL, block: NIL };
 
     pub(crate) fn frame(self) -> Option<Frame> {
-        (self.frame != NIL).then_some(Frame(self.frame))
+        (self.frame < SHARED_AWAY).then_some(Frame(self.frame))
+    }
+
+    /// A page that is shared in this slot, mapped here or not.
+    pub(crate) fn shared(slot: Vpn, mapped: bool) -> Pte {
+        Pte { frame: if mapped { SHARED_HERE } else { SHARED_AWAY }, block: slot.0 as u32 }
+    }
+
+    /// The slot of a shared page, and whether it is mapped here.
+    pub(crate) fn slot(self) -> Option<(Vpn, bool)> {
+        let shared = self.frame == SHARED_HERE || self.frame == SHARED_AWAY;
+        shared.then_some((Vpn(u64::from(self.block)), self.frame == SHARED_HERE))
+    }
+
+    /// Whether the page is neither empty nor only stored: in a frame, or shared.
+    pub(crate) fn is_taken(self) -> bool {
+        self.frame != NIL
     }
 
     /// The stored copy: a block's number or [`ZERO_BLOCK`].
     pub(crate) fn block(self) -> Option<u32> {
-        (self.block != NIL).then_some(self.block)
+        let shared = self.frame == SHARED_HERE || self.frame == SHARED_AWAY;
+        (self.block != NIL && !shared).then_some(self.block)
     }
 
     /// The stored copy, if it has a place: a block's number.

@@ -1,10 +1,11 @@
-//! What a program does to its address space: map, unmap, discard, protect, lock, advise, remap, fork.
+//! What a program does to its address space: map, unmap, discard, protect, lock, advise, remap. And how the live host
+//! forks, whose child gets an engine of its own; [`crate::sharing`] has the fork within one engine.
 //!
 //! Each verb is atomic for the tables: it leaves every page in one state that `validate` accepts. A folio in
 //! the hands of a job is taken from it first (its ticket is void), and a folio that straddles an edge is split.
 
 use crate::addr::{FrameRun, PageRange, Space, Vpn};
-use crate::engine::{Engine, Halt, PageState};
+use crate::engine::{Engine, Halt};
 use crate::fault::Source;
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
@@ -73,12 +74,17 @@ impl Engine {
 
     /// Makes every page of `bite` empty. No job uses them, no folio straddles an edge, and the program's
     /// pages are holes already.
-    fn drop_pages(&mut self, mmu: &mut impl Mmu, bite: PageRange) {
+    pub(crate) fn drop_pages<M: Mover>(&mut self, mmu: &mut M, bite: PageRange) {
         let mut at = bite.start;
         while let Some(vpn) = self.next_used(PageRange::between(bite.space, at, bite.end())) {
             at = vpn.plus(1);
-            let Some(frame) = self.pte(bite.space, vpn).frame() else {
-                self.forget_block(bite.space, vpn, mmu);
+            let pte = self.pte(bite.space, vpn);
+            let Some(frame) = pte.frame() else {
+                if pte.slot().is_some() {
+                    at = self.give_up_shared(mmu, PageRange::between(bite.space, vpn, bite.end()));
+                } else {
+                    self.forget_block(bite.space, vpn, mmu);
+                }
                 continue;
             };
             let pages = self.pages_of(frame);
@@ -110,8 +116,10 @@ impl Engine {
         if locked {
             self.require_mapped(range)?;
             let inside = |v: &Vma| v.end.min(range.end()).0.saturating_sub(v.start.max(range.start).0);
-            let locked = self.vmas(range.space).iter().filter(|v| v.locked);
-            let elsewhere: u64 = locked.map(|v| v.end.0 - v.start.0 - inside(v)).sum();
+            let locked = self.spaces.iter().flat_map(|s| s.vmas.iter()).filter(|v| v.locked);
+            let already: u64 = locked.map(|v| v.end.0 - v.start.0).sum();
+            let again: u64 = self.vmas(range.space).iter().filter(|v| v.locked).map(inside).sum();
+            let elsewhere = already - again;
             if self.evicts && elsewhere + range.pages > u64::from(self.frame_limit()) * 3 / 4 {
                 return Err(Refusal::NoMemory);
             }
@@ -141,7 +149,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The program will not need these pages soon (`MADV_COLD`): they are next to be moved out.
+    /// The program will not need these pages soon (`MADV_COLD`): they are next to be moved out. Not those that others
+    /// share.
     pub fn cool(&mut self, range: PageRange) {
         self.each_folio(range, |engine, head| {
             if matches!(engine.frames.get(head).list, List::Active | List::Inactive) {
@@ -152,9 +161,7 @@ impl Engine {
 
     /// The first page of `range` that is not at the program's address, though it is mapped.
     pub fn next_absent(&self, range: PageRange) -> Option<Vpn> {
-        (range.start.0..range.end().0)
-            .map(Vpn)
-            .find(|&vpn| !matches!(self.page_state(range.space, vpn), PageState::Mapped { .. }))
+        (range.start.0..range.end().0).map(Vpn).find(|&vpn| !self.page_state(range.space, vpn).is_present())
     }
 
     /// Moves pages of one VMA to `to`, where nothing is mapped. Folios that would lose their alignment are
@@ -195,11 +202,13 @@ impl Engine {
             self.set_pte(from.space, new, pte);
             if let Some(frame) = pte.frame() {
                 self.frames.get_mut(frame).vpn = new;
+            } else if let Some((slot, _)) = pte.slot() {
+                self.shared.relocate(slot, from.space, vpn, new);
             }
         }
     }
 
-    /// Makes ready for a fork: no job is under way (else `Ok(false)`: finish them first), nothing is in
+    /// Makes ready for a fork of the process that the engine, with its one space, is in: no job is under way (else `Ok(false)`: finish them first), nothing is in
     /// standby, and what is in the spill file now is never overwritten.
     pub fn fork_prepare<M: Mover>(&mut self, mmu: &mut M) -> Result<bool, Halt> {
         if self.tickets.live() > 0 {
@@ -249,7 +258,7 @@ impl Engine {
 
     /// Takes every folio in `range` from the jobs that use it: fills are as if they had not begun, writers
     /// bring nothing.
-    fn settle<M: Mover>(&mut self, mmu: &mut M, range: PageRange) {
+    pub(crate) fn settle<M: Mover>(&mut self, mmu: &mut M, range: PageRange) {
         let mut at = range.start;
         while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
             at = vpn.plus(1);
@@ -289,6 +298,19 @@ impl Engine {
                 _ => {}
             }
         });
+        if !self.shared.is_empty() {
+            self.relist_all_shared(range);
+        }
+    }
+
+    fn relist_all_shared(&mut self, range: PageRange) {
+        let mut at = range.start;
+        while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
+            at = vpn.plus(1);
+            if let Some((slot, _)) = self.pte(range.space, vpn).slot() {
+                self.relist_shared(slot);
+            }
+        }
     }
 
     /// Calls `verb` with the first frame of each folio that begins in `range`.
@@ -312,7 +334,7 @@ impl Engine {
         self.spaces[usize::from(range.space.0)].pages.next_used(range)
     }
 
-    fn space_mut(&mut self, space: Space) -> &mut crate::engine::AddressSpace {
+    pub(crate) fn space_mut(&mut self, space: Space) -> &mut crate::engine::AddressSpace {
         &mut self.spaces[usize::from(space.0)]
     }
 }

@@ -1,6 +1,6 @@
 //! Jobs under way, by ticket.
 
-use crate::addr::{Frame, FrameRun};
+use crate::addr::{Frame, FrameRun, Space};
 use crate::job::{JobKind, MAX_JOB_PAGES, Ticket};
 use alloc::vec::Vec;
 
@@ -15,6 +15,8 @@ pub(crate) struct Flight {
     pub(crate) void: bool,
     /// Read: what it brings does not come in the frames, which are holes.
     pub(crate) staged: bool,
+    /// Read: the space whose fault began it.
+    pub(crate) asker: Space,
     /// Read: blocks pinned. Write: the new block of page i, or `NIL`. Spill: blocks pinned.
     pub(crate) blocks: Vec<u32>,
     /// Write: places have been given out.
@@ -33,6 +35,7 @@ impl Flight {
             frames: FrameRun::new(Frame(0), 0),
             void: false,
             staged: false,
+            asker: Space(0),
             blocks: Vec::with_capacity(MAX_JOB_PAGES),
             placed: false,
             extent: None,
@@ -84,7 +87,7 @@ impl Tickets {
         flight.ticket = Ticket(self.next);
         (flight.kind, flight.frames) = (kind, frames);
         (flight.void, flight.placed, flight.extent, flight.live) = (false, false, None, true);
-        flight.staged = false;
+        (flight.staged, flight.asker) = (false, Space(0));
         flight.blocks.clear();
         self.next += 1;
         self.live += 1;

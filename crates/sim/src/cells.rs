@@ -24,11 +24,14 @@ pub enum Event {
     JobFailed,
     VerbPartial,
     VerbRefused,
+    Write,
+    ForkSpace,
+    Exit,
 }
 
 impl Event {
     /// Every event, in the order of the table.
-    pub const ALL: [Event; 15] = [
+    pub const ALL: [Event; 18] = [
         Event::Fault,
         Event::Discard,
         Event::Unmap,
@@ -44,6 +47,9 @@ impl Event {
         Event::JobFailed,
         Event::VerbPartial,
         Event::VerbRefused,
+        Event::Write,
+        Event::ForkSpace,
+        Event::Exit,
     ];
 
     /// The heading of its part of the table.
@@ -64,6 +70,9 @@ impl Event {
             Event::JobFailed => "Job failed",
             Event::VerbPartial => "Mmu verb partial",
             Event::VerbRefused => "Mmu verb refused",
+            Event::Write => "Write fault",
+            Event::ForkSpace => "Fork within the engine",
+            Event::Exit => "Exit",
         }
     }
 
@@ -97,6 +106,11 @@ impl Event {
             Event::JobFailed => "The job under way comes back and has failed.",
             Event::VerbPartial => "A verb of the host does the first page and refuses the second.",
             Event::VerbRefused => "A verb of the host refuses both pages.",
+            Event::Write => "A message about a write to the first page is answered.",
+            Event::ForkSpace => {
+                "The process forks, and the child is a space of the same engine (simulator only); *after* is what the parent\nhas."
+            }
+            Event::Exit => "The other process that shares the pages exits (simulator only).",
         }
     }
 }
@@ -118,11 +132,16 @@ pub enum State {
     Refused,
     Copied,
     Zombie,
+    SharedMapped,
+    SharedStandby,
+    SharedFilling,
+    SharedWriting,
+    SharedStored,
 }
 
 impl State {
     /// Every state, in the order of the table; the marks come last.
-    pub const ALL: [State; 13] = [
+    pub const ALL: [State; 18] = [
         State::Empty,
         State::FillingZeroes,
         State::FillingStored,
@@ -136,6 +155,11 @@ impl State {
         State::Refused,
         State::Copied,
         State::Zombie,
+        State::SharedMapped,
+        State::SharedStandby,
+        State::SharedFilling,
+        State::SharedWriting,
+        State::SharedStored,
     ];
 
     /// What the table calls it.
@@ -154,6 +178,11 @@ impl State {
             State::Refused => "*Mapped, refused: busy*",
             State::Copied => "*Mapped, filled by COPY: read-only*",
             State::Zombie => "*Empty, zombie frames of a void job*",
+            State::SharedMapped => "*Shared by two spaces, mapped in both*",
+            State::SharedStandby => "*Standby, shared by two spaces*",
+            State::SharedFilling => "*Filling (stored), shared by two spaces*",
+            State::SharedWriting => "*Writing, shared by two spaces*",
+            State::SharedStored => "*Stored, shared by two spaces*",
         }
     }
 
@@ -161,24 +190,38 @@ impl State {
         match self {
             State::Empty | State::Zombie => After::Empty,
             State::FillingZeroes => After::FillingZeroes,
-            State::FillingStored => After::FillingStored,
+            State::FillingStored | State::SharedFilling => After::FillingStored,
+            State::SharedMapped => After::Shared,
             State::Mapped | State::Shared | State::Refused | State::Copied => After::Mapped,
             State::MappedKept => After::MappedKept,
-            State::Standby => After::Standby,
+            State::Standby | State::SharedStandby => After::Standby,
             State::StandbyKept => After::StandbyKept,
-            State::Writing => After::Writing,
-            State::Stored => After::Stored,
+            State::Writing | State::SharedWriting => After::Writing,
+            State::Stored | State::SharedStored => After::Stored,
         }
     }
 
     /// Whether its pages are at the program's address, so that nobody waits for them.
     pub const fn present(self) -> bool {
-        matches!(self.after(), After::Mapped | After::MappedKept)
+        matches!(self.after(), After::Mapped | After::MappedKept | After::Shared)
     }
 
     /// Whether a job of its own is under way.
     pub const fn has_job(self) -> bool {
-        matches!(self, State::FillingZeroes | State::FillingStored | State::Writing | State::Zombie)
+        let filling = matches!(self, State::FillingZeroes | State::FillingStored | State::SharedFilling);
+        filling || matches!(self, State::Writing | State::SharedWriting | State::Zombie)
+    }
+
+    /// Whether another space of the engine has the pages too.
+    pub const fn is_shared(self) -> bool {
+        matches!(
+            self,
+            State::SharedMapped
+                | State::SharedStandby
+                | State::SharedFilling
+                | State::SharedWriting
+                | State::SharedStored
+        )
     }
 }
 
@@ -195,6 +238,8 @@ pub enum After {
     StandbyKept,
     Writing,
     Stored,
+    Shared,
+    SharedKept,
     Unmapped,
 }
 
@@ -210,6 +255,8 @@ impl fmt::Display for After {
             After::StandbyKept => "Standby with copy",
             After::Writing => "Writing",
             After::Stored => "Stored",
+            After::Shared => "Shared",
+            After::SharedKept => "Shared with copy",
             After::Unmapped => "unmapped",
         })
     }
@@ -309,6 +356,9 @@ pub const fn expected(event: Event, state: State) -> Cell {
         Event::JobFailed => job_failed(state),
         Event::VerbPartial => verb_partial(state),
         Event::VerbRefused => verb_refused(state),
+        Event::Write => write(state),
+        Event::ForkSpace => fork_space(state),
+        Event::Exit => exit(state),
     }
 }
 
@@ -326,6 +376,63 @@ const fn fault(state: State) -> Cell {
         State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
             stays(state, "a late message")
         }
+        State::SharedMapped => stays(state, "a late message"),
+        State::SharedFilling => stays(state, "joins"),
+        State::SharedStandby => becomes(After::Shared, Waiter::GoesOn, "rescue; mapped here only"),
+        State::SharedWriting => {
+            becomes(After::Shared, Waiter::GoesOn, "rescue; the ticket is void, the frames stay pinned")
+        }
+        State::SharedStored => {
+            becomes(After::FillingStored, Waiter::Waits, "a job reads the stored pages, once for both")
+        }
+    }
+}
+
+const fn write(state: State) -> Cell {
+    match state {
+        State::SharedMapped => becomes(After::Mapped, Waiter::Nobody, "a copy in frames of its own"),
+        State::SharedStandby => {
+            becomes(After::Mapped, Waiter::GoesOn, "a copy; what is shared stays in standby")
+        }
+        State::SharedWriting => becomes(After::Mapped, Waiter::GoesOn, "a copy; the writer goes on"),
+        State::SharedStored => Cell::Becomes {
+            after: After::FillingStored,
+            second: After::Stored,
+            waiter: Waiter::Waits,
+            note: "a job reads the first page for the writer alone; both name its block",
+        },
+        _ => fault(state),
+    }
+}
+
+const fn fork_space(state: State) -> Cell {
+    match state {
+        State::FillingZeroes => {
+            becomes(After::Empty, Waiter::FaultsAgain, "the ticket is void, its frames are zombies")
+        }
+        State::FillingStored => {
+            becomes(After::Stored, Waiter::FaultsAgain, "the ticket is void, its frames are zombies; shared")
+        }
+        State::Mapped | State::Copied => becomes(After::Shared, Waiter::Nobody, ""),
+        State::MappedKept => becomes(After::SharedKept, Waiter::Nobody, ""),
+        State::Writing => stays(state, "shared; the writer goes on"),
+        State::Standby | State::StandbyKept | State::Stored => stays(state, "shared"),
+        State::Shared => stays(state, "refused, and counted: the child gets a copy"),
+        State::Refused => stays(state, "refused again, and counted: the child gets a copy"),
+        State::Empty | State::Zombie => stays(state, ""),
+        State::SharedMapped
+        | State::SharedStandby
+        | State::SharedFilling
+        | State::SharedWriting
+        | State::SharedStored => stays(state, "shared by three spaces"),
+    }
+}
+
+const fn exit(state: State) -> Cell {
+    if state.is_shared() {
+        stays(state, "a write will copy nothing")
+    } else {
+        Cell::Never("no other process has the pages")
     }
 }
 
@@ -335,6 +442,14 @@ const fn discard(state: State) -> Cell {
         State::FillingZeroes | State::FillingStored | State::Writing => {
             becomes(After::Empty, Waiter::FaultsAgain, "the ticket is void, its frames are zombies")
         }
+        State::SharedFilling => becomes(After::Empty, Waiter::FaultsAgain, "the fill goes on for the other"),
+        State::SharedWriting => {
+            becomes(After::Empty, Waiter::FaultsAgain, "the writer goes on for the other")
+        }
+        State::SharedStandby | State::SharedStored => {
+            becomes(After::Empty, Waiter::FaultsAgain, "the other keeps them")
+        }
+        State::SharedMapped => becomes(After::Empty, Waiter::Nobody, "the other keeps them"),
         State::Standby | State::StandbyKept | State::Stored => becomes(After::Empty, Waiter::FaultsAgain, ""),
         State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
             becomes(After::Empty, Waiter::Nobody, "")
@@ -345,7 +460,11 @@ const fn discard(state: State) -> Cell {
 const fn unmap(state: State) -> Cell {
     let waiter = if state.present() { Waiter::Nobody } else { Waiter::Segv };
     let void = matches!(state, State::FillingZeroes | State::FillingStored | State::Writing);
-    let note = if void { "the ticket is void, its frames are zombies" } else { "" };
+    let note = match state {
+        _ if void => "the ticket is void, its frames are zombies",
+        _ if state.is_shared() => "the other keeps them",
+        _ => "",
+    };
     becomes(After::Unmapped, waiter, note)
 }
 
@@ -367,13 +486,13 @@ const fn protect(state: State) -> Cell {
             stays(state, "no longer moved out")
         }
         State::Copied => stays(state, "can be moved out from now on"),
-        State::Empty | State::Stored | State::Zombie => stays(state, ""),
+        _ => stays(state, ""),
     }
 }
 
 const fn lock(state: State) -> Cell {
     match state {
-        State::Mapped | State::MappedKept | State::Shared | State::Refused => {
+        State::Mapped | State::MappedKept | State::Shared | State::Refused | State::SharedMapped => {
             stays(state, "no longer moved out")
         }
         State::Copied => stays(state, ""),
@@ -395,6 +514,13 @@ const fn fork(state: State) -> Cell {
         State::Refused => stays(state, "the kernel copies a pinned page at once"),
         State::Zombie => stays(state, "the fork waits for the job"),
         State::Empty | State::Stored => stays(state, ""),
+        State::SharedMapped
+        | State::SharedStandby
+        | State::SharedFilling
+        | State::SharedWriting
+        | State::SharedStored => {
+            Cell::Never("a process whose child gets an engine of its own is alone in its own")
+        }
     }
 }
 
@@ -407,6 +533,7 @@ const fn hint(state: State) -> Cell {
         State::Shared => becomes(After::Standby, Waiter::Nobody, "made the program's own first"),
         State::Refused => stays(state, "refused again, and counted"),
         State::Copied => stays(state, "cannot be moved out"),
+        State::SharedMapped => stays(state, "left alone: the other may need them"),
         _ => stays(state, ""),
     }
 }
@@ -421,13 +548,20 @@ const fn budget(state: State) -> Cell {
             Waiter::Nobody,
             "the copy goes first, the store being over its part; then as without one",
         ),
-        State::Standby => becomes(After::Stored, Waiter::Waits, "written, dropped"),
+        State::SharedMapped => {
+            becomes(After::Stored, Waiter::Nobody, "unmapped in both spaces, written, dropped")
+        }
+        State::Standby | State::SharedStandby => becomes(After::Stored, Waiter::Waits, "written, dropped"),
         State::StandbyKept => becomes(After::Stored, Waiter::Waits, "dropped"),
-        State::FillingZeroes | State::FillingStored | State::Writing => stays(state, "pinned by its job"),
+        State::FillingZeroes
+        | State::FillingStored
+        | State::Writing
+        | State::SharedFilling
+        | State::SharedWriting => stays(state, "pinned by its job"),
         State::Zombie => stays(state, "the frames stay pinned"),
         State::Refused => stays(state, "refused again, and counted"),
         State::Copied => stays(state, "cannot be moved out"),
-        State::Empty | State::Stored => stays(state, ""),
+        State::Empty | State::Stored | State::SharedStored => stays(state, ""),
     }
 }
 
@@ -437,6 +571,7 @@ const fn collapse(state: State) -> Cell {
             stays(state, "one folio of four pages, in slots side by side")
         }
         State::Copied => stays(state, "its rights are others"),
+        State::SharedMapped => stays(state, "left alone: the other has it too"),
         _ => stays(state, "not mapped"),
     }
 }
@@ -446,11 +581,17 @@ const fn vacate(state: State) -> Cell {
         State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
             stays(state, "other slots")
         }
-        State::Standby | State::StandbyKept => stays(state, "its contents are in its slots"),
-        State::FillingZeroes | State::FillingStored | State::Writing | State::Zombie => {
-            stays(state, "its slots are a job's")
+        State::Standby | State::StandbyKept | State::SharedStandby => {
+            stays(state, "its contents are in its slots")
         }
-        State::Empty | State::Stored => stays(state, "it has no slots"),
+        State::SharedMapped => stays(state, "its contents are in its slots, mapped by both"),
+        State::FillingZeroes
+        | State::FillingStored
+        | State::Writing
+        | State::Zombie
+        | State::SharedFilling
+        | State::SharedWriting => stays(state, "its slots are a job's"),
+        State::Empty | State::Stored | State::SharedStored => stays(state, "it has no slots"),
     }
 }
 
@@ -460,7 +601,10 @@ const fn job_done(state: State) -> Cell {
     match state {
         State::FillingZeroes => becomes(After::Mapped, Waiter::GoesOn, ""),
         State::FillingStored => becomes(After::MappedKept, Waiter::GoesOn, ""),
-        State::Writing => becomes(After::StandbyKept, Waiter::Waits, "a fault will rescue it"),
+        State::SharedFilling => becomes(After::SharedKept, Waiter::GoesOn, "mapped for who asked"),
+        State::Writing | State::SharedWriting => {
+            becomes(After::StandbyKept, Waiter::Waits, "a fault will rescue it")
+        }
         State::Zombie => stays(state, "the frames are free, and zeroed"),
         _ => Cell::Never(NO_JOB),
     }
@@ -469,8 +613,12 @@ const fn job_done(state: State) -> Cell {
 const fn job_failed(state: State) -> Cell {
     match state {
         State::FillingZeroes => becomes(After::Empty, Waiter::Stopped, ""),
-        State::FillingStored => becomes(After::Stored, Waiter::Stopped, "also when the hash does not match"),
-        State::Writing => becomes(After::Standby, Waiter::Waits, "the spill file is given up; tried again"),
+        State::FillingStored | State::SharedFilling => {
+            becomes(After::Stored, Waiter::Stopped, "also when the hash does not match")
+        }
+        State::Writing | State::SharedWriting => {
+            becomes(After::Standby, Waiter::Waits, "the spill file is given up; tried again")
+        }
         State::Zombie => stays(state, "the frames are free; nothing stops"),
         _ => Cell::Never(NO_JOB),
     }
@@ -507,6 +655,21 @@ const fn verb_partial(state: State) -> Cell {
         State::Zombie => {
             becomes(After::Mapped, Waiter::GoesOn, "`move_in` of the next fill, in other frames")
         }
+        State::SharedMapped => {
+            becomes(After::Mapped, Waiter::Nobody, "`copy_in` of a write, asked again for the rest")
+        }
+        State::SharedStandby => {
+            becomes(After::Shared, Waiter::GoesOn, "`map_shared` of a rescue, asked again for the rest")
+        }
+        State::SharedFilling => {
+            becomes(After::SharedKept, Waiter::GoesOn, "`map_shared`, asked again for the rest")
+        }
+        State::SharedWriting => becomes(
+            After::Shared,
+            Waiter::GoesOn,
+            "the ticket is void; `map_shared` of the rescue, asked again for the rest",
+        ),
+        State::SharedStored => stays(state, "`discard`: the program gets the error"),
     }
 }
 
@@ -530,6 +693,17 @@ const fn verb_refused(state: State) -> Cell {
         State::Refused => stays(state, "`move_out`: counted, tried again later"),
         State::Copied => stays(state, "`protect`: the program gets the error"),
         State::Zombie => becomes(After::Mapped, Waiter::GoesOn, "`move_in` of the next fill: filled by COPY"),
+        State::SharedMapped => becomes(After::Mapped, Waiter::Nobody, "`copy_in` of a write, asked again"),
+        State::SharedStandby => {
+            becomes(After::Shared, Waiter::GoesOn, "`map_shared` of a rescue, asked again")
+        }
+        State::SharedFilling => becomes(After::SharedKept, Waiter::GoesOn, "`map_shared`, asked again"),
+        State::SharedWriting => becomes(
+            After::Shared,
+            Waiter::GoesOn,
+            "the ticket is void; `map_shared` of the rescue, asked again",
+        ),
+        State::SharedStored => stays(state, "`remap`: the program gets the error"),
     }
 }
 

@@ -97,7 +97,7 @@ impl Model {
     pub fn check(&self, mmu: &SimMmu) -> Result<(), Mismatch> {
         for (space, tables) in mmu.spaces() {
             for (vpn, pte) in tables.pages() {
-                self.read(space, Vpn(vpn), pte.value())?;
+                self.read(space, Vpn(vpn), mmu.seen(pte).value())?;
             }
             for (vpn, _) in self.of(space) {
                 let bare = tables.vma(vpn.0).is_none_or(|v| !v.rights.registered);

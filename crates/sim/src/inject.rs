@@ -21,6 +21,14 @@ pub enum Verb {
     Unshare,
     /// `Mover::remap`: all or nothing.
     Remap,
+    /// `Mover::share`.
+    Share,
+    /// `Mover::map_shared`.
+    MapShared,
+    /// `Mover::copy_out`.
+    CopyOut,
+    /// `Mover::fork_space`: all or nothing.
+    ForkSpace,
 }
 
 /// One refusal to come.

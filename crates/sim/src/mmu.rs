@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 pub enum Access {
     /// The page is there, with this version.
     Hit(u64),
-    /// The page is a hole: a message is raised and the thread waits.
+    /// The page is a hole, or a frame that a write may not change: a message is raised and the thread waits.
     Fault,
     /// The program may not: it dies of SIGSEGV.
     Segv,
@@ -94,15 +94,14 @@ impl SimMmu {
         let Some(rights) = self.rights(space, vpn).filter(|r| r.readable()) else {
             return Access::Segv;
         };
-        let tables = self.tables(space);
-        match tables.get(vpn.0) {
+        match self.entry(space, vpn) {
             Some(pte) => {
-                tables.access(vpn.0);
+                self.tables(space).access(vpn.0);
                 Access::Hit(pte.value())
             }
             None if rights.registered => Access::Fault,
             None => {
-                tables.put(vpn.0, Pte::Zero);
+                self.tables(space).put(vpn.0, Pte::Zero);
                 Access::Hit(0)
             }
         }
@@ -115,6 +114,7 @@ impl SimMmu {
         };
         let tables = self.tables(space);
         match tables.get(vpn.0) {
+            Some(Pte::Frame(_)) => return Access::Fault,
             Some(pte) => tables.put(vpn.0, pte.written(value)),
             None if rights.registered => return Access::Fault,
             None => tables.put(vpn.0, Pte::page(value)),
@@ -129,6 +129,7 @@ impl SimMmu {
             Some(r) if (write && !r.writable()) || !r.readable() => Access::Segv,
             None => Access::Segv,
             Some(r) => match self.entry(space, vpn) {
+                Some(_) if write && self.maps_frame(space, vpn).is_some() => Access::Fault,
                 Some(pte) => Access::Hit(pte.value()),
                 None if r.registered => Access::Fault,
                 None => Access::Hit(0),
@@ -184,9 +185,29 @@ impl SimMmu {
         self.injector.push(injection);
     }
 
-    /// What a program page holds, whatever its rights; `None` for a hole.
+    /// What a program page holds, whatever its rights; `None` for a hole. A frame of the pool is shown as a page that is
+    /// shared.
     pub fn entry(&self, space: Space, vpn: Vpn) -> Option<Pte> {
-        self.spaces.get(&space)?.get(vpn.0)
+        self.spaces.get(&space)?.get(vpn.0).map(|pte| self.seen(pte))
+    }
+
+    /// An entry as [`SimMmu::entry`] shows it. A slot that is a hole holds nobody's version.
+    pub fn seen(&self, pte: Pte) -> Pte {
+        match pte {
+            Pte::Frame(frame) => {
+                let value = self.frame(frame).map_or(u64::MAX, Pte::value);
+                Pte::Page { value, shared: true, pinned: false }
+            }
+            pte => pte,
+        }
+    }
+
+    /// The frame of the pool that is mapped read-only at a program page, if one is.
+    pub fn maps_frame(&self, space: Space, vpn: Vpn) -> Option<Frame> {
+        match self.spaces.get(&space)?.get(vpn.0) {
+            Some(Pte::Frame(frame)) => Some(frame),
+            _ => None,
+        }
     }
 
     /// The rights of a program page; `None` where nothing is mapped.
@@ -200,6 +221,8 @@ impl SimMmu {
             return false;
         };
         let own = match pte {
+            // A write comes first, and that is a fault.
+            Pte::Frame(_) => return false,
             Pte::Page { value, shared, .. } if !pinned => Pte::Page { value, shared, pinned },
             Pte::Zero if !pinned => Pte::Zero,
             pte => Pte::Page { value: pte.value(), shared: false, pinned },
@@ -233,10 +256,10 @@ impl SimMmu {
         self.pool.get(frame.0 as usize).copied().flatten()
     }
 
-    /// Memory in use: present pages of all spaces and of the pool, but not the page of zeroes. Pages shared after a
-    /// fork count once for each space.
+    /// Memory in use: present pages of all spaces and of the pool, but not the page of zeroes. Pages shared after
+    /// [`SimMmu::fork`] count once for each space, frames of the pool that are mapped once in all.
     pub fn resident(&self) -> u64 {
-        let real = |pte: &Pte| !matches!(pte, Pte::Zero);
+        let real = |pte: &Pte| !matches!(pte, Pte::Zero | Pte::Frame(_));
         let programs: usize = self.spaces.values().map(|t| t.pages().filter(|(_, p)| real(p)).count()).sum();
         (programs + self.pool.iter().flatten().filter(|p| real(p)).count()) as u64
     }
@@ -387,7 +410,41 @@ impl SimMmu {
         if !rights.writable() {
             return Err(Refusal::Denied);
         }
-        self.tables(space).put(vpn.0, pte.written(pte.value()));
+        if self.maps_frame(space, vpn).is_none() {
+            self.tables(space).put(vpn.0, pte.written(pte.value()));
+        }
+        Ok(())
+    }
+
+    /// Moves one page into the pool and leaves it mapped from there.
+    fn share_one(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
+        let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
+        if self.slot(frame).is_some() {
+            return Err(Refusal::Exists);
+        }
+        if pte.busy() {
+            return Err(Refusal::Busy);
+        }
+        *self.slot(frame) = Some(pte);
+        self.tables(space).put(vpn.0, Pte::Frame(frame));
+        Ok(())
+    }
+
+    fn map_one_shared(&mut self, frame: Frame, space: Space, vpn: Vpn) -> Result<(), Refusal> {
+        if !self.rights(space, vpn).is_some_and(|r| r.registered) {
+            return Err(Refusal::NoRange);
+        }
+        if self.entry(space, vpn).is_some() {
+            return Err(Refusal::Exists);
+        }
+        self.frame(frame).ok_or(Refusal::Absent)?;
+        self.tables(space).put(vpn.0, Pte::Frame(frame));
+        Ok(())
+    }
+
+    fn copy_one_out(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
+        let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
+        *self.slot(frame) = Some(Pte::page(pte.value()));
         Ok(())
     }
 }
@@ -461,6 +518,47 @@ impl Mover for SimMmu {
 
     fn wake(&mut self, range: PageRange) {
         self.waiters.wake(range);
+    }
+
+    fn share(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
+        let cut = self.injector.call(Verb::Share);
+        let one = |k: u32| self.share_one(space, at.plus(u64::from(k)), frames.start.plus(k));
+        each(frames.pages, cut, one)
+    }
+
+    fn map_shared(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
+        let cut = self.injector.call(Verb::MapShared);
+        let one = |k: u32| self.map_one_shared(frames.start.plus(k), space, at.plus(u64::from(k)));
+        each(frames.pages, cut, one)
+    }
+
+    fn unmap_shared(&mut self, range: PageRange) -> Done {
+        for (done, vpn) in (range.start.0..range.end().0).enumerate() {
+            if self.maps_frame(range.space, Vpn(vpn)).is_none() {
+                return Done::part(done as u32, Refusal::Absent);
+            }
+            self.tables(range.space).take(vpn);
+        }
+        Done::all(range.pages as u32)
+    }
+
+    fn copy_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
+        let cut = self.injector.call(Verb::CopyOut);
+        let one = |k: u32| self.copy_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
+        each(frames.pages, cut, one)
+    }
+
+    fn fork_space(&mut self, parent: Space, child: Space) -> Result<(), Refusal> {
+        if let Some(refusal) = self.injector.call(Verb::ForkSpace).at(0) {
+            return Err(refusal);
+        }
+        let tables = self.tables(parent).fork_empty();
+        self.spaces.insert(child, tables);
+        Ok(())
+    }
+
+    fn end_space(&mut self, space: Space) {
+        self.exit(space);
     }
 }
 

@@ -3,6 +3,7 @@
 //! VMAs of equal rights that meet become one. The kernel at times keeps such apart (first touched apart, or moved
 //! by `mremap`), but no verb of a host shows it.
 
+use quire_core::Frame;
 use quire_core::mmu::Prot;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,6 +56,8 @@ pub struct Vma {
 pub enum Pte {
     /// The kernel's own page of zeroes, put into a hole by a read.
     Zero,
+    /// A frame of the pool, mapped read-only: other spaces may have it too. What it holds, the pool says.
+    Frame(Frame),
     /// A page of memory.
     Page {
         /// The version of its contents; 0 is all zeroes.
@@ -72,23 +75,24 @@ impl Pte {
         Pte::Page { value, shared: false, pinned: false }
     }
 
-    /// What a read finds.
+    /// What a read finds; of a frame of the pool, nobody's version.
     pub const fn value(self) -> u64 {
         match self {
             Pte::Zero => 0,
+            Pte::Frame(_) => u64::MAX,
             Pte::Page { value, .. } => value,
         }
     }
 
     /// Whether the kernel refuses to move the page.
     pub const fn busy(self) -> bool {
-        matches!(self, Pte::Page { shared: true, .. } | Pte::Page { pinned: true, .. })
+        matches!(self, Pte::Frame(_) | Pte::Page { shared: true, .. } | Pte::Page { pinned: true, .. })
     }
 
     /// The page after a write of `value`: shared ones are copied first, pins stay.
     pub const fn written(self, value: u64) -> Pte {
         match self {
-            Pte::Zero => Pte::page(value),
+            Pte::Zero | Pte::Frame(_) => Pte::page(value),
             Pte::Page { pinned, .. } => Pte::Page { value, shared: false, pinned },
         }
     }
@@ -97,7 +101,7 @@ impl Pte {
     /// parent's own; the child's copy is its own too.
     pub const fn forked(self) -> (Pte, Pte) {
         match self {
-            Pte::Zero => (Pte::Zero, Pte::Zero),
+            Pte::Zero | Pte::Frame(_) => (self, self),
             Pte::Page { value, pinned: true, .. } => (self, Pte::page(value)),
             Pte::Page { value, .. } => {
                 let both = Pte::Page { value, shared: true, pinned: false };
@@ -242,6 +246,16 @@ impl Tables {
         for vma in &mut child.vmas {
             vma.rights.locked = false;
             vma.rights.registered = false;
+        }
+        child.merge();
+        child
+    }
+
+    /// What a child gets whose pager is its parent's: the same VMAs, not locked, and no pages.
+    pub fn fork_empty(&self) -> Tables {
+        let mut child = Tables { vmas: self.vmas.clone(), ..Tables::default() };
+        for vma in &mut child.vmas {
+            vma.rights.locked = false;
         }
         child.merge();
         child

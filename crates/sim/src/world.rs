@@ -22,7 +22,7 @@ use quire_core::job::Work;
 use quire_core::mmu::Prot;
 use quire_core::{Config, Demand, Engine, Fault, Halt, PageRange, PolicyKind, Reclaim, Space, Vpn};
 
-/// The only space of a host.
+/// The first space of a host; others are forked from it.
 pub const SPACE: Space = Space(0);
 
 /// What a host is made with.
@@ -70,10 +70,16 @@ pub struct Host {
     pub parked: Vec<Message>,
     /// What each thread waits for.
     pub threads: Vec<Option<Touch>>,
+    /// The processes, in the order in which they began.
+    pub spaces: Vec<Space>,
+    /// The process that does what comes next.
+    pub at: Space,
     /// Spill jobs that have ended well: the engine counts pages only.
     pub spill_jobs: u64,
     /// The epoch that it is for the engine.
     pub epoch: u32,
+    /// The process in which each thread touched last.
+    places: Vec<Space>,
     setup: Setup,
     /// What jobs that have ended left behind: a worker uses its work again, whatever is in it.
     spare: Vec<Work>,
@@ -98,8 +104,11 @@ impl Host {
             held: Vec::new(),
             parked: Vec::new(),
             threads: vec![None; usize::from(setup.threads)],
+            spaces: vec![SPACE],
+            at: SPACE,
             spill_jobs: 0,
             epoch: 0,
+            places: vec![SPACE; usize::from(setup.threads)],
             setup,
             spare: Vec::new(),
             files: 0,
@@ -127,25 +136,31 @@ impl Host {
         self.files += 1;
     }
 
-    /// A thread touches a page. What it finds there is compared with the model.
+    /// A thread touches a page of the process at hand. What it finds there is compared with the model.
     pub fn touch(&mut self, thread: u8, touch: Touch) -> Result<(), String> {
         if self.mmu.waiters.waits(thread) {
             return Ok(());
         }
+        self.places[usize::from(thread)] = self.at;
+        self.touch_again(thread, touch)
+    }
+
+    fn touch_again(&mut self, thread: u8, touch: Touch) -> Result<(), String> {
+        let space = self.places[usize::from(thread)];
         self.threads[usize::from(thread)] = None;
         let value = touch.put.map(|put| put.value(&mut self.model));
         let access = match value {
-            Some(value) => self.mmu.touch_write(SPACE, touch.vpn, value),
-            None => self.mmu.touch_read(SPACE, touch.vpn),
+            Some(value) => self.mmu.touch_write(space, touch.vpn, value),
+            None => self.mmu.touch_read(space, touch.vpn),
         };
         match (access, value) {
-            (Access::Hit(_), Some(value)) => self.model.write(SPACE, touch.vpn, value),
+            (Access::Hit(_), Some(value)) => self.model.write(space, touch.vpn, value),
             (Access::Hit(found), None) => {
-                self.model.read(SPACE, touch.vpn, found).map_err(|m| m.to_string())?;
+                self.model.read(space, touch.vpn, found).map_err(|m| m.to_string())?;
             }
             (Access::Fault, _) => {
                 self.threads[usize::from(thread)] = Some(touch);
-                self.mmu.block(thread, SPACE, touch.vpn, touch.put.is_some());
+                self.mmu.block(thread, space, touch.vpn, touch.put.is_some());
             }
             (Access::Segv, _) => {}
         }
@@ -156,10 +171,33 @@ impl Host {
     fn let_woken_run(&mut self) -> Result<(), String> {
         for thread in self.mmu.waiters.take_woken() {
             if let Some(touch) = self.threads[usize::from(thread)] {
-                self.touch(thread, touch)?;
+                self.touch_again(thread, touch)?;
             }
         }
         Ok(())
+    }
+
+    /// The process at hand forks. Whether there is a child; the host goes on as the parent.
+    pub fn fork_space(&mut self) -> bool {
+        let Ok(child) = self.engine.fork(&mut self.mmu, self.at) else { return false };
+        self.model.fork(self.at, child);
+        self.spaces.push(child);
+        true
+    }
+
+    /// Process number `number` ends, with its threads. The first one goes on in its place if it was at hand.
+    pub fn exit(&mut self, number: usize) {
+        let space = self.spaces.remove(number);
+        self.engine.exit(&mut self.mmu, space);
+        self.model.exit(space);
+        for (thread, place) in self.threads.iter_mut().zip(&self.places) {
+            if *place == space {
+                *thread = None;
+            }
+        }
+        if self.at == space {
+            self.at = self.spaces[0];
+        }
     }
 
     /// A handler reads the message of a thread, if it has one that nobody has read.
@@ -172,8 +210,12 @@ impl Host {
     /// A handler answers a message.
     pub fn serve(&mut self, message: Message) -> Result<Fault, String> {
         let mut work = self.spare.pop().unwrap_or_default();
+        let Message { space, vpn, write } = message;
         let before = *self.engine.stats();
-        let fault = self.engine.fault(&mut self.mmu, SPACE, message.vpn, &mut work);
+        let fault = match write {
+            true => self.engine.write_fault(&mut self.mmu, space, vpn, &mut work),
+            false => self.engine.fault(&mut self.mmu, space, vpn, &mut work),
+        };
         self.check_fault(&before, fault, &work)?;
         self.begin_if(fault == Fault::Job, work);
         match fault {

@@ -100,6 +100,11 @@ impl Scene {
             State::Refused => scene.mapped().pin(true).page_out(),
             State::Copied => scene.copied(),
             State::Zombie => scene.zombie(),
+            State::SharedMapped => scene.mapped().happen(Happening::ForkSpace),
+            State::SharedStandby => scene.mapped().page_out().happen(Happening::ForkSpace),
+            State::SharedFilling => scene.stored().happen(Happening::ForkSpace).touch(READER, 0, None, true),
+            State::SharedWriting => scene.mapped().page_out().squeeze().happen(Happening::ForkSpace),
+            State::SharedStored => scene.stored().happen(Happening::ForkSpace),
         };
         if !state.present() && !scene.host.mmu.waiters.waits(READER) {
             scene.touch(READER, 0, None, false);
@@ -130,12 +135,15 @@ impl Scene {
     fn check_marks(&self, state: State) {
         let (host, stats) = (&self.host, self.host.engine.stats());
         let busy = host.mmu.entry(SPACE, Vpn(0)).is_some_and(|pte| pte.busy());
-        assert_eq!(busy, matches!(state, State::Shared | State::Refused), "{state:?}");
+        let shared = matches!(state, State::Shared | State::SharedMapped);
+        assert_eq!(busy, shared || state == State::Refused, "{state:?}");
+        let sharers = host.engine.whereabouts(SPACE, Vpn(0)).sharers;
+        assert_eq!(sharers, if state.is_shared() { 2 } else { 0 }, "{state:?}");
         assert_eq!(stats.refusals[Refusal::Busy.index()] > 0, state == State::Refused, "{state:?}");
         assert_eq!(host.jobs.len(), usize::from(state.has_job()), "{state:?}");
         let held = host.engine.frames_in_use();
         match state {
-            State::Empty | State::Stored => assert_eq!(held, 0, "{state:?}"),
+            State::Empty | State::Stored | State::SharedStored => assert_eq!(held, 0, "{state:?}"),
             _ => assert_eq!(held, 2, "{state:?}"),
         }
         if state == State::Copied {
@@ -149,7 +157,10 @@ impl Scene {
     fn play(&mut self, event: Event, state: State) {
         let (start, pages) = (PAGES.start, PAGES.pages);
         match event {
-            Event::Fault => self.fault(state),
+            Event::Fault => self.fault(state, false),
+            Event::Write => self.fault(state, true),
+            Event::ForkSpace => self.happen(Happening::ForkSpace),
+            Event::Exit => self.happen(Happening::Exit(1)),
             Event::Discard => self.happen(Happening::Discard(start, pages)),
             Event::Unmap => self.happen(Happening::Unmap(start, pages)),
             Event::Remap => self.happen(Happening::Remap(start, pages, AWAY)),
@@ -175,12 +186,12 @@ impl Scene {
 
     /// The waiter's message is answered; where nobody waits, a late one is, and a second one where the job of the
     /// first is under way.
-    fn fault(&mut self, state: State) -> &mut Scene {
-        let message = self.host.held.pop().unwrap_or(Message { space: SPACE, vpn: Vpn(0), write: false });
-        let fault = self.host.serve(message).unwrap();
+    fn fault(&mut self, state: State, write: bool) -> &mut Scene {
+        self.host.held.pop();
+        let fault = self.host.serve(Message { space: SPACE, vpn: Vpn(0), write }).unwrap();
         let wanted = match state {
-            State::Empty | State::Stored | State::Zombie => Fault::Job,
-            State::FillingZeroes | State::FillingStored => Fault::Joined,
+            State::Empty | State::Stored | State::Zombie | State::SharedStored => Fault::Job,
+            State::FillingZeroes | State::FillingStored | State::SharedFilling => Fault::Joined,
             _ => Fault::Mapped,
         };
         assert_eq!(fault, wanted);
@@ -265,14 +276,18 @@ impl Scene {
             State::Empty => {
                 self.happen(cut(Verb::Lock, Refusal::Again)).happen(Happening::Lock(start, pages, true))
             }
-            State::Stored if first => {
+            State::Stored | State::SharedStored if first => {
                 self.happen(cut(Verb::Discard, Refusal::Denied)).happen(Happening::Discard(start, pages))
             }
-            State::Stored => {
+            State::Stored | State::SharedStored => {
                 self.happen(cut(Verb::Remap, Refusal::NoMemory)).happen(Happening::Remap(start, pages, AWAY))
             }
             State::Mapped | State::MappedKept => self.move_out_refused(first),
             State::Shared => self.unshare_refused(first),
+            State::SharedMapped => {
+                self.host.mmu.inject(Injection::next(Verb::CopyIn, Refusal::Again).after(done));
+                self.fault(state, true)
+            }
             State::Refused if first => self.happen(Happening::Pin(Vpn(0), false)).page_out(),
             State::Refused => self.page_out(),
             _ => self.move_in_refused(first),
@@ -304,7 +319,11 @@ impl Scene {
         let refusal = if first { Refusal::Again } else { Refusal::Denied };
         let again = if first { 1 } else { 2 };
         let staged = self.host.jobs.iter().any(|job| job.work.staged);
-        let verb = if staged { Verb::CopyIn } else { Verb::MoveIn };
+        let verb = match staged {
+            true => Verb::CopyIn,
+            false if self.host.engine.shares() => Verb::MapShared,
+            false => Verb::MoveIn,
+        };
         for _ in 0..again {
             self.host.mmu.inject(Injection::next(verb, refusal).after(u32::from(first)));
         }
@@ -341,6 +360,9 @@ impl Scene {
             PageState::Standby { kept: true } => After::StandbyKept,
             PageState::Writing => After::Writing,
             PageState::Stored => After::Stored,
+            PageState::Shared { mapped: true, kept: false } => After::Shared,
+            PageState::Shared { mapped: true, kept: true } => After::SharedKept,
+            PageState::Shared { mapped: false, .. } => panic!("in frames, and not mapped here"),
         }
     }
 
@@ -379,6 +401,10 @@ impl Scene {
         assert!(now.pages_same > before.pages_same || !note.contains("unchanged"), "{note}");
         let free = note.contains("frames are free") || note.contains("gives up the frames");
         assert!(engine.frames_in_use() == 0 || !free, "{note}");
+        let forked = engine.whereabouts(SPACE, Vpn(0)).sharers;
+        assert!(forked == 3 || !note.contains("three spaces"), "{note}");
+        assert!(forked == 1 || !note.contains("copy nothing"), "{note}");
+        assert!(now.cow_copies != before.cow_copies || !note.starts_with("a copy"), "{note}");
         let pinned = note.contains("zombies") || note.contains("pinned");
         assert!(engine.frames_in_use() >= 2 || !pinned, "{note}");
         assert_eq!(now.collapses != before.collapses, note.contains("one folio"), "{note}");
@@ -432,7 +458,7 @@ fn every_cell_is_as_expected() {
             }
         }
     }
-    assert_eq!(played, 15 * 13);
+    assert_eq!(played, Event::ALL.len() * State::ALL.len());
     assert!(wrong.is_empty(), "not as expected: {wrong:#?}");
 }
 
@@ -466,7 +492,7 @@ fn the_table_in_the_architecture_is_what_is_tested() {
             assert!(!cell.is_empty());
         }
     }
-    assert_eq!(cells.len(), 15 * 13, "the table has cells of its own");
+    assert_eq!(cells.len(), Event::ALL.len() * State::ALL.len(), "the table has cells of its own");
 }
 
 /// Every row of the table by event and state.

@@ -6,7 +6,7 @@
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
 use quire_core::{Decision, Demand, Frame, Order, OrderSet, PolicyKind, SplitMode, Vpn};
-use quire_sim::world::{Put, SPACE, Setup, Touch};
+use quire_sim::world::{Put, Setup, Touch};
 use quire_sim::{Event, Host, Injection, Verb};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -28,11 +28,6 @@ fn be_quiet_when_told() {
         }));
     });
 }
-
-/// Seeds of each setup in CI. One with many pages, each of which is looked at after every event, gets fewer.
-const SEEDS: u64 = 200;
-const SEEDS_OF_LARGE: u64 = 100;
-const LARGE: u64 = 300;
 
 /// Splitmix: a counter, well mixed.
 struct Rng(u64);
@@ -61,12 +56,17 @@ struct Walk {
     name: &'static str,
     setup: Setup,
     events: usize,
+    /// Seeds in CI. After every event every page is looked at, so that walks over many pages, or long ones, get fewer:
+    /// all of them together take about a minute on two processors.
+    seeds: u64,
     /// Verbs are refused, pages pinned.
     refusals: bool,
     /// The process forks.
     forks: bool,
     /// Contents that do not compress.
     raw: bool,
+    /// Processes share the engine: they fork and exit.
+    family: bool,
     /// The policy changes now and then.
     policies: bool,
 }
@@ -128,6 +128,7 @@ const WALKS: &[Walk] = &[
         setup: Setup { frames: 512, grant: 200, policy: PolicyKind::Adaptive, arena: 400, ..SMALL },
         forks: true,
         events: 900,
+        seeds: 100,
         ..PLAIN
     },
     Walk {
@@ -144,6 +145,50 @@ const WALKS: &[Walk] = &[
         forks: true,
         raw: true,
         events: 900,
+        ..PLAIN
+    },
+    Walk {
+        name: "a family, 4K",
+        setup: Setup { frames: 32, grant: 20, arena: 16, ..SMALL },
+        family: true,
+        events: 600,
+        ..PLAIN
+    },
+    Walk {
+        name: "a family, 16K, refusals",
+        setup: Setup { frames: 80, grant: 50, policy: fixed(2), ..SMALL },
+        family: true,
+        refusals: true,
+        forks: true,
+        raw: true,
+        events: 500,
+        ..PLAIN
+    },
+    Walk {
+        name: "a family, 64K, spill file",
+        setup: Setup { frames: 200, grant: 90, policy: fixed(4), arena: 96, spill: Some(512 << 10), ..SMALL },
+        family: true,
+        raw: true,
+        events: 900,
+        seeds: 60,
+        ..PLAIN
+    },
+    Walk {
+        name: "a family, adaptive, all",
+        setup: Setup {
+            frames: 256,
+            grant: 80,
+            policy: PolicyKind::Adaptive,
+            arena: 80,
+            spill: Some(1 << 19),
+            ..SMALL
+        },
+        family: true,
+        refusals: true,
+        forks: true,
+        raw: true,
+        events: 900,
+        seeds: 120,
         ..PLAIN
     },
     Walk {
@@ -166,6 +211,7 @@ const WALKS: &[Walk] = &[
         },
         raw: true,
         events: 300,
+        seeds: 60,
         ..PLAIN
     },
     Walk {
@@ -179,8 +225,17 @@ const WALKS: &[Walk] = &[
     },
 ];
 
-const PLAIN: Walk =
-    Walk { name: "", setup: SMALL, events: 300, refusals: false, forks: false, raw: false, policies: false };
+const PLAIN: Walk = Walk {
+    name: "",
+    setup: SMALL,
+    events: 300,
+    seeds: 200,
+    refusals: false,
+    forks: false,
+    raw: false,
+    family: false,
+    policies: false,
+};
 
 fn any_prot(rng: &mut Rng) -> Prot {
     rng.pick(&[
@@ -215,7 +270,7 @@ fn any_touch(walk: &Walk, rng: &mut Rng) -> Event {
 }
 
 /// A refusal that tells no lie: nothing is said to be absent or present that is not.
-fn any_refusal(rng: &mut Rng) -> Event {
+fn any_refusal(walk: &Walk, rng: &mut Rng) -> Event {
     let verb = rng.pick(&[
         Verb::Discard,
         Verb::Protect,
@@ -229,12 +284,23 @@ fn any_refusal(rng: &mut Rng) -> Event {
         Verb::Remap,
     ]);
     let refusal = rng.pick(&[Refusal::Busy, Refusal::Denied, Refusal::NoMemory, Refusal::Again]);
+    let verb = match walk.family && rng.below(3) == 0 {
+        true => rng.pick(&[Verb::Share, Verb::MapShared, Verb::CopyOut, Verb::ForkSpace]),
+        false => verb,
+    };
     Event::Inject(Injection::next(verb, refusal).after(rng.below(6) as u32))
 }
 
 fn any_collapse(near: Vpn, rng: &mut Rng) -> Event {
     let order = order(1 + rng.below(3) as u8);
     Event::Collapse(Vpn(order.align_down(near.0)), order)
+}
+
+fn any_vacate(walk: &Walk, rng: &mut Rng) -> Event {
+    let goal = order(1 + rng.below(4) as u8);
+    // Slots beyond are hardly ever used.
+    let runs = u64::from(walk.setup.frames.min(walk.setup.grant * 2) / goal.pages());
+    Event::Vacate(Frame(rng.below(runs.max(1)) as u32 * goal.pages()), goal)
 }
 
 fn any_shape(rng: &mut Rng) -> Event {
@@ -249,7 +315,22 @@ fn any_grant(walk: &Walk, rng: &mut Rng) -> Event {
     Event::Grant(1 + rng.below(u64::from(walk.setup.grant) * 3 / 2) as u32)
 }
 
+/// A family has more slots vacated and runs collapsed than others: most of what it has is shared, and stays as it is.
+fn any_family_event(walk: &Walk, rng: &mut Rng) -> Event {
+    match rng.below(14) {
+        0 => Event::ForkSpace,
+        1 => Event::Exit(rng.below(8) as u8),
+        2..5 => any_vacate(walk, rng),
+        5..8 => any_collapse(any_page(walk, rng), rng),
+        8 => Event::Tend(1 + rng.below(3) as u32),
+        _ => Event::Process(rng.below(8) as u8),
+    }
+}
+
 fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
+    if walk.family && rng.below(5) == 0 {
+        return any_family_event(walk, rng);
+    }
     let number = rng.below(8) as u8;
     let (start, pages) = any_run(walk, rng);
     match rng.below(201) {
@@ -283,16 +364,12 @@ fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
         184..186 => Event::Cool(start, pages),
         186 if rng.below(2) == 0 => Event::PageOut(start, pages),
         186 => any_collapse(start, rng),
-        187 => {
-            let goal = order(1 + rng.below(4) as u8);
-            let runs = u64::from(walk.setup.frames / goal.pages());
-            Event::Vacate(Frame(rng.below(runs.max(1)) as u32 * goal.pages()), goal)
-        }
+        187 => any_vacate(walk, rng),
         199 if rng.below(4) == 0 => any_shape(rng),
         199 => Event::Tend(1 + rng.below(3) as u32),
         189 if walk.forks && rng.below(2) == 0 => Event::Fork,
         192 if walk.refusals => Event::Pin(start, rng.below(3) == 0),
-        193..198 if walk.refusals => any_refusal(rng),
+        193..198 if walk.refusals => any_refusal(walk, rng),
         188 if walk.setup.spill.is_some() && rng.below(2) == 0 => match rng.below(3) {
             0 => Event::Overhead(rng.below(u64::from(walk.setup.grant) / 4) as u32),
             _ => Event::Division(1 + rng.below(19) as u32),
@@ -321,8 +398,11 @@ fn play(walk: &Walk, events: &[Event]) -> Result<Met, (usize, String)> {
     host.drain().map_err(end)?;
     host.settle_to_grant().map_err(end)?;
     host.read_back().map_err(end)?;
-    host.unmap(quire_core::PageRange::new(SPACE, Vpn(0), walk.setup.arena));
+    for space in host.spaces.clone() {
+        host.unmap(quire_core::PageRange::new(space, Vpn(0), walk.setup.arena));
+    }
     host.drain().map_err(end)?;
+    assert!(!host.engine.shares() && host.engine.frames_in_use() == 0, "nothing is left");
     Ok(Met::of(&host))
 }
 
@@ -388,6 +468,9 @@ struct Met {
     unstorable: u64,
     splits: u64,
     refused: u64,
+    copies: u64,
+    reuses: u64,
+    shared_maps: u64,
     sparse: u64,
     collapses: u64,
     compacted: u64,
@@ -410,6 +493,9 @@ impl Met {
             unstorable: stats.unstorable,
             splits: stats.splits.iter().sum(),
             refused: stats.refusals.iter().sum(),
+            copies: stats.cow_copies.iter().sum(),
+            reuses: stats.cow_reuses,
+            shared_maps: stats.shared_maps,
             sparse: stats.sparse_folios,
             collapses: stats.collapses.iter().sum(),
             compacted: stats.compacted_pages,
@@ -430,6 +516,9 @@ impl Met {
         self.unstorable += more.unstorable;
         self.splits += more.splits;
         self.refused += more.refused;
+        self.copies += more.copies;
+        self.reuses += more.reuses;
+        self.shared_maps += more.shared_maps;
         self.sparse += more.sparse;
         self.collapses += more.collapses;
         self.compacted += more.compacted;
@@ -450,6 +539,12 @@ impl Met {
             "{}: little spilled: {self:?}",
             walk.name
         );
+        let sharing = [self.copies, self.reuses, self.shared_maps];
+        assert!(
+            !walk.family || sharing.iter().all(|&n| enough(n, 80)),
+            "{}: little is shared: {self:?}",
+            walk.name
+        );
         assert!(enough(self.compacted, 40), "{}: hardly any slot was vacated: {self:?}", walk.name);
         assert!(enough(self.collapses, 10), "{}: hardly anything was collapsed: {self:?}", walk.name);
         let large = !matches!(walk.setup.policy, PolicyKind::Fixed(Order::BASE));
@@ -465,8 +560,7 @@ fn number(name: &str) -> Option<u64> {
 
 fn walk(walk: &Walk) {
     let only = number("QUIRE_SEED");
-    let usual = if walk.setup.arena > LARGE { SEEDS_OF_LARGE } else { SEEDS };
-    let seeds = number("QUIRE_SEEDS").unwrap_or(usual);
+    let seeds = number("QUIRE_SEEDS").unwrap_or(walk.seeds);
     let mut met = Met::default();
     for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
         let events = events(walk, seed);
@@ -490,7 +584,7 @@ fn walk(walk: &Walk) {
         );
     }
     println!("{}: {seeds} seeds of {} events met {met:?}", walk.name, walk.events);
-    if only.is_none() && seeds >= usual {
+    if only.is_none() && seeds >= walk.seeds {
         met.check(walk, seeds);
     }
 }
@@ -507,16 +601,21 @@ walks! {
     folios_of_64k_with_a_spill_file_and_refusals 4
     adaptive_with_forks 5
     adaptive_with_all 6
-    linux_with_refusals_and_forks 7
-    huge_coalesce_base_with_a_spill_file 8
-    policies_that_change 9
+    a_family_of_4k 7
+    a_family_of_16k_with_refusals 8
+    a_family_of_64k_with_a_spill_file 9
+    an_adaptive_family_with_all 10
+    linux_with_refusals_and_forks 11
+    huge_coalesce_base_with_a_spill_file 12
+    policies_that_change 13
 }
 
 /// The log is how a failure is understood: it has to tell the same story as the counters, and change none of it.
 #[test]
 fn the_log_tells_what_the_counters_count() {
-    let walk = &WALKS[3];
-    for seed in 0..20 {
+    let both = [&WALKS[3], &WALKS[8]].into_iter();
+    let mut copied = 0;
+    for (walk, seed) in both.flat_map(|walk| (0..20).map(move |seed| (walk, seed))) {
         let events = events(walk, seed);
         let run = |log: usize| {
             let mut host = Host::new(walk.setup);
@@ -531,6 +630,9 @@ fn the_log_tells_what_the_counters_count() {
         let stats = with.engine.stats();
         let fills = stats.zero_fills.iter().sum::<u64>() + stats.swap_ins.iter().sum::<u64>();
         assert_eq!(count(|d| matches!(d, Decision::Fault { .. })), fills, "seed {seed}");
+        let copies = stats.cow_copies.iter().sum::<u64>();
+        assert_eq!(count(|d| matches!(d, Decision::Copy { .. })), copies, "seed {seed}");
+        copied += copies;
         assert_eq!(count(|d| matches!(d, Decision::NoFrame { .. })), stats.no_frame, "seed {seed}");
         assert_eq!(
             count(|d| matches!(d, Decision::Rescue { .. })),
@@ -546,4 +648,5 @@ fn the_log_tells_what_the_counters_count() {
             .sum();
         assert!(out >= stats.evicted_behind + stats.evicted_direct, "seed {seed}");
     }
+    assert!(copied > 0, "no family copied anything");
 }

@@ -1,4 +1,5 @@
-//! Every order of up to eight events on two pages, breadth first, from several beginnings.
+//! Every order of up to eight events on two pages, breadth first, from several beginnings; and of fewer where two
+//! processes share a page.
 //!
 //! The pool has four frames, of which the grant pays for one or three. A thread that writes and one that reads meet
 //! everything else that can happen to their pages: reclaim, jobs step by step and failing, all that a program does to
@@ -48,15 +49,10 @@ impl TwoPages {
         [Vpn(0), Vpn(1)].map(|vpn| self.0.engine.page_state(SPACE, vpn))
     }
 
-    /// What goes on by itself: messages, jobs, reclaim.
+    /// What goes on by itself: messages, jobs, reclaim, and a change of the grant.
     fn pager_events(&self, events: &mut Vec<Event>) {
         let host = &self.0;
-        events.extend((0..host.held.len() as u8).map(Event::Serve));
-        events.extend((0..host.parked.len() as u8).map(Event::Retry));
-        for at in 0..host.jobs.len() as u8 {
-            events.extend([Event::Step(at), Event::Fail(at)]);
-        }
-        events.push(Event::Reclaim(Demand::Direct));
+        pager_events(host, events);
         events.push(Event::ZeroAhead(4, Order::BASE));
         let more = host.setup().grant.max(3);
         let other = if host.engine.grant() == 1 { more } else { 1 };
@@ -119,8 +115,90 @@ impl World for TwoPages {
     }
 }
 
+/// Messages, jobs, reclaim.
+fn pager_events(host: &Host, events: &mut Vec<Event>) {
+    events.extend((0..host.held.len() as u8).map(Event::Serve));
+    events.extend((0..host.parked.len() as u8).map(Event::Retry));
+    for at in 0..host.jobs.len() as u8 {
+        events.extend([Event::Step(at), Event::Fail(at)]);
+    }
+    events.push(Event::Reclaim(Demand::Direct));
+}
+
+/// A parent and a child with a page each of them knows, and the events of either.
+#[derive(Clone, Debug)]
+struct Family(Host);
+
+impl Family {
+    /// Each process has a thread that reads and one that writes, and may do this to its address space.
+    fn process_events(&self, number: u8, events: &mut Vec<(u8, Event)>) {
+        let space = self.0.spaces[usize::from(number)];
+        for (thread, put) in [(2 * number, None), (2 * number + 1, Some(Put::Small))] {
+            if !self.0.mmu.waiters.waits(thread) {
+                events.push((number, Event::Touch(thread, Touch { vpn: Vpn(0), put })));
+            }
+        }
+        if self.0.engine.vmas(space).at(Vpn(0)).is_some() {
+            let away = Event::Remap(Vpn(0), 1, AWAY);
+            events.extend([Event::Discard(Vpn(0), 1), Event::Unmap(Vpn(0), 1), away].map(|e| (number, e)));
+        }
+        events.push((number, if self.0.spaces.len() == 1 { Event::ForkSpace } else { Event::Exit(number) }));
+    }
+}
+
+impl World for Family {
+    type Event = (u8, Event);
+    type Key = Vec<u32>;
+
+    fn events(&self) -> Vec<(u8, Event)> {
+        let mut pager = Vec::new();
+        pager_events(&self.0, &mut pager);
+        if self.0.mmu.injector.pending().is_empty() {
+            let verbs = [Verb::Share, Verb::MapShared, Verb::CopyIn, Verb::MoveIn];
+            pager.extend(verbs.map(|verb| Event::Inject(Injection::next(verb, Refusal::Busy))));
+        }
+        let mut events: Vec<_> = pager.into_iter().map(|event| (0, event)).collect();
+        (0..self.0.spaces.len() as u8).for_each(|number| self.process_events(number, &mut events));
+        events
+    }
+
+    fn apply(&mut self, &(number, event): &(u8, Event)) -> Result<(), String> {
+        self.0.happen(Event::Process(number))?;
+        self.0.happen(event)?;
+        self.0.at = self.0.spaces[0];
+        (0..4).for_each(|thread| self.0.take_message(thread));
+        Ok(())
+    }
+
+    fn key(&self) -> Vec<u32> {
+        self.0.key()
+    }
+}
+
+/// A page of a parent, `stored` or mapped, and a child that shares it; there are `grant` frames.
+fn family(grant: u32, stored: bool) -> Family {
+    let mut host = Host::new(Setup { threads: 4, grant, ..SETUP });
+    host.map(quire_core::PageRange::new(SPACE, Vpn(0), 1), Prot::READ_WRITE);
+    let mut events = fill(0).to_vec();
+    events.insert(1, Event::Take(0));
+    if stored {
+        events.extend([
+            Event::Grant(0),
+            RECLAIM,
+            RECLAIM,
+            Event::Run(0),
+            RECLAIM,
+            RECLAIM,
+            Event::Grant(grant),
+        ]);
+    }
+    events.push(Event::ForkSpace);
+    events.into_iter().for_each(|event| host.happen(event).unwrap());
+    Family(host)
+}
+
 #[expect(clippy::disallowed_methods, reason = "how long it takes is printed, and decides nothing")]
-fn all_orders(name: &str, start: &TwoPages, depth: usize) {
+fn all_orders<W: World>(name: &str, start: &W, depth: usize) {
     let begin = Instant::now();
     let report = search(start, depth);
     println!("{name}: {report}, {:.1} s", begin.elapsed().as_secs_f32());
@@ -181,4 +259,10 @@ fn every_order_of_events() {
     let spilled = two_stored(Setup { spill: Some(1 << 16), ..SETUP });
     assert_eq!(spilled.states(), [PageState::Stored; 2]);
     all_orders("4K, in a spill file", &spilled, depth(7));
+    let (mapped, stored) = (family(3, false), family(1, true));
+    let state = |family: &Family| family.0.engine.page_state(SPACE, Vpn(0));
+    assert_eq!(state(&mapped), PageState::Shared { mapped: true, kept: false });
+    assert_eq!(state(&stored), PageState::Stored);
+    all_orders("4K, shared by two processes", &mapped, depth(7));
+    all_orders("4K, stored, shared by two processes", &stored, depth(6));
 }

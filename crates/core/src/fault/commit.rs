@@ -7,9 +7,10 @@ use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
 use crate::order::Order;
+use crate::sharing::SHARED;
 
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
-const PATIENCE: u32 = 8;
+pub(crate) const PATIENCE: u32 = 8;
 
 /// Where the contents of a folio are that is to be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +21,8 @@ pub(crate) enum Source {
     Staged,
     /// Nowhere: they are zeroes. The frames are holes.
     Zeroes,
+    /// In frames that others share, from this one on. Those of the folio itself are holes.
+    Shared(Frame),
 }
 
 impl Engine {
@@ -31,7 +34,8 @@ impl Engine {
         outcome: Outcome,
     ) -> Result<(), Halt> {
         let flight = self.tickets.get(slot);
-        let (kind, run, void, staged) = (flight.kind, flight.frames, flight.void, flight.staged);
+        let (kind, run, void) = (flight.kind, flight.frames, flight.void);
+        let (staged, asker) = (flight.staged, flight.asker);
         let backing = match kind {
             _ if staged => Backing::Hole,
             JobKind::Zero if outcome == Outcome::Done => Backing::Zeroed,
@@ -53,6 +57,12 @@ impl Engine {
                     self.weigh_refault(block, run.pages);
                 }
                 self.forget_needless_copies(run.start, mmu);
+                if self.frames.get(run.start).space == SHARED {
+                    let mapped = self.map_folio(mmu, run.start, list, Some(asker));
+                    // Faults of any space may have joined.
+                    self.wake_all(mmu, self.pages_of(run.start));
+                    return mapped;
+                }
                 let source = if staged { Source::Staged } else { Source::Frames };
                 return self.map(mmu, run.start, list, source);
             }
@@ -91,7 +101,7 @@ impl Engine {
     }
 
     /// Brings a folio's contents to the program, marks it mapped, and wakes who waits for it. A page that is
-    /// refused one way goes another: no page of the folio is left behind.
+    /// refused one way goes another: no page of the folio is left behind. Not for shared folios.
     pub(crate) fn map<M: Mover>(
         &mut self,
         mmu: &mut M,
@@ -114,6 +124,7 @@ impl Engine {
             let done = match source {
                 Source::Staged => mmu.copy_staged(at, range),
                 Source::Zeroes => mmu.copy_zeroes(range),
+                Source::Shared(from) => mmu.copy_in(FrameRun::new(from.plus(at), most), pages.space, to),
                 Source::Frames if copying => self.copy_in(mmu, rest, range),
                 Source::Frames => mmu.move_in(rest, pages.space, to),
             };
@@ -185,7 +196,7 @@ impl Engine {
         self.void_job(head);
         // All of its frames are the job's until it comes back, which knows what is behind them.
         self.detach_fill(head, Backing::Dirty);
-        mmu.wake(pages);
+        self.wake_all(mmu, pages);
     }
 
     /// A mapped page whose contents are gone from the program: it is empty, and so is its slot.

@@ -5,7 +5,7 @@
 mod commit;
 mod policy;
 
-pub(crate) use commit::Source;
+pub(crate) use commit::{PATIENCE, Source};
 
 pub use policy::{
     Adaptive, Choice, FaultContext, Fixed, HugeCoalesceBase, Linux, OrderPolicy, PolicyKind, Shortfall,
@@ -21,6 +21,7 @@ use crate::log::Decision;
 use crate::mmu::Mover;
 use crate::order::{Order, OrderSet};
 use crate::page::{Pte, ZERO_BLOCK};
+use crate::sharing::{SHARED, SharedPage};
 use crate::tickets::pin_of;
 use crate::vma::Vma;
 
@@ -46,30 +47,61 @@ const MOST_LATE: u32 = 10;
 
 impl Engine {
     /// Answers a fault at a page, in bounded time. A message may come late: what counts is what is at the
-    /// page now.
+    /// page now. A page that others share is mapped read-only; see [`Engine::write_fault`].
     pub fn fault<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn, work: &mut Work) -> Fault {
+        self.answer(mmu, space, vpn, false, work)
+    }
+
+    /// Answers a fault of a write. A page that others share is copied, or is the writer's own if nobody shares it any
+    /// longer; any other is treated as by [`Engine::fault`].
+    pub fn write_fault<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn, work: &mut Work) -> Fault {
+        self.answer(mmu, space, vpn, true, work)
+    }
+
+    pub(crate) fn answer<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        space: Space,
+        vpn: Vpn,
+        write: bool,
+        work: &mut Work,
+    ) -> Fault {
         let Some(vma) = self.vmas(space).at(vpn).copied() else {
             self.stats.outside += 1;
             mmu.wake(PageRange::new(space, vpn, 1));
             return Fault::Outside;
         };
-        match self.page_state(space, vpn) {
-            PageState::Empty => self.fill(mmu, space, &vma, vpn, false, work),
+        let pte = self.pte(space, vpn);
+        match self.state_of(pte) {
+            PageState::Empty => match pte.slot() {
+                Some((slot, mapped)) => {
+                    let page = SharedPage { space, vpn, slot, mapped };
+                    self.shared_fault(mmu, &vma, page, write, work)
+                }
+                None => self.fill(mmu, space, &vma, vpn, false, work),
+            },
             PageState::Stored => self.fill(mmu, space, &vma, vpn, true, work),
             PageState::Filling { .. } => self.join(),
             PageState::Standby { .. } | PageState::Writing => self.rescue(mmu, space, vpn),
-            PageState::Mapped { .. } => self.late(mmu, space, &vma, vpn, work),
+            PageState::Mapped { .. } | PageState::Shared { .. } => self.late(mmu, space, &vma, vpn, work),
         }
     }
 
-    fn join(&mut self) -> Fault {
+    pub(crate) fn join(&mut self) -> Fault {
         self.stats.joined += 1;
         Fault::Joined
     }
 
     /// A message about a page that is mapped: the waiter only has to look again. Where the page is gone all
     /// the same, somebody dropped it without telling us: it is empty.
-    fn late<M: Mover>(&mut self, mmu: &mut M, space: Space, vma: &Vma, vpn: Vpn, work: &mut Work) -> Fault {
+    pub(crate) fn late<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        space: Space,
+        vma: &Vma,
+        vpn: Vpn,
+        work: &mut Work,
+    ) -> Fault {
         if !mmu.present(space, vpn) {
             self.stats.foreign += 1;
             self.drop_mapped_page(mmu, space, vpn);
@@ -103,7 +135,7 @@ impl Engine {
 
     /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page. So is one that was needed
     /// for few of its pages before.
-    fn part_to_rescue(&mut self, head: Frame, frame: Frame) -> Frame {
+    pub(crate) fn part_to_rescue(&mut self, head: Frame, frame: Frame) -> Frame {
         if self.frames.pinned(self.frames.folio(head)) {
             return head;
         }
@@ -127,7 +159,7 @@ impl Engine {
     }
 
     /// Fills an empty or stored page, and as many of its neighbours as the policy wants.
-    fn fill<M: Mover>(
+    pub(crate) fn fill<M: Mover>(
         &mut self,
         mmu: &mut M,
         space: Space,
@@ -155,10 +187,7 @@ impl Engine {
             self.log.note(Decision::NoFrame { space, vpn });
             return Fault::NoFrame;
         };
-        let why = policy::shortfall(&choice, &context, run, order);
-        if let Some(reason) = why {
-            self.stats.shortfalls[reason.index()] += 1;
-        }
+        let why = self.note_shortfall(&choice, &context, run, order);
         self.log.note(Decision::Fault { space, vpn, stored, wanted: choice.wanted, got: order, why });
         if let Some(block) = self.pte(space, vpn).only_stored() {
             self.note_refault(block);
@@ -180,15 +209,30 @@ impl Engine {
             }
             _ => {}
         }
-        self.begin_fill(head, stored, backing, work);
+        self.begin_fill(head, stored, backing, space, work);
         Fault::Job
     }
 
-    fn fault_context(&self, space: Space, vma: &Vma, vpn: Vpn, stored: bool) -> FaultContext {
+    /// Counts why a fault got less than its policy wanted, if it did, and says so.
+    pub(crate) fn note_shortfall(
+        &mut self,
+        choice: &Choice,
+        context: &FaultContext,
+        run: Order,
+        got: Order,
+    ) -> Option<Shortfall> {
+        let why = policy::shortfall(choice, context, run, got);
+        if let Some(reason) = why {
+            self.stats.shortfalls[reason.index()] += 1;
+        }
+        why
+    }
+
+    pub(crate) fn fault_context(&self, space: Space, vma: &Vma, vpn: Vpn, stored: bool) -> FaultContext {
         let vma_fit = Order::all().take_while(|o| fits(vma, vpn, *o)).last().unwrap_or(Order::BASE);
         FaultContext {
             stored,
-            on_disk: self.pte(space, vpn).placed().is_some_and(|block| self.swap.is_in_file(block)),
+            on_disk: self.place_of(space, vpn).placed().is_some_and(|block| self.swap.is_in_file(block)),
             hint: vma.hint,
             ramp: vma.history.ramp(vpn),
             vma_fit,
@@ -199,7 +243,7 @@ impl Engine {
 
     /// The largest aligned folio round `vpn`, up to `most`, of which every page can come with it: all are empty, or all
     /// are stored, and no further read of a disk is needed for the others.
-    fn uniform_run(&self, space: Space, vpn: Vpn, most: Order, stored: bool) -> Order {
+    pub(crate) fn uniform_run(&self, space: Space, vpn: Vpn, most: Order, stored: bool) -> Order {
         let mut run = Order::BASE;
         if most == run {
             return run;
@@ -227,7 +271,7 @@ impl Engine {
     fn reach_of(&self, pages: core::ops::Range<u64>, space: Space, stored: bool) -> Option<Reach> {
         let mut reach = Reach::default();
         for pte in pages.map(|v| self.pte(space, Vpn(v))) {
-            if pte.frame().is_some() || pte.block().is_some() != stored {
+            if pte.is_taken() || pte.block().is_some() != stored {
                 return None;
             }
             if let Some(block) = pte.placed() {
@@ -239,7 +283,7 @@ impl Engine {
 
     /// Frames for a fault, in one call for the largest order there is. When none of the wanted size is free,
     /// folios whose contents are stored give up theirs: that moves and waits for nothing.
-    fn take_frames(&mut self, set: OrderSet, purpose: Use) -> Option<(Frame, Order, Backing)> {
+    pub(crate) fn take_frames(&mut self, set: OrderSet, purpose: Use) -> Option<(Frame, Order, Backing)> {
         let wanted = set.largest()?;
         let limit = self.frame_limit();
         let got = self.pool.take(set, purpose, limit);
@@ -292,13 +336,16 @@ impl Engine {
             let pte = self.pte(pages.space, vpn);
             let block = pte.placed();
             self.set_pte(pages.space, vpn, Pte::EMPTY.with_block(block));
+            if block.is_none() && pages.space == SHARED {
+                self.dissolve(vpn);
+            }
         }
         self.free_frames(FrameRun::new(head, pages.pages as u32), Backing::Dirty);
         pages.pages as u32
     }
 
     /// Writes the tables of a new folio: its page entries, its frames' records.
-    fn attach(&mut self, space: Space, start: Vpn, head: Frame, order: Order) {
+    pub(crate) fn attach(&mut self, space: Space, start: Vpn, head: Frame, order: Order) {
         self.frames.cover(FrameRun::new(head, order.pages()));
         self.frames.found(head, order, space, start, FrameState::Filling);
         for i in 0..order.pages() {
@@ -311,26 +358,35 @@ impl Engine {
 
     /// Makes room in the store's tables for every page that has a frame: from here to the next fault reclaim stores each
     /// of them once at the most, and allocates nothing.
-    fn reserve_for_reclaim(&mut self) {
+    pub(crate) fn reserve_for_reclaim(&mut self) {
         self.swap.reserve(self.pool.in_use());
     }
 
-    fn note_in_history(&mut self, space: Space, vpn: Vpn, start: Vpn, order: Order) {
+    pub(crate) fn note_in_history(&mut self, space: Space, vpn: Vpn, start: Vpn, order: Order) {
         if let Some(vma) = self.spaces[usize::from(space.0)].vmas.at_mut(vpn) {
             vma.history.note(vpn, start, order.pages());
         }
     }
 
-    /// Turns a new folio into a job: zero its frames, or read its blocks into them.
-    fn begin_fill(&mut self, head: Frame, stored: bool, backing: Backing, work: &mut Work) {
+    /// Turns a new folio into a job for a fault of `asker`: zero its frames, or read its blocks into them.
+    pub(crate) fn begin_fill(
+        &mut self,
+        head: Frame,
+        stored: bool,
+        backing: Backing,
+        asker: Space,
+        work: &mut Work,
+    ) {
         let run = self.frames.folio(head);
         let kind = if stored { JobKind::Read } else { JobKind::Zero };
         let slot = self.tickets.begin(kind, run);
         work.begin(self.tickets.get(slot).ticket, kind, run);
         work.fresh = backing == Backing::Hole;
-        work.staged = stored && work.fresh && self.order_of(head) <= STAGED;
-        self.tickets.get_mut(slot).staged = work.staged;
         let pages = self.pages_of(head);
+        // What is shared stays in its frames.
+        work.staged = stored && work.fresh && self.order_of(head) <= STAGED && pages.space != SHARED;
+        let flight = self.tickets.get_mut(slot);
+        (flight.staged, flight.asker) = (work.staged, asker);
         for (i, frame) in run.iter().enumerate() {
             self.frames.get_mut(frame).job = pin_of(slot);
             if !stored {
@@ -365,7 +421,7 @@ const RESCUE: Order = match Order::new(4) {
 /// however little it moves, a copy costs none.
 const STAGED: Order = Order::fitting(MAX_STAGED_PAGES as u64);
 
-fn answered(mapped: Result<(), Halt>) -> Fault {
+pub(crate) fn answered(mapped: Result<(), Halt>) -> Fault {
     match mapped {
         Ok(()) => Fault::Mapped,
         Err(halt) => Fault::Halt(halt),

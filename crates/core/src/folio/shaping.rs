@@ -13,6 +13,7 @@ use crate::frame::{FrameRecord, List};
 use crate::mmu::Mover;
 use crate::order::Order;
 use crate::page::{LEAF_PAGES, SETTLED_PAGES};
+use crate::sharing::SHARED;
 use alloc::vec::Vec;
 
 /// When folios are split and collapsed.
@@ -92,6 +93,13 @@ impl Tending {
         self.compacted = false;
     }
 
+    /// A space has ended: what its pages did says nothing of those of the next one with its number.
+    pub(crate) fn forget(&mut self, space: Space) {
+        let stays = |watched: &&Watched| watched.space != space;
+        self.harvested = self.watched[..self.harvested].iter().filter(stays).count();
+        self.watched.retain(|watched| stays(&watched));
+    }
+
     fn watches(&self, range: PageRange) -> bool {
         self.watched.iter().any(|w| w.range() == range)
     }
@@ -166,10 +174,11 @@ impl Engine {
         vpn == start && listed && !self.frames.pinned(self.frames.folio(head))
     }
 
-    /// Looks at the next 2 MiB that have pages. Where the walk goes on.
+    /// Looks at the next 2 MiB that have pages. Where the walk goes on. What is shared is left as it is: its touches are
+    /// those of several spaces.
     fn scan<M: Mover>(&mut self, mmu: &mut M, space: Space, at: Vpn) -> Option<(Space, Vpn)> {
         let rest = PageRange::between(space, at, Vpn(u64::MAX));
-        let Some(first) = self.next_used(rest) else {
+        let Some(first) = self.next_used(rest).filter(|_| space != SHARED) else {
             let next = Space(space.0 + 1);
             return (usize::from(next.0) < self.spaces.len()).then_some((next, Vpn(0)));
         };
@@ -183,7 +192,8 @@ impl Engine {
 
     /// Looks at what begins at `at`: a folio to watch, or a run of them that could become one. What follows it.
     fn scan_folio<M: Mover>(&mut self, mmu: &mut M, space: Space, at: Vpn, end: Vpn) -> Vpn {
-        let Some(order) = self.folio_order(space, at) else { return at.plus(1) };
+        let Some(frame) = self.pte(space, at).frame() else { return at.plus(1) };
+        let order = self.order_of(self.frames.head_of(frame));
         let after = Vpn(order.align_down(at.0)).plus(u64::from(order.pages()));
         let fits =
             |target: Order| target.align_down(at.0) == at.0 && at.0 + u64::from(target.pages()) <= end.0;

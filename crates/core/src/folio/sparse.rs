@@ -87,7 +87,8 @@ impl Rescues {
     /// What decides later, as numbers.
     pub(crate) fn add_to(&self, words: &mut Vec<u32>) {
         for folio in &self.folios {
-            words.extend([folio.start.0 as u32, folio.order.index() as u32, u32::from(folio.times)]);
+            let times = u32::from(folio.times);
+            words.extend([u32::from(folio.space.0), folio.start.0 as u32, folio.order.index() as u32, times]);
             words.extend((0..folio.order.pages()).filter(|&number| folio.touched.contains(number)));
         }
     }

@@ -9,7 +9,7 @@ use crate::order::Order;
 /// Why a folio was split.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SplitWhy {
-    /// What the program did to a part of its pages: unmap, discard, protect, lock, hint.
+    /// What the program did to a part of its pages: unmap, discard, protect, lock, hint, write to what was shared.
     Edge,
     /// It lost its alignment when it was remapped.
     Remap,

@@ -14,6 +14,8 @@ pub enum FrameState {
     Filling,
     /// Its page is at the program's address; the slot in the pool is a hole.
     Mapped,
+    /// At the addresses of any number of spaces, read-only, where they share it; the contents are in the pool.
+    Shared,
     /// Moved out of the program; the contents are in the pool and no job reads them.
     Standby,
     /// Moved out of the program, and a job stores the contents.
@@ -28,9 +30,9 @@ pub enum List {
     /// None: filling, writing, or not evictable.
     #[default]
     None,
-    /// Mapped, touched more than once as far as is known.
+    /// Mapped or shared, touched more than once as far as is known.
     Active,
-    /// Mapped, next to be moved out.
+    /// Mapped or shared, next to be moved out.
     Inactive,
     /// Standby, contents not stored yet.
     Dirty,
@@ -48,7 +50,7 @@ pub(crate) const NIL: u32 = u32::MAX;
 /// What is known of one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct FrameRecord {
-    /// The page whose contents this frame has. Any frame in use.
+    /// The page whose contents this frame has: a program's, or a slot. Any frame in use.
     pub(crate) vpn: Vpn,
     pub(crate) space: Space,
     pub(crate) state: FrameState,

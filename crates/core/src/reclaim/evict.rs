@@ -7,6 +7,7 @@ use crate::folio::SplitWhy;
 use crate::frame::{FrameState, List};
 use crate::log::Decision;
 use crate::mmu::{Mover, Refusal};
+use crate::sharing::SHARED;
 
 impl Engine {
     /// Moves the folio at `head` out to its own frames. Pages that are refused become folios of their own and
@@ -18,10 +19,13 @@ impl Engine {
             self.frames.enlist(head, List::Active);
             return 0;
         }
-        if !self.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable()) {
+        if !self.may_leave(head) {
             self.refused(Refusal::Denied);
             self.frames.delist(head);
             return 0;
+        }
+        if pages.space == SHARED {
+            return self.evict_shared(mmu, head);
         }
         let order = self.order_of(head);
         let done = mmu.move_out(pages.space, pages.start, run);
@@ -33,6 +37,27 @@ impl Engine {
             self.evict_page_by_page(mmu, head, done.pages)
         };
         self.log.note(Decision::Evict { space: pages.space, vpn: pages.start, order, out });
+        out
+    }
+
+    /// Whether a mapped folio may be moved out, as far as is known here.
+    fn may_leave(&self, head: Frame) -> bool {
+        let pages = self.pages_of(head);
+        if pages.space == SHARED {
+            return !self.is_locked(head);
+        }
+        self.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable())
+    }
+
+    /// A shared folio is in its frames already: it is unmapped wherever it is mapped.
+    fn evict_shared<M: Mover>(&mut self, mmu: &mut M, head: Frame) -> u32 {
+        let (slots, order) = (self.pages_of(head), self.order_of(head));
+        self.unmap_everywhere(mmu, head);
+        self.moved_out(head);
+        self.stats.evictions[order.index()] += 1;
+        let out = order.pages();
+        self.log.note(Decision::Evict { space: slots.space, vpn: slots.start, order, out });
+        self.after_unlinking(mmu, slots);
         out
     }
 
@@ -108,7 +133,7 @@ impl Engine {
     }
 
     /// Moves out what the program said it will not need soon (`MADV_PAGEOUT`), as far as it is in `range`.
-    /// The program waits for it, so it counts as asked for, not as behind.
+    /// The program waits for it, so it counts as asked for, not as behind. What others share stays.
     pub fn page_out<M: Mover>(&mut self, mmu: &mut M, range: PageRange) {
         if self.settle_edges(mmu, range).is_err() {
             return;

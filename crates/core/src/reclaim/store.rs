@@ -7,6 +7,7 @@ use crate::frame::{Backing, FrameState, List, NIL};
 use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Place, Ticket, Work};
 use crate::mmu::{Mmu, Mover};
 use crate::page::ZERO_BLOCK;
+use crate::sharing::SHARED;
 use crate::swap::{FILE_UNIT, Queue, SPAN_BYTES};
 
 /// What became of a writer's wish for places.
@@ -143,7 +144,12 @@ impl Engine {
         self.stats.unstorable += 1;
         self.end_write(mmu, slot);
         self.frames.get_mut(head).state = FrameState::Standby;
-        match self.map(mmu, head, List::None, Source::Frames) {
+        let back = if self.frames.get(head).space == SHARED {
+            self.map_folio(mmu, head, List::None, None)
+        } else {
+            self.map(mmu, head, List::None, Source::Frames)
+        };
+        match back {
             Ok(()) => Placed::Refused,
             Err(halt) => Placed::Halt(halt),
         }

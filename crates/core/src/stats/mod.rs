@@ -34,6 +34,12 @@ pub struct Stats {
     pub pages_spilled: u64,
     /// Pages read back from a spill file.
     pub pages_unspilled: u64,
+    /// Writes to shared pages that copied, by the order of the copy.
+    pub cow_copies: [u64; Order::COUNT],
+    /// Writes to shared pages that nobody else shared any longer: nothing was copied.
+    pub cow_reuses: u64,
+    /// Faults on shared pages that were in frames for somebody else already.
+    pub shared_maps: u64,
     /// Faults that joined a fill already under way.
     pub joined: u64,
     /// Faults on pages that were present already.

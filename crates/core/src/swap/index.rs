@@ -18,6 +18,9 @@ pub const FILE_UNIT: u64 = 4096;
 /// Extents that have no block: that of a spill under way, and one that is just being filled.
 const EMPTY_EXTENTS: u32 = 2;
 
+/// Page entries that may name one block. Each may have a job that uses it, and there are a few more jobs.
+const MOST_REFS: u8 = 127;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 struct Block {
     hash: [u64; 2],
@@ -29,7 +32,14 @@ struct Block {
     evicted_at: u32,
     len: u16,
     pins: u8,
-    dead: bool,
+    /// Page entries that name it. With none it is dead, and goes with the last job that uses it.
+    refs: u8,
+}
+
+impl Block {
+    fn dead(&self) -> bool {
+        self.refs == 0
+    }
 }
 
 /// A queue of extents in RAM.
@@ -237,9 +247,9 @@ impl SwapIndex {
         self.free_block = self.blocks[id as usize].next;
         self.blocks_used += 1;
         let hash = [hash as u64, (hash >> 64) as u64];
-        let (pins, dead, prev) = (1, false, NIL);
+        let (pins, refs, prev) = (1, 1, NIL);
         let next = NIL;
-        self.blocks[id as usize] = Block { hash, extent, at, next, prev, evicted_at: clock, len, pins, dead };
+        self.blocks[id as usize] = Block { hash, extent, at, next, prev, evicted_at: clock, len, pins, refs };
         self.link(id, extent);
         id
     }
@@ -292,10 +302,10 @@ impl SwapIndex {
     /// to `renewed`, the extent of those that were moved out with it, which is made for the first. One that a job uses
     /// stays where it is.
     pub(crate) fn touch(&mut self, id: u32, clock: u32, renewed: &mut Option<u32>) {
-        let Block { extent, pins, dead, .. } = self.blocks[id as usize];
+        let Block { extent, pins, refs, .. } = self.blocks[id as usize];
         self.blocks[id as usize].evicted_at = clock;
         let Extent { in_file, queue, .. } = self.extents[extent as usize];
-        if in_file || pins > 0 || dead {
+        if in_file || pins > 0 || refs == 0 {
             return;
         }
         let to = match *renewed {
@@ -332,17 +342,26 @@ impl SwapIndex {
     pub(crate) fn unpin(&mut self, id: u32, mmu: &mut impl Mmu) {
         let block = &mut self.blocks[id as usize];
         block.pins -= 1;
-        if block.pins == 0 && block.dead {
+        if block.pins == 0 && block.dead() {
             self.release(id, mmu);
         }
     }
 
-    /// Gives a block up: at once, or when the last job that uses it ends.
+    /// One more page entry names a block. False where too many do, or too many jobs use it.
+    pub(crate) fn join(&mut self, id: u32) -> bool {
+        let block = &mut self.blocks[id as usize];
+        let joins = block.refs.max(block.pins) < MOST_REFS;
+        block.refs += u8::from(joins);
+        joins
+    }
+
+    /// One page entry names a block no more. With the last one it goes: at once, or when the last job that uses it
+    /// ends.
     pub(crate) fn free(&mut self, id: u32, mmu: &mut impl Mmu) {
         let block = &mut self.blocks[id as usize];
-        debug_assert!(!block.dead);
-        block.dead = true;
-        if block.pins == 0 {
+        debug_assert!(!block.dead());
+        block.refs -= 1;
+        if block.pins == 0 && block.dead() {
             self.release(id, mmu);
         }
     }
@@ -386,7 +405,7 @@ impl SwapIndex {
             }
             while id != NIL {
                 let block = &self.blocks[id as usize];
-                if block.pins == 0 && !block.dead {
+                if block.pins == 0 && !block.dead() {
                     total += u64::from(block.len).next_multiple_of(16);
                     out.push(id);
                 }
@@ -399,8 +418,8 @@ impl SwapIndex {
     /// A block's contents now are at byte `offset` of file extent `target`; its RAM is given back. A block
     /// that another job uses, or that has died, stays what it is.
     pub(crate) fn move_to_file(&mut self, id: u32, target: u32, offset: u64, mmu: &mut impl Mmu) -> bool {
-        let Block { extent, at, len, pins, dead, .. } = self.blocks[id as usize];
-        if pins > 1 || dead {
+        let Block { extent, at, len, pins, refs, .. } = self.blocks[id as usize];
+        if pins > 1 || refs == 0 {
             return false;
         }
         self.unlink(id);
@@ -450,18 +469,23 @@ impl SwapIndex {
 
     pub(crate) fn is_live(&self, id: u32) -> bool {
         let block = &self.blocks[id as usize];
-        !block.dead && block.len != 0
+        !block.dead() && block.len != 0
+    }
+
+    /// How many page entries name a block.
+    pub(crate) fn refs(&self, id: u32) -> u8 {
+        self.blocks[id as usize].refs
     }
 
     /// Blocks that wait for the last job that uses them. Walks all blocks.
     pub(crate) fn dead_blocks(&self) -> usize {
-        (0..self.blocks.len()).filter(|&i| self.blocks[i].dead).count()
+        (0..self.blocks.len()).filter(|&i| self.blocks[i].dead() && self.blocks[i].len != 0).count()
     }
 
     /// How many jobs use a block, and whether it goes with the last of them.
     pub(crate) fn pins(&self, id: u32) -> (u8, bool) {
         let block = &self.blocks[id as usize];
-        (block.pins, block.dead)
+        (block.pins, block.dead())
     }
 
     /// Passes on the order in which extents in RAM are to spill, each with its blocks as positions in `names`, and

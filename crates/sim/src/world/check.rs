@@ -1,42 +1,99 @@
 //! What must hold after every event.
 
-use super::{Host, SPACE};
+use super::Host;
 use crate::store::hash_of;
 use quire_core::job::{JobKind, Work};
-use quire_core::{Fault, PageState, Stats, Vpn, Whereabouts};
+use quire_core::{Fault, Frame, PageState, Space, Stats, Vpn, Whereabouts};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Host {
     /// Checks the tables, the contents of every page, the threads that wait, and the memory in use.
     pub fn check(&self) -> Result<(), String> {
         self.engine.validate()?;
         self.model.check(&self.mmu).map_err(|m| m.to_string())?;
-        for vpn in (0..self.setup.arena).map(Vpn) {
-            self.check_page(vpn).map_err(|why| format!("{vpn:?}: {why}"))?;
+        for (space, vpn) in self.pages() {
+            self.check_page(space, vpn).map_err(|why| format!("{space:?} {vpn:?}: {why}"))?;
+        }
+        if self.spaces.len() > 1 {
+            self.check_mapcounts()?;
         }
         self.check_waiters()?;
         self.check_memory()
     }
 
-    fn check_page(&self, vpn: Vpn) -> Result<(), String> {
-        let there = self.engine.whereabouts(SPACE, vpn);
-        let present = self.mmu.entry(SPACE, vpn).is_some();
-        let expected = self.model.expected(SPACE, vpn);
-        let mapped = matches!(there.state, PageState::Mapped { .. });
-        if present && !mapped {
+    /// Every page of every process.
+    pub(super) fn pages(&self) -> impl Iterator<Item = (Space, Vpn)> + '_ {
+        self.spaces.iter().flat_map(|&space| (0..self.setup.arena).map(move |vpn| (space, Vpn(vpn))))
+    }
+
+    fn check_page(&self, space: Space, vpn: Vpn) -> Result<(), String> {
+        let there = self.engine.whereabouts(space, vpn);
+        let present = self.mmu.entry(space, vpn).is_some();
+        let expected = self.model.expected(space, vpn);
+        if present && !there.state.is_present() {
             return Err(format!("is present and {:?}", there.state));
+        }
+        let shared = matches!(there.state, PageState::Shared { .. });
+        let frame = self.mmu.maps_frame(space, vpn);
+        if present && frame != there.frame.filter(|_| shared) {
+            return Err(format!("has {frame:?} mapped and is {there:?}"));
         }
         self.check_stored(&there)?;
         let found = match there.state {
-            PageState::Mapped { .. } if present => return Ok(()),
-            PageState::Mapped { .. } | PageState::Empty | PageState::Filling { stored: false } => 0,
+            state if present && state.is_present() => return Ok(()),
+            PageState::Mapped { .. }
+            | PageState::Shared { mapped: true, .. }
+            | PageState::Empty
+            | PageState::Filling { stored: false } => 0,
             PageState::Filling { stored: true } | PageState::Stored => self.stored_value(&there)?,
-            PageState::Standby { .. } | PageState::Writing => {
+            PageState::Standby { .. } | PageState::Writing | PageState::Shared { mapped: false, .. } => {
                 let slot = there.frame.and_then(|frame| self.mmu.frame(frame));
                 slot.ok_or_else(|| format!("is {:?}, its frame a hole", there.state))?.value()
             }
         };
         let fits = found == expected;
         if fits { Ok(()) } else { Err(format!("{there:?} holds {found}, should hold {expected}")) }
+    }
+
+    /// Who maps which frame, as a walk over all tables of the kernel finds it, is what the reverse map of the engine
+    /// says; and a folio's mapcount is the number of spaces among them. Pages dropped behind the engine's back count as
+    /// mapped still.
+    pub fn check_mapcounts(&self) -> Result<(), String> {
+        let mut walked: BTreeMap<Frame, BTreeSet<(Space, Vpn)>> = BTreeMap::new();
+        for (space, vpn) in self.pages() {
+            let there = self.engine.whereabouts(space, vpn);
+            let dropped = there.state.is_present() && self.mmu.entry(space, vpn).is_none();
+            let own = there.frame.filter(|_| there.state.is_present());
+            let frame = if dropped { own } else { self.mmu.maps_frame(space, vpn).or(own) };
+            if let Some(frame) = frame {
+                walked.entry(frame).or_default().insert((space, vpn));
+            }
+        }
+        for frame in (0..self.mmu.frames()).map(Frame) {
+            let known = self.engine.rmap(frame).into_iter().filter(|m| m.mapped).map(|m| (m.space, m.vpn));
+            let walked = walked.get(&frame).cloned().unwrap_or_default();
+            if known.clone().collect::<BTreeSet<_>>() != walked {
+                let known: Vec<_> = known.collect();
+                return Err(format!("{frame:?} is mapped at {walked:?}, known at {known:?}"));
+            }
+        }
+        self.check_counts(&walked)
+    }
+
+    /// The spaces that map any part of a folio, counted page by page.
+    fn check_counts(&self, walked: &BTreeMap<Frame, BTreeSet<(Space, Vpn)>>) -> Result<(), String> {
+        for (&frame, pages) in walked {
+            let Some(&(space, vpn)) = pages.first() else { continue };
+            let order = self.engine.folio_order(space, vpn).ok_or("a mapped page has no folio")?;
+            let head = order.align_down(u64::from(frame.0)) as u32;
+            let folio = (head..head + order.pages()).filter_map(|f| walked.get(&Frame(f))).flatten();
+            let spaces = folio.map(|&(space, _)| space).collect::<BTreeSet<_>>().len() as u32;
+            let counted = self.engine.mapcount(frame);
+            if counted != spaces {
+                return Err(format!("{frame:?} is mapped by {spaces} spaces, its mapcount is {counted}"));
+            }
+        }
+        Ok(())
     }
 
     fn stored_value(&self, there: &Whereabouts) -> Result<u64, String> {
@@ -60,9 +117,9 @@ impl Host {
             let known = unread.contains(&thread)
                 || self.held.contains(&message)
                 || self.parked.contains(&message)
-                || self.fill_under_way(message.vpn);
+                || self.fill_under_way(message.space, message.vpn);
             if !known {
-                let state = self.engine.page_state(SPACE, message.vpn);
+                let state = self.engine.page_state(message.space, message.vpn);
                 return Err(format!("thread {thread} waits for {:?}, which is {state:?}", message.vpn));
             }
         }
@@ -99,14 +156,16 @@ impl Host {
     /// Reclaim says that nothing can be moved out. With tables like the kernel's, no page on a list may be left
     /// that could be.
     pub(super) fn check_stuck(&self) -> Result<(), String> {
-        let could = |vpn: Vpn| {
-            let movable = self.mmu.rights(SPACE, vpn).is_some_and(|r| r.movable());
-            let free = self.mmu.entry(SPACE, vpn).is_some_and(|pte| !pte.busy());
-            movable && free && self.engine.whereabouts(SPACE, vpn).listed
+        let could = |&(space, vpn): &(Space, Vpn)| {
+            let there = self.engine.whereabouts(space, vpn);
+            let movable = self.mmu.rights(space, vpn).is_some_and(|r| r.movable());
+            let free = self.mmu.entry(space, vpn).is_some_and(|pte| !pte.busy());
+            let shared = matches!(there.state, PageState::Shared { .. });
+            there.listed && (shared || movable && free)
         };
-        let left = (0..self.setup.arena).map(Vpn).find(|&vpn| could(vpn));
+        let left = self.pages().find(could);
         match left.filter(|_| !self.blurred) {
-            Some(vpn) => Err(format!("reclaim is stuck, and {vpn:?} could be moved out")),
+            Some((_, vpn)) => Err(format!("reclaim is stuck, and {vpn:?} could be moved out")),
             None => Ok(()),
         }
     }

@@ -66,11 +66,21 @@ impl Host {
         }
     }
 
-    /// Drains, gives every page rights to be read, and reads it.
+    /// Drains, gives every page of every process rights to be read, and reads it.
     pub fn read_back(&mut self) -> Result<(), String> {
         self.drain()?;
-        let vmas: Vec<PageRange> =
-            self.engine.vmas(SPACE).iter().map(|v| PageRange::between(SPACE, v.start, v.end)).collect();
+        let at = self.at;
+        for space in self.spaces.clone() {
+            self.at = space;
+            self.read_space_back()?;
+        }
+        self.at = at;
+        Ok(())
+    }
+
+    fn read_space_back(&mut self) -> Result<(), String> {
+        let range_of = |v: &quire_core::vma::Vma| PageRange::between(self.at, v.start, v.end);
+        let vmas: Vec<PageRange> = self.engine.vmas(self.at).iter().map(range_of).collect();
         for range in vmas {
             let readable = self.engine.protect(&mut self.mmu, range, Prot::READ_WRITE);
             readable.map_err(|r| format!("{range:?} can't be made readable: {r:?}"))?;
@@ -119,8 +129,11 @@ impl Host {
         Ok(child)
     }
 
-    /// Forks; the child changes a page in three and reads all that it has.
+    /// Forks; the child changes a page in three and reads all that it has. Only a process with an engine of its own can.
     pub(super) fn fork_and_read(&mut self) -> Result<(), String> {
+        if self.spaces != [SPACE] || self.engine.shares() {
+            return Ok(());
+        }
         let mut child = self.fork()?;
         let in_child = |why: String| format!("in the child: {why}");
         child.check().map_err(in_child)?;

@@ -1,6 +1,6 @@
 //! What can happen to a host.
 
-use super::{Host, SPACE, Touch};
+use super::{Host, Touch};
 use crate::inject::Injection;
 use quire_core::mmu::Prot;
 use quire_core::vma::Hint;
@@ -108,16 +108,21 @@ pub enum Event {
     Policy(PolicyKind),
     /// The next verb of this kind is refused.
     Inject(Injection),
-    /// The process forks, and the child lives on its own until it has read all its pages.
+    /// The process forks, and the child, with an engine of its own, lives until it has read all its pages.
     Fork,
+    /// What comes next, process number so many does.
+    Process(u8),
+    /// The process at hand forks within the engine, if there are not too many.
+    ForkSpace,
+    /// A process exits, if it is not the last one.
+    Exit(u8),
 }
+
+/// Processes at a time.
+const MOST_SPACES: usize = 4;
 
 /// Bites that the work of an epoch takes at the most, in the small memories that are walked.
 const MOST_BITES: u32 = 1000;
-
-fn run(start: Vpn, pages: u64) -> PageRange {
-    PageRange::new(SPACE, start, pages)
-}
 
 /// An index into `len` things, if there are any.
 fn pick(number: u8, len: usize) -> Option<usize> {
@@ -150,7 +155,7 @@ impl Host {
             Event::Fail(number) => return self.fail_one(number),
             Event::ZeroAhead(target, order) => self.zero_ahead(target, order),
             Event::Tend(epochs) => return self.tend(epochs),
-            Event::Collapse(start, order) => _ = self.engine.collapse(SPACE, start, order),
+            Event::Collapse(start, order) => _ = self.engine.collapse(self.at, start, order),
             Event::Vacate(start, order) => _ = self.engine.vacate(start, order),
             Event::Blind(blind) => self.mmu.blind = blind,
             Event::Shape(split, largest) => {
@@ -163,6 +168,11 @@ impl Host {
             Event::Policy(policy) => self.engine.set_policy(policy),
             Event::Inject(injection) => self.inject(injection),
             Event::Fork => return self.fork_and_read(),
+            Event::Process(number) => self.at = self.spaces[usize::from(number) % self.spaces.len()],
+            Event::ForkSpace if self.spaces.len() < MOST_SPACES => _ = self.fork_space(),
+            Event::Exit(number) if self.spaces.len() > 1 => {
+                self.exit(usize::from(number) % self.spaces.len());
+            }
             _ => return self.play_verb(event),
         }
         Ok(())
@@ -170,6 +180,8 @@ impl Host {
 
     /// What the program does to its address space.
     fn play_verb(&mut self, event: Event) -> Result<(), String> {
+        let at = self.at;
+        let run = |start, pages| PageRange::new(at, start, pages);
         match event {
             Event::Map(start, pages, prot) => self.map(run(start, pages), prot),
             Event::Unmap(start, pages) => self.unmap(run(start, pages)),
@@ -183,10 +195,10 @@ impl Host {
             Event::PageOut(start, pages) => self.engine.page_out(&mut self.mmu, run(start, pages)),
             Event::Pin(vpn, true) => {
                 self.blurred = true;
-                self.mmu.pin(SPACE, vpn);
+                self.mmu.pin(at, vpn);
             }
             Event::Pin(vpn, false) => {
-                self.mmu.unpin(SPACE, vpn);
+                self.mmu.unpin(at, vpn);
             }
             _ => {}
         }

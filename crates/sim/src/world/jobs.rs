@@ -1,10 +1,10 @@
 //! Jobs under way, run step by step.
 
-use super::{Host, SPACE, stopped};
+use super::{Host, stopped};
 use crate::store;
 use quire_core::job::{JobKind, Outcome, Place, Work};
 use quire_core::swap::SPAN_BYTES;
-use quire_core::{PageState, Placed, Vpn};
+use quire_core::{PageState, Placed, Space, Vpn};
 
 /// How far a job has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -129,8 +129,8 @@ impl Host {
     }
 
     /// Whether a job is under way that will bring what is at a page.
-    pub(super) fn fill_under_way(&self, vpn: Vpn) -> bool {
-        let there = self.engine.whereabouts(SPACE, vpn);
+    pub(super) fn fill_under_way(&self, space: Space, vpn: Vpn) -> bool {
+        let there = self.engine.whereabouts(space, vpn);
         let filling = matches!(there.state, PageState::Filling { .. });
         filling && self.jobs.iter().any(|job| Some(job.work.ticket) == there.job)
     }

@@ -1,11 +1,11 @@
 //! What tells two states of a host apart.
 
-use super::{Host, SPACE, Step, Touch};
+use super::{Host, Step, Touch};
 use crate::digest::Renamer;
 use crate::tables::Pte;
 use crate::waiters::Message;
+use quire_core::Frame;
 use quire_core::job::{JobKind, Outcome, Packed};
-use quire_core::{Frame, Vpn};
 
 /// Contents by their new names. What versions compress to is kept: their lowest bits.
 struct Values(Renamer);
@@ -31,8 +31,10 @@ impl Host {
         let mut values = Values(Renamer::default());
         self.add_contents(&mut words, &mut values);
         self.add_jobs(&mut words, &mut values);
-        for thread in &self.threads {
+        words.extend(self.spaces.iter().chain([&self.at]).map(|space| u32::from(space.0)));
+        for (thread, place) in self.threads.iter().zip(&self.places) {
             words.extend(thread.map_or([u32::MAX; 2], touch_words));
+            words.push(thread.map_or(0, |_| u32::from(place.0)));
         }
         for (thread, message) in self.mmu.waiters.waiting() {
             let unread = self.mmu.waiters.unread().any(|(t, _)| t == thread);
@@ -53,13 +55,13 @@ impl Host {
     }
 
     fn add_contents(&self, words: &mut Vec<u32>, values: &mut Values) {
-        for vpn in (0..self.setup.arena).map(Vpn) {
-            let there = self.engine.whereabouts(SPACE, vpn);
-            words.push(values.name(self.model.expected(SPACE, vpn)));
-            words.push(values.pte(self.mmu.entry(SPACE, vpn)));
+        for (space, vpn) in self.pages() {
+            let there = self.engine.whereabouts(space, vpn);
+            words.push(values.name(self.model.expected(space, vpn)));
+            words.push(values.pte(self.mmu.entry(space, vpn)));
             let stored = there.stored.and_then(|s| self.mmu.store.read(s.place, s.len));
             words.push(stored.map_or(u32::MAX, |value| values.name(value)));
-            let rights = self.mmu.rights(SPACE, vpn);
+            let rights = self.mmu.rights(space, vpn);
             words.push(rights.map_or(u32::MAX, |r| r.prot.bits() | u32::from(r.locked) << 4));
         }
         words.extend((0..self.mmu.frames()).map(Frame).map(|f| values.pte(self.mmu.frame(f))));
@@ -102,5 +104,5 @@ fn touch_words(touch: Touch) -> [u32; 2] {
 }
 
 fn message_word(message: Message) -> u32 {
-    message.vpn.0 as u32 | u32::from(message.write) << 31
+    message.vpn.0 as u32 | u32::from(message.space.0) << 16 | u32::from(message.write) << 31
 }

@@ -1,6 +1,6 @@
 //! The verbs of a program on its address space, done to the engine and to the model.
 
-use super::{Host, SPACE};
+use super::Host;
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::{Order, PageRange, PageState, Vpn};
 
@@ -36,13 +36,12 @@ impl Host {
             return;
         }
         for vpn in (range.start.0..range.end().0).map(Vpn) {
-            let gone = match self.engine.page_state(SPACE, vpn) {
+            let gone = match self.engine.page_state(range.space, vpn) {
                 PageState::Empty => true,
-                PageState::Mapped { .. } => self.mmu.entry(SPACE, vpn).is_none(),
-                _ => false,
+                state => state.is_present() && self.mmu.entry(range.space, vpn).is_none(),
             };
             if gone {
-                self.model.write(SPACE, vpn, 0);
+                self.model.write(range.space, vpn, 0);
             }
         }
     }
@@ -50,16 +49,16 @@ impl Host {
     /// What a raw system call discards: present pages go, and the engine does not know.
     pub fn discard_behind(&mut self, range: PageRange) {
         for vpn in (range.start.0..range.end().0).map(Vpn) {
-            let locked = self.mmu.rights(SPACE, vpn).is_none_or(|r| r.locked);
-            if !locked && self.mmu.tables(SPACE).take(vpn.0).is_some() {
-                self.model.write(SPACE, vpn, 0);
+            let locked = self.mmu.rights(range.space, vpn).is_none_or(|r| r.locked);
+            if !locked && self.mmu.tables(range.space).take(vpn.0).is_some() {
+                self.model.write(range.space, vpn, 0);
             }
         }
     }
 
     /// Changes rights. Only pages that are all mapped can be.
     pub fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), String> {
-        let mapped = self.engine.vmas(SPACE).covers(range.start, range.end());
+        let mapped = self.engine.vmas(range.space).covers(range.start, range.end());
         match self.engine.protect(&mut self.mmu, range, prot) {
             Err(Refusal::NoRange) if mapped && !self.blurred => Err("protect found a gap".into()),
             Ok(()) if !mapped => Err("protect found no gap".into()),

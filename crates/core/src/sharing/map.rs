@@ -1,0 +1,198 @@
+//! Mapping shared folios read-only, and unmapping them everywhere.
+
+use super::SHARED;
+use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
+use crate::engine::{Engine, Halt};
+use crate::fault::PATIENCE;
+use crate::frame::{FrameState, List};
+use crate::mmu::{Mover, Refusal};
+use crate::page::Pte;
+
+impl Engine {
+    /// A shared folio's contents are in its frames: it is mapped in `asker`, if that names it. Nobody is woken.
+    pub(crate) fn map_folio<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        head: Frame,
+        list: List,
+        asker: Option<Space>,
+    ) -> Result<(), Halt> {
+        self.frames.get_mut(head).state = FrameState::Shared;
+        let list = if self.is_locked(head) { List::None } else { list };
+        self.frames.enlist(head, list);
+        if let Some(space) = asker {
+            self.map_in(mmu, head, space)?;
+            if self.last_late.0 == space {
+                self.last_late.2 = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps in one space all that it names of a folio that is [`FrameState::Shared`].
+    pub(super) fn map_in<M: Mover>(&mut self, mmu: &mut M, head: Frame, space: Space) -> Result<(), Halt> {
+        let slots = self.pages_of(head);
+        let mut at = 0;
+        while at < slots.pages {
+            let slot = slots.start.plus(at);
+            let found = self.shared.of(slot).find(|&(s, _)| s == space);
+            let Some((_, vpn)) = found else {
+                at += 1;
+                continue;
+            };
+            let pages = self.run_of(space, vpn, slot, slots.pages - at, false);
+            if pages > 0 {
+                self.map_run(mmu, head.plus(at as u32), PageRange::new(space, vpn, pages))?;
+            }
+            at += pages.max(1);
+        }
+        Ok(())
+    }
+
+    /// How many pages from `vpn` on name the slots from `slot` on, `most` at the most, and are mapped or not.
+    fn run_of(&self, space: Space, vpn: Vpn, slot: Vpn, most: u64, mapped: bool) -> u64 {
+        let fits = |i: u64| self.pte(space, vpn.plus(i)) == Pte::shared(slot.plus(i), mapped);
+        (0..most).take_while(|&i| fits(i)).count() as u64
+    }
+
+    /// Maps a run of shared pages that nobody has mapped there.
+    fn map_run<M: Mover>(&mut self, mmu: &mut M, frame: Frame, pages: PageRange) -> Result<(), Halt> {
+        let (mut at, mut tries) = (0, 0);
+        while at < pages.pages {
+            let rest = FrameRun::new(frame.plus(at as u32), (pages.pages - at) as u32);
+            let done = mmu.map_shared(rest, pages.space, pages.start.plus(at));
+            for i in at..at + u64::from(done.pages) {
+                self.set_mapped(pages.space, pages.start.plus(i), true);
+            }
+            at += u64::from(done.pages);
+            let Some(refusal) = done.refusal else { break };
+            self.refused(refusal);
+            match refusal {
+                // Somebody put a page there, and sees it: ours stays unmapped.
+                Refusal::Exists => {
+                    self.stats.foreign += 1;
+                    at += 1;
+                }
+                _ if tries > 2 * PATIENCE => return Err(Halt::Unmappable),
+                _ => tries += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for as many pages as follow each other, up to those of `pages`; asks once. Returns how many there were.
+    pub(super) fn map_once<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        frame: Frame,
+        pages: PageRange,
+        slot: Vpn,
+    ) -> u64 {
+        let run = self.run_of(pages.space, pages.start, slot, pages.pages, false).max(1);
+        let done = mmu.map_shared(FrameRun::new(frame, run as u32), pages.space, pages.start);
+        for i in 0..u64::from(done.pages) {
+            self.set_mapped(pages.space, pages.start.plus(i), true);
+        }
+        if let Some(refusal) = done.refusal {
+            self.refused(refusal);
+        }
+        run
+    }
+
+    pub(super) fn set_mapped(&mut self, space: Space, vpn: Vpn, mapped: bool) {
+        if let Some((slot, _)) = self.pte(space, vpn).slot() {
+            self.set_pte(space, vpn, Pte::shared(slot, mapped));
+        }
+    }
+
+    /// Makes a shared folio's pages holes in every space. A page that somebody dropped without telling us is empty there,
+    /// so that slots of the folio may be named by nobody afterwards: see [`Engine::after_unlinking`].
+    pub(crate) fn unmap_everywhere<M: Mover>(&mut self, mmu: &mut M, head: Frame) {
+        let slots = self.pages_of(head);
+        for at in 0..slots.pages {
+            let slot = slots.start.plus(at);
+            let mut cursor = None;
+            while let Some((id, space, vpn)) = self.shared.after(slot, cursor) {
+                let pages = self.run_of(space, vpn, slot, slots.pages - at, true);
+                self.unmap_run(mmu, PageRange::new(space, vpn, pages));
+                // A page that was dropped is in the chain no more, and those after it have taken its place.
+                let stays = self.pte(space, vpn).slot().is_some();
+                cursor = if stays { Some(id) } else { cursor };
+            }
+        }
+    }
+
+    /// Makes holes of shared pages that are mapped. One that is a hole already is empty.
+    fn unmap_run<M: Mover>(&mut self, mmu: &mut M, pages: PageRange) {
+        let mut at = 0;
+        while at < pages.pages {
+            let rest = PageRange::between(pages.space, pages.start.plus(at), pages.end());
+            let done = mmu.unmap_shared(rest);
+            for vpn in (0..u64::from(done.pages)).map(|i| rest.start.plus(i)) {
+                self.set_mapped(pages.space, vpn, false);
+            }
+            at += u64::from(done.pages);
+            if done.refusal.is_some() {
+                let vpn = pages.start.plus(at);
+                self.stats.foreign += 1;
+                if let Some((slot, _)) = self.pte(pages.space, vpn).slot() {
+                    self.unlink(pages.space, vpn, slot);
+                }
+                at += 1;
+            }
+        }
+    }
+
+    /// Makes holes of shared pages of a space that are present, as far as they are mapped.
+    pub(super) fn unmap_here<M: Mover>(&mut self, mmu: &mut M, pages: PageRange) {
+        for vpn in (0..pages.pages).map(|i| pages.start.plus(i)) {
+            if let Some((_, true)) = self.pte(pages.space, vpn).slot() {
+                self.unmap_run(mmu, PageRange::new(pages.space, vpn, 1));
+            }
+        }
+    }
+
+    /// Wakes who waits for a page of a shared folio in one space.
+    pub(super) fn wake_in<M: Mover>(&self, mmu: &mut M, head: Frame, space: Space) {
+        let slots = self.pages_of(head);
+        let pages = (0..slots.pages).flat_map(|i| self.shared.of(slots.start.plus(i)));
+        pages.filter(|page| page.0 == space).for_each(|(_, vpn)| mmu.wake(PageRange::new(space, vpn, 1)));
+    }
+
+    /// Wakes who waits for a page, in whichever space.
+    pub(crate) fn wake_all<M: Mover>(&self, mmu: &mut M, pages: PageRange) {
+        if pages.space != SHARED {
+            return mmu.wake(pages);
+        }
+        for slot in (0..pages.pages).map(|i| pages.start.plus(i)) {
+            for (space, vpn) in self.shared.of(slot) {
+                mmu.wake(PageRange::new(space, vpn, 1));
+            }
+        }
+    }
+
+    /// Whether a space has locked any page of a shared folio.
+    pub(crate) fn is_locked(&self, head: Frame) -> bool {
+        if !self.spaces.iter().any(|space| space.vmas.iter().any(|vma| vma.locked)) {
+            return false;
+        }
+        let slots = self.pages_of(head);
+        let mut pages = (0..slots.pages).flat_map(|i| self.shared.of(slots.start.plus(i)));
+        pages.any(|(space, vpn)| self.vmas(space).at(vpn).is_some_and(|vma| vma.locked))
+    }
+
+    /// Puts a shared folio where it belongs after a lock has changed, or somebody who had locked it is gone.
+    pub(crate) fn relist_shared(&mut self, slot: Vpn) {
+        let Some(frame) = self.pte(SHARED, slot).frame() else { return };
+        let head = self.frames.head_of(frame);
+        let record = *self.frames.get(head);
+        if record.state != FrameState::Shared {
+            return;
+        }
+        match (self.is_locked(head), record.list) {
+            (false, List::None) => self.frames.enlist(head, List::Inactive),
+            (true, List::Active | List::Inactive) => self.frames.delist(head),
+            _ => {}
+        }
+    }
+}
