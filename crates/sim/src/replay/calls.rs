@@ -30,7 +30,7 @@ impl<T: Tlb> Host<T> {
         Ok(())
     }
 
-    /// The engine can't fork yet: a replay that went on would show other numbers than the program's.
+    /// The page tables of a replay can't share yet: one that went on would show other numbers than the program's.
     fn fork(&mut self, parent: Space) -> Result<(), Stop> {
         Err(Stop::Fork { parent, events: self.events - 1 })
     }

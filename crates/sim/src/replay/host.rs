@@ -43,7 +43,7 @@ impl fmt::Display for Stop {
             Stop::Fork { parent, events } => {
                 write!(
                     f,
-                    "process {} forks after event {events}: the engine can't fork yet, so replay a \
+                    "process {} forks after event {events}: a replay can't share pages yet, so replay a \
                      trace without forks",
                     parent.0
                 )
