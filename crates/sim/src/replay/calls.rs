@@ -1,7 +1,7 @@
 //! What programs do to their address spaces.
 
 use super::figures::Cause;
-use super::host::{Host, Stop};
+use super::host::{Host, Stop, in_engine};
 use crate::tlb::Tlb;
 use crate::trace::{Event, SPACE_PAGES};
 use quire_core::mmu::{Prot, Refusal};
@@ -13,11 +13,11 @@ impl<T: Tlb> Host<T> {
         self.work_behind()?;
         let done = match event {
             Event::Access(_) => Ok(()),
-            Event::Map { range, prot } => self.map(range, prot),
-            Event::Unmap(range) => self.unmap(range),
-            Event::Discard(range) => self.discard(range),
-            Event::Protect { range, prot } => self.protect(range, prot),
-            Event::Exit(space) => self.unmap(PageRange::new(space, Vpn(0), SPACE_PAGES)),
+            Event::Map { range, prot } => self.map(here(range), prot),
+            Event::Unmap(range) => self.unmap(here(range)),
+            Event::Discard(range) => self.discard(here(range)),
+            Event::Protect { range, prot } => self.protect(here(range), prot),
+            Event::Exit(space) => self.unmap(PageRange::new(in_engine(space), Vpn(0), SPACE_PAGES)),
             Event::Fork { parent, .. } => return self.fork(parent),
             Event::Time { ns } => return self.pass(ns),
         };
@@ -92,4 +92,9 @@ impl<T: Tlb> Host<T> {
             .collect();
         parts.into_iter().try_for_each(|part| verb(self, part))
     }
+}
+
+/// A range of a program's, as the engine knows it.
+fn here(range: PageRange) -> PageRange {
+    PageRange { space: in_engine(range.space), ..range }
 }

@@ -11,7 +11,9 @@ use crate::tlb::{Lookup, Tlb};
 use crate::trace::{self, Access, Event};
 use core::fmt;
 use quire_core::job::{JobKind, Outcome, Work};
-use quire_core::{Config, Demand, Engine, Fault, Halt, Order, PAGE_SIZE, Placed, Reclaim, Space, Vpn};
+use quire_core::{
+    Config, Demand, Engine, Fault, Halt, Order, PAGE_SIZE, Placed, Reclaim, SHARED, Space, Vpn,
+};
 
 /// Pages that a fault goes over the grant where nothing can be moved out, as on the live host.
 const OVERDRAFT: u32 = 64;
@@ -94,6 +96,13 @@ struct Levels {
     until: u64,
 }
 
+/// The engine's number of a program: it has a space of its own beside the first. (The last number of all is its
+/// neighbour's too; no trace has so many programs.)
+#[inline]
+pub(super) fn in_engine(program: Space) -> Space {
+    Space(program.0.saturating_add(u16::from(program.0 >= SHARED.0)))
+}
+
 impl<T: Tlb> Host<T> {
     pub(super) fn new(cell: &Cell, tlb: T) -> Host<T> {
         let mut engine = Engine::new(config(cell));
@@ -131,7 +140,7 @@ impl<T: Tlb> Host<T> {
             self.sample();
         }
         match event {
-            Event::Access(access) => self.access(access),
+            Event::Access(access) => self.access(Access { space: in_engine(access.space), ..access }),
             event => self.play_call(event),
         }
     }
