@@ -16,7 +16,7 @@ use quire_sim::world::{Flying, Step};
 use quire_sim::{Access, Model, SimMmu, store};
 
 const SPACE: Space = Space(0);
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 30;
 /// Times that memory is filled in each seed.
 const CYCLES: u32 = 8;
 /// Steps within which memory must be filled, or reclaim be done.

@@ -418,7 +418,7 @@ fn any_event(rng: &mut Rng, arena: u64) -> Event {
 #[test]
 fn a_folios_mapcount_is_what_a_full_walk_counts() {
     let mut most = 0;
-    for seed in 0..300 {
+    for seed in 0..150 {
         let mut rng = Rng::new(seed);
         let order = Order::new(rng.below(4) as u8).unwrap();
         let setup = Setup { grant: 40, policy: PolicyKind::Fixed(order), ..SETUP };
