@@ -202,9 +202,7 @@ impl Engine {
     /// A mapped page whose contents are gone from the program: it is empty, and so is its slot.
     pub(crate) fn drop_mapped_page<M: Mover>(&mut self, mmu: &mut M, space: crate::Space, vpn: crate::Vpn) {
         let Some(frame) = self.pte(space, vpn).frame() else { return };
-        let head = self.frames.head_of(frame);
-        let within = frame.0 - head.0;
-        self.isolate(head, within, within + 1, SplitWhy::Gone);
+        self.isolate(frame, 1, SplitWhy::Gone);
         self.frames.delist(frame);
         self.forget_block(space, vpn, mmu);
         self.set_pte(space, vpn, crate::page::Pte::EMPTY);

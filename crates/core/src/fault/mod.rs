@@ -144,7 +144,7 @@ impl Engine {
             self.split_rescued(head, within);
         } else {
             let from = RESCUE.align_down(u64::from(within)) as u32;
-            self.isolate(head, from, from + RESCUE.pages(), SplitWhy::Rescue);
+            self.isolate(head.plus(from), RESCUE.pages(), SplitWhy::Rescue);
         }
         self.frames.head_of(frame)
     }

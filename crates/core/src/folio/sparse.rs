@@ -105,9 +105,7 @@ impl Engine {
             while self.shaping.split.cuts(piece, used.count(at, piece.pages())) {
                 piece = piece.down();
             }
-            let part = self.frames.head_of(head.plus(at));
-            let within = head.plus(at).0 - part.0;
-            self.isolate(part, within, within + piece.pages(), why);
+            self.isolate(head.plus(at), piece.pages(), why);
             at += piece.pages();
         }
     }

@@ -46,9 +46,12 @@ impl SplitWhy {
 }
 
 impl Engine {
-    /// Makes the pages `from..to` of the folio at `head` (numbers within it) folios apart from the rest. The
-    /// pieces keep the folio's state, and its place on its list.
-    pub(crate) fn isolate(&mut self, head: Frame, from: u32, to: u32, why: SplitWhy) {
+    /// Makes `pages` pages of a folio, from that in `first` on, folios apart from the rest. The pieces keep the folio's
+    /// state, and its place on its list.
+    pub(crate) fn isolate(&mut self, first: Frame, pages: u32, why: SplitWhy) {
+        let head = self.frames.head_of(first);
+        let from = first.0 - head.0;
+        let to = from + pages;
         let FrameRecord { order, space, vpn, .. } = *self.frames.get(head);
         if from == 0 && to == order.pages() {
             return;
@@ -88,9 +91,7 @@ impl Engine {
         let mut at = 0;
         while whole > order && at < whole.pages() {
             // Isolating a front piece leaves larger ones behind it: go on with what follows the piece.
-            let piece_head = self.frames.head_of(head.plus(at));
-            let within = head.plus(at).0 - piece_head.0;
-            self.isolate(piece_head, within, within + order.pages(), why);
+            self.isolate(head.plus(at), order.pages(), why);
             at += order.pages();
         }
     }
@@ -105,7 +106,7 @@ impl Engine {
             let head = self.frames.head_of(frame);
             let within = frame.0 - head.0;
             if within != 0 {
-                self.isolate(head, within, self.order_of(head).pages(), SplitWhy::Edge);
+                self.isolate(frame, self.order_of(head).pages() - within, SplitWhy::Edge);
             }
         }
     }

@@ -73,15 +73,13 @@ impl Engine {
         let pages = self.order_of(head).pages();
         let mut out = done;
         if done > 0 {
-            self.isolate(head, 0, done, SplitWhy::Refused);
+            self.isolate(head, done, SplitWhy::Refused);
             self.move_out_pieces(head, done);
         }
         let mut at = done;
         while at < pages {
             let frame = head.plus(at);
-            let piece = self.frames.head_of(frame);
-            let within = frame.0 - piece.0;
-            self.isolate(piece, within, within + 1, SplitWhy::Refused);
+            self.isolate(frame, 1, SplitWhy::Refused);
             out += u32::from(self.evict_page(mmu, frame));
             at += 1;
         }

@@ -143,7 +143,7 @@ impl Engine {
             return Ok(pages.end());
         }
         if done.pages > 0 {
-            self.isolate(head, 0, done.pages, SplitWhy::Refused);
+            self.isolate(head, done.pages, SplitWhy::Refused);
         }
         let mut at = 0;
         while at < done.pages {
@@ -152,9 +152,7 @@ impl Engine {
             self.folio_to_slots(piece, child);
         }
         for frame in (done.pages..pages.pages as u32).map(|i| head.plus(i)) {
-            let piece = self.frames.head_of(frame);
-            let within = frame.0 - piece.0;
-            self.isolate(piece, within, within + 1, SplitWhy::Refused);
+            self.isolate(frame, 1, SplitWhy::Refused);
             self.share_page(mmu, frame, child)?;
         }
         Ok(pages.end())

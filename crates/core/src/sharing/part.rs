@@ -67,8 +67,7 @@ impl Engine {
             self.take_from_writer(head);
             let folio = self.pages_of(head);
             let stop = end.min(folio.end());
-            let (from, to) = ((at.0 - folio.start.0) as u32, (stop.0 - folio.start.0) as u32);
-            self.isolate(head, from, to, SplitWhy::Edge);
+            self.isolate(frame, (stop.0 - at.0) as u32, SplitWhy::Edge);
             while at < stop {
                 at = self.free_orphaned_folio(mmu, at);
             }
@@ -132,9 +131,9 @@ impl Engine {
         if self.takes_back_whole(space, vpn, slot, head) {
             return head;
         }
-        let within = (slot.0 - self.pages_of(head).start.0) as u32;
-        self.isolate(head, within, within + 1, SplitWhy::Edge);
-        head.plus(within)
+        let frame = head.plus((slot.0 - self.pages_of(head).start.0) as u32);
+        self.isolate(frame, 1, SplitWhy::Edge);
+        frame
     }
 
     fn take_back_page(&mut self, space: Space, vpn: Vpn, slot: Vpn) {
