@@ -163,14 +163,6 @@ impl Engine {
         &self.stats
     }
 
-    /// Makes the address spaces up to and with `space` exist. New ones have nothing mapped.
-    pub fn open_space(&mut self, space: Space) {
-        let spaces = usize::from(space.0) + 1;
-        if self.spaces.len() < spaces {
-            self.spaces.resize_with(spaces, AddressSpace::default);
-        }
-    }
-
     /// Sets the order policy of VMAs without one of their own, from the next fault on.
     pub fn set_policy(&mut self, policy: PolicyKind) {
         self.policy = policy;

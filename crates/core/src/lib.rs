@@ -40,5 +40,5 @@ pub use inspect::Whereabouts;
 pub use log::Decision;
 pub use order::{Order, OrderSet};
 pub use reclaim::{Demand, Placed, Reclaim};
-pub use sharing::{Mapping, SHARED};
+pub use sharing::Mapping;
 pub use stats::Stats;

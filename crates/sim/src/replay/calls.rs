@@ -1,7 +1,7 @@
 //! What programs do to their address spaces.
 
 use super::figures::Cause;
-use super::host::{Host, Stop, in_engine};
+use super::host::{Host, Stop};
 use crate::tlb::Tlb;
 use crate::trace::{Event, SPACE_PAGES};
 use quire_core::mmu::{Prot, Refusal};
@@ -11,15 +11,20 @@ impl<T: Tlb> Host<T> {
     /// Plays an event that is no access.
     pub(super) fn play_call(&mut self, event: Event) -> Result<(), Stop> {
         self.work_behind()?;
-        let done = match event {
-            Event::Access(_) => Ok(()),
-            Event::Map { range, prot } => self.map(here(range), prot),
-            Event::Unmap(range) => self.unmap(here(range)),
-            Event::Discard(range) => self.discard(here(range)),
-            Event::Protect { range, prot } => self.protect(here(range), prot),
-            Event::Exit(space) => self.unmap(PageRange::new(in_engine(space), Vpn(0), SPACE_PAGES)),
+        let range = match event {
+            Event::Map { range, .. } | Event::Protect { range, .. } => range,
+            Event::Unmap(range) | Event::Discard(range) => range,
+            Event::Exit(program) => PageRange::new(program, Vpn(0), SPACE_PAGES),
             Event::Fork { parent, .. } => return self.fork(parent),
             Event::Time { ns } => return self.pass(ns),
+            Event::Access(access) => return self.access(access),
+        };
+        let range = PageRange { space: self.space_of(range.space)?, ..range };
+        let done = match event {
+            Event::Map { prot, .. } => self.map(range, prot),
+            Event::Protect { prot, .. } => self.protect(range, prot),
+            Event::Discard(_) => self.discard(range),
+            _ => self.unmap(range),
         };
         if done.is_err() {
             return Err(Stop::Bug("a call on simulated tables was refused"));
@@ -38,7 +43,6 @@ impl<T: Tlb> Host<T> {
     /// Maps what the trace accesses without having mapped it: the 2 MiB round the page, as far as nothing is mapped
     /// there. A trace may begin in the middle of a program, and text of lackey has no calls at all.
     pub(super) fn imply(&mut self, space: Space, vpn: Vpn) -> Result<(), Stop> {
-        self.engine.open_space(space);
         if self.engine.vmas(space).at(vpn).is_some() {
             return Ok(());
         }
@@ -85,16 +89,10 @@ impl<T: Tlb> Host<T> {
         range: PageRange,
         mut verb: impl FnMut(&mut Self, PageRange) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        self.engine.open_space(range.space);
         let vmas = self.engine.vmas(range.space).overlapping(range.start, range.end());
         let parts: Vec<PageRange> = vmas
             .map(|vma| PageRange::between(range.space, vma.start.max(range.start), vma.end.min(range.end())))
             .collect();
         parts.into_iter().try_for_each(|part| verb(self, part))
     }
-}
-
-/// A range of a program's, as the engine knows it.
-fn here(range: PageRange) -> PageRange {
-    PageRange { space: in_engine(range.space), ..range }
 }

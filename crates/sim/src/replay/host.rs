@@ -11,9 +11,7 @@ use crate::tlb::{Lookup, Tlb};
 use crate::trace::{self, Access, Event};
 use core::fmt;
 use quire_core::job::{JobKind, Outcome, Work};
-use quire_core::{
-    Config, Demand, Engine, Fault, Halt, Order, PAGE_SIZE, Placed, Reclaim, SHARED, Space, Vpn,
-};
+use quire_core::{Config, Demand, Engine, Fault, Halt, Order, PAGE_SIZE, Placed, Reclaim, Space, Vpn};
 
 /// Pages that a fault goes over the grant where nothing can be moved out, as on the live host.
 const OVERDRAFT: u32 = 64;
@@ -66,6 +64,8 @@ impl std::error::Error for Stop {}
 pub(super) struct Host<T> {
     pub(super) engine: Engine,
     pub(super) memory: Memory<T>,
+    /// The engine's space of each program, by the number that the trace has for it.
+    programs: Vec<Option<Space>>,
     pub(super) service: Service,
     pub(super) costs: Costs,
     /// Now, in ns.
@@ -96,13 +96,6 @@ struct Levels {
     until: u64,
 }
 
-/// The engine's number of a program: it has a space of its own beside the first. (The last number of all is its
-/// neighbour's too; no trace has so many programs.)
-#[inline]
-pub(super) fn in_engine(program: Space) -> Space {
-    Space(program.0.saturating_add(u16::from(program.0 >= SHARED.0)))
-}
-
 impl<T: Tlb> Host<T> {
     pub(super) fn new(cell: &Cell, tlb: T) -> Host<T> {
         let mut engine = Engine::new(config(cell));
@@ -114,6 +107,8 @@ impl<T: Tlb> Host<T> {
         Host {
             engine,
             memory: Memory::new(tlb, cell.tlb.coalesces(), cell.costs),
+            // The engine begins with one space.
+            programs: vec![Some(Space(0))],
             service: Service::new(),
             costs: cell.costs,
             clock: 0,
@@ -140,13 +135,34 @@ impl<T: Tlb> Host<T> {
             self.sample();
         }
         match event {
-            Event::Access(access) => self.access(Access { space: in_engine(access.space), ..access }),
+            Event::Access(access) => self.access(access),
             event => self.play_call(event),
         }
     }
 
+    /// The engine's space of a program.
     #[inline]
-    fn access(&mut self, access: Access) -> Result<(), Stop> {
+    pub(super) fn space_of(&mut self, program: Space) -> Result<Space, Stop> {
+        match self.programs.get(usize::from(program.0)) {
+            Some(&Some(space)) => Ok(space),
+            _ => self.begin_program(program),
+        }
+    }
+
+    #[cold]
+    fn begin_program(&mut self, program: Space) -> Result<Space, Stop> {
+        let number = usize::from(program.0);
+        if self.programs.len() <= number {
+            self.programs.resize(number + 1, None);
+        }
+        let space = self.engine.create_space();
+        self.programs[number] = space.ok();
+        space.map_err(|_| Stop::Bug("the trace has more programs than there are spaces"))
+    }
+
+    #[inline]
+    pub(super) fn access(&mut self, access: Access) -> Result<(), Stop> {
+        let access = Access { space: self.space_of(access.space)?, ..access };
         if self.service.at <= self.clock {
             self.work_behind()?;
         }

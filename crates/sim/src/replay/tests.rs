@@ -1,6 +1,6 @@
 //! Small traces with exact counts, and what must hold of any.
 
-use super::host::{Host, in_engine};
+use super::host::Host;
 use super::*;
 use crate::rng::Rng;
 use crate::trace::Access;
@@ -222,8 +222,8 @@ fn any_event(rng: &mut Rng) -> Event {
 fn check<T: Tlb>(host: &mut Host<T>) {
     host.engine.validate().expect("valid tables");
     let (mut present, mut untouched) = (0, 0);
-    for space in [Space(0), Space(1), Space(2)].map(in_engine) {
-        host.engine.open_space(space);
+    for program in [Space(0), Space(1), Space(2)] {
+        let space = host.space_of(program).expect("few programs");
         for vpn in (BASE.0 - 512..BASE.0 + 4096).map(Vpn) {
             let entry = host.memory.entry(space, vpn);
             let there = host.engine.whereabouts(space, vpn);
