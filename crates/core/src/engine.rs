@@ -108,8 +108,6 @@ pub struct Engine {
     /// Pages moved out so far: the clock of refault distances. Wraps.
     pub(crate) eviction_clock: u32,
     pub(crate) last_late: (Space, Vpn, u32),
-    /// Pages of programs that have contents: resident, in flight or stored.
-    pub(crate) pages_held: u32,
     pub(crate) log: Log,
     pub(crate) shaping: Shaping,
     pub(crate) tending: Tending,
@@ -149,7 +147,6 @@ impl Engine {
             division: Division::new(),
             eviction_clock: 0,
             last_late: (Space(0), Vpn(0), 0),
-            pages_held: 0,
             log: Log::default(),
             shaping: Shaping::DEFAULT,
             tending: Tending::new(),
@@ -302,7 +299,7 @@ impl Engine {
         self.spaces[usize::from(space.0)].pages.get(vpn)
     }
 
-    /// Writes a page entry, and keeps count of the pages that have contents, and of those that are only stored.
+    /// Writes a page entry, and keeps count of the pages that are only stored.
     pub(crate) fn set_pte(&mut self, space: Space, vpn: Vpn, pte: Pte) {
         let pages = &mut self.spaces[usize::from(space.0)].pages;
         let before = pages.get(vpn);
@@ -316,8 +313,6 @@ impl Engine {
                 self.ranks.enter(self.swap.evicted_at(block), self.eviction_clock);
             }
         }
-        self.pages_held -= u32::from(before != Pte::EMPTY);
-        self.pages_held += u32::from(pte != Pte::EMPTY);
     }
 
     pub(crate) fn pages_of(&self, head: Frame) -> PageRange {
