@@ -72,10 +72,7 @@ struct Walk {
 }
 
 const fn order(number: u8) -> Order {
-    match Order::new(number) {
-        Some(order) => order,
-        None => Order::BASE,
-    }
+    Order::fitting(1 << number)
 }
 
 const fn fixed(number: u8) -> PolicyKind {

@@ -103,10 +103,7 @@ struct Setup {
 }
 
 const fn fixed(order: u8) -> PolicyKind {
-    match Order::new(order) {
-        Some(order) => PolicyKind::Fixed(order),
-        None => PolicyKind::Adaptive,
-    }
+    PolicyKind::Fixed(Order::fitting(1 << order))
 }
 
 /// What was met in all seeds of a setup.

@@ -17,10 +17,7 @@ const PAGES: u64 = 256;
 const RANGE: u64 = 16;
 
 const fn order(number: u8) -> Order {
-    match Order::new(number) {
-        Some(order) => order,
-        None => Order::BASE,
-    }
+    Order::fitting(1 << number)
 }
 
 /// A program and its pager, epoch by epoch.

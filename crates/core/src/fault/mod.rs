@@ -411,10 +411,7 @@ impl Engine {
 }
 
 /// The order that one touch of a larger standby folio brings back: 64 KiB.
-const RESCUE: Order = match Order::new(4) {
-    Some(order) => order,
-    None => Order::BASE,
-};
+const RESCUE: Order = Order::fitting(16);
 
 /// The largest order that comes back from the store without its frames: 16 KiB. Its contents are copied to the
 /// program, which takes memory from the system and none from the pool. A move costs a flush of all processors' TLBs

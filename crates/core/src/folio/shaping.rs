@@ -42,10 +42,7 @@ impl Shaping {
         dense: 7,
         window: 2,
         cool: 4,
-        largest: match Order::new(4) {
-            Some(order) => order,
-            None => Order::BASE,
-        },
+        largest: Order::fitting(16),
     };
 }
 

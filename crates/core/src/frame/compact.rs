@@ -12,13 +12,7 @@ use crate::order::{Order, OrderSet};
 use alloc::vec::Vec;
 
 /// Orders of which runs should be free, in the order in which they are looked after: 64 KiB, 2 MiB.
-const GOALS: [Order; 2] = [
-    match Order::new(4) {
-        Some(order) => order,
-        None => Order::BASE,
-    },
-    Order::MAX,
-];
+const GOALS: [Order; 2] = [Order::fitting(16), Order::MAX];
 /// Slots looked at in one bite.
 const BITE: u32 = 2048;
 /// Runs of which at most so many sixteenths are in use are vacated, the emptiest first: one after the other in the

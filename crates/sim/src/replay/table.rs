@@ -264,10 +264,7 @@ fn is_run(group: &[Entry], at: usize, order: Order) -> bool {
 mod tests {
     use super::*;
 
-    const FOUR: Order = match Order::new(2) {
-        Some(order) => order,
-        None => Order::BASE,
-    };
+    const FOUR: Order = Order::fitting(4);
 
     fn spans(table: &mut Table, pages: Range<u64>) -> Vec<usize> {
         pages.map(|vpn| table.get(Vpn(vpn)).span.index()).collect()

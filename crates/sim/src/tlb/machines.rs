@@ -59,17 +59,10 @@ const BASE: Size = Size { order: Order::BASE, needs: Needs::Span };
 const PMD: Size = Size { order: Order::MAX, needs: Needs::Folio };
 
 /// 4 pages that the hardware coalesces.
-const ZEN3: &[Size] = &[BASE, Size { order: order(2), needs: Needs::Span }, PMD];
+const ZEN3: &[Size] = &[BASE, Size { order: Order::fitting(4), needs: Needs::Span }, PMD];
 /// 16 pages that the kernel marks.
-const NEOVERSE_N1: &[Size] = &[BASE, Size { order: order(4), needs: Needs::Folio }, PMD];
+const NEOVERSE_N1: &[Size] = &[BASE, Size { order: Order::fitting(16), needs: Needs::Folio }, PMD];
 const SKYLAKE: &[Size] = &[BASE, PMD];
-
-const fn order(number: u8) -> Order {
-    match Order::new(number) {
-        Some(order) => order,
-        None => Order::BASE,
-    }
-}
 
 impl Model {
     /// Every model.
@@ -88,7 +81,7 @@ impl Model {
     /// The largest [`span`](super::Mapping::span) that makes a difference: more need not be looked for.
     pub const fn coalesces(self) -> Order {
         match self {
-            Model::Zen3 => order(2),
+            Model::Zen3 => Order::fitting(4),
             Model::None | Model::NeoverseN1 | Model::Skylake => Order::BASE,
         }
     }

@@ -35,10 +35,7 @@ impl OrderPolicy for Adaptive {
 }
 
 /// Where the ramp starts in a VMA that the program said it reads in order: 64 KiB.
-const SEQUENTIAL_START: Order = match Order::new(4) {
-    Some(order) => order,
-    None => Order::BASE,
-};
+const SEQUENTIAL_START: Order = Order::fitting(16);
 
 #[cfg(test)]
 mod tests {

@@ -19,10 +19,7 @@ use crate::vma::Hint;
 pub struct HugeCoalesceBase;
 
 /// The order of the runs in which base pages line up: 64 KiB.
-const COALESCED: Order = match Order::new(4) {
-    Some(order) => order,
-    None => Order::BASE,
-};
+const COALESCED: Order = Order::fitting(16);
 /// This part of all frames is to be left: the high watermark of reclaim.
 const LEFT_SHARE: u32 = 8;
 
