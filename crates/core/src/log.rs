@@ -41,7 +41,7 @@ pub enum Decision {
     Rescue {
         /// The space.
         space: Space,
-        /// The folio's first page.
+        /// The folio's first page; of a shared one, the page that was touched.
         vpn: Vpn,
         /// Its order.
         order: Order,

@@ -121,21 +121,27 @@ impl Engine {
     /// A fault on a folio that was moved out and is still intact: it goes back, and counts as touched.
     fn rescue<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn) -> Fault {
         let Some(frame) = self.pte(space, vpn).frame() else { return Fault::Joined };
-        let head = self.frames.head_of(frame);
-        self.take_from_writer(head);
-        self.reserve_for_reclaim();
-        let head = self.part_to_rescue(head, frame);
+        let head = self.begin_rescue(frame);
         self.frames.delist(head);
         let FrameRecord { vpn, order, .. } = *self.frames.get(head);
-        self.stats.rescues[order.index()] += 1;
         self.log.note(Decision::Rescue { space, vpn, order });
         self.unsettle(self.pages_of(head));
         answered(self.map(mmu, head, List::Active, Source::Frames))
     }
 
+    /// What goes back of the folio of `frame`, as a folio that no writer has in hand. Its first frame.
+    pub(crate) fn begin_rescue(&mut self, frame: Frame) -> Frame {
+        let head = self.frames.head_of(frame);
+        self.take_from_writer(head);
+        self.reserve_for_reclaim();
+        let head = self.part_to_rescue(head, frame);
+        self.stats.rescues[self.order_of(head).index()] += 1;
+        head
+    }
+
     /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page. So is one that was needed
     /// for few of its pages before.
-    pub(crate) fn part_to_rescue(&mut self, head: Frame, frame: Frame) -> Frame {
+    fn part_to_rescue(&mut self, head: Frame, frame: Frame) -> Frame {
         if self.frames.pinned(self.frames.folio(head)) {
             return head;
         }
@@ -183,9 +189,7 @@ impl Engine {
             .and_then(|run| self.take_in_line(space, vpn, run, purpose))
             .or_else(|| self.take_frames(set, purpose))
         else {
-            self.stats.no_frame += 1;
-            self.log.note(Decision::NoFrame { space, vpn });
-            return Fault::NoFrame;
+            return self.no_frame(space, vpn);
         };
         let why = self.note_shortfall(&choice, &context, run, order);
         self.log.note(Decision::Fault { space, vpn, stored, wanted: choice.wanted, got: order, why });
@@ -211,6 +215,12 @@ impl Engine {
         }
         self.begin_fill(head, stored, backing, space, work);
         Fault::Job
+    }
+
+    pub(crate) fn no_frame(&mut self, space: Space, vpn: Vpn) -> Fault {
+        self.stats.no_frame += 1;
+        self.log.note(Decision::NoFrame { space, vpn });
+        Fault::NoFrame
     }
 
     /// Counts why a fault got less than its policy wanted, if it did, and says so.

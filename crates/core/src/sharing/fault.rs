@@ -72,12 +72,8 @@ impl Engine {
 
     fn rescue_shared<M: Mover>(&mut self, mmu: &mut M, page: SharedPage) -> Fault {
         let Some(frame) = self.pte(SHARED, page.slot).frame() else { return Fault::Joined };
-        let head = self.frames.head_of(frame);
-        self.take_from_writer(head);
-        self.reserve_for_reclaim();
-        let head = self.part_to_rescue(head, frame);
+        let head = self.begin_rescue(frame);
         let order = self.order_of(head);
-        self.stats.rescues[order.index()] += 1;
         self.log.note(Decision::Rescue { space: page.space, vpn: page.vpn, order });
         let mapped = self.map_folio(mmu, head, List::Active, Some(page.space));
         self.wake_in(mmu, head, page.space);
@@ -91,7 +87,7 @@ impl Engine {
         let run = self.shared_run(page, choice.wanted.min(context.vma_fit));
         let set = choice.set.and(OrderSet::up_to(run)).with(Order::BASE);
         let Some((head, order, backing)) = self.take_frames(set, Use::Contents) else {
-            return self.no_frame(page);
+            return self.no_frame(page.space, page.vpn);
         };
         let why = self.note_shortfall(&choice, &context, run, order);
         let SharedPage { space, vpn, .. } = page;
@@ -104,12 +100,6 @@ impl Engine {
         self.stats.swap_ins[order.index()] += 1;
         self.begin_fill(head, true, backing, page.space, work);
         Fault::Job
-    }
-
-    fn no_frame(&mut self, page: SharedPage) -> Fault {
-        self.stats.no_frame += 1;
-        self.log.note(Decision::NoFrame { space: page.space, vpn: page.vpn });
-        Fault::NoFrame
     }
 
     /// The largest aligned run of slots round that of `page`, up to `most`, that are stored and stand for the page's
@@ -170,7 +160,7 @@ impl Engine {
                 self.drop_clean_folio(head);
                 return self.answer(mmu, space, vpn, true, work);
             }
-            return self.no_frame(page);
+            return self.no_frame(page.space, page.vpn);
         };
         let start = Vpn(order.align_down(vpn.0));
         let pages = PageRange::new(space, start, u64::from(order.pages()));
