@@ -3,6 +3,7 @@
 //! A mapped folio's slot is only a number, so to evacuate it costs no copy and no flush. What is in standby or in the
 //! hands of a job has contents in its slots and stays; reclaim lets go of it soon.
 
+use super::pool::TRIM_RUNS;
 use super::{Backing, FramePool, FrameRecord, FrameState, NIL};
 use crate::addr::{Frame, FrameRun};
 use crate::engine::Engine;
@@ -18,24 +19,20 @@ const BITE: u32 = 2048;
 /// Runs of which at most so many sixteenths are in use are vacated, the emptiest first: one after the other in the
 /// passes of a round.
 const PASSES: [u32; 5] = [2, 4, 8, 12, 15];
-/// Runs of memory behind free slots that are given back in one call.
-const RELEASED: usize = 128;
 
 impl FramePool {
     /// Slots without memory for pages that are mapped already. They are charged like any others: the slots that the pages
     /// had are to be given back at once.
     pub(crate) fn take_slots(&mut self, order: Order) -> Option<Frame> {
-        if self.holes.largest() < Some(order) && self.opened < self.capacity() {
-            self.open();
-        }
+        self.open_for(order);
         self.holes.alloc(OrderSet::only(order)).map(|(frame, _)| frame)
     }
 
     /// The same, but no free run of `whole` or more is broken up.
     fn take_splinter(&mut self, order: Order, whole: Order) -> Option<Frame> {
-        let splinters = Order::all().filter(|&o| o >= order && o < whole);
-        let free: u32 = splinters.map(|o| self.holes.free_at(o)).sum();
-        (free > 0).then(|| self.holes.alloc(OrderSet::only(order))).flatten().map(|(frame, _)| frame)
+        let mut splinters = Order::all().filter(|&o| o >= order && o < whole);
+        splinters.find(|&o| self.holes.free_at(o) > 0)?;
+        self.holes.alloc(OrderSet::only(order)).map(|(frame, _)| frame)
     }
 
     /// The first order of which too few of the free slots are in runs: less than 3/4 of them. While there are slots that
@@ -52,13 +49,13 @@ impl FramePool {
         })
     }
 
-    /// Gives the memory behind free slots in short runs back, up to [`RELEASED`] of them. How many there were.
+    /// Gives the memory behind free slots in short runs back, up to [`TRIM_RUNS`] of them. How many there were.
     fn release_splinters(&mut self, whole: Order, mmu: &mut impl Mmu) -> usize {
-        let mut runs = [FrameRun::new(Frame(0), 0); RELEASED];
+        let mut runs = [FrameRun::new(Frame(0), 0); TRIM_RUNS];
         let mut count = 0;
         for buddy in [&mut self.dirty, &mut self.zeroed] {
             while let Some(order) = Order::all().take_while(|&o| o < whole).find(|&o| buddy.free_at(o) > 0) {
-                if count == RELEASED {
+                if count == TRIM_RUNS {
                     break;
                 }
                 let Some((frame, order)) = buddy.alloc(OrderSet::only(order)) else { break };
@@ -66,10 +63,7 @@ impl FramePool {
                 count += 1;
             }
         }
-        if count > 0 {
-            mmu.release_all(&runs[..count]);
-        }
-        runs[..count].iter().for_each(|&run| self.give(run, Backing::Hole));
+        self.release(&runs[..count], mmu);
         count
     }
 }

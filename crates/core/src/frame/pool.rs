@@ -55,7 +55,7 @@ pub(crate) struct FramePool {
 }
 
 /// Runs of frames whose memory is given back in one call.
-const TRIM_RUNS: usize = 128;
+pub(super) const TRIM_RUNS: usize = 128;
 
 /// Slots that join the holes at once: 128 MiB. A small process's tables stay small.
 const OPENING: u32 = 1 << 15;
@@ -69,7 +69,14 @@ impl FramePool {
         pool
     }
 
-    pub(super) fn open(&mut self) {
+    /// Where no run of holes of this order is left, more slots join them, if there are any.
+    pub(super) fn open_for(&mut self, order: Order) {
+        if self.opened < self.capacity && self.holes.largest() < Some(order) {
+            self.open();
+        }
+    }
+
+    fn open(&mut self) {
         let pages = OPENING.min(self.capacity - self.opened);
         self.holes.free_run(FrameRun::new(Frame(self.opened), pages));
         self.opened += pages;
@@ -152,9 +159,8 @@ impl FramePool {
     }
 
     fn best_in(&mut self, set: OrderSet, backing: Backing, fresh: u32) -> Option<Order> {
-        if backing == Backing::Hole && self.opened < self.capacity && self.holes.largest() < Some(Order::MAX)
-        {
-            self.open();
+        if backing == Backing::Hole {
+            self.open_for(Order::MAX);
         }
         let mut largest = self.buddy(backing).largest()?;
         if backing == Backing::Hole {
@@ -186,13 +192,18 @@ impl FramePool {
             count += 1;
             given += order.pages();
         }
-        if count > 0 {
-            mmu.release_all(&runs[..count]);
+        self.release(&runs[..count], mmu);
+        given
+    }
+
+    /// Gives back the memory behind runs that are in no buddy: they are holes.
+    pub(super) fn release(&mut self, runs: &[FrameRun], mmu: &mut impl Mmu) {
+        if !runs.is_empty() {
+            mmu.release_all(runs);
         }
-        for &run in &runs[..count] {
+        for &run in runs {
             self.holes.free_run(run);
         }
-        given
     }
 
     /// In a forked child no slot has memory: every free one is a hole.
