@@ -27,10 +27,11 @@ const BITES: u32 = 64;
 pub(super) fn run(_: usize) {
     let Some(pager) = super::pager() else { return };
     let mut caller = Caller::new(pager);
+    let mut tended = 0;
     loop {
         let seen = pager.exchange.rung();
         pager.watch.service_begins();
-        let more = round(pager, &mut caller);
+        let more = round(pager, &mut caller, &mut tended);
         pager.watch.service_rests();
         if !more {
             let wanting = pager.slot().is_some_and(|slot| slot.want_pages() > 0);
@@ -39,14 +40,14 @@ pub(super) fn run(_: usize) {
     }
 }
 
-/// One round of all duties. Whether there is more to do at once.
-fn round(pager: &'static Pager, caller: &mut Caller) -> bool {
+/// One round of all duties. `tended`: the last epoch whose work is done. Whether there is more to do at once.
+fn round(pager: &'static Pager, caller: &mut Caller, tended: &mut u32) -> bool {
     carry_out(pager, caller);
     pager.adjust_grant();
     let more = reclaim(pager, caller);
     if !more {
         zero_ahead(pager, caller);
-        tend(pager);
+        tend(pager, tended);
     }
     pager.publish(more);
     pager.watch_handler();
@@ -110,11 +111,16 @@ fn zero_ahead(pager: &'static Pager, caller: &mut Caller) {
 
 /// Lets the engine shape its folios while nobody waits for anything else: a few bites in each round, until the work of
 /// this epoch is done.
-fn tend(pager: &'static Pager) {
+fn tend(pager: &'static Pager, tended: &mut u32) {
     let epoch = (now_ns() / EPOCH_NS) as u32;
     for _ in 0..BITES {
-        let more = pager.tables_behind().engine.tend(&mut pager.mover(), epoch);
-        if !more || pager.exchange.waits() {
+        if epoch == *tended {
+            return;
+        }
+        if !pager.tables_behind().engine.tend(&mut pager.mover(), epoch) {
+            *tended = epoch;
+        }
+        if pager.exchange.waits() {
             return;
         }
         pager.watch.service_beat();

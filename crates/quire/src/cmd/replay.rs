@@ -1,9 +1,9 @@
 //! `quire replay`: reads what is to be replayed and how, and shows what came of it.
 
-use super::run::check_machine;
+use super::run::{check_machine, policy};
 use crate::cli;
 use crate::failure::{End, Failure};
-use crate::replay::{self, Grid, Show};
+use crate::replay::{self, Grid};
 use crate::size::{self, MIB};
 use quire_core::PAGE_SIZE;
 use quire_sim::replay::{Costs, NO_LIMIT, Source};
@@ -34,8 +34,7 @@ pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
     // What can't be written is found out before the work.
     let page = arguments.html.as_deref().map(|path| create(path).map(|file| (path, file))).transpose()?;
     let results = replay::run(&grid)?;
-    let text = if arguments.json { Show::Json } else { Show::Table }.render(&grid, &results);
-    print(&text)?;
+    print(&replay::text(&grid, &results, arguments.json))?;
     if let Some((path, mut file)) = page {
         let written = file.write_all(replay::html::page(&grid, &results).as_bytes());
         written.map_err(|error| unwritable(path, &error))?;
@@ -103,10 +102,6 @@ fn policies(text: &str) -> Vec<String> {
         }
     }
     names
-}
-
-fn policy(name: &str) -> Result<quire_core::PolicyKind, Failure> {
-    name.parse().map_err(|how| Failure::own(format!("unknown policy '{name}': {how}")))
 }
 
 /// Pages; `None`: no limit.

@@ -55,15 +55,18 @@ fn budget_of(memory: Option<&str>) -> Result<Option<u64>, Failure> {
 }
 
 /// The policy, if there is one of this name.
+pub(super) fn policy(name: &str) -> Result<PolicyKind, Failure> {
+    name.parse().map_err(|how| Failure::own(format!("unknown policy '{name}': {how}")))
+}
+
+/// Its name, as it goes to the program's pagers.
 fn policy_of(name: &str) -> Result<PolicyName, Failure> {
-    let policy = name.parse::<PolicyKind>();
-    let policy = policy.map_err(|how| Failure::own(format!("unknown policy '{name}': {how}")))?;
-    let short = policy.to_string();
+    let short = policy(name)?.to_string();
     PolicyName::new(&short).ok_or_else(|| Failure::own(format!("the name of policy '{short}' is too long")))
 }
 
 /// Refuses a machine on which nothing could be managed, with what mends it.
-pub(crate) fn check_machine() -> Result<(), Failure> {
+pub(super) fn check_machine() -> Result<(), Failure> {
     match probe::probe().mends().find(|mend| mend.fatal) {
         Some(mend) => Err(Failure::own(mend.to_string())),
         None => Ok(()),

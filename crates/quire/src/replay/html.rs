@@ -34,9 +34,7 @@ pub(crate) fn page(grid: &Grid, results: &[Outcome]) -> String {
     text += &times(results);
     text += &faults(results);
     text += &memory(results);
-    text += &one_number(results, "TLB misses", "Accesses that walked the page table.", |f| {
-        (f.tlb.misses as f64, count(f.tlb.misses))
-    });
+    text += &misses(results);
     text += &swap(results);
     text += &course(results);
     text += &sheets(grid, results);
@@ -66,6 +64,11 @@ fn section(title: &str, text: &str) -> String {
     format!("<h2>{}</h2>\n<p>{}</p>\n", escape(title), escape(text))
 }
 
+/// A part of a bar, which says what it is and how much.
+fn part(what: &str, value: u64, colour: &'static str, text: String) -> Part {
+    Part { value: value as f64, colour, says: format!("{what}: {text}") }
+}
+
 /// Modelled time by cause.
 fn times(results: &[Outcome]) -> String {
     let used = |cause: &&Cause| results.iter().any(|o| o.figures.time[**cause as usize] > 0);
@@ -80,11 +83,7 @@ fn times(results: &[Outcome]) -> String {
             value: time(outcome.figures.modelled_ns()),
             parts: causes
                 .iter()
-                .map(|&cause| Part {
-                    value: ns(cause) as f64,
-                    colour: colour(cause),
-                    says: format!("{}: {}", cause.name(), time(ns(cause))),
-                })
+                .map(|&cause| part(cause.name(), ns(cause), colour(cause), time(ns(cause))))
                 .collect(),
             mark: None,
         }
@@ -99,15 +98,14 @@ fn faults(results: &[Outcome]) -> String {
     let mut text = section("Faults", "Fills and rescues, by the size of the folio they were served with.");
     text += &plot::key(names.iter().zip(&orders).map(|(name, order)| (name.as_str(), RAMP[order.index()])));
     text + &grouped(results, |outcome| {
-        let part = |order: &Order| {
+        let of_order = |(name, order): (&String, &Order)| {
             let faults = faults_of(&outcome.figures.stats, *order);
-            let says = format!("{order}: {}", count(faults));
-            Part { value: faults as f64, colour: RAMP[order.index()], says }
+            part(name, faults, RAMP[order.index()], count(faults))
         };
         Bar {
             label: outcome.named.policy.clone(),
             value: count(outcome.figures.faults),
-            parts: orders.iter().map(part).collect(),
+            parts: names.iter().zip(&orders).map(of_order).collect(),
             mark: None,
         }
     })
@@ -125,31 +123,25 @@ fn memory(results: &[Outcome]) -> String {
         let figures = &outcome.figures;
         let ns = figures.modelled_ns();
         let (all, waste) = (figures.resident.mean(ns), figures.wasted.mean(ns));
-        let part = |value: u64, colour, what: &str| Part {
-            value: value as f64,
-            colour,
-            says: format!("{what}: {}", pages(value)),
-        };
+        let touched = all.saturating_sub(waste);
         Bar {
             label: outcome.named.policy.clone(),
             value: format!("{}, {} wasted", pages(all), pages(waste)),
-            parts: vec![part(all.saturating_sub(waste), used, "touched"), part(waste, wasted, "wasted")],
+            parts: vec![
+                part("touched", touched, used, pages(touched)),
+                part("wasted", waste, wasted, pages(waste)),
+            ],
             mark: Some(figures.resident.peak as f64),
         }
     })
 }
 
-fn one_number(
-    results: &[Outcome],
-    title: &str,
-    says: &str,
-    number: impl Fn(&Figures) -> (f64, String),
-) -> String {
-    section(title, says)
+fn misses(results: &[Outcome]) -> String {
+    section("TLB misses", "Accesses that walked the page table.")
         + &grouped(results, |outcome| {
-            let (value, text) = number(&outcome.figures);
-            let part = Part { value, colour: COLOURS[0], says: text.clone() };
-            Bar { label: outcome.named.policy.clone(), value: text, parts: vec![part], mark: None }
+            let misses = outcome.figures.tlb.misses;
+            let part = Part { value: misses as f64, colour: COLOURS[0], says: count(misses) };
+            Bar { label: outcome.named.policy.clone(), value: count(misses), parts: vec![part], mark: None }
         })
 }
 
@@ -163,15 +155,10 @@ fn swap(results: &[Outcome]) -> String {
     text += &plot::key([("out", out), ("in", back)].into_iter());
     text + &grouped(results, |outcome| {
         let (written, read) = (swapped_out(&outcome.figures), swapped_in(&outcome.figures));
-        let part = |bytes: u64, colour, what: &str| Part {
-            value: bytes as f64,
-            colour,
-            says: format!("{what}: {}", human(bytes)),
-        };
         Bar {
             label: outcome.named.policy.clone(),
             value: format!("{} out, {} in", human(written), human(read)),
-            parts: vec![part(written, out, "out"), part(read, back, "in")],
+            parts: vec![part("out", written, out, human(written)), part("in", read, back, human(read))],
             mark: None,
         }
     })

@@ -64,22 +64,9 @@ impl Grid {
     }
 }
 
-/// How results are printed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Show {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
-
-impl Show {
-    pub(crate) fn render(self, grid: &Grid, results: &[Outcome]) -> String {
-        match self {
-            Show::Table => table::render(grid, results),
-            Show::Json => json::render(grid, results),
-        }
-    }
+/// Results as text: tables for people, or JSON for programs.
+pub(crate) fn text(grid: &Grid, results: &[Outcome], json: bool) -> String {
+    if json { json::render(grid, results) } else { table::render(grid, results) }
 }
 
 /// Why a cell has no figures.

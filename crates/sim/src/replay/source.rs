@@ -145,7 +145,7 @@ impl fmt::Display for Source {
 
 /// The events of a source.
 pub struct Events {
-    events: Box<dyn Iterator<Item = Result<Event, trace::Error>>>,
+    events: Boxed,
     /// What there is: events or bytes.
     whole: u64,
     /// Bytes read, of a file.
