@@ -172,9 +172,7 @@ fn decision(words: &Words) -> Option<Decision> {
         19 => Decision::Copy { space, vpn, order: order()? },
         20 => Decision::Evict { space, vpn, order: order()?, out: count },
         21 => Decision::Refused(*Refusal::ALL.get(usize::from(a))?),
-        22 => {
-            Decision::Split { space, vpn, order: order()?, why: *SplitWhy::ALL.get(usize::from(b))? }
-        }
+        22 => Decision::Split { space, vpn, order: order()?, why: *SplitWhy::ALL.get(usize::from(b))? },
         23 => Decision::Collapse { space, vpn, order: order()? },
         24 => Decision::Compact { frame: Frame(page as u32), order: order()?, pages: count },
         _ => return None,

@@ -451,7 +451,9 @@ impl Pager {
     /// The engine's verbs, for the pager's threads.
     fn mover(&self) -> LinuxMmu<'_> {
         match self.descriptors.get() {
-            Some(d) => LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap).recorded_by(self.recorder.as_ref()),
+            Some(d) => {
+                LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap).recorded_by(self.recorder.as_ref())
+            }
             None => self.program_mmu(),
         }
     }

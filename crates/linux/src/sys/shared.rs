@@ -40,7 +40,8 @@ impl<T: SharedLayout> Shared<T> {
     /// The file must hold at least the structure and be sealed against shrinking: `EINVAL` otherwise.
     pub fn map(file: impl AsFd) -> io::Result<Shared<T>> {
         let file = file.as_fd();
-        if !fcntl_get_seals(file)?.contains(SealFlags::SHRINK) || fstat(file)?.st_size < size_of::<T>() as i64 {
+        if !fcntl_get_seals(file)?.contains(SealFlags::SHRINK) || fstat(file)?.st_size < size_of::<T>() as i64
+        {
             return Err(Errno::INVAL);
         }
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory that is in use.

@@ -297,7 +297,8 @@ impl<'a> Keeper<'a> {
             log: self.notes.logs(),
             policy: self.settings.policy,
         });
-        let shared: Vec<BorrowedFd<'_>> = [Some(&self.file), ring].into_iter().flatten().map(AsFd::as_fd).collect();
+        let shared: Vec<BorrowedFd<'_>> =
+            [Some(&self.file), ring].into_iter().flatten().map(AsFd::as_fd).collect();
         if let Next::Close = self.send(index, welcome, &shared) {
             return Next::Close;
         }

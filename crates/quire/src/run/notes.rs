@@ -204,7 +204,8 @@ impl Notes {
     }
 
     fn write_exits(&mut self, horizon: u64) {
-        let gone = |source: &mut Source| source.notes.is_empty() && source.ended.is_some_and(|at| at < horizon);
+        let gone =
+            |source: &mut Source| source.notes.is_empty() && source.ended.is_some_and(|at| at < horizon);
         for source in self.sources.extract_if(.., gone) {
             if let (Some(trace), Some(at)) = (&mut self.trace, source.ended) {
                 trace.write(at, Event::Exit(source.space));

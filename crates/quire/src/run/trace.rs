@@ -47,7 +47,8 @@ impl Trace {
 
     /// Ends the trace at time `at`.
     pub(super) fn finish(mut self, at: u64) {
-        let result = self.pass(at, 1).and_then(|()| self.writer.take().map_or(Ok(()), |w| w.finish().map(drop)));
+        let result =
+            self.pass(at, 1).and_then(|()| self.writer.take().map_or(Ok(()), |w| w.finish().map(drop)));
         self.note(result);
     }
 

@@ -76,7 +76,8 @@ impl Touches {
     /// Pages are empty from now on.
     pub(super) fn forget(&mut self, pages: PageRange) {
         let first = pages.start.0 / LEAF;
-        let numbers: Vec<u64> = self.leaves.range(first..pages.end().0.div_ceil(LEAF)).map(|(&n, _)| n).collect();
+        let numbers: Vec<u64> =
+            self.leaves.range(first..pages.end().0.div_ceil(LEAF)).map(|(&n, _)| n).collect();
         for number in numbers {
             let (start, end) = (pages.start.0.max(number * LEAF), pages.end().0.min((number + 1) * LEAF));
             let zero = self.zero;
@@ -136,7 +137,10 @@ impl Touches {
     pub(super) fn next_mapped(&self, from: Vpn) -> Option<Vpn> {
         self.leaves.range(from.0 / LEAF..).find_map(|(&number, leaf)| {
             let starts = (number * LEAF..).step_by(BITE as usize).zip(&leaf.mapped);
-            starts.filter(|&(start, &bits)| start + BITE > from.0 && bits != 0).map(|(start, _)| Vpn(start)).next()
+            starts
+                .filter(|&(start, &bits)| start + BITE > from.0 && bits != 0)
+                .map(|(start, _)| Vpn(start))
+                .next()
         })
     }
 }
