@@ -34,10 +34,8 @@ impl Run {
     /// All events of the trace but time.
     fn finish(mut self) -> Vec<Event> {
         self.notes.finish();
-        Reader::new(File::open(self.path()).unwrap())
-            .map(|event| event.unwrap())
-            .filter(|event| !matches!(event, Event::Time { .. }))
-            .collect()
+        let reader = Reader::new(File::open(self.path()).unwrap()).unwrap();
+        reader.map(|event| event.unwrap()).filter(|event| !matches!(event, Event::Time { .. })).collect()
     }
 }
 
