@@ -323,3 +323,99 @@ impl Pager {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::ring::CAPACITY;
+    use crate::mmu::{Layout, LinuxMmu};
+    use quire_core::job::Work;
+    use quire_core::{Config, Decision, Fault, PolicyKind};
+    use std::sync::OnceLock;
+
+    const EVERY: u64 = 10_000_000;
+
+    /// A recorder, and the other end of its ring.
+    fn recorder(every_ns: u64, log: bool) -> (Recorder, Ring) {
+        static SECRET: OnceLock<Secret> = OnceLock::new();
+        let (file, ring) = Ring::create().unwrap();
+        let secret = SECRET.get_or_init(|| Secret::random().unwrap());
+        (Recorder::new(secret, every_ns, log, Ring::map(&file).unwrap()), ring)
+    }
+
+    fn taken(ring: &Ring) -> Vec<Note> {
+        let mut notes = Vec::new();
+        ring.take(|[_, first, second]| notes.push(Note::decode([first, second]).unwrap()));
+        notes
+    }
+
+    fn read(page: u64) -> Note {
+        Note::Access { vpn: Vpn(page), write: false }
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_in_order() {
+        let (recorder, ring) = recorder(EVERY, false);
+        let notes = CAPACITY as u64 + 10;
+        for page in 0..notes {
+            recorder.access(Vpn(page), false, page);
+        }
+        assert!(recorder.is_behind());
+        let mut all = taken(&ring);
+        // With room again, what waits still goes first.
+        recorder.access(Vpn(notes), false, notes);
+        assert!(recorder.is_behind() && taken(&ring).is_empty());
+        recorder.state.lock().drain();
+        assert!(!recorder.is_behind());
+        all.extend(taken(&ring));
+        assert_eq!(all, (0..=notes).map(read).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn times_never_go_back() {
+        let (recorder, ring) = recorder(EVERY, false);
+        recorder.access(Vpn(1), false, 500);
+        recorder.access(Vpn(2), false, 400);
+        let mut times = Vec::new();
+        ring.take(|[at, ..]| times.push(at));
+        assert_eq!(times, [500, 500]);
+    }
+
+    #[test]
+    fn a_forked_child_leaves_its_parents_ring_alone() {
+        let (recorder, ring) = recorder(EVERY, false);
+        recorder.forking();
+        recorder.forked();
+        recorder.access(Vpn(1), false, 0);
+        assert_eq!(taken(&ring), [Note::Forking { number: 1 }]);
+        let (file, own) = Ring::create().unwrap();
+        recorder.use_ring(Some(Ring::map(&file).unwrap()));
+        assert_eq!(taken(&own), [Note::Forked { number: 1 }, read(1)]);
+        recorder.use_ring(None);
+        recorder.access(Vpn(2), false, 0);
+        assert!(taken(&own).is_empty() && !recorder.is_behind());
+    }
+
+    #[test]
+    fn decisions_that_were_overwritten_are_counted() {
+        let (recorder, ring) = recorder(0, true);
+        let layout = Layout::reserve(512, 4).unwrap();
+        let mut mmu = LinuxMmu::for_program(&layout);
+        let page = PageRange::new(SPACE, layout.arena(SPACE).start, 1);
+        // Without a page of memory every fault finds no frame.
+        let config = Config { frames: 512, spans: 4, grant: 0, policy: PolicyKind::Adaptive };
+        let mut engine = Engine::new(config);
+        engine.map_range(&mut mmu, page, Prot::READ_WRITE).unwrap();
+        engine.set_log(3);
+        let decision = Note::Decided(Decision::NoFrame { space: SPACE, vpn: page.start });
+        for (faults, lost) in [(5, vec![Note::Lost(2)]), (3, vec![]), (0, vec![])] {
+            for _ in 0..faults {
+                let fault = engine.fault(&mut mmu, SPACE, page.start, &mut Work::new());
+                assert_eq!(fault, Fault::NoFrame);
+            }
+            recorder.tell_decisions(&engine);
+            let told = vec![decision; faults.min(3)];
+            assert_eq!(taken(&ring), [lost, told].concat());
+        }
+    }
+}
