@@ -79,6 +79,9 @@ pub(crate) struct Replay {
     /// Memory for all programs: sizes from 1M to 64G, or none for no limit
     #[arg(short, long, value_name = "LIST", default_value = "none")]
     pub(crate) memory: String,
+    /// Of the runs of 64 KiB so many percent hold a page that can't be moved
+    #[arg(long, value_name = "LIST", default_value = "0")]
+    pub(crate) fragmentation: String,
     /// TLBs: none, zen3, neoverse-n1, skylake
     #[arg(long, value_name = "LIST", default_value = "zen3")]
     pub(crate) tlb: String,

@@ -128,6 +128,21 @@ fn costs_decide_the_time_and_nothing_that_time_does_not() {
 }
 
 #[test]
+fn fragmented_memory_is_told_apart() {
+    let arguments = [SMALL, "--policy", "fixed:64K", "--fragmentation", "0,50,100"];
+    let found = json(&[&arguments[..], &["--json"]].concat());
+    let cells = found["cells"].as_array().unwrap();
+    let fills: Vec<u64> =
+        cells.iter().map(|cell| cell["faults"]["zero_fills"][4].as_u64().unwrap()).collect();
+    assert_eq!(cells[1]["fragmentation_percent"], 50);
+    assert!(fills[0] > 0 && fills[2] == 0, "{fills:?}");
+    let table = stdout(&arguments);
+    assert!(table.contains("fragmented") && table.contains("100%"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 160), "{table}");
+    assert!(!stdout(&[SMALL]).contains("fragmented"));
+}
+
+#[test]
 fn the_page_has_everything_in_it() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = directory.path().join("page.html");
@@ -154,6 +169,7 @@ fn what_is_wrong_costs_one_line() {
     refused(&[SMALL, "--policy", "fixed:5K"], &["fixed:5K", "adaptive"]);
     refused(&[SMALL, "--memory", "64M,12Q"], &["12Q", "512M", "none"]);
     refused(&[SMALL, "--memory", "4K"], &["4 KiB", "1 MiB"]);
+    refused(&[SMALL, "--fragmentation", "120"], &["120", "100"]);
     refused(&[SMALL, "--tlb", "zen9"], &["zen9", "skylake"]);
     refused(&[SMALL, "--tlb", "zen3,zen3"], &["zen3", "twice"]);
     refused(&[SMALL, "--html", "/nonexistent/page.html"], &["/nonexistent/page.html"]);

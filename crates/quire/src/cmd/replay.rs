@@ -26,6 +26,7 @@ pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
         source,
         policies: items(policies(&arguments.policy), &arguments.policy, policy)?,
         memories: list(&arguments.memory, memory)?,
+        fragmentations: list(&arguments.fragmentation, percent)?,
         tlbs: list(&arguments.tlb, tlb)?,
         spill: !arguments.no_spill,
         costs: costs(arguments.costs.as_deref())?,
@@ -122,6 +123,13 @@ fn memory(name: &str) -> Result<Option<u32>, Failure> {
     Ok(Some((bytes / PAGE_SIZE as u64) as u32))
 }
 
+/// 0 to 100.
+fn percent(name: &str) -> Result<u8, Failure> {
+    name.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
+        Failure::own(format!("'{name}' is no share of memory that is fragmented: use 0 to 100, in percent"))
+    })
+}
+
 fn tlb(name: &str) -> Result<Model, Failure> {
     name.parse().map_err(|why| Failure::own(format!("unknown TLB '{name}': {why}")))
 }
@@ -148,6 +156,8 @@ mod tests {
             let said = list(text, memory).unwrap_err().message;
             assert!(said.contains(word) && !said.contains('\n'), "{said}");
         }
+        assert_eq!(list("0,90", percent).unwrap(), [("0".into(), 0), ("90".into(), 90)]);
+        assert!(list("50,101", percent).unwrap_err().message.contains("'101'"));
         assert!(list("zen3,zen4", tlb).unwrap_err().message.contains("neoverse-n1"));
         assert!(list("adaptive,fixed:3K", policy).unwrap_err().message.contains("fixed:3K"));
     }

@@ -21,6 +21,7 @@ struct Document<'a> {
 struct Cell<'a> {
     policy: &'a str,
     memory: &'a str,
+    fragmentation_percent: u8,
     tlb: &'a str,
     events: u64,
     accesses: u64,
@@ -113,6 +114,7 @@ fn cell(outcome: &Outcome) -> Cell<'_> {
     Cell {
         policy: &named.policy,
         memory: &named.memory,
+        fragmentation_percent: named.cell.fragmentation,
         tlb: &named.tlb,
         events: figures.events,
         accesses: figures.accesses,

@@ -28,7 +28,7 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
     }
     for (title, columns) in sheets() {
         let _ = writeln!(text, "\n{title}");
-        text += &align(&rows(results, &columns));
+        text += &align(&rows(grid, results, &columns), names(grid).len());
     }
     text += "\nCosts in ns:";
     for (i, (name, ns, _)) in grid.costs.all().enumerate() {
@@ -114,20 +114,28 @@ pub(super) fn pages(pages: u64) -> String {
     human(pages * PAGE_SIZE as u64)
 }
 
+/// What tells the cells apart. That memory is not fragmented goes without saying.
+pub(super) fn names(grid: &Grid) -> &'static [&'static str] {
+    if grid.fragments() { &["policy", "memory", "TLB", "fragmented"] } else { &["policy", "memory", "TLB"] }
+}
+
 /// A row of names, and one for each cell: its names and the columns.
-pub(super) fn rows(results: &[Outcome], columns: &[Column]) -> Vec<Vec<String>> {
-    let mut rows = vec![["policy", "memory", "TLB"].map(String::from).to_vec()];
+pub(super) fn rows(grid: &Grid, results: &[Outcome], columns: &[Column]) -> Vec<Vec<String>> {
+    let names = names(grid);
+    let mut rows = vec![names.iter().map(|name| String::from(*name)).collect::<Vec<_>>()];
     rows[0].extend(columns.iter().map(|(name, _)| name.clone()));
     for Outcome { named, figures } in results {
-        let mut row = vec![named.policy.clone(), named.memory.clone(), named.tlb.clone()];
+        let fragmented = format!("{}%", named.fragmentation);
+        let all = [named.policy.clone(), named.memory.clone(), named.tlb.clone(), fragmented];
+        let mut row: Vec<String> = all.into_iter().take(names.len()).collect();
         row.extend(columns.iter().map(|(_, show)| show(figures)));
         rows.push(row);
     }
     rows
 }
 
-/// Rows with their columns under each other: the first three to the left, numbers to the right.
-fn align(rows: &[Vec<String>]) -> String {
+/// Rows with their columns under each other: the first `left` to the left, numbers to the right.
+fn align(rows: &[Vec<String>], left: usize) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -135,9 +143,11 @@ fn align(rows: &[Vec<String>]) -> String {
     for row in rows {
         for (at, (field, width)) in row.iter().zip(&widths).enumerate() {
             let gap = if at == 0 { "" } else { "  " };
-            let _ = match at {
-                0..3 => write!(text, "{gap}{field:<width$}"),
-                _ => write!(text, "{gap}{field:>width$}"),
+            // Writing to a string cannot fail.
+            let _ = if at < left {
+                write!(text, "{gap}{field:<width$}")
+            } else {
+                write!(text, "{gap}{field:>width$}")
             };
         }
         text.push('\n');
@@ -199,7 +209,7 @@ mod tests {
     #[test]
     fn columns_stand_under_each_other() {
         let rows = [["a", "b", "c", "n"], ["long", "b", "c", "10"]];
-        let text = align(&rows.map(|row| row.map(String::from).to_vec()));
+        let text = align(&rows.map(|row| row.map(String::from).to_vec()), 3);
         assert_eq!(text, "a     b  c   n\nlong  b  c  10\n");
     }
 }

@@ -6,7 +6,7 @@ use super::jobs::{self, Traffic};
 use super::memory::Memory;
 use super::service::Service;
 use super::table::{READS, WRITES, flag};
-use super::{Cell, NO_LIMIT};
+use super::{Cell, NO_LIMIT, NO_LIMIT_FRAGMENTED, fragmentation};
 use crate::tlb::{Lookup, Tlb};
 use crate::trace::{self, Access, Event};
 use core::fmt;
@@ -80,6 +80,8 @@ pub(super) struct Host<T> {
     denied: u64,
     pub(super) implied: u64,
     faults: u64,
+    /// Frames that somebody holds for good, and the faults that this took.
+    held: (u32, u64),
     levels: Levels,
     series: Series,
     /// The number of events at which the next sample is due.
@@ -97,14 +99,19 @@ struct Levels {
 }
 
 impl<T: Tlb> Host<T> {
-    pub(super) fn new(cell: &Cell, tlb: T) -> Host<T> {
-        let mut engine = Engine::new(config(cell));
+    pub(super) fn new(cell: &Cell, tlb: T) -> Result<Host<T>, Stop> {
+        let config = config(cell);
+        let mut engine = Engine::new(config);
+        let held = held(cell);
+        let holding = if held > 0 { fragmentation::hold(&mut engine, config.frames, held)? } else { 0 };
+        engine.set_grant(config.grant);
+        engine.set_policy(config.policy);
         match cell.memory {
             Some(pages) if cell.spill => engine.open_spill_file(0, spill_limit(pages)),
             Some(_) => {}
             None => engine.set_evicts(false),
         }
-        Host {
+        Ok(Host {
             engine,
             memory: Memory::new(tlb, cell.tlb.coalesces(), cell.costs),
             // The engine begins with one space.
@@ -121,10 +128,11 @@ impl<T: Tlb> Host<T> {
             denied: 0,
             implied: 0,
             faults: 0,
+            held: (held, holding),
             levels: Levels::default(),
             series: Series::new(),
             due: 0,
-        }
+        })
     }
 
     /// Plays one event.
@@ -323,7 +331,7 @@ impl<T: Tlb> Host<T> {
         let values = [
             (&mut levels.resident, self.memory.present),
             (&mut levels.wasted, self.memory.untouched),
-            (&mut levels.charged, u64::from(self.engine.charged())),
+            (&mut levels.charged, u64::from(self.engine.charged() - self.held.0)),
             (&mut levels.lru, u64::from(self.engine.lru_folios())),
         ];
         for (level, value) in values {
@@ -350,13 +358,15 @@ impl<T: Tlb> Host<T> {
         self.note_levels();
         self.events += 1;
         self.sample();
+        let mut stats = *self.engine.stats();
+        stats.zero_fills[0] -= self.held.1;
         Figures {
             events: self.events - 1,
             accesses: self.accesses,
             denied: self.denied,
             implied: self.implied,
             faults: self.faults,
-            stats: *self.engine.stats(),
+            stats,
             tlb: *self.memory.tlb.counts(),
             zeroed_bytes: self.memory.zeroed_bytes,
             expanded_pages: self.traffic.expanded_pages,
@@ -376,18 +386,29 @@ impl<T: Tlb> Host<T> {
 }
 
 /// The machine of a cell has as many frames as memory, so that long runs of them are hard to come by; and a few more,
-/// where nothing can be moved out.
+/// where nothing can be moved out. What somebody holds comes on top.
 fn config(cell: &Cell) -> Config {
-    let largest = Order::MAX.pages();
+    let (frames, held) = (free_frames(cell), held(cell));
     match cell.memory {
-        Some(pages) => Config {
-            frames: (pages + OVERDRAFT).next_multiple_of(largest),
-            spans: pages / 8 + 64,
-            grant: pages,
-            policy: cell.policy,
-        },
-        None => Config { frames: NO_LIMIT, spans: 64, grant: NO_LIMIT, policy: cell.policy },
+        Some(pages) => {
+            Config { frames: frames + held, spans: pages / 8 + 64, grant: pages + held, policy: cell.policy }
+        }
+        None => Config { frames: frames + held, spans: 64, grant: frames + held, policy: cell.policy },
     }
+}
+
+/// Frames that are free at the start.
+fn free_frames(cell: &Cell) -> u32 {
+    match cell.memory {
+        Some(pages) => (pages + OVERDRAFT).next_multiple_of(Order::MAX.pages()),
+        None if cell.fragmentation > 0 => NO_LIMIT_FRAGMENTED,
+        None => NO_LIMIT,
+    }
+}
+
+/// Frames that are somebody's from start to end.
+fn held(cell: &Cell) -> u32 {
+    fragmentation::held(free_frames(cell), cell.fragmentation)
 }
 
 /// Bytes that the spill file may come to have: 256 times the memory, at least 4 GiB, as on the live host.

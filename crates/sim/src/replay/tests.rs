@@ -20,7 +20,7 @@ fn fixed(number: u8) -> PolicyKind {
 }
 
 fn cell(policy: PolicyKind, memory: Option<u32>) -> Cell {
-    Cell { policy, memory, tlb: Model::Zen3, spill: true, costs: Costs::default() }
+    Cell::new(policy, memory, Model::Zen3)
 }
 
 fn run(cell: &Cell, events: impl IntoIterator<Item = Event>) -> Figures {
@@ -193,6 +193,27 @@ fn larger_folios_fault_less_on_a_fill_and_waste_more_on_sparse_memory() {
 }
 
 #[test]
+fn fragmentation_leaves_as_much_memory_and_fewer_runs() {
+    let on = |policy, fragmentation| {
+        let events = [map(4096)].into_iter().chain((0..3072).map(write));
+        run(&Cell { fragmentation, ..cell(policy, Some(4096)) }, events)
+    };
+    // Base pages mind nothing.
+    assert_eq!(on(fixed(0), 0), on(fixed(0), 100));
+    let fills = [0, 50, 90, 100].map(|percent| on(fixed(4), percent).stats.zero_fills[4]);
+    assert_eq!(fills[0], 192);
+    // There are 290 runs and 273 or 256 besides.
+    assert!((130..=150).contains(&fills[1]) && (20..=32).contains(&fills[2]), "{fills:?}");
+    assert_eq!(fills[3], 0);
+    let all = on(fixed(4), 100);
+    assert_eq!((all.faults, all.stats.zero_fills[0], all.resident.last), (3072, 3072, 3072));
+    // The first fault of each run finds no free one, the others find a neighbour.
+    assert_eq!(all.stats.shortfalls, [0, 3072 - 192, 0, 192]);
+    let largest = [0, 50].map(|percent| on(fixed(9), percent).stats.zero_fills[9]);
+    assert_eq!(largest, [6, 0]);
+}
+
+#[test]
 fn equal_inputs_give_equal_figures() {
     let size = Size { pages: 4096, events: 60_000 };
     for kind in [Kind::Zipf, Kind::Ageing, Kind::Phases] {
@@ -249,7 +270,7 @@ impl UseTlb for (&Cell, Random) {
 
     fn with<T: Tlb>(self, tlb: T) -> Figures {
         let mut rng = Rng::new(self.1.0);
-        let mut host = Host::new(self.0, tlb);
+        let mut host = Host::new(self.0, tlb).expect("a machine");
         for number in 0..20_000 {
             host.play(any_event(&mut rng)).expect("a replay");
             if number % 500 == 0 {
@@ -268,7 +289,8 @@ fn tables_tlb_and_counts_agree_with_the_engine_whatever_happens() {
         let policy = policies[seed as usize % policies.len()];
         let memory = [None, Some(2048), Some(1024)][seed as usize % 3];
         let tlb = Model::ALL[seed as usize % Model::ALL.len()];
-        let cell = Cell { tlb, spill: seed % 2 == 0, ..cell(policy, memory) };
+        let fragmentation = [0, 60][seed as usize / 3 % 2];
+        let cell = Cell { tlb, fragmentation, spill: seed % 2 == 0, ..cell(policy, memory) };
         let figures = tlb.give_to((&cell, Random(seed)));
         assert!(figures.faults > 1000, "seed {seed}: {}", figures.faults);
         assert!(memory != Some(1024) || figures.stats.pages_stored > 0, "seed {seed} swaps nothing");
