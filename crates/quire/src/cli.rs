@@ -73,7 +73,7 @@ pub(crate) struct Replay {
     /// What to replay
     #[arg(value_name = "TRACE", required_unless_present = "calibrate")]
     pub(crate) trace: Option<String>,
-    /// Folio sizes: adaptive, or fixed:SIZE with 4K to 2M
+    /// Folio sizes as for quire run, or base:16K or base:64K: a machine with such base pages
     #[arg(long, value_name = "LIST", default_value = "adaptive")]
     pub(crate) policy: String,
     /// Memory for all programs: sizes from 1M to 64G, or none for no limit

@@ -102,7 +102,10 @@ fn faults(results: &[Outcome]) -> String {
     let used = |order: &Order| results.iter().any(|o| faults_of(&o.figures.stats, *order) > 0);
     let orders: Vec<Order> = Order::all().filter(used).collect();
     let names: Vec<String> = orders.iter().map(Order::to_string).collect();
-    let mut text = section("Faults", "Fills and rescues, by the size of the folio they were served with.");
+    let mut text = section(
+        "Faults",
+        "Fills, rescues and copies on write, by the size of the folio they were served with.",
+    );
     text += &plot::key(names.iter().zip(&orders).map(|(name, order)| (name.as_str(), RAMP[order.index()])));
     text + &grouped(results, |outcome| {
         let of_order = |(name, order): (&String, &Order)| {

@@ -8,8 +8,7 @@ mod table;
 
 use crate::failure::Failure;
 use progress::Progress;
-use quire_core::PolicyKind;
-use quire_sim::replay::{Cell, Costs, Figures, Source, SourceError, Stop, replay};
+use quire_sim::replay::{Cell, Costs, Figures, Paging, Source, SourceError, Stop, replay};
 use quire_sim::tlb::Model;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,7 +20,7 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Grid {
     pub(crate) source: Source,
-    pub(crate) policies: Vec<(String, PolicyKind)>,
+    pub(crate) policies: Vec<(String, Paging)>,
     /// In pages; `None`: no limit.
     pub(crate) memories: Vec<(String, Option<u32>)>,
     /// In percent of the runs of 64 KiB.
@@ -56,7 +55,7 @@ impl Grid {
         for (memory, pages) in &self.memories {
             for (fragmentation, percent) in &self.fragmentations {
                 for (tlb, model) in &self.tlbs {
-                    cells.extend(self.policies.iter().map(|(policy, kind)| Named {
+                    cells.extend(self.policies.iter().map(|(policy, paging)| Named {
                         policy: policy.clone(),
                         memory: memory.clone(),
                         fragmentation: fragmentation.clone(),
@@ -65,7 +64,7 @@ impl Grid {
                             fragmentation: *percent,
                             spill: self.spill,
                             costs: self.costs,
-                            ..Cell::new(*kind, *pages, *model)
+                            ..Cell::new(*paging, *pages, *model)
                         },
                     }));
                 }
@@ -166,7 +165,7 @@ fn collect(
                 let Named { policy, memory, fragmentation, tlb, .. } = &named;
                 let of = format!("{policy}, {memory}, {fragmentation}% fragmented, {tlb}");
                 return Err(Failure::own(match stop {
-                    Stop::Trace(_) | Stop::Fork { .. } => format!("{}: {stop}", grid.source),
+                    Stop::Trace(_) => format!("{}: {stop}", grid.source),
                     _ => format!("{}: with {of}: {stop}", grid.source),
                 }));
             }

@@ -39,11 +39,15 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
 }
 
 /// The tables, with their titles.
-pub(super) fn sheets() -> [(&'static str, Vec<Column>); 3] {
+pub(super) fn sheets() -> [(&'static str, Vec<Column>); 4] {
     [
         ("Memory is the mean over the time, LRU the mean number of folios that age", main_columns()),
-        ("Faults by size of the folio: fills with zeroes, from the store, and rescues", order_columns()),
+        (
+            "Faults by size of the folio: fills with zeroes, from the store, rescues, copies on write",
+            order_columns(),
+        ),
         ("Faults with less than the policy wanted, by reason", reason_columns()),
+        ("Pages that programs share since a fork", shared_columns()),
     ]
 }
 
@@ -81,10 +85,24 @@ fn reason_columns() -> Vec<Column> {
         .collect()
 }
 
+fn shared_columns() -> Vec<Column> {
+    vec![
+        column("copies", |f| count(sum(&f.stats.cow_copies))),
+        column("copied", |f| human(copied_bytes(&f.stats))),
+        column("not shared any longer", |f| count(f.stats.cow_reuses)),
+        column("mapped again", |f| count(f.stats.shared_maps)),
+    ]
+}
+
+/// Bytes that were copied when somebody wrote to what others share.
+pub(super) fn copied_bytes(stats: &Stats) -> u64 {
+    Order::all().map(|order| stats.cow_copies[order.index()] * order.bytes() as u64).sum()
+}
+
 /// Faults of all kinds that were served with a folio of this order.
 pub(super) fn faults_of(stats: &Stats, order: Order) -> u64 {
     let at = order.index();
-    stats.zero_fills[at] + stats.swap_ins[at] + stats.rescues[at]
+    stats.zero_fills[at] + stats.swap_ins[at] + stats.rescues[at] + stats.cow_copies[at]
 }
 
 pub(super) const fn reason_name(reason: Shortfall) -> &'static str {
