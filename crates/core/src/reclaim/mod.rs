@@ -6,6 +6,7 @@ mod balance;
 mod evict;
 mod ranks;
 mod store;
+mod withdraw;
 
 pub(crate) use balance::Division;
 pub(crate) use ranks::Ranks;
