@@ -48,7 +48,9 @@ STAGES = [
 class Mutant:
     """One change of one place in the source."""
 
-    def __init__(self, entry, digests, earlier):
+    def __init__(self, number, entry, digests, earlier):
+        # Its place in the list, by which cargo-mutants finds it again: expressions for names let others through.
+        self.number = number
         self.name = entry["name"]
         self.file = entry["file"]
         self.source = digests[self.file]
@@ -105,10 +107,10 @@ def _remove_others(names):
 
 def mutants():
     """Every mutant of the engine's folders, in the order of the source."""
-    entries = json.loads(_cargo_mutants("--list", "--json").stdout)
+    entries = json.loads(_cargo_mutants("--list", "--json", "--no-shuffle").stdout)
     digests = {name: hashlib.sha256(_read(os.path.join(_tree(), name))).hexdigest() for name in {e["file"] for e in entries}}
     earlier = {}
-    return [Mutant(entry, digests, earlier) for entry in entries]
+    return [Mutant(number, entry, digests, earlier) for number, entry in enumerate(entries)]
 
 
 def _environment():
@@ -122,7 +124,7 @@ def _cargo_mutants(*arguments):
 def baseline(stage):
     """Seconds that the tests of `stage` take where nothing is changed; they have to pass."""
     command = ["cargo", "test", "--profile", "mutants", "-p", stage.package, *stage.arguments()]
-    subprocess.run([*command, "--no-run"], env=_environment(), cwd=_tree(), check=True)
+    subprocess.run([*command, "--quiet", "--no-run"], env=_environment(), cwd=_tree(), check=True)
     start = time.monotonic()
     done = subprocess.run(command, env=_environment(), cwd=_tree(), capture_output=True, text=True)
     if done.returncode != 0:
@@ -130,18 +132,20 @@ def baseline(stage):
     return time.monotonic() - start
 
 
-def verdict(mutant, stage, timeout):
-    """What the tests of `stage` say of `mutant`: `caught`, `missed`, `timeout` or `unviable`."""
+def verdict(mutant, count, stage, timeout):
+    """What the tests of `stage` say of `mutant`, one of `count`: `caught`, `missed`, `timeout` or `unviable`."""
     output = os.path.join(work(), "mutants.out")
     shutil.rmtree(output, ignore_errors=True)
     done = _cargo_mutants(
-        *["--in-place", "--baseline", "skip", "--output", work(), "--re", "^%s$" % re.escape(mutant.name)],
-        *["--timeout", str(timeout), "--build-timeout", str(BUILD_TIMEOUT), "--test-package", stage.package],
-        *["--", *stage.arguments()],
+        *["--in-place", "--baseline", "skip", "--output", work(), "--shard", "%d/%d" % (mutant.number, count)],
+        *["--no-shuffle", "--sharding", "round-robin", "--timeout", str(timeout), "--build-timeout", str(BUILD_TIMEOUT)],
+        *["--test-package", stage.package, *["--cargo-arg=" + word for word in stage.arguments()]],
     )
     try:
         outcomes = json.loads(_read(os.path.join(output, "outcomes.json")))["outcomes"]
         (outcome,) = [one for one in outcomes if one["scenario"] != "Baseline"]
+        if outcome["scenario"]["Mutant"]["name"] != mutant.name:
+            raise ValueError(outcome["scenario"])
         return SUMMARIES[outcome["summary"]]
     except (OSError, ValueError, KeyError):
         raise SystemExit("cargo mutants failed on %s:\n%s%s" % (mutant.name, done.stdout, done.stderr)) from None

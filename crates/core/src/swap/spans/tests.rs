@@ -79,6 +79,53 @@ fn an_empty_span_is_reported_and_the_lowest_is_used_again() {
     assert_eq!(again, [3, 70, 150]);
 }
 
+#[test]
+fn tables_are_made_for_the_objects_to_come_and_not_for_many_more() {
+    let mut store = Spans::new(10_000);
+    store.reserve_for(80);
+    // As if each of them began a class, and the next 64 spans with them.
+    assert_eq!(store.spans_reserved(), 80 / LEAST_SLOTS + CLASSES as u32 + SPARE);
+    (0..80).for_each(|_| _ = store.alloc(4096).unwrap());
+    store.reserve_for(16);
+    assert_eq!(store.spans_reserved(), 138, "there is room for these");
+    store.reserve_for(1000);
+    assert_eq!(store.spans_reserved(), 10 + 125 + 64 + 64);
+    (0..1000).for_each(|i| _ = store.alloc(1 + i * 4 % 4096).unwrap());
+    store.validate().unwrap();
+}
+
+/// The random walks rely on the checks: each thing they look at is put wrong once.
+#[test]
+fn the_checks_find_a_span_that_is_not_as_the_tables_say() {
+    let mut store = store(3);
+    (0..9).for_each(|_| _ = store.alloc(4096).unwrap());
+    assert!(store.alloc(100).is_some());
+    store.validate().unwrap();
+    let says = |what: &str, damage: fn(&mut Spans)| {
+        let mut damaged = store.clone();
+        damage(&mut damaged);
+        assert_eq!(damaged.validate(), Err(what));
+    };
+    says("the objects of a span are not as counted", |store| store.spans[1].objects += 1);
+    says("a span is both fresh and in use, or neither", |store| store.fresh.put(1));
+    says("spans or bytes are not as counted", |store| store.used += 1);
+    says("spans or bytes are not as counted", |store| store.bytes -= 1);
+    says("a span with room is in no list", |store| store.unlink(1));
+    says("a list is not linked both ways", |store| store.spans[1].prev = 0);
+    says("a list does not end where it says", |store| store.with_room[CLASSES - 1].last = 0);
+    let misplaced = "a span is in a list where it does not belong";
+    says(misplaced, |store| store.link_first(0));
+    says(misplaced, |store| {
+        store.spans[2].class = Class(CLASSES as u8 - 1);
+        store.bytes += 4096 - 128;
+    });
+    says(misplaced, |store| {
+        store.spans[1] = Span { objects: 0, slots: Span::UNUSED.slots, ..store.spans[1].clone() };
+        (store.used, store.bytes) = (2, store.bytes - 4096);
+        store.fresh.put(1);
+    });
+}
+
 /// Live objects by place: their length, and the grains they may write.
 #[derive(Default)]
 struct Model {
