@@ -40,7 +40,7 @@ class Stage:
 # A mutant that one stage misses meets the next: the cheap and sharp ones come first.
 STAGES = [
     Stage("quire-core", None),
-    Stage("quire-sim", "cells", "policies", "regressions", "naive_pager", "fuzz_verbs"),
+    Stage("quire-sim", "cells", "policies", "regressions", "naive_pager", "watermarks", "fuzz_verbs"),
     Stage("quire-sim", "engine_random", "reclaim_allocates_nothing"),
     Stage("quire-sim", "compaction", "shaping", "sharing"),
 ]
@@ -49,13 +49,17 @@ STAGES = [
 class Mutant:
     """One change of one place in the source."""
 
-    def __init__(self, number, entry, digests, earlier):
+    def __init__(self, number, entry, lines, earlier):
         # Its place in the list, by which cargo-mutants finds it again: expressions for names let others through.
         self.number = number
         self.name = entry["name"]
         self.file = entry["file"]
-        self.source = digests[self.file]
-        what = (entry.get("function") or {}).get("function_name", "")
+        function = entry.get("function") or {"function_name": "", "span": None}
+        what, span = function["function_name"], function["span"]
+        if span:
+            lines = lines[span["start"]["line"] - 1 : span["end"]["line"]]
+        # Of the function, so that what is known outlives changes elsewhere.
+        self.source = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         change = re.sub(r"^[^ ]*: ", "", self.name)
         # Without the line: a change elsewhere in the file leaves a mutant its number, and so the sample what it is.
         plain = "%s %s %s" % (self.file, what, change)
@@ -109,9 +113,10 @@ def _remove_others(names):
 def mutants():
     """Every mutant of the engine's folders, in the order of the source."""
     entries = json.loads(_cargo_mutants("--list", "--json", "--no-shuffle").stdout)
-    digests = {name: hashlib.sha256(_read(os.path.join(_tree(), name))).hexdigest() for name in {e["file"] for e in entries}}
+    files = {entry["file"] for entry in entries}
+    lines = {name: _read(os.path.join(_tree(), name)).decode().splitlines() for name in files}
     earlier = {}
-    return [Mutant(number, entry, digests, earlier) for number, entry in enumerate(entries)]
+    return [Mutant(number, entry, lines[entry["file"]], earlier) for number, entry in enumerate(entries)]
 
 
 def _environment():
