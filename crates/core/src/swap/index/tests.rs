@@ -1,37 +1,8 @@
 extern crate std;
 
 use super::*;
-use crate::addr::{FrameRun, PageRange, Space, Vpn};
-use crate::mmu::{Prot, Refusal};
+use crate::mmu::tests::Released;
 use std::vec::Vec;
-
-/// A host without pages: it notes the spans that it is given back.
-#[derive(Default)]
-struct Released(Vec<u32>);
-
-impl Mmu for Released {
-    fn discard(&mut self, _: PageRange) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn protect(&mut self, _: PageRange, _: Prot) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn lock(&mut self, _: PageRange, _: bool) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn present(&mut self, _: Space, _: Vpn) -> bool {
-        false
-    }
-
-    fn release(&mut self, _: FrameRun) {}
-
-    fn release_span(&mut self, span: u32) {
-        self.0.push(span);
-    }
-}
 
 fn index() -> SwapIndex {
     let mut index = SwapIndex::new(64);
@@ -67,7 +38,7 @@ fn what_is_stored_is_counted_by_where_it_is() {
     index.unpin(dense[1], &mut host);
     dense.iter().for_each(|&block| index.free(block, &mut host));
     assert_eq!((index.file_bytes(), index.ram_pages()), (0, 8), "with its last block an extent goes");
-    assert_eq!(host.0, [1], "and with its last object a span");
+    assert_eq!(host.spans, [1], "and with its last object a span");
     index.validate().unwrap();
 }
 
@@ -96,9 +67,9 @@ fn a_block_goes_with_the_last_page_that_names_it() {
     assert_eq!(index.refs(blocks[0]), 3);
     index.free(blocks[0], &mut host);
     index.free(blocks[0], &mut host);
-    assert_eq!((index.refs(blocks[0]), index.blocks_used(), host.0.len()), (1, 1, 0));
+    assert_eq!((index.refs(blocks[0]), index.blocks_used(), host.spans.len()), (1, 1, 0));
     index.free(blocks[0], &mut host);
-    assert_eq!((index.blocks_used(), host.0.len()), (0, 1));
+    assert_eq!((index.blocks_used(), host.spans.len()), (0, 1));
 }
 
 /// The random walks rely on the checks: each thing they look at is put wrong once.

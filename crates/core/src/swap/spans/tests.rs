@@ -50,6 +50,20 @@ fn the_largest_objects_end_with_their_span() {
 }
 
 #[test]
+fn the_smallest_objects_fill_every_slot_of_their_span_and_the_lowest_free_one_is_next() {
+    let mut store = store(2);
+    let places: Vec<u32> = (0..512).map(|_| store.alloc(64).unwrap()).collect();
+    assert_eq!(places, (0..GRAINS_PER_SPAN).step_by(4).collect::<Vec<_>>());
+    assert_eq!(store.alloc(64), Some(GRAINS_PER_SPAN));
+    for slot in [511, 130, 65, 64, 63] {
+        assert_eq!(store.free(slot * 4, 64), None);
+        store.validate().unwrap();
+    }
+    let again: Vec<u32> = (0..5).map(|_| store.alloc(64).unwrap() / 4).collect();
+    assert_eq!(again, [63, 64, 65, 130, 511]);
+}
+
+#[test]
 fn a_span_less_than_half_full_is_filled_last_and_becomes_empty() {
     let mut store = store(3);
     let places: Vec<u32> = (0..24).map(|_| store.alloc(4096).unwrap()).collect();
