@@ -109,3 +109,30 @@ fn what_ram_has_no_room_for_goes_from_there_to_the_file_the_oldest_first() {
     assert_eq!(host.engine.stats().pages_spilled, spilled.len() as u64);
     host.read_back().expect("nothing is lost");
 }
+
+/// Page 0 is stored, `between` other pages are moved out, and it is needed again; 20 pages are active. Whether it is
+/// still mapped when all but 14 pages have been moved out.
+fn outlives_the_active_ones(between: u64) -> bool {
+    let mut host = host(64, None);
+    (2..62).for_each(|page| write(&mut host, page, Put::Zero));
+    write(&mut host, 0, Put::Small);
+    play(&mut host, &[Event::PageOut(Vpn(2), 20)]);
+    (2..22).for_each(|page| read(&mut host, page));
+    store(&mut host, 0, 1);
+    assert_eq!(state(&host, 0), PageState::Stored);
+    play(&mut host, &[Event::PageOut(Vpn(22), between)]);
+    reclaim(&mut host);
+    read(&mut host, 0);
+    assert!(state(&host, 0).is_present());
+    play(&mut host, &[Event::Grant(16)]);
+    reclaim(&mut host);
+    assert!(host.engine.frames_in_use() <= 16);
+    state(&host, 0).is_present()
+}
+
+/// Soon: before as many pages were moved out as are active.
+#[test]
+fn a_page_that_is_needed_again_soon_is_active_and_one_that_is_not_is_the_first_to_leave() {
+    assert!(outlives_the_active_ones(0));
+    assert!(!outlives_the_active_ones(40));
+}

@@ -6,6 +6,8 @@ mod balance;
 mod evict;
 mod ranks;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use balance::Division;
 pub(crate) use ranks::Ranks;
