@@ -144,10 +144,15 @@ impl Recorder {
         self.recording(|state| {
             let range = PageRange::new(SPACE, to, from.pages);
             let at = now_ns();
-            state.note(Note::Map { range, prot }, at);
+            // Only what may be written can be.
+            let writable = Prot::from_bits(prot.bits() | Prot::READ_WRITE.bits());
+            state.note(Note::Map { range, prot: writable }, at);
             let pages: Vec<Vpn> = state.touches.in_use(range).collect();
             for vpn in pages {
                 state.note(Note::Access { vpn, write: true }, at);
+            }
+            if writable != prot {
+                state.note(Note::Protect { range, prot }, at);
             }
             state.note(Note::Unmap(from), at);
         });
@@ -339,7 +344,7 @@ mod tests {
     use crate::control::ring::CAPACITY;
     use crate::mmu::{Layout, LinuxMmu};
     use quire_core::job::Work;
-    use quire_core::{Config, Decision, Fault, PolicyKind};
+    use quire_core::{Config, Decision, Fault, Frame, PolicyKind};
     use std::sync::OnceLock;
 
     const EVERY: u64 = 10_000_000;
@@ -356,6 +361,10 @@ mod tests {
         let mut notes = Vec::new();
         ring.take(|[_, first, second]| notes.push(Note::decode([first, second]).unwrap()));
         notes
+    }
+
+    fn pages(start: u64, pages: u64) -> PageRange {
+        PageRange::new(SPACE, Vpn(start), pages)
     }
 
     fn read(page: u64) -> Note {
@@ -388,6 +397,28 @@ mod tests {
         let mut times = Vec::new();
         ring.take(|[at, ..]| times.push(at));
         assert_eq!(times, [500, 500]);
+    }
+
+    #[test]
+    fn what_moves_is_new_memory_with_its_contents_written() {
+        let (recorder, ring) = recorder(EVERY, false);
+        let layout = Layout::reserve(512, 4).unwrap();
+        layout.pool().with_page(3, |page| page[7] = 1);
+        recorder.mapped(pages(10, 2));
+        // The second page, in frame 4, is all zeroes still.
+        recorder.moved_out(Vpn(10), FrameRun::new(Frame(3), 2), layout.pool());
+        let write = |page| Note::Access { vpn: Vpn(page), write: true };
+        assert_eq!(taken(&ring), [write(10)], "it changed, and no fault said so");
+        recorder.moved(pages(10, 2), Vpn(50));
+        recorder.remapped(pages(10, 2), Vpn(50), Prot::READ);
+        let range = pages(50, 2);
+        let map = Note::Map { range, prot: Prot::READ_WRITE };
+        let protect = Note::Protect { range, prot: Prot::READ };
+        assert_eq!(taken(&ring), [map, write(50), protect, Note::Unmap(pages(10, 2))]);
+        recorder.emptied(range);
+        layout.pool().with_page(3, |page| page.fill(0));
+        recorder.moved_out(Vpn(50), FrameRun::new(Frame(3), 1), layout.pool());
+        assert!(taken(&ring).is_empty(), "a page that was given up begins as zeroes");
     }
 
     #[test]
