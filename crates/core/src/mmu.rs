@@ -5,6 +5,9 @@
 //! The rules are those of Linux 6.18, measured: pages move whole, a moved page leaves a hole, a destination
 //! must be a hole, protections and locks of both sides must be equal.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::folio::Touched;
 

@@ -3,6 +3,9 @@
 //! A mapped folio's slot is only a number, so to evacuate it costs no copy and no flush. What is in standby or in the
 //! hands of a job has contents in its slots and stays; reclaim lets go of it soon.
 
+#[cfg(test)]
+mod tests;
+
 use super::pool::TRIM_RUNS;
 use super::{Backing, FramePool, FrameRecord, FrameState, NIL};
 use crate::addr::{Frame, FrameRun};
