@@ -94,6 +94,9 @@ pub(crate) struct Replay {
     /// TLBs: none, zen3, neoverse-n1, skylake
     #[arg(long, value_name = "LIST", default_value = "zen3")]
     pub(crate) tlb: String,
+    /// Look for folios to split and collapse every so many ms of modelled time; 0: never
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub(crate) epoch: u64,
     /// There is no disk to spill to
     #[arg(long)]
     pub(crate) no_spill: bool,
