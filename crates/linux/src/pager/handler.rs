@@ -256,6 +256,9 @@ impl Handler {
         let pager = self.pager;
         let now = now_ns();
         pager.busy_since.store(0, Ordering::Relaxed);
+        if let Some(recorder) = pager.recorder() {
+            recorder.add_wait(now - message.read_at);
+        }
         if let Some(slot) = pager.slot() {
             if answered {
                 slot.counters.count_fault(now - message.read_at);

@@ -20,7 +20,7 @@ use crate::sys::bytes::Stretch;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Lock};
 use core::mem;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use quire_core::addr::{FrameRun, PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
 use quire_core::{Engine, Space};
@@ -29,6 +29,8 @@ use touches::{BITE, Touches};
 
 /// Decisions that the engine keeps until they are told.
 pub(super) const DECISIONS: usize = 4096;
+/// Intervals by which waiting for faults makes one longer.
+const MOST_WAITED: u64 = 100;
 /// How long to wait for room in the ring before looking whether `quire` still runs, in ns.
 const PATIENCE_NS: u64 = 10_000_000;
 
@@ -40,6 +42,8 @@ pub(crate) struct Recorder {
     every_ns: u64,
     /// Whether the engine's decisions are told.
     log: bool,
+    /// What the program has waited for faults since all was moved out last, in ns.
+    waited: AtomicU64,
     /// 1 when nobody listens any longer.
     over: AtomicU32,
     state: Lock<State>,
@@ -91,12 +95,34 @@ impl Recorder {
             forks: 0,
             told: 0,
         };
-        Recorder { secret: secret.clone(), every_ns, log, over: AtomicU32::new(0), state: Lock::new(state) }
+        Recorder {
+            secret: secret.clone(),
+            every_ns,
+            log,
+            waited: AtomicU64::new(0),
+            over: AtomicU32::new(0),
+            state: Lock::new(state),
+        }
     }
 
     /// How often what is mapped is to be moved out, in ns, if accesses are recorded.
     pub(super) fn interval(&self) -> Option<u64> {
         (self.every_ns > 0 && !self.is_over()).then_some(self.every_ns)
+    }
+
+    /// The program has waited so long for a fault.
+    pub(super) fn add_wait(&self, ns: u64) {
+        self.waited.fetch_add(ns, Relaxed);
+    }
+
+    /// What it has waited since [`Recorder::forget_waits`], in ns: not time in which it could access anything. No more than
+    /// so many intervals, as one of its threads may fault all the time while others do not.
+    pub(super) fn waited(&self) -> u64 {
+        self.waited.load(Relaxed).min(MOST_WAITED * self.every_ns)
+    }
+
+    pub(super) fn forget_waits(&self) {
+        self.waited.store(0, Relaxed);
     }
 
     /// Whether decisions are told.
