@@ -8,6 +8,7 @@ mod ranks;
 mod store;
 #[cfg(test)]
 mod tests;
+mod withdraw;
 
 pub(crate) use balance::Division;
 pub(crate) use ranks::Ranks;
