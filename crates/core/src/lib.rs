@@ -30,8 +30,10 @@ mod space;
 mod stats;
 pub mod swap;
 mod tickets;
+mod trail;
 pub mod vma;
 
+pub use check::Audit;
 pub use addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 pub use engine::{Config, Engine, Halt, PageState};
 pub use fault::{Fault, PolicyKind};

@@ -1,6 +1,7 @@
 //! Refusals on purpose: a short script that the next calls of verbs play out.
 
-use quire_core::mmu::Refusal;
+use quire_core::mmu::{Done, Refusal};
+use quire_core::{PageRange, Space, Vpn};
 
 /// The verbs that can refuse.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -61,10 +62,23 @@ impl Injection {
     }
 }
 
-/// The script: refusals in the order in which they are to come.
+/// A call of a verb that was cut short.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Strike {
+    /// The pages that it was about.
+    pub range: PageRange,
+    /// How many of them were done.
+    pub done: u64,
+}
+
+/// The script: refusals in the order in which they are to come. And what came of them, until somebody clears it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Injector {
     script: Vec<Injection>,
+    /// Calls that were cut.
+    pub strikes: Vec<Strike>,
+    /// Pages that were not moved out since they are pinned, or shared after a fork.
+    pub busy: Vec<(Space, Vpn)>,
 }
 
 impl Injector {
@@ -76,6 +90,12 @@ impl Injector {
     /// What has not happened yet.
     pub fn pending(&self) -> &[Injection] {
         &self.script
+    }
+
+    /// Forgets what came of refusals so far.
+    pub fn forget_strikes(&mut self) {
+        self.strikes.clear();
+        self.busy.clear();
     }
 
     /// Forgets what has not happened yet.
@@ -95,6 +115,31 @@ impl Injector {
         let cut = Cut(Some((first.after, first.refusal)));
         self.script.remove(0);
         cut
+    }
+
+    /// A call of `verb` that can say how far it came begins: how many pages of `range` it does, and what it answers then.
+    pub(crate) fn limit(&mut self, verb: Verb, range: PageRange) -> (u64, Option<Refusal>) {
+        let (done, refusal) = self.call(verb).limit(range.pages);
+        if refusal.is_some() {
+            self.strikes.push(Strike { range, done });
+        }
+        (done, refusal)
+    }
+
+    /// A call of `verb` begins that does all or nothing.
+    pub(crate) fn whole(&mut self, verb: Verb, range: PageRange) -> Result<(), Refusal> {
+        let Some(refusal) = self.call(verb).at(0) else { return Ok(()) };
+        self.strikes.push(Strike { range, done: 0 });
+        Err(refusal)
+    }
+
+    /// A call for `range` has ended so. Returns the same.
+    pub(crate) fn strike(&mut self, cut: Cut, range: PageRange, done: Done) -> Done {
+        let pages = u64::from(done.pages);
+        if pages < range.pages && cut.at(pages).is_some() {
+            self.strikes.push(Strike { range, done: pages });
+        }
+        done
     }
 }
 

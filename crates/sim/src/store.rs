@@ -132,6 +132,13 @@ pub fn pack(mmu: &mut SimMmu, work: &mut Work) {
     }
 }
 
+/// A page that compresses is said not to.
+pub(crate) fn give_up_packing(packed: &mut Packed) {
+    if let Packed::Small { hash, .. } = *packed {
+        *packed = Packed::Raw { hash };
+    }
+}
+
 /// The second half of a Write job: stores each frame that the engine gave a place for.
 pub fn run_write(mmu: &mut SimMmu, work: &Work) -> Outcome {
     for (frame, target) in work.frames.iter().zip(&work.targets) {
