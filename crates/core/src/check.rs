@@ -151,9 +151,7 @@ impl Engine {
             .map(|f| f.blocks.iter().filter(|&&b| b != crate::frame::NIL).count())
             .sum();
         let used = self.swap.blocks_used() as usize;
-        ensure(used == named + made + dead, || {
-            format!("{used} blocks used: {named} + {made} + {dead} known")
-        })
+        ensure(used == named + made + dead, || format!("{used} blocks used: {named} + {made} + {dead} known"))
     }
 
     /// Every frame is free in one pool, or named by a page, or a zombie of a job.
@@ -201,9 +199,7 @@ impl Engine {
 
     fn check_list_counts(&self, list: List, found: (u32, u32)) -> Check {
         let counted = (self.frames.pages_on(list), self.frames.folios_on(list));
-        ensure(found == counted, || {
-            format!("{list:?} has {found:?} pages, folios and counts {counted:?}")
-        })
+        ensure(found == counted, || format!("{list:?} has {found:?} pages, folios and counts {counted:?}"))
     }
 
     /// A folio is on a list of its state.

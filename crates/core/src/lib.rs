@@ -33,8 +33,8 @@ mod tickets;
 mod trail;
 pub mod vma;
 
-pub use check::Audit;
 pub use addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
+pub use check::Audit;
 pub use engine::{Config, Engine, Halt, PageState};
 pub use fault::{Fault, PolicyKind};
 pub use folio::{Shaping, SplitMode, SplitWhy, Touched};

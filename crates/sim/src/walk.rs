@@ -5,8 +5,8 @@
 //! each state with each injection. Where something is wrong, the walk is played again with everything checked after every
 //! event, and then events are left out as long as it fails all the same ([`Failure`]).
 //!
-//! Half of the events are any that may happen. The others lead up to combinations that chance hardly brings about
-//! ([`scene`]).
+//! Some of the events are any that may happen. The others lead up to combinations that chance hardly brings about
+//! (`walk/scene.rs`).
 
 mod events;
 mod met;
@@ -18,7 +18,7 @@ mod tally;
 
 pub use met::Met;
 pub use setups::{WALKS, Walk};
-pub use shard::{SHARD_EVENTS, Shard, run_shard};
+pub use shard::{EVENTS, LEAST, SHARD_EVENTS, Shard, run_shard};
 pub use shrink::Failure;
 pub use tally::Tally;
 

@@ -6,16 +6,12 @@
 
 use quire_core::Decision;
 use quire_sim::rng::Rng;
-use quire_sim::walk::{Failure, SHARD_EVENTS, Shard, Tally, WALKS, recorded, run_shard};
+use quire_sim::walk::{EVENTS, Failure, LEAST, SHARD_EVENTS, Shard, Tally, WALKS, recorded, run_shard};
 use quire_sim::{Event, Host};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
-
-const EVENTS: u64 = 10_000_000;
-/// Hits of every possible combination, in so many events.
-const LEAST: u64 = 1000;
 
 /// What all walks have met.
 struct Walked {
@@ -99,8 +95,14 @@ fn every_possible_combination_is_met_a_thousand_times() {
     let walked = without_failure();
     let least = LEAST * (walked.shards * SHARD_EVENTS).min(EVENTS) / EVENTS;
     let few = walked.all.tally.below(least);
-    let list: String = few.iter().map(|(e, s, i, n)| format!("\n  {e:?} in {s:?}, {}: {n}", i.title())).collect();
-    assert!(few.is_empty(), "{} of {} possible were met less than {least} times:{list}", few.len(), Tally::possible());
+    let list: String =
+        few.iter().map(|(e, s, i, n)| format!("\n  {e:?} in {s:?}, {}: {n}", i.title())).collect();
+    assert!(
+        few.is_empty(),
+        "{} of {} possible were met less than {least} times:{list}",
+        few.len(),
+        Tally::possible()
+    );
     let strange = walked.all.tally.strange();
     assert!(strange.is_empty(), "said to be impossible, and met: {strange:?}");
 }
@@ -108,7 +110,8 @@ fn every_possible_combination_is_met_a_thousand_times() {
 /// Whether the walks of one kind met what they are there for.
 fn met_enough(name: &str) {
     let walked = without_failure();
-    let (kind, met) = WALKS.iter().zip(&walked.all.met).find(|(kind, _)| kind.name == name).expect("such walks");
+    let (kind, met) =
+        WALKS.iter().zip(&walked.all.met).find(|(kind, _)| kind.name == name).expect("such walks");
     let events = walked.shards * kind.seeds * kind.events as u64;
     let missing = met.missing(kind, events);
     assert!(missing.is_empty(), "{name}: too little was met in {events} events: {missing:?}");

@@ -91,7 +91,9 @@ const fn can_be_partial(event: Event, state: State) -> bool {
 
 const fn can_be_refused(event: Event, state: State) -> bool {
     match event {
-        Event::Discard | Event::Unmap | Event::Remap | Event::Protect | Event::Lock | Event::ForkSpace => true,
+        Event::Discard | Event::Unmap | Event::Remap | Event::Protect | Event::Lock | Event::ForkSpace => {
+            true
+        }
         // `move_in`, `copy_in` and `map_shared` of a rescue, or of zeroes that are ready.
         Event::Fault => comes_at_once(state),
         // The same, and the copy of what is shared.

@@ -11,49 +11,114 @@ use super::events::{any_event, pick};
 use super::setups::{Walk, order};
 use crate::cells::{Event as Meeting, Injected, State, possible};
 use crate::rng::Rng;
-use crate::world::{Event, Host};
-use quire_core::{PageRange, Space, Vpn};
+use crate::world::{Event, Host, SPACE};
+use quire_core::mmu::Prot;
+use quire_core::{Order, PageRange, PolicyKind, Space, Vpn};
 use std::collections::VecDeque;
 
 /// Events after which a scene gives up.
-const PATIENCE: u32 = 36;
-/// Events that meet the page, after which it is enough.
-const MOST_FIRED: u32 = 6;
+const PATIENCE: u32 = 44;
+/// How often one event leads nowhere before that.
+const MOST_AGAIN: u32 = 8;
+/// Events that meet the page. The last one is one that ends its state, and the scene.
+const MOST_FIRED: u32 = 3;
+
+/// States that others hardly lead through, and injections that do not stay beyond their scene.
+const RARE_STATES: [State; 11] = [
+    State::FillingStored,
+    State::MappedKept,
+    State::StandbyKept,
+    State::Copied,
+    State::Shared,
+    State::SharedStandby,
+    State::SharedFilling,
+    State::SharedFilling,
+    State::SharedWriting,
+    State::SharedWriting,
+    State::SharedStored,
+];
+const RARE_INJECTIONS: [Injected; 7] = [
+    Injected::Nothing,
+    Injected::Nothing,
+    Injected::VerbRefused,
+    Injected::VerbPartial,
+    Injected::JobFailed,
+    Injected::StoreFull,
+    Injected::Pinned,
+];
 
 /// What is to be met.
 #[derive(Debug)]
 pub(super) struct Scene {
     goal: State,
     wrong: Injected,
+    /// What goes wrong too.
+    beside: Vec<Injected>,
     space: Space,
     /// The page, and the aligned run of pages that it lies in.
     vpn: Vpn,
     run: PageRange,
+    /// Whether all of the run is to be written, so that it is one folio throughout.
+    whole: bool,
     patience: u32,
     /// Events that have met the page.
     fired: u32,
     /// What comes before anything else.
     queue: VecDeque<Event>,
     over: bool,
+    /// What it led on with last, and how often in a row.
+    last: Option<Event>,
+    again: u32,
 }
 
 impl Scene {
     /// A scene that such a walk may have.
     pub(super) fn any(walk: &Walk, host: &Host, rng: &mut Rng) -> Scene {
         let (goal, wrong) = loop {
-            let goal = pick(rng, &State::ALL);
-            let wrong = pick(rng, &Injected::ALL);
+            let goal = if rng.chance(40) { pick(rng, &RARE_STATES) } else { pick(rng, &State::ALL) };
+            let wrong = if rng.chance(50) { pick(rng, &RARE_INJECTIONS) } else { pick(rng, &Injected::ALL) };
             let makes_sense = Meeting::ALL.iter().any(|&event| possible(event, goal, wrong).is_ok());
-            if makes_sense && may_have(walk, goal, wrong) {
+            if makes_sense && may_have(walk, goal, wrong) && (goal != State::Shared || host.at == SPACE) {
                 break (goal, wrong);
             }
         };
         let arena = walk.setup.arena;
-        let vpn = Vpn(rng.below(arena.min(16)));
+        let mut vpn = Vpn(rng.below(arena.min(16)));
+        // What is done in part is done from the start of the run.
+        if matches!(wrong, Injected::VerbPartial | Injected::JobFailed) && vpn.0.is_multiple_of(4) {
+            vpn = vpn.plus(1);
+        }
+        if wrong == Injected::VerbPartial && matches!(goal, State::Shared | State::Refused) {
+            // No folio before it is shared first by a fork.
+            vpn = Vpn(1 + rng.below(3));
+        }
         let start = order(2).align_down(vpn.0);
         let run = PageRange::new(host.at, Vpn(start), (arena - start).min(4));
-        let queue = VecDeque::new();
-        Scene { goal, wrong, space: host.at, vpn, run, patience: PATIENCE, fired: 0, queue, over: false }
+        let whole = matches!(wrong, Injected::VerbPartial | Injected::JobFailed) || rng.chance(40);
+        let (patience, mut queue) = (PATIENCE, VecDeque::new());
+        let fresh = whole || matches!(goal, State::FillingZeroes | State::Zombie);
+        if fresh && host.state(host.at, vpn) != Some(goal) {
+            queue.push_back(Event::Unmap(run.start, run.pages));
+            queue.push_back(Event::Map(run.start, run.pages, Prot::READ_WRITE));
+        }
+        let beside = beside(walk, wrong, rng);
+        let space = host.at;
+        let (fired, again, last) = (0, 0, None);
+        Scene {
+            goal,
+            wrong,
+            beside,
+            space,
+            vpn,
+            run,
+            whole,
+            patience,
+            fired,
+            queue,
+            over: false,
+            last,
+            again,
+        }
     }
 
     /// What leads on; `None` when it is over.
@@ -70,6 +135,11 @@ impl Scene {
             self.over = true;
             self.clear_up(host, rng);
             return self.queue.pop_front();
+        }
+        self.again = if next == self.last { self.again + 1 } else { 0 };
+        self.last = next;
+        if self.again > MOST_AGAIN {
+            self.patience = 0;
         }
         next
     }
@@ -98,17 +168,23 @@ impl Scene {
 
     /// What goes wrong beside the page: the event that brings it about, until it is so.
     fn go_wrong(&self, walk: &Walk, host: &Host, rng: &mut Rng) -> Option<Event> {
+        let goes = |what| self.wrong == what || self.beside.contains(&what);
         let held = || host.jobs.iter().any(|job| host.is_held(job));
-        match self.wrong {
-            Injected::Nothing if host.is_full() => Some(Event::Full(false)),
-            Injected::Nothing | Injected::Pinned if host.engine.room() == 0 && host.engine.grant() < walk.setup.grant => {
-                Some(Event::Grant(walk.setup.grant))
-            }
-            Injected::StoreFull if !host.is_full() => Some(Event::Full(true)),
-            Injected::StoreSlow if !held() => Some(self.hold(walk, host, rng)),
-            Injected::NoFrame if host.engine.room() > 0 => Some(Event::Grant(0)),
-            Injected::Pinned if !self.is_pinned(host) => Some(Event::Pin(self.vpn, true)),
-            _ => None,
+        let poor = host.engine.room() == 0 && host.engine.grant() < walk.setup.grant;
+        if self.wrong == Injected::Nothing && host.is_full() {
+            Some(Event::Full(false))
+        } else if poor && !goes(Injected::NoFrame) && self.wrong != Injected::JobFailed {
+            Some(Event::Grant(walk.setup.grant))
+        } else if goes(Injected::Pinned) && !self.is_pinned(host) {
+            Some(Event::Pin(self.vpn, true))
+        } else if goes(Injected::StoreFull) && !host.is_full() {
+            Some(Event::Full(true))
+        } else if goes(Injected::StoreSlow) && !held() {
+            Some(self.hold(walk, host, rng))
+        } else if goes(Injected::NoFrame) && host.engine.room() > 0 {
+            Some(Event::Grant(0))
+        } else {
+            None
         }
     }
 
@@ -139,8 +215,12 @@ impl Scene {
         if host.is_full() {
             self.queue.push_back(Event::Full(false));
         }
-        if host.engine.grant() < host.setup().grant {
+        if host.engine.grant() != host.setup().grant {
             self.queue.push_back(Event::Grant(host.setup().grant));
+        }
+        // Room for the next fork.
+        if host.spaces.len() > 2 && rng.chance(60) {
+            self.queue.push_back(self.lose_another(host, rng));
         }
         if host.at == self.space && self.is_pinned(host) && rng.chance(70) {
             self.queue.push_back(Event::Pin(self.vpn, false));
@@ -148,11 +228,46 @@ impl Scene {
     }
 }
 
+/// What may go wrong beside something else, so that one event counts for both. A verb that is to be refused has to be
+/// called, and without a frame many are not.
+fn beside(walk: &Walk, wrong: Injected, rng: &mut Rng) -> Vec<Injected> {
+    let mut all = Vec::new();
+    let verbs = matches!(wrong, Injected::VerbRefused | Injected::VerbPartial);
+    if wrong == Injected::Nothing {
+        return all;
+    }
+    if rng.chance(30) {
+        all.push(Injected::StoreSlow);
+    }
+    if !verbs && walk.refusals && rng.chance(40) {
+        all.push(Injected::StoreFull);
+    }
+    if !verbs && rng.chance(25) {
+        all.push(Injected::NoFrame);
+    }
+    all
+}
+
 /// Whether walks of this kind come to such states.
 fn may_have(walk: &Walk, goal: State, wrong: Injected) -> bool {
-    let refusals = !matches!(wrong, Injected::VerbRefused | Injected::VerbPartial | Injected::Pinned | Injected::StoreFull)
-        && goal != State::Refused;
+    let refusals = matches!(
+        wrong,
+        Injected::VerbRefused | Injected::VerbPartial | Injected::Pinned | Injected::StoreFull
+    );
+    // With base pages alone, hardly any fill of zeroes is a job, and no edge lies inside a folio.
+    let filled = matches!(goal, State::FillingZeroes | State::Zombie);
+    let cut = wrong == Injected::JobFailed
+        && matches!(
+            goal,
+            State::Empty | State::Stored | State::FillingStored | State::SharedStored | State::SharedFilling
+        );
+    let base = match walk.setup.policy {
+        PolicyKind::Fixed(order) => order == Order::BASE,
+        PolicyKind::Linux(_) => false,
+        _ => true,
+    };
     (walk.family || !goal.is_shared())
         && (walk.forks || goal != State::Shared)
-        && (walk.refusals || refusals)
+        && (walk.refusals || !refusals && goal != State::Refused)
+        && !(base && (filled || cut))
 }

@@ -46,8 +46,8 @@ const SMALL: Setup =
 const PLAIN: Walk = Walk {
     name: "",
     setup: SMALL,
-    events: 1000,
-    seeds: 10,
+    events: 2000,
+    seeds: 4,
     refusals: false,
     forks: false,
     raw: false,
@@ -71,7 +71,7 @@ pub const WALKS: &[Walk] = &[
         refusals: true,
         forks: true,
         raw: true,
-        seeds: 150,
+        seeds: 170,
         ..PLAIN
     },
     Walk {
@@ -92,7 +92,7 @@ pub const WALKS: &[Walk] = &[
         name: "adaptive, forks",
         setup: Setup { frames: 512, grant: 200, policy: PolicyKind::Adaptive, arena: 400, ..SMALL },
         forks: true,
-        seeds: 5,
+        seeds: 3,
         ..PLAIN
     },
     Walk {
@@ -108,7 +108,7 @@ pub const WALKS: &[Walk] = &[
         refusals: true,
         forks: true,
         raw: true,
-        seeds: 10,
+        seeds: 5,
         ..PLAIN
     },
     Walk {
@@ -124,7 +124,7 @@ pub const WALKS: &[Walk] = &[
         refusals: true,
         forks: true,
         raw: true,
-        seeds: 200,
+        seeds: 300,
         ..PLAIN
     },
     Walk {
@@ -148,7 +148,7 @@ pub const WALKS: &[Walk] = &[
         refusals: true,
         forks: true,
         raw: true,
-        seeds: 20,
+        seeds: 6,
         ..PLAIN
     },
     Walk {
@@ -156,7 +156,6 @@ pub const WALKS: &[Walk] = &[
         setup: Setup { frames: 256, grant: 80, policy: LINUX, arena: 160, ..SMALL },
         refusals: true,
         forks: true,
-        seeds: 10,
         ..PLAIN
     },
     Walk {
@@ -170,7 +169,7 @@ pub const WALKS: &[Walk] = &[
             ..SMALL
         },
         raw: true,
-        seeds: 5,
+        seeds: 3,
         ..PLAIN
     },
     Walk {

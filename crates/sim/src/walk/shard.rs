@@ -2,6 +2,11 @@
 
 use super::{Failure, Met, Tally, WALKS, walk};
 
+/// Events after which every possible combination must have been met [`LEAST`] times.
+pub const EVENTS: u64 = 10_000_000;
+/// See [`EVENTS`].
+pub const LEAST: u64 = 1000;
+
 /// Events of a shard.
 pub const SHARD_EVENTS: u64 = {
     let (mut events, mut at) = (0, 0);

@@ -70,12 +70,13 @@ fn be_quiet_when_told() {
 pub(super) fn shrink(walk: &Walk, seed: u64, events: Vec<Event>, why: String) -> Failure {
     be_quiet_when_told();
     QUIET.set(true);
-    let (checks, after, why) = match (play(walk, &events, Checks::Every), play(walk, &events, Checks::Watched)) {
-        (Err((after, why)), _) => (Checks::Every, after, why),
-        (_, Err((after, why))) => (Checks::Watched, after, why),
-        // It did not fail again: all that is known is what it said.
-        _ => (Checks::Watched, events.len(), why),
-    };
+    let (checks, after, why) =
+        match (play(walk, &events, Checks::Every), play(walk, &events, Checks::Watched)) {
+            (Err((after, why)), _) => (Checks::Every, after, why),
+            (_, Err((after, why))) => (Checks::Watched, after, why),
+            // It did not fail again: all that is known is what it said.
+            _ => (Checks::Watched, events.len(), why),
+        };
     let (events, reason) = shortest(walk, events[..after].to_vec(), checks, why.clone());
     let decisions = decisions(walk, &events);
     QUIET.set(false);

@@ -80,7 +80,8 @@ impl Tally {
                 if !State::ALL.iter().any(|state| can(state) || self.of(event, *state, injected) > 0) {
                     continue;
                 }
-                let cells: String = State::ALL.iter().map(|s| self.cell(event, *s, injected, can(s))).collect();
+                let cells: String =
+                    State::ALL.iter().map(|s| self.cell(event, *s, injected, can(s))).collect();
                 let name = format!("{event:?}, {}", injected.title());
                 let _ = writeln!(text, "{name:24}{cells}");
             }

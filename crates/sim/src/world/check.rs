@@ -39,7 +39,8 @@ impl Host {
 
     /// The host has changed what holds for a range, but no page of it: no folio may reach across its edges.
     pub(super) fn touches_edges(&mut self, range: PageRange) {
-        let ends = [range.start.0.saturating_sub(1), range.start.0, range.end().0.saturating_sub(1), range.end().0];
+        let ends =
+            [range.start.0.saturating_sub(1), range.start.0, range.end().0.saturating_sub(1), range.end().0];
         ends.into_iter().for_each(|vpn| self.touches(PageRange::new(range.space, Vpn(vpn), 1)));
     }
 

@@ -64,7 +64,7 @@ const fn bit(injected: Injected) -> u8 {
 }
 
 /// Pages looked at for an event that concerns all of a process.
-const MOST_PAGES: u64 = 48;
+const NEAR: u64 = 24;
 
 impl Host {
     /// From now on what events meet is counted.
@@ -92,8 +92,8 @@ impl Host {
 
     /// An event meets all pages of a process; those near the last one that a thread touched are looked at.
     pub(super) fn meets_all(&mut self, event: Event, space: Space) {
-        let start = self.center.0.saturating_sub(MOST_PAGES / 2);
-        let end = (start + MOST_PAGES).min(self.setup.arena);
+        let start = self.center.0.saturating_sub(NEAR / 2);
+        let end = (start + NEAR).min(self.setup.arena);
         self.meets(event, PageRange::between(space, Vpn(start.min(end)), Vpn(end)));
     }
 
@@ -124,7 +124,8 @@ impl Host {
         if self.cover.is_none() {
             return;
         }
-        let (event, pages) = (if failed { Event::JobFailed } else { Event::JobDone }, self.jobs[at].pages.clone());
+        let (event, pages) =
+            (if failed { Event::JobFailed } else { Event::JobDone }, self.jobs[at].pages.clone());
         let (late, ticket) = (self.jobs[at].late, self.jobs[at].work.ticket);
         self.meets_each(event, pages.iter().copied());
         let Some(cover) = &mut self.cover else { return };
@@ -140,7 +141,11 @@ impl Host {
             met.injected |= if failed { bit(Injected::JobFailed) } else { 0 };
         }
         for page in pages {
-            if failed { cover.failed.insert(page) } else { cover.failed.remove(&page) };
+            if failed {
+                cover.failed.insert(page)
+            } else {
+                cover.failed.remove(&page)
+            };
         }
     }
 

@@ -257,7 +257,8 @@ impl Host {
         let run = start.0..start.0 + order.pages();
         let near = self.center.0.saturating_sub(8)..(self.center.0 + 8).min(self.setup.arena);
         let pages = near.map(|vpn| (self.at, Vpn(vpn)));
-        let bare: Vec<_> = pages.filter(|&(s, vpn)| self.engine.whereabouts(s, vpn).frame.is_none()).collect();
+        let bare: Vec<_> =
+            pages.filter(|&(s, vpn)| self.engine.whereabouts(s, vpn).frame.is_none()).collect();
         let slots: Vec<_> = run.flat_map(|frame| self.engine.rmap(Frame(frame))).collect();
         self.meets_each(cells::Event::Vacate, slots.into_iter().map(|m| (m.space, m.vpn)).chain(bare));
         self.engine.vacate(start, order);

@@ -1,39 +1,59 @@
 //! The events that meet a page in its state.
 
-use super::Scene;
+use super::{MOST_FIRED, Scene};
 use crate::cells::{Event as Meeting, Injected, State, possible};
 use crate::inject::{Injection, Verb};
 use crate::rng::Rng;
 use crate::walk::Walk;
-use crate::walk::events::{any_event, any_reason, pick};
+use crate::walk::events::{any_reason, pick};
 use crate::walk::setups::order;
-use crate::world::{Event, Host, Put, Touch};
+use crate::world::{Event, Host, SPACE};
 use quire_core::mmu::Prot;
 use quire_core::vma::Hint;
-use quire_core::{Demand, Frame, PageRange, Vpn};
+use quire_core::{Demand, Frame, PageRange, PageState, Vpn};
 
 /// Events looked at, of which the one is taken that this walk has had least of.
 const CANDIDATES: u32 = 5;
+
+/// Events that meet one page only, or need more than that.
+const SCARCE: [Meeting; 7] = [
+    Meeting::ForkSpace,
+    Meeting::Fault,
+    Meeting::Write,
+    Meeting::Remap,
+    Meeting::Fork,
+    Meeting::ForkSpace,
+    Meeting::JobFailed,
+];
 
 impl Scene {
     /// An event that meets the page now.
     pub(super) fn fire(&mut self, walk: &Walk, host: &Host, rng: &mut Rng) -> Option<Event> {
         let (goal, wrong) = (self.goal, self.wrong);
-        let can = |&event: &Meeting| possible(event, goal, wrong).is_ok() && self.can_happen(walk, host, event);
+        let last = self.fired == MOST_FIRED;
+        let can = |&event: &Meeting| {
+            let fits = possible(event, goal, wrong).is_ok() && self.can_happen(walk, host, event);
+            fits && (!last || ends(event, goal))
+        };
         let all: Vec<Meeting> = Meeting::ALL.into_iter().filter(can).collect();
         if all.is_empty() {
             return None;
         }
         let tally = host.tally()?;
-        let candidates = (0..CANDIDATES).map(|_| pick(rng, &all));
-        let event = candidates.min_by_key(|&event| (tally.of(event, goal, wrong), ends(event, goal)))?;
+        let scarce: Vec<Meeting> = SCARCE.into_iter().filter(|event| all.contains(event)).collect();
+        let event = if last && !scarce.is_empty() && rng.chance(60) {
+            pick(rng, &scarce)
+        } else {
+            let candidates = (0..CANDIDATES).map(|_| pick(rng, &all));
+            candidates.min_by_key(|&event| (tally.of(event, goal, wrong), ends(event, goal)))?
+        };
         self.prepare(walk, host, event, rng);
         self.queue.pop_front()
     }
 
     fn can_happen(&self, walk: &Walk, host: &Host, event: Meeting) -> bool {
         match event {
-            Meeting::Fork => walk.forks && host.spaces.len() == 1 && !host.engine.shares(),
+            Meeting::Fork => walk.forks && host.spaces == [SPACE] && !host.engine.shares(),
             Meeting::ForkSpace => walk.family && host.spaces.len() < 4,
             Meeting::Exit => host.spaces.len() > 1,
             Meeting::JobDone | Meeting::JobFailed => self.job(host).is_some(),
@@ -47,19 +67,30 @@ impl Scene {
         if partial {
             self.make_whole(host, event);
         }
-        if partial && matches!(event, Meeting::Fault | Meeting::Write) && matches!(self.goal, State::Empty | State::Zombie) {
+        let fills = matches!(event, Meeting::Fault | Meeting::Write);
+        if self.verb_counts() && fills && matches!(self.goal, State::Empty | State::Zombie) {
+            // Without a job: frames that are zeroed already.
             self.queue.push_back(Event::ZeroAhead(64, order(2)));
             self.queue.push_back(Event::Run(host.jobs.len() as u8));
         }
         if event == Meeting::Budget {
+            let used = host.engine.frames_in_use() + host.engine.store_pages();
+            let room =
+                u32::from(self.wrong != Injected::NoFrame && !self.beside.contains(&Injected::NoFrame));
             self.queue.push_back(Event::Cool(self.run.start, self.run.pages));
-            self.queue.push_back(Event::Grant(0));
+            self.queue.push_back(Event::Grant(used + room));
         }
-        if matches!(self.wrong, Injected::VerbRefused | Injected::VerbPartial)
+        if self.verb_counts()
             && let Some(verb) = self.verb(host, event, rng)
         {
-            let after = if partial { 1 + rng.below(3) as u32 } else { 0 };
-            let refused = Injection::next(verb, any_reason(rng)).after(after);
+            let after = match self.goal {
+                _ if !partial => 0,
+                // The page itself is refused anyhow.
+                State::Shared | State::Refused => 1,
+                _ => 1 + rng.below(3) as u32,
+            };
+            let skip = self.calls_before(host, event, verb, rng);
+            let refused = Injection::next(verb, any_reason(rng)).after(after).skipping(skip);
             self.queue.push_back(Event::Inject(refused));
         }
         self.play(walk, host, event, rng);
@@ -72,16 +103,31 @@ impl Scene {
         }
         match self.goal {
             State::Refused => {
-                let outside = self.others_out(host);
-                self.queue.extend(outside.map(|vpn| Event::Message(vpn, false)));
+                let outside: Vec<Vpn> = self.others_out(host).collect();
+                self.queue.extend(outside.into_iter().map(|vpn| Event::Message(vpn, false)));
                 self.queue.push_back(Event::Collapse(self.run.start, order(2)));
             }
             // The first page is the process's own again.
             State::Shared => {
-                let put = Some(Put::Small);
-                self.queue.push_back(Event::Touch(3, Touch { vpn: self.run.start, put }));
+                self.queue.push_back(self.write(host, self.run.start));
             }
             _ => {}
+        }
+    }
+
+    /// Calls of the verb that come before the one about the page, as far as one can say.
+    fn calls_before(&self, host: &Host, event: Meeting, verb: Verb, rng: &mut Rng) -> u8 {
+        match (event, verb) {
+            (Meeting::ForkSpace, Verb::Share) => {
+                let mapped = |vpn: u64| {
+                    let there = host.engine.whereabouts(self.space, Vpn(vpn));
+                    let first = there.order.is_some_and(|order| order.align_down(vpn) == vpn);
+                    first && matches!(there.state, PageState::Mapped { .. })
+                };
+                (0..self.run.start.0).filter(|&vpn| mapped(vpn)).count() as u8
+            }
+            (Meeting::Fork, _) | (Meeting::ForkSpace, Verb::MapShared) => rng.below(3) as u8,
+            _ => 0,
         }
     }
 
@@ -96,18 +142,20 @@ impl Scene {
             Meeting::Lock => Verb::Lock,
             Meeting::ForkSpace if partial && self.goal == State::SharedMapped => Verb::MapShared,
             Meeting::ForkSpace if partial => pick(rng, &[Verb::Share, Verb::Share, Verb::MapShared]),
-            Meeting::ForkSpace => pick(rng, &[Verb::ForkSpace, Verb::Share, Verb::MapShared]),
+            Meeting::ForkSpace => {
+                pick(rng, &[Verb::ForkSpace, Verb::ForkSpace, Verb::Share, Verb::MapShared])
+            }
             Meeting::Write if self.goal.is_shared() => Verb::CopyIn,
             Meeting::Fault if self.goal.is_shared() => Verb::MapShared,
             Meeting::Fault | Meeting::Write if self.goal == State::Empty && !partial => {
-                pick(rng, &[Verb::CopyIn, Verb::MoveIn])
+                pick(rng, &[Verb::CopyIn, Verb::MoveIn, Verb::MoveIn])
             }
             Meeting::Hint | Meeting::Budget if self.goal == State::Shared && !partial => {
                 pick(rng, &[Verb::MoveOut, Verb::Unshare])
             }
             Meeting::Hint | Meeting::Budget => Verb::MoveOut,
             Meeting::JobDone if self.goal == State::SharedFilling => Verb::MapShared,
-            Meeting::JobDone if staged => Verb::CopyIn,
+            Meeting::JobDone | Meeting::Fork if staged => Verb::CopyIn,
             Meeting::Fault | Meeting::Write | Meeting::Fork | Meeting::JobDone => Verb::MoveIn,
             _ => return None,
         })
@@ -119,11 +167,13 @@ impl Scene {
             Meeting::Fault => Event::Message(self.vpn, false),
             Meeting::Write => Event::Message(self.vpn, true),
             Meeting::Discard => {
-                // Dropping begins with the first page that has anything.
-                let from = start.0.saturating_sub(rng.below(9));
-                Event::Discard(Vpn(from), start.0 + pages - from)
+                let (start, pages) = self.wide(walk, rng);
+                Event::Discard(start, pages)
             }
-            Meeting::Unmap => Event::Unmap(start, pages),
+            Meeting::Unmap => {
+                let (start, pages) = self.wide(walk, rng);
+                Event::Unmap(start, pages)
+            }
             Meeting::Remap => return self.play_remap(walk, host, rng),
             Meeting::Protect => Event::Protect(start, pages, pick(rng, &[Prot::READ, Prot::READ_WRITE])),
             Meeting::Lock => Event::Lock(start, pages, true),
@@ -141,8 +191,8 @@ impl Scene {
                 let goal = order(2 + rng.below(2) as u8);
                 Event::Vacate(Frame(goal.align_down(frame.0.into()) as u32), goal)
             }
-            Meeting::JobDone => return self.play_end(walk, host, Event::Run, rng),
-            Meeting::JobFailed => return self.play_end(walk, host, Event::Fail, rng),
+            Meeting::JobDone => return self.play_end(host, Event::Run),
+            Meeting::JobFailed => return self.play_end(host, Event::Fail),
             Meeting::ForkSpace => Event::ForkSpace,
             Meeting::Exit if self.wrong == Injected::JobFailed => {
                 let mine = host.spaces.iter().position(|&space| space == self.space).unwrap_or(0);
@@ -154,6 +204,14 @@ impl Scene {
         self.queue.push_back(event);
     }
 
+    /// The run, and pages round it: what earlier scenes have left behind is met too. (Dropping begins with the first page
+    /// that has anything.)
+    fn wide(&self, walk: &Walk, rng: &mut Rng) -> (Vpn, u64) {
+        let start = self.run.start.0.saturating_sub(rng.below(9));
+        let end = (self.run.end().0 + rng.below(9)).min(walk.setup.arena);
+        (Vpn(start), end - start)
+    }
+
     fn verb_counts(&self) -> bool {
         matches!(self.wrong, Injected::VerbRefused | Injected::VerbPartial)
     }
@@ -162,36 +220,44 @@ impl Scene {
     fn play_remap(&mut self, walk: &Walk, host: &Host, rng: &mut Rng) {
         let (start, pages) = (self.run.start, self.run.pages);
         let vmas = host.engine.vmas(self.space);
+        // As many pages as the VMA and the place have.
+        let most = vmas.at(start).map_or(pages, |vma| vma.end.0 - start.0).clamp(pages, 12);
         let runs = (walk.setup.arena / 4).max(1);
         let first = rng.below(runs);
         let places = (0..runs).map(|i| Vpn((first + i) % runs * 4));
-        let mut bare = places.filter(|to| vmas.overlapping(*to, to.plus(pages)).next().is_none());
-        let to = bare.next().unwrap_or_else(|| {
-            let to = Vpn((start.0 + 4) % (walk.setup.arena - 3) / 4 * 4);
-            self.queue.push_front(Event::Unmap(to, pages));
-            to
-        });
+        let bare = |to: Vpn, pages: u64| {
+            to.0 + pages <= walk.setup.arena && vmas.overlapping(to, to.plus(pages)).next().is_none()
+        };
+        let found = places.clone().find(|&to| bare(to, most)).map(|to| (to, most));
+        let (to, pages) = found
+            .or_else(|| places.clone().find(|&to| bare(to, pages)).map(|to| (to, pages)))
+            .unwrap_or_else(|| {
+                let to = Vpn((start.0 + 4) % (walk.setup.arena - 3) / 4 * 4);
+                self.queue.push_front(Event::Unmap(to, pages));
+                (to, pages)
+            });
         self.queue.push_back(Event::Remap(start, pages, to));
     }
 
     /// Reclaim, until it has come to the page.
     fn play_budget(&mut self, host: &Host) {
-        self.queue.push_back(Event::Reclaim(Demand::Direct));
+        self.queue.push_back(Event::Reclaim(Demand::Behind));
         if self.verb_counts() {
-            for _ in 0..3 {
+            for _ in 0..5 {
                 self.queue.push_back(Event::Run(host.jobs.len() as u8));
-                self.queue.push_back(Event::Reclaim(Demand::Direct));
+                self.queue.push_back(Event::Reclaim(Demand::Behind));
             }
         }
     }
 
-    /// The job comes back; where the store is slow, after a while in which it did nothing.
-    fn play_end(&mut self, walk: &Walk, host: &Host, end: fn(u8) -> Event, rng: &mut Rng) {
+    /// The job comes back; where the store is slow, after other events in which it did nothing.
+    fn play_end(&mut self, host: &Host, end: fn(u8) -> Event) {
         let Some(number) = self.job(host) else { return };
         let job = &host.jobs[usize::from(number)];
-        if self.wrong == Injected::StoreSlow && !job.late {
+        let slow = self.wrong == Injected::StoreSlow || self.beside.contains(&Injected::StoreSlow);
+        if slow && (!job.late || host.is_held(job)) {
             self.queue.push_back(Event::Hold(number, 3));
-            (0..3).for_each(|_| self.queue.push_back(any_event(walk, rng)));
+            (0..3).for_each(|_| self.queue.push_back(Event::Cool(self.run.start, self.run.pages)));
         }
         self.queue.push_back(end(number));
     }
