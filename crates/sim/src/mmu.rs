@@ -465,28 +465,31 @@ impl SimMmu {
 
 impl Mover for SimMmu {
     fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
-        let cut = self.injector.call(Verb::MoveIn);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::MoveIn, range);
         let one = |k: u32| self.move_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
         let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, PageRange::new(space, at, u64::from(frames.pages)), done)
+        self.injector.strike(cut, range, done)
     }
 
     fn move_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
-        let cut = self.injector.call(Verb::MoveOut);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::MoveOut, range);
         let one = |k: u32| self.move_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
         let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, PageRange::new(space, at, u64::from(frames.pages)), done)
+        self.injector.strike(cut, range, done)
     }
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
-        let cut = self.injector.call(Verb::CopyIn);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::CopyIn, range);
         let one = |k: u32| self.copy_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
         let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, PageRange::new(space, at, u64::from(frames.pages)), done)
+        self.injector.strike(cut, range, done)
     }
 
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
-        let cut = self.injector.call(Verb::CopyIn);
+        let cut = self.injector.call(Verb::CopyIn, to);
         let one = |k: u32| {
             // What was not staged would be whatever the buffer held before.
             let value = self.staged.get((from + k) as usize).copied().unwrap_or(u64::MAX);
@@ -497,7 +500,7 @@ impl Mover for SimMmu {
     }
 
     fn copy_zeroes(&mut self, to: PageRange) -> Done {
-        let cut = self.injector.call(Verb::CopyIn);
+        let cut = self.injector.call(Verb::CopyIn, to);
         let one = |k: u32| self.put_copy(to.space, to.start.plus(u64::from(k)), 0);
         let done = each(to.pages as u32, cut, one);
         self.injector.strike(cut, to, done)
@@ -506,7 +509,7 @@ impl Mover for SimMmu {
     /// Works on runs of present pages: where one page is refused (the program may not write it), the pages of its
     /// run before it are done but not counted. Holes count.
     fn unshare(&mut self, range: PageRange) -> Done {
-        let cut = self.injector.call(Verb::Unshare);
+        let cut = self.injector.call(Verb::Unshare, range);
         let one = |k: u32| self.unshare_one(range.space, range.start.plus(u64::from(k)));
         let mut done = each(range.pages as u32, cut, one);
         self.injector.strike(cut, range, done);
@@ -539,17 +542,19 @@ impl Mover for SimMmu {
     }
 
     fn share(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
-        let cut = self.injector.call(Verb::Share);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::Share, range);
         let one = |k: u32| self.share_one(space, at.plus(u64::from(k)), frames.start.plus(k));
         let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, PageRange::new(space, at, u64::from(frames.pages)), done)
+        self.injector.strike(cut, range, done)
     }
 
     fn map_shared(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
-        let cut = self.injector.call(Verb::MapShared);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::MapShared, range);
         let one = |k: u32| self.map_one_shared(frames.start.plus(k), space, at.plus(u64::from(k)));
         let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, PageRange::new(space, at, u64::from(frames.pages)), done)
+        self.injector.strike(cut, range, done)
     }
 
     fn unmap_shared(&mut self, range: PageRange) -> Done {
@@ -563,10 +568,11 @@ impl Mover for SimMmu {
     }
 
     fn copy_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
-        let cut = self.injector.call(Verb::CopyOut);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::CopyOut, range);
         let one = |k: u32| self.copy_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
         let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, PageRange::new(space, at, u64::from(frames.pages)), done)
+        self.injector.strike(cut, range, done)
     }
 
     fn fork_space(&mut self, parent: Space, child: Space) -> Result<(), Refusal> {

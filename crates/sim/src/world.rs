@@ -217,6 +217,7 @@ impl Host {
     pub fn exit(&mut self, number: usize) {
         let space = self.spaces[number];
         self.meets_all(cells::Event::Exit, space);
+        self.meets_only(|state| state.is_shared());
         self.spaces.remove(number);
         self.engine.exit(&mut self.mmu, space);
         self.model.exit(space);

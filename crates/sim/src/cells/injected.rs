@@ -98,10 +98,16 @@ const fn can_be_refused(event: Event, state: State) -> bool {
         Event::Fault => comes_at_once(state),
         // The same, and the copy of what is shared.
         Event::Write => comes_at_once(state) || matches!(state, State::SharedMapped),
-        // What is in standby goes back first, and so does what the jobs bring for which the fork waits.
-        Event::Fork => {
-            matches!(state, State::FillingZeroes | State::FillingStored | State::Standby)
-        }
+        // What is in standby and not known to be stored goes back first; and so does what the jobs bring for which the fork
+        // waits, or find no place for.
+        Event::Fork => matches!(
+            state,
+            State::FillingZeroes
+                | State::FillingStored
+                | State::Standby
+                | State::StandbyKept
+                | State::Writing
+        ),
         // `move_out` and `unshare`.
         Event::Hint | Event::Budget => {
             matches!(state, State::Mapped | State::MappedKept | State::Shared | State::Refused)

@@ -68,8 +68,11 @@ impl Met {
         let keeps = walk.setup.spill.is_some() || walk.setup.grant > 100;
         let least = |name: &str| match name {
             "same" if !keeps => 0,
+            "splits" if !large => 0,
             "spill jobs" if walk.setup.spill.is_none() => 0,
             "copies" | "reuses" | "shared maps" if !walk.family => 0,
+            // Seldom, where most is moved out or shared.
+            "collapses" | "reuses" => 1,
             "sparse" if !large => 0,
             "unstorable" if !walk.refusals => 0,
             _ => 100,

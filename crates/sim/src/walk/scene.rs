@@ -11,45 +11,28 @@ use super::events::{any_event, pick};
 use super::setups::{Walk, order};
 use crate::cells::{Event as Meeting, Injected, State, possible};
 use crate::rng::Rng;
-use crate::world::{Event, Host, SPACE};
+use crate::world::{Event, Host, SPACE, Step};
+use quire_core::job::JobKind;
 use quire_core::mmu::Prot;
 use quire_core::{Order, PageRange, PolicyKind, Space, Vpn};
 use std::collections::VecDeque;
 
 /// Events after which a scene gives up.
 const PATIENCE: u32 = 44;
+/// Combinations looked at for one to be met.
+const CANDIDATES: u32 = 48;
+/// Pages looked at for one to begin with.
+const MOST_LOOKED_AT: u64 = 24;
 /// How often one event leads nowhere before that.
 const MOST_AGAIN: u32 = 8;
 /// Events that meet the page. The last one is one that ends its state, and the scene.
 const MOST_FIRED: u32 = 3;
 
-/// States that others hardly lead through, and injections that do not stay beyond their scene.
-const RARE_STATES: [State; 11] = [
-    State::FillingStored,
-    State::MappedKept,
-    State::StandbyKept,
-    State::Copied,
-    State::Shared,
-    State::SharedStandby,
-    State::SharedFilling,
-    State::SharedFilling,
-    State::SharedWriting,
-    State::SharedWriting,
-    State::SharedStored,
-];
-const RARE_INJECTIONS: [Injected; 7] = [
-    Injected::Nothing,
-    Injected::Nothing,
-    Injected::VerbRefused,
-    Injected::VerbPartial,
-    Injected::JobFailed,
-    Injected::StoreFull,
-    Injected::Pinned,
-];
-
 /// What is to be met.
 #[derive(Debug)]
 pub(super) struct Scene {
+    /// What is to happen first.
+    event: Meeting,
     goal: State,
     wrong: Injected,
     /// What goes wrong too.
@@ -74,30 +57,23 @@ pub(super) struct Scene {
 impl Scene {
     /// A scene that such a walk may have.
     pub(super) fn any(walk: &Walk, host: &Host, rng: &mut Rng) -> Scene {
-        let (goal, wrong) = loop {
-            let goal = if rng.chance(40) { pick(rng, &RARE_STATES) } else { pick(rng, &State::ALL) };
-            let wrong = if rng.chance(50) { pick(rng, &RARE_INJECTIONS) } else { pick(rng, &Injected::ALL) };
-            let makes_sense = Meeting::ALL.iter().any(|&event| possible(event, goal, wrong).is_ok());
-            if makes_sense && may_have(walk, goal, wrong) && (goal != State::Shared || host.at == SPACE) {
-                break (goal, wrong);
-            }
-        };
+        let (event, goal, wrong) = rarest(walk, host, rng);
         let arena = walk.setup.arena;
         let mut vpn = Vpn(rng.below(arena.min(16)));
         // What is done in part is done from the start of the run.
         if matches!(wrong, Injected::VerbPartial | Injected::JobFailed) && vpn.0.is_multiple_of(4) {
             vpn = vpn.plus(1);
         }
-        if wrong == Injected::VerbPartial && matches!(goal, State::Shared | State::Refused) {
-            // No folio before it is shared first by a fork.
-            vpn = Vpn(1 + rng.below(3));
+        if let Some(near) = left_behind(host, goal, wrong, rng) {
+            vpn = near;
         }
         let start = order(2).align_down(vpn.0);
         let run = PageRange::new(host.at, Vpn(start), (arena - start).min(4));
         let whole = matches!(wrong, Injected::VerbPartial | Injected::JobFailed) || rng.chance(40);
         let (patience, mut queue) = (PATIENCE, VecDeque::new());
         let fresh = whole || matches!(goal, State::FillingZeroes | State::Zombie);
-        if fresh && host.state(host.at, vpn) != Some(goal) {
+        let state = host.state(host.at, vpn);
+        if fresh && state != Some(goal) && !state.is_some_and(|state| feeds(state, goal)) {
             queue.push_back(Event::Unmap(run.start, run.pages));
             queue.push_back(Event::Map(run.start, run.pages, Prot::READ_WRITE));
         }
@@ -105,6 +81,7 @@ impl Scene {
         let space = host.at;
         let (fired, again, last) = (0, 0, None);
         Scene {
+            event,
             goal,
             wrong,
             beside,
@@ -178,7 +155,8 @@ impl Scene {
         } else if goes(Injected::Pinned) && !self.is_pinned(host) {
             Some(Event::Pin(self.vpn, true))
         } else if goes(Injected::StoreFull) && !host.is_full() {
-            Some(Event::Full(true))
+            // A writer that has its places already is not concerned.
+            Some(self.unplaced(host).map_or(Event::Full(true), Event::Step))
         } else if goes(Injected::StoreSlow) && !held() {
             Some(self.hold(walk, host, rng))
         } else if goes(Injected::NoFrame) && host.engine.room() > 0 {
@@ -197,6 +175,15 @@ impl Scene {
             None if rng.chance(50) => Event::ZeroAhead(64, order(rng.below(3) as u8)),
             None => any_event(walk, rng),
         }
+    }
+
+    /// The number of the page's own job, if that is a writer without places.
+    fn unplaced(&self, host: &Host) -> Option<u8> {
+        let job = |number: &u8| &host.jobs[usize::from(*number)];
+        self.job(host).filter(|number| {
+            let early = matches!(job(number).step, Step::Begun | Step::Packed);
+            job(number).work.kind == JobKind::Write && early && !host.is_held(job(number))
+        })
     }
 
     fn is_pinned(&self, host: &Host) -> bool {
@@ -225,6 +212,68 @@ impl Scene {
         if host.at == self.space && self.is_pinned(host) && rng.chance(70) {
             self.queue.push_back(Event::Pin(self.vpn, false));
         }
+    }
+}
+
+/// Of some combinations that such a walk may meet, the one that it has met least.
+fn rarest(walk: &Walk, host: &Host, rng: &mut Rng) -> (Meeting, State, Injected) {
+    let mut any = || loop {
+        let (event, goal) = (pick(rng, &Meeting::ALL), pick(rng, &State::ALL));
+        let wrong = pick(rng, &Injected::ALL);
+        let possible = possible(event, goal, wrong).is_ok() && may_have(walk, goal, wrong);
+        let never = event == Meeting::Fork && !walk.forks
+            || matches!(event, Meeting::ForkSpace | Meeting::Exit) && !walk.family
+            || (goal == State::Shared || event == Meeting::Fork) && host.at != SPACE;
+        if possible && !never {
+            return (event, goal, wrong);
+        }
+    };
+    let hits = |&(event, goal, wrong): &(Meeting, State, Injected)| {
+        host.tally().map_or(0, |tally| tally.of(event, goal, wrong))
+    };
+    let mut best = any();
+    for _ in 1..CANDIDATES {
+        let other = any();
+        if hits(&other) < hits(&best) {
+            best = other;
+        }
+    }
+    best
+}
+
+/// A page that an earlier scene has left in the state, or else in one that leads to it.
+fn left_behind(host: &Host, goal: State, wrong: Injected, rng: &mut Rng) -> Option<Vpn> {
+    let pages = host.setup().arena.min(MOST_LOOKED_AT);
+    let first = rng.below(pages);
+    let mut near = None;
+    for vpn in (0..pages).map(|i| Vpn((first + i) % pages)) {
+        let Some(state) = host.state(host.at, vpn) else { continue };
+        let marked = wrong != Injected::JobFailed || host.has_failed(host.at, vpn);
+        let folio = host.engine.folio_order(host.at, vpn).is_some_and(|order| order > Order::BASE);
+        let fits = marked && (wrong != Injected::VerbPartial || folio && !vpn.0.is_multiple_of(4));
+        if fits && state == goal {
+            return Some(vpn);
+        }
+        if fits && near.is_none() && feeds(state, goal) {
+            near = Some(vpn);
+        }
+    }
+    near
+}
+
+/// Whether a page in `state` is one or two events from `goal`.
+const fn feeds(state: State, goal: State) -> bool {
+    match goal {
+        State::FillingStored | State::SharedStored => matches!(state, State::Stored | State::StandbyKept),
+        State::MappedKept => matches!(state, State::StandbyKept | State::FillingStored | State::Stored),
+        State::Writing | State::SharedStandby => matches!(state, State::Standby),
+        State::StandbyKept => matches!(state, State::Writing | State::MappedKept),
+        State::Stored => matches!(state, State::StandbyKept),
+        State::SharedWriting => matches!(state, State::Writing | State::SharedStandby),
+        State::SharedFilling => matches!(state, State::SharedStored),
+        State::SharedMapped => matches!(state, State::SharedStandby | State::Mapped | State::MappedKept),
+        State::Zombie => matches!(state, State::FillingZeroes | State::FillingStored | State::Writing),
+        _ => false,
     }
 }
 

@@ -71,7 +71,8 @@ pub const WALKS: &[Walk] = &[
         refusals: true,
         forks: true,
         raw: true,
-        seeds: 170,
+        events: 20_000,
+        seeds: 14,
         ..PLAIN
     },
     Walk {
@@ -124,7 +125,8 @@ pub const WALKS: &[Walk] = &[
         refusals: true,
         forks: true,
         raw: true,
-        seeds: 300,
+        events: 20_000,
+        seeds: 34,
         ..PLAIN
     },
     Walk {

@@ -112,6 +112,13 @@ impl Host {
         self.cover = Some(cover);
     }
 
+    /// Forgets what the event at hand has met in other states.
+    pub(super) fn meets_only(&mut self, states: impl Fn(State) -> bool) {
+        if let Some(cover) = &mut self.cover {
+            cover.met.retain(|met| states(met.state));
+        }
+    }
+
     /// Forgets what the event at hand has met: nothing came of it.
     pub(super) fn meets_nothing(&mut self) {
         if let Some(cover) = &mut self.cover {

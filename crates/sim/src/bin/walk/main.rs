@@ -188,7 +188,10 @@ mod tests {
 
     #[test]
     fn numbers_of_events_are_read() {
-        assert_eq!(["7", "10M", "1G", "250k"].map(count), [Ok(7), Ok(10_000_000), Ok(1_000_000_000), Ok(250_000)]);
+        assert_eq!(
+            ["7", "10M", "1G", "250k"].map(count),
+            [Ok(7), Ok(10_000_000), Ok(1_000_000_000), Ok(250_000)]
+        );
         assert!(["", "0", "M", "1.5G", "x", "99999999999999G"].iter().all(|text| count(text).is_err()));
     }
 }

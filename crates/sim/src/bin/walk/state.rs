@@ -22,7 +22,9 @@ impl State {
         let (file, plan) = (directory.join("plan"), plan());
         match fs::read_to_string(&file) {
             Ok(text) if text == plan => Ok(state),
-            Ok(_) => Err(format!("{} has shards of other walks: give another directory", directory.display())),
+            Ok(_) => {
+                Err(format!("{} has shards of other walks: give another directory", directory.display()))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 write(&file, &plan).map_err(at)?;
                 Ok(state)

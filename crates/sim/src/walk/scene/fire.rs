@@ -10,21 +10,10 @@ use crate::walk::setups::order;
 use crate::world::{Event, Host, SPACE};
 use quire_core::mmu::Prot;
 use quire_core::vma::Hint;
-use quire_core::{Demand, Frame, PageRange, PageState, Vpn};
+use quire_core::{Demand, Frame, PageRange, Vpn};
 
 /// Events looked at, of which the one is taken that this walk has had least of.
-const CANDIDATES: u32 = 5;
-
-/// Events that meet one page only, or need more than that.
-const SCARCE: [Meeting; 7] = [
-    Meeting::ForkSpace,
-    Meeting::Fault,
-    Meeting::Write,
-    Meeting::Remap,
-    Meeting::Fork,
-    Meeting::ForkSpace,
-    Meeting::JobFailed,
-];
+const CANDIDATES: u32 = 8;
 
 impl Scene {
     /// An event that meets the page now.
@@ -40,9 +29,8 @@ impl Scene {
             return None;
         }
         let tally = host.tally()?;
-        let scarce: Vec<Meeting> = SCARCE.into_iter().filter(|event| all.contains(event)).collect();
-        let event = if last && !scarce.is_empty() && rng.chance(60) {
-            pick(rng, &scarce)
+        let event = if self.fired == 1 && all.contains(&self.event) {
+            self.event
         } else {
             let candidates = (0..CANDIDATES).map(|_| pick(rng, &all));
             candidates.min_by_key(|&event| (tally.of(event, goal, wrong), ends(event, goal)))?
@@ -73,10 +61,14 @@ impl Scene {
             self.queue.push_back(Event::ZeroAhead(64, order(2)));
             self.queue.push_back(Event::Run(host.jobs.len() as u8));
         }
+        if event == Meeting::Fork && self.goal == State::Writing && self.verb_counts() {
+            // What can't be stored goes back.
+            self.queue.push_back(Event::Full(true));
+        }
         if event == Meeting::Budget {
-            let used = host.engine.frames_in_use() + host.engine.store_pages();
             let room =
                 u32::from(self.wrong != Injected::NoFrame && !self.beside.contains(&Injected::NoFrame));
+            let used = host.engine.grant().saturating_sub(host.engine.room());
             self.queue.push_back(Event::Cool(self.run.start, self.run.pages));
             self.queue.push_back(Event::Grant(used + room));
         }
@@ -87,10 +79,13 @@ impl Scene {
                 _ if !partial => 0,
                 // The page itself is refused anyhow.
                 State::Shared | State::Refused => 1,
-                _ => 1 + rng.below(3) as u32,
+                _ => {
+                    let folio =
+                        host.engine.folio_order(self.space, self.vpn).map_or(4, |order| order.pages());
+                    1 + rng.below(u64::from(folio.min(4)) - 1) as u32
+                }
             };
-            let skip = self.calls_before(host, event, verb, rng);
-            let refused = Injection::next(verb, any_reason(rng)).after(after).skipping(skip);
+            let refused = Injection::next(verb, any_reason(rng)).after(after).about(self.vpn);
             self.queue.push_back(Event::Inject(refused));
         }
         self.play(walk, host, event, rng);
@@ -112,22 +107,6 @@ impl Scene {
                 self.queue.push_back(self.write(host, self.run.start));
             }
             _ => {}
-        }
-    }
-
-    /// Calls of the verb that come before the one about the page, as far as one can say.
-    fn calls_before(&self, host: &Host, event: Meeting, verb: Verb, rng: &mut Rng) -> u8 {
-        match (event, verb) {
-            (Meeting::ForkSpace, Verb::Share) => {
-                let mapped = |vpn: u64| {
-                    let there = host.engine.whereabouts(self.space, Vpn(vpn));
-                    let first = there.order.is_some_and(|order| order.align_down(vpn) == vpn);
-                    first && matches!(there.state, PageState::Mapped { .. })
-                };
-                (0..self.run.start.0).filter(|&vpn| mapped(vpn)).count() as u8
-            }
-            (Meeting::Fork, _) | (Meeting::ForkSpace, Verb::MapShared) => rng.below(3) as u8,
-            _ => 0,
         }
     }
 
