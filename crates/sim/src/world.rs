@@ -83,6 +83,8 @@ pub struct Host {
     pub spill_jobs: u64,
     /// The epoch that it is for the engine.
     pub epoch: u32,
+    /// Steps of the pager so far: answers to messages, steps of jobs and of reclaim.
+    pub steps: u64,
     /// The process in which each thread touched last.
     places: Vec<Space>,
     setup: Setup,
@@ -138,6 +140,7 @@ impl Host {
             overhead: 0,
             center: Vpn(0),
             late: (SPACE, Vpn(0), 0),
+            steps: 0,
         };
         if let Some(limit) = setup.spill {
             host.open_file(limit);
@@ -241,6 +244,7 @@ impl Host {
     /// A handler answers a message.
     pub fn serve(&mut self, message: Message) -> Result<Fault, String> {
         let mut work = self.spare.pop().unwrap_or_default();
+        self.steps += 1;
         let Message { space, vpn, write } = message;
         let event = if write { cells::Event::Write } else { cells::Event::Fault };
         self.center = vpn;
@@ -280,6 +284,7 @@ impl Host {
     /// One step of reclaim. Where it is stuck, nothing may be left that could be moved out.
     pub fn reclaim(&mut self, demand: Demand) -> Result<Reclaim, String> {
         let mut work = self.spare.pop().unwrap_or_default();
+        self.steps += 1;
         self.meets_all(cells::Event::Budget, self.at);
         let step = self.engine.reclaim(&mut self.mmu, demand, &mut work);
         self.begin_if(step == Reclaim::Job, work);

@@ -81,6 +81,7 @@ impl Host {
 
     /// The next step of job number `at`. Whether it has ended.
     pub fn step(&mut self, at: usize) -> Result<bool, String> {
+        self.steps += 1;
         let job = &mut self.jobs[at];
         job.step = match (job.work.kind, job.step) {
             (_, Step::Ran(outcome)) => return self.finish(at, outcome),
