@@ -6,12 +6,13 @@
 
 use crate::addr::{FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
-use crate::fault::Source;
+use crate::fault::{PolicyKind, Source};
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::mmu::{Mmu, Mover, Prot, Refusal};
 use crate::order::Order;
 use crate::page::{LEAF_PAGES, Pte};
+use crate::stats::Stats;
 use crate::vma::{Hint, Vma};
 
 impl Engine {
@@ -141,6 +142,11 @@ impl Engine {
         self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.hint = hint);
     }
 
+    /// Gives pages an order policy of their own from the next fault on, or with `None` the engine's again.
+    pub fn set_policy_of(&mut self, range: PageRange, policy: Option<PolicyKind>) {
+        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.policy = policy);
+    }
+
     /// Marks pages whose kernel VMA the host has changed in a way the engine knows nothing of: no folio
     /// reaches across the edges.
     pub fn tag<M: Mover>(&mut self, mmu: &mut M, range: PageRange, tag: u32) -> Result<(), Refusal> {
@@ -227,10 +233,11 @@ impl Engine {
 
     /// What a forked child makes of its copy of the tables: its pool is new and empty, and it moves nothing
     /// out, since its pages are shared with its parent.
-    /// Locks are not inherited.
+    /// Locks are not inherited, and it counts anew.
     pub fn fork_child(&mut self) {
         self.tickets.forget();
         self.pool.forget_memory();
+        self.stats = Stats::default();
         self.evicts = false;
         for number in 0..self.spaces.len() as u16 {
             let all = PageRange::new(Space(number), Vpn(0), u64::MAX);

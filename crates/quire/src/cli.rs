@@ -47,6 +47,15 @@ pub(crate) struct Run {
     /// Keep all in memory
     #[arg(long)]
     pub(crate) no_spill: bool,
+    /// Write a trace of what the program does to its memory, for quire replay; it runs slower
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    pub(crate) record: Option<PathBuf>,
+    /// Time in which a page counts as accessed once in the trace
+    #[arg(long, value_name = "TIME", default_value = "10ms", requires = "record")]
+    pub(crate) record_every: String,
+    /// Write what the engine decides to FILE, a line each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
     /// The form of the report at exit
     #[arg(long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
     pub(crate) report: Form,
@@ -73,15 +82,21 @@ pub(crate) struct Replay {
     /// What to replay
     #[arg(value_name = "TRACE", required_unless_present = "calibrate")]
     pub(crate) trace: Option<String>,
-    /// Folio sizes: adaptive, or fixed:SIZE with 4K to 2M
+    /// Folio sizes as for quire run, or base:16K or base:64K: a machine with such base pages
     #[arg(long, value_name = "LIST", default_value = "adaptive")]
     pub(crate) policy: String,
     /// Memory for all programs: sizes from 1M to 64G, or none for no limit
     #[arg(short, long, value_name = "LIST", default_value = "none")]
     pub(crate) memory: String,
+    /// Of the runs of 64 KiB so many percent hold a page that can't be moved
+    #[arg(long, value_name = "LIST", default_value = "0")]
+    pub(crate) fragmentation: String,
     /// TLBs: none, zen3, neoverse-n1, skylake
     #[arg(long, value_name = "LIST", default_value = "zen3")]
     pub(crate) tlb: String,
+    /// Look for folios to split and collapse every so many ms of modelled time; 0: never
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub(crate) epoch: u64,
     /// There is no disk to spill to
     #[arg(long)]
     pub(crate) no_spill: bool,

@@ -3,7 +3,7 @@
 use quire_core::job::{JobKind, Work};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Reclaim, Vpn};
+use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Reclaim, Stats, Vpn};
 use quire_sim::waiters::Message;
 use quire_sim::world::{Event, Put, SPACE, Setup, Step, Touch};
 use quire_sim::{Host, Injection, Verb};
@@ -202,6 +202,17 @@ fn reclaim_is_not_idle_while_it_is_pressed() {
     play(&mut host, &[Event::Handle(5)]);
     host.drain().unwrap();
     host.settle_to_grant().unwrap();
+}
+
+/// A forked child began with what its parent had counted, and a report added up both.
+#[test]
+fn a_forked_child_counts_anew() {
+    let mut host = host(SETUP, 3);
+    assert!(host.engine.fork_prepare(&mut host.mmu).unwrap());
+    let mut child = host.engine.clone();
+    child.fork_child();
+    assert_eq!(child.stats(), &Stats::default());
+    assert_eq!(host.engine.stats().zero_fills[0], 3);
 }
 
 /// The simulated worker had packed a page as one that does not compress, and stored it compressed: what the engine read

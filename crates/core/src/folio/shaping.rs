@@ -5,6 +5,9 @@
 //! at the most. A range that was split, or needed again after it was moved out, is *unsettled*: for a number of epochs
 //! it is not collapsed, and each time that happens to what had been collapsed doubles the number.
 
+#[cfg(test)]
+mod tests;
+
 use super::sparse::SplitMode;
 use super::touched::Touched;
 use crate::addr::{PageRange, Space, Vpn};
@@ -154,7 +157,7 @@ impl Engine {
         let Some(head) = self.pte(space, start).frame() else { return };
         if self.order_of(head) != order {
             if used * 8 >= self.shaping.dense * order.pages() && self.is_settled(watched.range()) {
-                self.collapse(space, start, order);
+                self.collapse(mmu, space, start, order);
             }
             return;
         }
@@ -199,7 +202,7 @@ impl Engine {
             let range = PageRange::new(space, at, u64::from(target.pages()));
             if self.is_settled(range) && self.can_collapse(range) {
                 if !self.watch(mmu, range, target) {
-                    self.collapse(space, at, target);
+                    self.collapse(mmu, space, at, target);
                 }
                 return range.end();
             }

@@ -1,6 +1,6 @@
 //! Results as one JSON object: everything that was counted, and nothing that another run would see otherwise.
 
-use super::table::{faults_of, reason_name, swapped_in, swapped_out};
+use super::table::{copied_bytes, faults_of, reason_name, swapped_in, swapped_out};
 use super::{Grid, Outcome};
 use quire_core::fault::Shortfall;
 use quire_core::{Order, PAGE_SIZE};
@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 struct Document<'a> {
     trace: String,
     spill: bool,
+    epoch_ns: u64,
     costs_ns: BTreeMap<&'a str, u64>,
     cells: Vec<Cell<'a>>,
 }
@@ -20,7 +21,9 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Cell<'a> {
     policy: &'a str,
+    base_page_bytes: u64,
     memory: &'a str,
+    fragmentation_percent: u8,
     tlb: &'a str,
     events: u64,
     accesses: u64,
@@ -35,7 +38,7 @@ struct Cell<'a> {
     tlb_lookups: Lookups,
     swap: Swap,
     evicted_pages: Evicted,
-    splits: u64,
+    shaping: Shaping,
     pages_over_memory: u64,
     modelled_ns: u64,
     time_ns: BTreeMap<&'static str, u64>,
@@ -45,6 +48,19 @@ struct Cell<'a> {
     series: Vec<[u64; 5]>,
 }
 
+/// What changed folios without a fault; splits for whatever reason.
+#[derive(Serialize)]
+struct Shaping {
+    epochs: u64,
+    splits: u64,
+    sparse_folios: u64,
+    sparse_bytes: u64,
+    collapses: [u64; Order::COUNT],
+    collapses_without_run: u64,
+    compacted_bytes: u64,
+    moved_bytes: u64,
+}
+
 #[derive(Serialize)]
 struct Faults {
     all: u64,
@@ -52,6 +68,10 @@ struct Faults {
     zero_fills: [u64; Order::COUNT],
     swap_ins: [u64; Order::COUNT],
     rescues: [u64; Order::COUNT],
+    copies_on_write: [u64; Order::COUNT],
+    bytes_copied_on_write: u64,
+    writes_to_unshared: u64,
+    mapped_again: u64,
     without_frame: u64,
     less_than_wanted: BTreeMap<&'static str, u64>,
 }
@@ -95,6 +115,7 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
     let document = Document {
         trace: grid.source.to_string(),
         spill: grid.spill,
+        epoch_ns: grid.epoch_ns,
         costs_ns: grid.costs.all().map(|(name, ns, _)| (name, ns)).collect(),
         cells: results.iter().map(cell).collect(),
     };
@@ -112,7 +133,9 @@ fn cell(outcome: &Outcome) -> Cell<'_> {
     };
     Cell {
         policy: &named.policy,
+        base_page_bytes: named.cell.paging.base.bytes() as u64,
         memory: &named.memory,
+        fragmentation_percent: named.cell.fragmentation,
         tlb: &named.tlb,
         events: figures.events,
         accesses: figures.accesses,
@@ -130,7 +153,7 @@ fn cell(outcome: &Outcome) -> Cell<'_> {
             behind: figures.stats.evicted_behind,
             waited_for: figures.stats.evicted_direct,
         },
-        splits: figures.stats.splits.iter().sum(),
+        shaping: shaping(figures),
         pages_over_memory: figures.stats.most_over,
         modelled_ns: figures.modelled_ns(),
         time_ns: Cause::ALL.iter().map(|&cause| (cause.name(), figures.time[cause as usize])).collect(),
@@ -155,11 +178,29 @@ fn faults(figures: &Figures) -> Faults {
         zero_fills: stats.zero_fills,
         swap_ins: stats.swap_ins,
         rescues: stats.rescues,
+        copies_on_write: stats.cow_copies,
+        bytes_copied_on_write: copied_bytes(stats),
+        writes_to_unshared: stats.cow_reuses,
+        mapped_again: stats.shared_maps,
         without_frame: stats.no_frame,
         less_than_wanted: Shortfall::ALL
             .into_iter()
             .map(|reason| (reason_name(reason), stats.shortfalls[reason.index()]))
             .collect(),
+    }
+}
+
+fn shaping(figures: &Figures) -> Shaping {
+    let (stats, page) = (&figures.stats, PAGE_SIZE as u64);
+    Shaping {
+        epochs: figures.epochs,
+        splits: stats.splits.iter().sum(),
+        sparse_folios: stats.sparse_folios,
+        sparse_bytes: stats.sparse_pages * page,
+        collapses: stats.collapses,
+        collapses_without_run: stats.collapses_without_run,
+        compacted_bytes: stats.compacted_pages * page,
+        moved_bytes: figures.moved_pages * page,
     }
 }
 

@@ -249,7 +249,7 @@ impl Host {
 
     fn collapse(&mut self, start: Vpn, order: Order) {
         self.meets(cells::Event::Collapse, PageRange::new(self.at, start, u64::from(order.pages())));
-        self.engine.collapse(self.at, start, order);
+        self.engine.collapse(&mut self.mmu, self.at, start, order);
     }
 
     /// It meets the pages whose slots are in the run, and those that have no slots.
@@ -261,7 +261,7 @@ impl Host {
             pages.filter(|&(s, vpn)| self.engine.whereabouts(s, vpn).frame.is_none()).collect();
         let slots: Vec<_> = run.flat_map(|frame| self.engine.rmap(Frame(frame))).collect();
         self.meets_each(cells::Event::Vacate, slots.into_iter().map(|m| (m.space, m.vpn)).chain(bare));
-        self.engine.vacate(start, order);
+        self.engine.vacate(&mut self.mmu, start, order);
     }
 
     fn set_overhead(&mut self, pages: u32) {
