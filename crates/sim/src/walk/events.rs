@@ -29,7 +29,7 @@ impl<'a> Generator<'a> {
             self.begun = true;
             return Event::Map(Vpn(0), self.walk.setup.arena * 3 / 4, Prot::READ_WRITE);
         }
-        if self.scene.is_none() && self.rng.chance(60) {
+        if self.scene.is_none() && self.rng.chance(self.walk.scenes) {
             self.scene = Some(Scene::any(self.walk, host, &mut self.rng));
         }
         if let Some(scene) = &mut self.scene

@@ -75,7 +75,7 @@ impl Met {
             "collapses" | "reuses" => 1,
             "sparse" if !large => 0,
             "unstorable" if !walk.refusals => 0,
-            _ => 100,
+            _ => 40,
         };
         let all = NAMES.into_iter().zip(self.0);
         all.filter(|&(name, met)| met < least(name) * events / 1_000_000).collect()

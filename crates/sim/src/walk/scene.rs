@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 /// Events after which a scene gives up.
 const PATIENCE: u32 = 44;
 /// Combinations looked at for one to be met.
-const CANDIDATES: u32 = 48;
+const CANDIDATES: u32 = 160;
 /// Pages looked at for one to begin with.
 const MOST_LOOKED_AT: u64 = 24;
 /// How often one event leads nowhere before that.
@@ -43,6 +43,8 @@ pub(super) struct Scene {
     run: PageRange,
     /// Whether all of the run is to be written, so that it is one folio throughout.
     whole: bool,
+    /// Whether it is to be moved out, and no writer has said yet that its copy is good: then a fork puts it back.
+    wants_unstored: bool,
     patience: u32,
     /// Events that have met the page.
     fired: u32,
@@ -79,6 +81,8 @@ impl Scene {
         }
         let beside = beside(walk, wrong, rng);
         let space = host.at;
+        let verbs = matches!(wrong, Injected::VerbRefused | Injected::VerbPartial);
+        let wants_unstored = verbs && event == Meeting::Fork && goal == State::StandbyKept;
         let (fired, again, last) = (0, 0, None);
         Scene {
             event,
@@ -89,6 +93,7 @@ impl Scene {
             vpn,
             run,
             whole,
+            wants_unstored,
             patience,
             fired,
             queue,
@@ -129,6 +134,13 @@ impl Scene {
         let state = host.state(self.space, self.vpn);
         if self.wrong == Injected::JobFailed && !host.has_failed(self.space, self.vpn) {
             return self.mark(walk, host, state, rng);
+        }
+        if self.wants_unstored && self.fired == 0 {
+            if state != Some(State::MappedKept) {
+                return self.reach(walk, host, State::MappedKept, state, rng);
+            }
+            self.wants_unstored = false;
+            return Some(Event::PageOut(self.run.start, self.run.pages));
         }
         if state != Some(self.goal) {
             return if self.fired > 0 { None } else { self.reach(walk, host, self.goal, state, rng) };
@@ -224,7 +236,9 @@ fn rarest(walk: &Walk, host: &Host, rng: &mut Rng) -> (Meeting, State, Injected)
         let never = event == Meeting::Fork && !walk.forks
             || matches!(event, Meeting::ForkSpace | Meeting::Exit) && !walk.family
             || (goal == State::Shared || event == Meeting::Fork) && host.at != SPACE;
-        if possible && !never {
+        // What needs no family, others meet too.
+        let common = walk.family && !goal.is_shared() && event != Meeting::ForkSpace;
+        if possible && !never && !(common && rng.chance(40)) {
             return (event, goal, wrong);
         }
     };

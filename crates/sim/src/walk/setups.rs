@@ -14,6 +14,8 @@ pub struct Walk {
     pub events: usize,
     /// How many of them there are to a shard.
     pub seeds: u64,
+    /// How often, in 100 events, a scene begins where none is under way. The other events are left to chance.
+    pub scenes: u32,
     /// Verbs are refused, pages pinned, nothing can be stored.
     pub refusals: bool,
     /// The process forks, and the child has an engine of its own.
@@ -48,6 +50,7 @@ const PLAIN: Walk = Walk {
     setup: SMALL,
     events: 2000,
     seeds: 4,
+    scenes: 5,
     refusals: false,
     forks: false,
     raw: false,
@@ -73,6 +76,7 @@ pub const WALKS: &[Walk] = &[
         raw: true,
         events: 20_000,
         seeds: 14,
+        scenes: 60,
         ..PLAIN
     },
     Walk {
@@ -126,7 +130,8 @@ pub const WALKS: &[Walk] = &[
         forks: true,
         raw: true,
         events: 20_000,
-        seeds: 34,
+        seeds: 35,
+        scenes: 60,
         ..PLAIN
     },
     Walk {

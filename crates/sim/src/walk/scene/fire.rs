@@ -66,8 +66,9 @@ impl Scene {
             self.queue.push_back(Event::Full(true));
         }
         if event == Meeting::Budget {
-            let room =
-                u32::from(self.wrong != Injected::NoFrame && !self.beside.contains(&Injected::NoFrame));
+            // With room for one page, reclaim may be content.
+            let poor = self.verb_counts() || self.wrong == Injected::NoFrame;
+            let room = u32::from(!poor && !self.beside.contains(&Injected::NoFrame));
             let used = host.engine.grant().saturating_sub(host.engine.room());
             self.queue.push_back(Event::Cool(self.run.start, self.run.pages));
             self.queue.push_back(Event::Grant(used + room));
@@ -102,9 +103,11 @@ impl Scene {
                 self.queue.extend(outside.into_iter().map(|vpn| Event::Message(vpn, false)));
                 self.queue.push_back(Event::Collapse(self.run.start, order(2)));
             }
-            // The first page is the process's own again.
+            // The folio's first page is the process's own again.
             State::Shared => {
-                self.queue.push_back(self.write(host, self.run.start));
+                let order = host.engine.folio_order(self.space, self.vpn);
+                let first = Vpn(order.map_or(self.run.start.0, |order| order.align_down(self.vpn.0)));
+                self.queue.push_back(self.write(host, first));
             }
             _ => {}
         }
@@ -191,7 +194,7 @@ impl Scene {
         (Vpn(start), end - start)
     }
 
-    fn verb_counts(&self) -> bool {
+    pub(super) fn verb_counts(&self) -> bool {
         matches!(self.wrong, Injected::VerbRefused | Injected::VerbPartial)
     }
 
