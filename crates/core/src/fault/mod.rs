@@ -4,6 +4,7 @@
 
 mod commit;
 mod policy;
+mod together;
 
 pub(crate) use commit::{PATIENCE, Source};
 
@@ -245,6 +246,7 @@ impl Engine {
             on_disk: self.place_of(space, vpn).placed().is_some_and(|block| self.swap.is_in_file(block)),
             hint: vma.hint,
             ramp: vma.history.ramp(vpn),
+            together: if stored { self.used_together(space, vpn, vma_fit.min(TOGETHER)) } else { Order::BASE },
             vma_fit,
             room: self.room(),
             limit: self.frame_limit(),
@@ -419,6 +421,9 @@ impl Engine {
         }
     }
 }
+
+/// The largest run in which neighbours are looked for that were used together: 64 KiB.
+const TOGETHER: Order = Order::fitting(16);
 
 /// The order that one touch of a larger standby folio brings back: 64 KiB.
 const RESCUE: Order = Order::fitting(16);

@@ -26,6 +26,9 @@ pub struct FaultContext {
     pub hint: Hint,
     /// The order that the sequential faults here have ramped to; base for an isolated fault.
     pub ramp: Order,
+    /// The largest run round a stored page whose pages were used together when they were here last; base for an empty
+    /// page.
+    pub together: Order,
     /// The largest aligned folio round the page that the VMA has room for.
     pub vma_fit: Order,
     /// Pages that can be had without moving anything out.
@@ -141,6 +144,7 @@ mod tests {
         on_disk: false,
         hint: Hint::Normal,
         ramp: Order::BASE,
+        together: Order::BASE,
         vma_fit: Order::MAX,
         room: 1 << 20,
         limit: 1 << 21,

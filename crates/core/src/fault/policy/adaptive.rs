@@ -21,7 +21,7 @@ impl OrderPolicy for Adaptive {
             Hint::Random | Hint::Base => Order::BASE,
             Hint::Huge if !context.stored => Order::MAX,
             Hint::Sequential => context.ramp.max(SEQUENTIAL_START),
-            Hint::Normal | Hint::Huge => context.ramp,
+            Hint::Normal | Hint::Huge => context.ramp.max(context.together),
         };
         let share = (context.room / ROOM_SHARE).min(context.limit / LIMIT_SHARE);
         let fresh = context.limit.saturating_sub(context.room) / USE_SHARE;
