@@ -6,7 +6,7 @@
 
 use crate::addr::{FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
-use crate::fault::Source;
+use crate::fault::{PolicyKind, Source};
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::mmu::{Mmu, Mover, Prot, Refusal};
@@ -139,6 +139,11 @@ impl Engine {
     /// Notes what the program said about pages.
     pub fn advise(&mut self, range: PageRange, hint: Hint) {
         self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.hint = hint);
+    }
+
+    /// Gives pages an order policy of their own from the next fault on, or with `None` the engine's again.
+    pub fn set_policy_of(&mut self, range: PageRange, policy: Option<PolicyKind>) {
+        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.policy = policy);
     }
 
     /// Marks pages whose kernel VMA the host has changed in a way the engine knows nothing of: no folio

@@ -73,12 +73,15 @@ pub(crate) struct Replay {
     /// What to replay
     #[arg(value_name = "TRACE", required_unless_present = "calibrate")]
     pub(crate) trace: Option<String>,
-    /// Folio sizes: adaptive, or fixed:SIZE with 4K to 2M
+    /// Folio sizes as for quire run, or base:16K or base:64K: a machine with such base pages
     #[arg(long, value_name = "LIST", default_value = "adaptive")]
     pub(crate) policy: String,
     /// Memory for all programs: sizes from 1M to 64G, or none for no limit
     #[arg(short, long, value_name = "LIST", default_value = "none")]
     pub(crate) memory: String,
+    /// Of the runs of 64 KiB so many percent hold a page that can't be moved
+    #[arg(long, value_name = "LIST", default_value = "0")]
+    pub(crate) fragmentation: String,
     /// TLBs: none, zen3, neoverse-n1, skylake
     #[arg(long, value_name = "LIST", default_value = "zen3")]
     pub(crate) tlb: String,

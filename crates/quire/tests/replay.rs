@@ -35,15 +35,12 @@ fn refused(arguments: &[&str], words: &[&str]) {
 }
 
 /// A trace of 64 pages, each written once.
-fn write_trace(path: &Path, fork: bool) {
+fn write_trace(path: &Path) {
     let mut writer = Writer::new(fs::File::create(path).unwrap());
     let range = PageRange::new(Space(0), Vpn(1 << 20), 64);
     writer.write(Event::Map { range, prot: Prot::READ_WRITE }).unwrap();
     for page in 0..range.pages {
         writer.write(Event::Access(Access::write(Space(0), range.start.plus(page)))).unwrap();
-    }
-    if fork {
-        writer.write(Event::Fork { parent: Space(0), child: Space(1) }).unwrap();
     }
     writer.finish().unwrap();
 }
@@ -54,7 +51,7 @@ const SMALL: &str = "gen:zipf:pages=4096:events=40000:seed=5";
 fn a_trace_is_replayed_in_every_cell() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = directory.path().join("trace");
-    write_trace(&path, false);
+    write_trace(&path);
     let path = path.to_str().unwrap();
     let found = json(&[
         path,
@@ -128,6 +125,38 @@ fn costs_decide_the_time_and_nothing_that_time_does_not() {
 }
 
 #[test]
+fn fragmented_memory_is_told_apart() {
+    let arguments = [SMALL, "--policy", "fixed:64K", "--fragmentation", "0,50,100"];
+    let found = json(&[&arguments[..], &["--json"]].concat());
+    let cells = found["cells"].as_array().unwrap();
+    let fills: Vec<u64> =
+        cells.iter().map(|cell| cell["faults"]["zero_fills"][4].as_u64().unwrap()).collect();
+    assert_eq!(cells[1]["fragmentation_percent"], 50);
+    assert!(fills[0] > 0 && fills[2] == 0, "{fills:?}");
+    let table = stdout(&arguments);
+    assert!(table.contains("fragmented") && table.contains("100%"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 160), "{table}");
+    assert!(!stdout(&[SMALL]).contains("fragmented"));
+}
+
+#[test]
+fn programs_that_fork_and_larger_base_pages_are_replayed() {
+    for kind in ["forks", "several"] {
+        let trace = format!("gen:{kind}:pages=4096:events=40000");
+        let found =
+            json(&[&trace, "--policy", "fixed:4K,fixed:64K,base:64K", "--memory", "none,12M", "--json"]);
+        for cell in found["cells"].as_array().unwrap() {
+            let large = cell["policy"] == "base:64K";
+            assert_eq!(cell["base_page_bytes"], if large { 65536 } else { 4096 });
+            let copies = &cell["faults"]["copies_on_write"];
+            assert!(copies[if cell["policy"] == "fixed:4K" { 0 } else { 4 }].as_u64() > Some(0), "{cell}");
+            assert!(!large || cell["faults"]["by_order"][0] == 0, "{cell}");
+            assert!(cell["memory"] == "none" || cell["swap"]["out_bytes"].as_u64() > Some(0), "{cell}");
+        }
+    }
+}
+
+#[test]
 fn the_page_has_everything_in_it() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = directory.path().join("page.html");
@@ -154,14 +183,14 @@ fn what_is_wrong_costs_one_line() {
     refused(&[SMALL, "--policy", "fixed:5K"], &["fixed:5K", "adaptive"]);
     refused(&[SMALL, "--memory", "64M,12Q"], &["12Q", "512M", "none"]);
     refused(&[SMALL, "--memory", "4K"], &["4 KiB", "1 MiB"]);
+    refused(&[SMALL, "--fragmentation", "120"], &["120", "100"]);
     refused(&[SMALL, "--tlb", "zen9"], &["zen9", "skylake"]);
     refused(&[SMALL, "--tlb", "zen3,zen3"], &["zen3", "twice"]);
     refused(&[SMALL, "--html", "/nonexistent/page.html"], &["/nonexistent/page.html"]);
-    refused(&["gen:forks:pages=4096:events=9000"], &["forks", "without forks"]);
-    let (forks, cut) = (path("forks"), path("cut"));
-    write_trace(forks.as_ref(), true);
-    refused(&[&forks], &["process 0 forks after event 65"]);
-    let whole = fs::read(&forks).unwrap();
+    refused(&[SMALL, "--policy", "base:5K"], &["base:5K", "base:64K"]);
+    let (whole, cut) = (path("whole"), path("cut"));
+    write_trace(whole.as_ref());
+    let whole = fs::read(&whole).unwrap();
     fs::write(&cut, &whole[..40]).unwrap();
     refused(&[&cut, "--policy", "adaptive,fixed:4K"], &["cut off"]);
 }

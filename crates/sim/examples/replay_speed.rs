@@ -5,7 +5,7 @@
 //! counts, faults included. `perf record` of it shows where the time goes.
 
 use quire_core::PolicyKind;
-use quire_sim::replay::{Cell, Costs, replay};
+use quire_sim::replay::{Cell, replay};
 use quire_sim::tlb::Model;
 use quire_sim::workload::{Kind, Size};
 use std::time::Instant;
@@ -22,8 +22,7 @@ fn main() {
         let events: Vec<_> = kind.events(Size { pages, events: count }, 1).collect();
         println!("{kind}, {pages} pages, {count} events");
         for tlb in Model::ALL {
-            let (policy, costs) = (PolicyKind::Adaptive, Costs::default());
-            let cell = Cell { policy, memory, tlb, spill: true, costs };
+            let cell = Cell::new(PolicyKind::Adaptive, memory, tlb);
             let rounds = (0..ROUNDS).map(|_| {
                 let begin = Instant::now();
                 let figures =

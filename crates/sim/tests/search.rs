@@ -1,5 +1,5 @@
 //! Every order of up to eight events on two pages, breadth first, from several beginnings; and of fewer where two
-//! processes share a page.
+//! processes share a page, or folios are collapsed and given other slots.
 //!
 //! The pool has four frames, of which the grant pays for one or three. A thread that writes and one that reads meet
 //! everything else that can happen to their pages: reclaim, jobs step by step and failing, all that a program does to
@@ -7,7 +7,7 @@
 //! from then on ([`Host::key`]).
 
 use quire_core::mmu::{Prot, Refusal};
-use quire_core::{Demand, Order, PageState, PolicyKind, Vpn};
+use quire_core::{Demand, Frame, Order, PageState, PolicyKind, Vpn};
 use quire_sim::search::search;
 use quire_sim::world::{Put, SPACE, Setup, Touch};
 use quire_sim::{Event, Host, Injection, Verb, World};
@@ -15,6 +15,8 @@ use std::time::Instant;
 
 /// Where the pages may be moved to, and from where back.
 const AWAY: Vpn = Vpn(2);
+
+const PAIR: Order = Order::BASE.up();
 
 const SETUP: Setup = Setup {
     frames: 4,
@@ -29,6 +31,30 @@ const SETUP: Setup = Setup {
 /// A host of two pages, as the search sees it.
 #[derive(Clone, Debug)]
 struct TwoPages(Host);
+
+/// The same, and the engine may make the two one folio, or give them other slots.
+#[derive(Clone, Debug)]
+struct Shaped(TwoPages);
+
+impl World for Shaped {
+    type Event = Event;
+    type Key = Vec<u32>;
+
+    fn events(&self) -> Vec<Event> {
+        let mut events = self.0.events();
+        events.push(Event::Collapse(Vpn(0), PAIR));
+        events.extend([0, 2].map(|frame| Event::Vacate(Frame(frame), PAIR)));
+        events
+    }
+
+    fn apply(&mut self, event: &Event) -> Result<(), String> {
+        self.0.apply(event)
+    }
+
+    fn key(&self) -> Vec<u32> {
+        self.0.key()
+    }
+}
 
 impl TwoPages {
     fn new(setup: Setup) -> TwoPages {
@@ -239,30 +265,71 @@ fn two_to_spill() -> TwoPages {
     TwoPages::new(setup).after(&[fill(0), fill(1)].concat()).after(&begin).after(&drop)
 }
 
-/// One after the other: each takes a gigabyte or two.
+/// Both pages mapped and written, each a folio of its own, and frames to spare.
+fn two_mapped() -> TwoPages {
+    TwoPages::new(Setup { grant: 3, ..SETUP }).after(&[fill(0), fill(1)].concat())
+}
+
 #[test]
-fn every_order_of_events() {
+fn from_nothing() {
     all_orders("4K, empty", &TwoPages::new(SETUP), depth(8));
-    let pair = Setup { policy: PolicyKind::Fixed(Order::BASE.up()), grant: 3, ..SETUP };
+}
+
+#[test]
+fn from_nothing_in_folios_of_two() {
+    let pair = Setup { policy: PolicyKind::Fixed(PAIR), grant: 3, ..SETUP };
     all_orders("8K, empty", &TwoPages::new(pair), depth(7));
+}
+
+#[test]
+fn from_stored_pages() {
     let stored = two_stored(SETUP);
     assert_eq!(stored.states(), [PageState::Stored; 2]);
     all_orders("4K, both stored", &stored, depth(8));
+}
+
+#[test]
+fn from_pages_about_to_spill() {
     let to_spill = two_to_spill();
     assert_eq!(to_spill.states(), [PageState::Stored; 2]);
     assert!(to_spill.0.engine.store_pages() > 0);
     all_orders("4K, stored in RAM, about to spill", &to_spill, depth(7));
-    let writing = TwoPages::new(Setup { grant: 3, ..SETUP }).after(&[fill(0), fill(1)].concat());
-    let writing = writing.after(&[Event::Grant(1), OUT, RECLAIM, RECLAIM]);
+}
+
+#[test]
+fn from_writers_at_work() {
+    let writing = two_mapped().after(&[Event::Grant(1), OUT, RECLAIM, RECLAIM]);
     assert_eq!(writing.states(), [PageState::Writing; 2]);
     all_orders("4K, two writers at work", &writing, depth(7));
+}
+
+#[test]
+fn from_a_spill_file() {
     let spilled = two_stored(Setup { spill: Some(1 << 16), ..SETUP });
     assert_eq!(spilled.states(), [PageState::Stored; 2]);
     all_orders("4K, in a spill file", &spilled, depth(7));
-    let (mapped, stored) = (family(3, false), family(1, true));
-    let state = |family: &Family| family.0.engine.page_state(SPACE, Vpn(0));
-    assert_eq!(state(&mapped), PageState::Shared { mapped: true, kept: false });
-    assert_eq!(state(&stored), PageState::Stored);
+}
+
+#[test]
+fn with_collapse_and_compaction() {
+    let mapped = two_mapped();
+    let collapsed = mapped.clone().after(&[Event::Collapse(Vpn(0), PAIR)]);
+    assert_eq!(collapsed.0.engine.folio_order(SPACE, Vpn(1)), Some(PAIR));
+    all_orders("4K, two side by side", &Shaped(mapped), depth(6));
+    all_orders("8K, collapsed", &Shaped(collapsed), depth(6));
+}
+
+#[test]
+fn with_a_page_shared_by_two_processes() {
+    let mapped = family(3, false);
+    let state = mapped.0.engine.page_state(SPACE, Vpn(0));
+    assert_eq!(state, PageState::Shared { mapped: true, kept: false });
     all_orders("4K, shared by two processes", &mapped, depth(7));
+}
+
+#[test]
+fn with_a_stored_page_shared_by_two_processes() {
+    let stored = family(1, true);
+    assert_eq!(stored.0.engine.page_state(SPACE, Vpn(0)), PageState::Stored);
     all_orders("4K, stored, shared by two processes", &stored, depth(6));
 }

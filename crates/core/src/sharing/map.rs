@@ -143,12 +143,17 @@ impl Engine {
         }
     }
 
-    /// Makes holes of shared pages of a space that are present, as far as they are mapped.
+    /// Makes holes of shared pages of a space that are present, as far as they are mapped: of each run of them at once.
     pub(super) fn unmap_here<M: Mover>(&mut self, mmu: &mut M, pages: PageRange) {
-        for vpn in (0..pages.pages).map(|i| pages.start.plus(i)) {
-            if let Some((_, true)) = self.pte(pages.space, vpn).slot() {
-                self.unmap_run(mmu, PageRange::new(pages.space, vpn, 1));
+        let mut at = 0;
+        while at < pages.pages {
+            let start = pages.start.plus(at);
+            let mapped = |i: &u64| self.pte(pages.space, start.plus(*i)).slot().is_some_and(|(_, m)| m);
+            let run = (0..pages.pages - at).take_while(mapped).count() as u64;
+            if run > 0 {
+                self.unmap_run(mmu, PageRange::new(pages.space, start, run));
             }
+            at += run + 1;
         }
     }
 

@@ -1,12 +1,12 @@
 //! `quire replay`: reads what is to be replayed and how, and shows what came of it.
 
-use super::run::{check_machine, policy};
+use super::run::check_machine;
 use crate::cli;
 use crate::failure::{End, Failure};
 use crate::replay::{self, Grid};
 use crate::size::{self, MIB};
 use quire_core::PAGE_SIZE;
-use quire_sim::replay::{Costs, NO_LIMIT, Source};
+use quire_sim::replay::{Costs, NO_LIMIT, Paging, Source};
 use quire_sim::tlb::Model;
 use std::fs;
 use std::io::{self, Write as _};
@@ -24,8 +24,9 @@ pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
     let source: Source = trace.parse().map_err(|error| Failure::own(format!("{error}")))?;
     let grid = Grid {
         source,
-        policies: items(policies(&arguments.policy), &arguments.policy, policy)?,
+        policies: items(policies(&arguments.policy), &arguments.policy, paging)?,
         memories: list(&arguments.memory, memory)?,
+        fragmentations: list(&arguments.fragmentation, percent)?,
         tlbs: list(&arguments.tlb, tlb)?,
         spill: !arguments.no_spill,
         costs: costs(arguments.costs.as_deref())?,
@@ -104,6 +105,10 @@ fn policies(text: &str) -> Vec<String> {
     names
 }
 
+fn paging(name: &str) -> Result<Paging, Failure> {
+    name.parse().map_err(|how| Failure::own(format!("unknown policy '{name}': {how}")))
+}
+
 /// Pages; `None`: no limit.
 fn memory(name: &str) -> Result<Option<u32>, Failure> {
     if name == "none" {
@@ -120,6 +125,13 @@ fn memory(name: &str) -> Result<Option<u32>, Failure> {
         )));
     }
     Ok(Some((bytes / PAGE_SIZE as u64) as u32))
+}
+
+/// 0 to 100.
+fn percent(name: &str) -> Result<u8, Failure> {
+    name.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
+        Failure::own(format!("'{name}' is no share of memory that is fragmented: use 0 to 100, in percent"))
+    })
 }
 
 fn tlb(name: &str) -> Result<Model, Failure> {
@@ -148,7 +160,9 @@ mod tests {
             let said = list(text, memory).unwrap_err().message;
             assert!(said.contains(word) && !said.contains('\n'), "{said}");
         }
+        assert_eq!(list("0,90", percent).unwrap(), [("0".into(), 0), ("90".into(), 90)]);
+        assert!(list("50,101", percent).unwrap_err().message.contains("'101'"));
         assert!(list("zen3,zen4", tlb).unwrap_err().message.contains("neoverse-n1"));
-        assert!(list("adaptive,fixed:3K", policy).unwrap_err().message.contains("fixed:3K"));
+        assert!(list("adaptive,fixed:3K", paging).unwrap_err().message.contains("fixed:3K"));
     }
 }

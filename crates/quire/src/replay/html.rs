@@ -43,13 +43,20 @@ pub(crate) fn page(grid: &Grid, results: &[Outcome]) -> String {
 
 /// Cells that differ in their policy only, with what they have in common.
 fn groups(results: &[Outcome]) -> Vec<(String, &[Outcome])> {
-    let common = |outcome: &Outcome| (outcome.named.memory.clone(), outcome.named.tlb.clone());
+    let common = |outcome: &Outcome| {
+        let named = &outcome.named;
+        (named.memory.clone(), named.fragmentation.clone(), named.tlb.clone())
+    };
     let name = |outcome: &Outcome| {
         let memory = match outcome.named.cell.memory {
             Some(_) => format!("memory {}", outcome.named.memory),
             None => "no limit of memory".into(),
         };
-        format!("{memory}, TLB {}", outcome.named.tlb)
+        let fragmented = match outcome.named.cell.fragmentation {
+            0 => String::new(),
+            percent => format!(", {percent} % fragmented"),
+        };
+        format!("{memory}{fragmented}, TLB {}", outcome.named.tlb)
     };
     results.chunk_by(|a, b| common(a) == common(b)).map(|group| (name(&group[0]), group)).collect()
 }
@@ -95,7 +102,10 @@ fn faults(results: &[Outcome]) -> String {
     let used = |order: &Order| results.iter().any(|o| faults_of(&o.figures.stats, *order) > 0);
     let orders: Vec<Order> = Order::all().filter(used).collect();
     let names: Vec<String> = orders.iter().map(Order::to_string).collect();
-    let mut text = section("Faults", "Fills and rescues, by the size of the folio they were served with.");
+    let mut text = section(
+        "Faults",
+        "Fills, rescues and copies on write, by the size of the folio they were served with.",
+    );
     text += &plot::key(names.iter().zip(&orders).map(|(name, order)| (name.as_str(), RAMP[order.index()])));
     text + &grouped(results, |outcome| {
         let of_order = |(name, order): (&String, &Order)| {
@@ -207,11 +217,11 @@ fn sheets(grid: &Grid, results: &[Outcome]) -> String {
     for (title, columns) in table::sheets() {
         let _ = writeln!(text, "<h3>{}</h3>", escape(title));
         text += "<div class=\"wide\"><table>\n<tr>";
-        let rows = table::rows(results, &columns);
+        let rows = table::rows(grid, results, &columns);
         for (number, row) in rows.iter().enumerate() {
             for (at, field) in row.iter().enumerate() {
                 let tag = if number == 0 { "th" } else { "td" };
-                let class = if at < 3 { " class=\"name\"" } else { "" };
+                let class = if at < table::names(grid).len() { " class=\"name\"" } else { "" };
                 let _ = write!(text, "<{tag}{class}>{}</{tag}>", escape(field));
             }
             text += if number + 1 < rows.len() { "</tr>\n<tr>" } else { "</tr>\n" };

@@ -1,6 +1,6 @@
 //! Results as one JSON object: everything that was counted, and nothing that another run would see otherwise.
 
-use super::table::{faults_of, reason_name, swapped_in, swapped_out};
+use super::table::{copied_bytes, faults_of, reason_name, swapped_in, swapped_out};
 use super::{Grid, Outcome};
 use quire_core::fault::Shortfall;
 use quire_core::{Order, PAGE_SIZE};
@@ -20,7 +20,9 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Cell<'a> {
     policy: &'a str,
+    base_page_bytes: u64,
     memory: &'a str,
+    fragmentation_percent: u8,
     tlb: &'a str,
     events: u64,
     accesses: u64,
@@ -52,6 +54,10 @@ struct Faults {
     zero_fills: [u64; Order::COUNT],
     swap_ins: [u64; Order::COUNT],
     rescues: [u64; Order::COUNT],
+    copies_on_write: [u64; Order::COUNT],
+    bytes_copied_on_write: u64,
+    writes_to_unshared: u64,
+    mapped_again: u64,
     without_frame: u64,
     less_than_wanted: BTreeMap<&'static str, u64>,
 }
@@ -112,7 +118,9 @@ fn cell(outcome: &Outcome) -> Cell<'_> {
     };
     Cell {
         policy: &named.policy,
+        base_page_bytes: named.cell.paging.base.bytes() as u64,
         memory: &named.memory,
+        fragmentation_percent: named.cell.fragmentation,
         tlb: &named.tlb,
         events: figures.events,
         accesses: figures.accesses,
@@ -155,6 +163,10 @@ fn faults(figures: &Figures) -> Faults {
         zero_fills: stats.zero_fills,
         swap_ins: stats.swap_ins,
         rescues: stats.rescues,
+        copies_on_write: stats.cow_copies,
+        bytes_copied_on_write: copied_bytes(stats),
+        writes_to_unshared: stats.cow_reuses,
+        mapped_again: stats.shared_maps,
         without_frame: stats.no_frame,
         less_than_wanted: Shortfall::ALL
             .into_iter()

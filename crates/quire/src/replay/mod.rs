@@ -8,8 +8,7 @@ mod table;
 
 use crate::failure::Failure;
 use progress::Progress;
-use quire_core::PolicyKind;
-use quire_sim::replay::{Cell, Costs, Figures, Source, SourceError, Stop, replay};
+use quire_sim::replay::{Cell, Costs, Figures, Paging, Source, SourceError, Stop, replay};
 use quire_sim::tlb::Model;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,9 +20,11 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Grid {
     pub(crate) source: Source,
-    pub(crate) policies: Vec<(String, PolicyKind)>,
+    pub(crate) policies: Vec<(String, Paging)>,
     /// In pages; `None`: no limit.
     pub(crate) memories: Vec<(String, Option<u32>)>,
+    /// In percent of the runs of 64 KiB.
+    pub(crate) fragmentations: Vec<(String, u8)>,
     pub(crate) tlbs: Vec<(String, Model)>,
     pub(crate) spill: bool,
     pub(crate) costs: Costs,
@@ -35,6 +36,7 @@ pub(crate) struct Grid {
 pub(crate) struct Named {
     pub(crate) policy: String,
     pub(crate) memory: String,
+    pub(crate) fragmentation: String,
     pub(crate) tlb: String,
     pub(crate) cell: Cell,
 }
@@ -47,20 +49,33 @@ pub(crate) struct Outcome {
 }
 
 impl Grid {
-    /// The cells: by memory, then TLB, so that policies stand under each other.
+    /// The cells: by memory, then its fragmentation, then TLB, so that policies stand under each other.
     fn cells(&self) -> Vec<Named> {
         let mut cells = Vec::new();
         for (memory, pages) in &self.memories {
-            for (tlb, model) in &self.tlbs {
-                for (policy, kind) in &self.policies {
-                    let (spill, costs) = (self.spill, self.costs);
-                    let cell = Cell { policy: *kind, memory: *pages, tlb: *model, spill, costs };
-                    let names = (policy.clone(), memory.clone(), tlb.clone());
-                    cells.push(Named { policy: names.0, memory: names.1, tlb: names.2, cell });
+            for (fragmentation, percent) in &self.fragmentations {
+                for (tlb, model) in &self.tlbs {
+                    cells.extend(self.policies.iter().map(|(policy, paging)| Named {
+                        policy: policy.clone(),
+                        memory: memory.clone(),
+                        fragmentation: fragmentation.clone(),
+                        tlb: tlb.clone(),
+                        cell: Cell {
+                            fragmentation: *percent,
+                            spill: self.spill,
+                            costs: self.costs,
+                            ..Cell::new(*paging, *pages, *model)
+                        },
+                    }));
                 }
             }
         }
         cells
+    }
+
+    /// Whether any memory begins fragmented.
+    fn fragments(&self) -> bool {
+        self.fragmentations.iter().any(|(_, percent)| *percent > 0)
     }
 }
 
@@ -147,9 +162,10 @@ fn collect(
             Some(Ok(figures)) => outcomes.push(Outcome { named, figures }),
             Some(Err(Ended::Source(error))) => return Err(Failure::own(error.to_string())),
             Some(Err(Ended::Stop(stop))) => {
-                let of = format!("{}, {}, {}", named.policy, named.memory, named.tlb);
+                let Named { policy, memory, fragmentation, tlb, .. } = &named;
+                let of = format!("{policy}, {memory}, {fragmentation}% fragmented, {tlb}");
                 return Err(Failure::own(match stop {
-                    Stop::Trace(_) | Stop::Fork { .. } => format!("{}: {stop}", grid.source),
+                    Stop::Trace(_) => format!("{}: {stop}", grid.source),
                     _ => format!("{}: with {of}: {stop}", grid.source),
                 }));
             }

@@ -28,7 +28,7 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
     }
     for (title, columns) in sheets() {
         let _ = writeln!(text, "\n{title}");
-        text += &align(&rows(results, &columns));
+        text += &align(&rows(grid, results, &columns), names(grid).len());
     }
     text += "\nCosts in ns:";
     for (i, (name, ns, _)) in grid.costs.all().enumerate() {
@@ -39,11 +39,15 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
 }
 
 /// The tables, with their titles.
-pub(super) fn sheets() -> [(&'static str, Vec<Column>); 3] {
+pub(super) fn sheets() -> [(&'static str, Vec<Column>); 4] {
     [
         ("Memory is the mean over the time, LRU the mean number of folios that age", main_columns()),
-        ("Faults by size of the folio: fills with zeroes, from the store, and rescues", order_columns()),
+        (
+            "Faults by size of the folio: fills with zeroes, from the store, rescues, copies on write",
+            order_columns(),
+        ),
         ("Faults with less than the policy wanted, by reason", reason_columns()),
+        ("Pages that programs share since a fork", shared_columns()),
     ]
 }
 
@@ -81,10 +85,24 @@ fn reason_columns() -> Vec<Column> {
         .collect()
 }
 
+fn shared_columns() -> Vec<Column> {
+    vec![
+        column("copies", |f| count(sum(&f.stats.cow_copies))),
+        column("copied", |f| human(copied_bytes(&f.stats))),
+        column("not shared any longer", |f| count(f.stats.cow_reuses)),
+        column("mapped again", |f| count(f.stats.shared_maps)),
+    ]
+}
+
+/// Bytes that were copied when somebody wrote to what others share.
+pub(super) fn copied_bytes(stats: &Stats) -> u64 {
+    Order::all().map(|order| stats.cow_copies[order.index()] * order.bytes() as u64).sum()
+}
+
 /// Faults of all kinds that were served with a folio of this order.
 pub(super) fn faults_of(stats: &Stats, order: Order) -> u64 {
     let at = order.index();
-    stats.zero_fills[at] + stats.swap_ins[at] + stats.rescues[at]
+    stats.zero_fills[at] + stats.swap_ins[at] + stats.rescues[at] + stats.cow_copies[at]
 }
 
 pub(super) const fn reason_name(reason: Shortfall) -> &'static str {
@@ -114,20 +132,28 @@ pub(super) fn pages(pages: u64) -> String {
     human(pages * PAGE_SIZE as u64)
 }
 
+/// What tells the cells apart. That memory is not fragmented goes without saying.
+pub(super) fn names(grid: &Grid) -> &'static [&'static str] {
+    if grid.fragments() { &["policy", "memory", "TLB", "fragmented"] } else { &["policy", "memory", "TLB"] }
+}
+
 /// A row of names, and one for each cell: its names and the columns.
-pub(super) fn rows(results: &[Outcome], columns: &[Column]) -> Vec<Vec<String>> {
-    let mut rows = vec![["policy", "memory", "TLB"].map(String::from).to_vec()];
+pub(super) fn rows(grid: &Grid, results: &[Outcome], columns: &[Column]) -> Vec<Vec<String>> {
+    let names = names(grid);
+    let mut rows = vec![names.iter().map(|name| String::from(*name)).collect::<Vec<_>>()];
     rows[0].extend(columns.iter().map(|(name, _)| name.clone()));
     for Outcome { named, figures } in results {
-        let mut row = vec![named.policy.clone(), named.memory.clone(), named.tlb.clone()];
+        let fragmented = format!("{}%", named.fragmentation);
+        let all = [named.policy.clone(), named.memory.clone(), named.tlb.clone(), fragmented];
+        let mut row: Vec<String> = all.into_iter().take(names.len()).collect();
         row.extend(columns.iter().map(|(_, show)| show(figures)));
         rows.push(row);
     }
     rows
 }
 
-/// Rows with their columns under each other: the first three to the left, numbers to the right.
-fn align(rows: &[Vec<String>]) -> String {
+/// Rows with their columns under each other: the first `left` to the left, numbers to the right.
+fn align(rows: &[Vec<String>], left: usize) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -135,9 +161,11 @@ fn align(rows: &[Vec<String>]) -> String {
     for row in rows {
         for (at, (field, width)) in row.iter().zip(&widths).enumerate() {
             let gap = if at == 0 { "" } else { "  " };
-            let _ = match at {
-                0..3 => write!(text, "{gap}{field:<width$}"),
-                _ => write!(text, "{gap}{field:>width$}"),
+            // Writing to a string cannot fail.
+            let _ = if at < left {
+                write!(text, "{gap}{field:<width$}")
+            } else {
+                write!(text, "{gap}{field:>width$}")
             };
         }
         text.push('\n');
@@ -199,7 +227,7 @@ mod tests {
     #[test]
     fn columns_stand_under_each_other() {
         let rows = [["a", "b", "c", "n"], ["long", "b", "c", "10"]];
-        let text = align(&rows.map(|row| row.map(String::from).to_vec()));
+        let text = align(&rows.map(|row| row.map(String::from).to_vec()), 3);
         assert_eq!(text, "a     b  c   n\nlong  b  c  10\n");
     }
 }

@@ -1,6 +1,7 @@
 //! What everything costs: the table that turns counts into modelled time.
 
 use core::fmt;
+use quire_core::Order;
 
 macro_rules! costs {
     ($($(#[doc = $doc:literal])+ $name:ident = $default:literal,)+) => {
@@ -94,6 +95,25 @@ impl fmt::Display for CostError {
 impl std::error::Error for CostError {}
 
 impl Costs {
+    /// The same on a machine with base pages of this size: what is done to each byte of a page takes longer, what is done
+    /// to its entry does not.
+    pub(super) fn of_pages(&self, base: Order) -> Costs {
+        let mut costs = *self;
+        for cost in [
+            &mut costs.zero_page,
+            &mut costs.fresh_page,
+            &mut costs.copy_page,
+            &mut costs.hash_page,
+            &mut costs.compress_page,
+            &mut costs.expand_page,
+            &mut costs.read_page,
+            &mut costs.write_page,
+        ] {
+            *cost *= u64::from(base.pages());
+        }
+        costs
+    }
+
     /// A cost is below this: an hour.
     const END: u64 = 3_600_000_000_000;
 

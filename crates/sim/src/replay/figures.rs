@@ -2,7 +2,7 @@
 
 use super::costs::Costs;
 use crate::tlb::Counts;
-use quire_core::Stats;
+use quire_core::{Order, Stats};
 
 macro_rules! causes {
     ($($(#[doc = $doc:literal])+ $name:ident: $text:literal,)+) => {
@@ -125,6 +125,32 @@ impl Series {
         }
         self.samples.push(sample);
     }
+}
+
+/// What was counted in pages and folios of a machine with base pages of this size, in pages of 4 KiB and folios of them.
+pub(super) fn in_base_pages(mut stats: Stats, base: Order) -> Stats {
+    let Stats { zero_fills, swap_ins, rescues, evictions, swap_outs, cow_copies, collapses, .. } = &mut stats;
+    for by_order in [zero_fills, swap_ins, rescues, evictions, swap_outs, cow_copies, collapses] {
+        // None is larger than the largest: there are no folios but on base pages of 4 KiB.
+        by_order.rotate_right(base.index());
+    }
+    for pages in [
+        &mut stats.evicted_behind,
+        &mut stats.evicted_direct,
+        &mut stats.pages_same,
+        &mut stats.pages_zero,
+        &mut stats.pages_stored,
+        &mut stats.bytes_stored,
+        &mut stats.pages_spilled,
+        &mut stats.pages_unspilled,
+        &mut stats.sparse_pages,
+        &mut stats.compacted_pages,
+        &mut stats.foreign,
+        &mut stats.most_over,
+    ] {
+        *pages *= u64::from(base.pages());
+    }
+    stats
 }
 
 /// Everything that one replay has found. Equal inputs give equal figures.

@@ -1,16 +1,19 @@
 //! The host of a replay: it plays events, answers the faults that come of them, and keeps the clock.
 
 use super::costs::Costs;
-use super::figures::{Cause, Figures, Level, Sample, Series};
+use super::figures::{Cause, Figures, Level, Sample, Series, in_base_pages};
 use super::jobs::{self, Traffic};
 use super::memory::Memory;
+use super::ranges::Ranges;
 use super::service::Service;
 use super::table::{READS, WRITES, flag};
-use super::{Cell, NO_LIMIT};
+use super::{Cell, NO_LIMIT, NO_LIMIT_FRAGMENTED, fragmentation};
 use crate::tlb::{Lookup, Tlb};
 use crate::trace::{self, Access, Event};
 use core::fmt;
+use core::ops::Range;
 use quire_core::job::{JobKind, Outcome, Work};
+use quire_core::mmu::{Prot, Refusal};
 use quire_core::{Config, Demand, Engine, Fault, Halt, Order, PAGE_SIZE, Placed, Reclaim, Space, Vpn};
 
 /// Pages that a fault goes over the grant where nothing can be moved out, as on the live host.
@@ -21,13 +24,6 @@ const OVERDRAFT: u32 = 64;
 pub enum Stop {
     /// The trace can't be read further.
     Trace(trace::Error),
-    /// A process forks.
-    Fork {
-        /// The process.
-        parent: Space,
-        /// Events before it.
-        events: u64,
-    },
     /// The engine can't go on.
     Halt(Halt),
     /// Every frame is in use, and nothing can be moved out.
@@ -40,14 +36,6 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Stop::Trace(error) => error.fmt(f),
-            Stop::Fork { parent, events } => {
-                write!(
-                    f,
-                    "process {} forks after event {events}: a replay can't share pages yet, so replay a \
-                     trace without forks",
-                    parent.0
-                )
-            }
             Stop::Halt(halt) => write!(f, "the engine stops: {halt:?}"),
             Stop::NoFrame => {
                 f.write_str("every frame is in use and nothing can be moved out: allow more memory")
@@ -59,6 +47,12 @@ impl fmt::Display for Stop {
 
 impl std::error::Error for Stop {}
 
+impl From<Refusal> for Stop {
+    fn from(_: Refusal) -> Stop {
+        Stop::Bug("a call on simulated tables was refused")
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Host<T> {
@@ -66,8 +60,11 @@ pub(super) struct Host<T> {
     pub(super) memory: Memory<T>,
     /// The engine's space of each program, by the number that the trace has for it.
     programs: Vec<Option<Space>>,
+    /// What each has mapped, in pages of 4 KiB.
+    ranges: Vec<Ranges<Option<Prot>>>,
     pub(super) service: Service,
-    pub(super) costs: Costs,
+    /// What things cost, for 4 KiB.
+    costs: Costs,
     /// Now, in ns.
     pub(super) clock: u64,
     pub(super) traffic: Traffic,
@@ -80,6 +77,8 @@ pub(super) struct Host<T> {
     denied: u64,
     pub(super) implied: u64,
     faults: u64,
+    /// Frames that somebody holds for good, and the faults that this took.
+    held: (u32, u64),
     levels: Levels,
     series: Series,
     /// The number of events at which the next sample is due.
@@ -97,18 +96,24 @@ struct Levels {
 }
 
 impl<T: Tlb> Host<T> {
-    pub(super) fn new(cell: &Cell, tlb: T) -> Host<T> {
-        let mut engine = Engine::new(config(cell));
+    pub(super) fn new(cell: &Cell, tlb: T) -> Result<Host<T>, Stop> {
+        let config = config(cell);
+        let mut engine = Engine::new(config);
+        let held = held(cell);
+        let holding = if held > 0 { fragmentation::hold(&mut engine, config.frames, held)? } else { 0 };
+        engine.set_grant(config.grant);
+        engine.set_policy(config.policy);
         match cell.memory {
-            Some(pages) if cell.spill => engine.open_spill_file(0, spill_limit(pages)),
+            Some(pages) if cell.spill => engine.open_spill_file(0, spill_limit(cell, pages)),
             Some(_) => {}
             None => engine.set_evicts(false),
         }
-        Host {
+        Ok(Host {
             engine,
-            memory: Memory::new(tlb, cell.tlb.coalesces(), cell.costs),
+            memory: Memory::new(tlb, cell.paging.base, cell.tlb.coalesces(), &cell.costs),
             // The engine begins with one space.
             programs: vec![Some(Space(0))],
+            ranges: Vec::new(),
             service: Service::new(),
             costs: cell.costs,
             clock: 0,
@@ -121,10 +126,11 @@ impl<T: Tlb> Host<T> {
             denied: 0,
             implied: 0,
             faults: 0,
+            held: (held, holding),
             levels: Levels::default(),
             series: Series::new(),
             due: 0,
-        }
+        })
     }
 
     /// Plays one event.
@@ -151,65 +157,102 @@ impl<T: Tlb> Host<T> {
 
     #[cold]
     fn begin_program(&mut self, program: Space) -> Result<Space, Stop> {
+        let space = self.engine.create_space();
+        let space = space.map_err(|_| Stop::Bug("the trace has more programs than there are spaces"))?;
+        self.set_space(program, space);
+        Ok(space)
+    }
+
+    pub(super) fn set_space(&mut self, program: Space, space: Space) {
         let number = usize::from(program.0);
         if self.programs.len() <= number {
             self.programs.resize(number + 1, None);
         }
-        let space = self.engine.create_space();
-        self.programs[number] = space.ok();
-        space.map_err(|_| Stop::Bug("the trace has more programs than there are spaces"))
+        self.programs[number] = Some(space);
+    }
+
+    /// A program ends: the space it had, if it has begun.
+    pub(super) fn end_program(&mut self, program: Space) -> Option<Space> {
+        self.programs.get_mut(usize::from(program.0))?.take()
+    }
+
+    /// What a program has mapped, in pages of 4 KiB.
+    pub(super) fn ranges_of(&mut self, program: Space) -> &mut Ranges<Option<Prot>> {
+        let number = usize::from(program.0);
+        if self.ranges.len() <= number {
+            self.ranges.resize(number + 1, Ranges::default());
+        }
+        &mut self.ranges[number]
+    }
+
+    /// The page of the machine that 4 KiB are part of.
+    #[inline]
+    pub(super) fn page_of(&self, vpn: Vpn) -> Vpn {
+        Vpn(vpn.0 >> self.memory.base.index())
+    }
+
+    /// The parts of a page of the machine, 4 KiB each.
+    pub(super) fn parts_of(&self, page: Vpn) -> Range<u64> {
+        let order = self.memory.base.index();
+        page.0 << order..(page.0 + 1) << order
     }
 
     #[inline]
     pub(super) fn access(&mut self, access: Access) -> Result<(), Stop> {
-        let access = Access { space: self.space_of(access.space)?, ..access };
+        let space = self.space_of(access.space)?;
         if self.service.at <= self.clock {
             self.work_behind()?;
         }
-        let Access { space, vpn, write, times } = access;
-        let mut entry = self.memory.entry(space, vpn);
+        let Access { vpn, write, times, .. } = access;
+        let page = self.page_of(vpn);
+        let mut entry = self.memory.entry(space, page);
         if !entry.has(if write { WRITES } else { READS }) {
-            if !self.first_access(access)? {
+            if !self.first_access(access, space)? {
                 return Ok(());
             }
-            entry = self.memory.entry(space, vpn);
+            entry = self.memory.entry(space, page);
         }
         self.accesses += u64::from(times);
-        let more = match self.memory.tlb.access(space, vpn, entry.mapping()) {
+        let more = match self.memory.tlb.access(space, page, entry.mapping()) {
             Lookup::L1 => 0,
-            Lookup::L2 => self.costs.second_level,
-            Lookup::Miss => self.costs.walk,
+            Lookup::L2 => self.memory.costs.second_level,
+            Lookup::Miss => self.memory.costs.walk,
         };
-        self.spend(Cause::Access, u64::from(times) * self.costs.access);
+        self.spend(Cause::Access, u64::from(times) * self.memory.costs.access);
         self.spend(Cause::Walk, more);
         Ok(())
     }
 
     /// An access that changes the page's entry, or faults first. Whether it may happen at all.
     #[cold]
-    fn first_access(&mut self, access: Access) -> Result<bool, Stop> {
-        let Access { space, vpn, write, times } = access;
-        self.imply(space, vpn)?;
-        let rights = self.memory.rights(space, vpn).bits();
+    fn first_access(&mut self, access: Access, space: Space) -> Result<bool, Stop> {
+        let Access { space: program, vpn, write, times } = access;
+        let rights = self.imply(program, vpn)?.bits();
         if rights & 3 == 0 || write && rights & 2 == 0 {
             self.denied += u64::from(times);
             return Ok(false);
         }
+        let page = self.page_of(vpn);
+        let needs = flag::PRESENT | if write { flag::WRITE } else { 0 };
         // Reclaim behind may take the page away again before its thread runs.
-        while !self.memory.entry(space, vpn).has(flag::PRESENT) {
-            self.fault(space, vpn)?;
+        while !self.memory.entry(space, page).has(needs) {
+            self.fault(space, page, write)?;
         }
-        self.memory.touch(space, vpn, write);
+        let part = vpn.0 - self.parts_of(page).start;
+        self.memory.touch(space, page, part as u32, write);
         self.note_levels();
         Ok(true)
     }
 
-    fn fault(&mut self, space: Space, vpn: Vpn) -> Result<(), Stop> {
+    fn fault(&mut self, space: Space, page: Vpn, write: bool) -> Result<(), Stop> {
         self.faults += 1;
-        self.spend(Cause::Fault, self.costs.fault);
+        self.spend(Cause::Fault, self.memory.costs.fault);
         loop {
             self.work_behind()?;
-            let fault = self.engine.fault(&mut self.memory, space, vpn, &mut self.work);
+            let fault = match write {
+                true => self.engine.write_fault(&mut self.memory, space, page, &mut self.work),
+                false => self.engine.fault(&mut self.memory, space, page, &mut self.work),
+            };
             self.pay(Cause::Map);
             match fault {
                 Fault::Mapped => break,
@@ -229,10 +272,10 @@ impl<T: Tlb> Host<T> {
 
     /// Runs the job of a fault, which waits for it.
     fn fill(&mut self) -> Result<(), Stop> {
-        let (memory, costs) = (&mut self.memory, &self.costs);
+        let memory = &mut self.memory;
         let taken = match self.work.kind {
-            JobKind::Zero => jobs::zero(memory, costs, &self.work),
-            JobKind::Read => jobs::read(memory, costs, &self.work, &mut self.traffic),
+            JobKind::Zero => jobs::zero(memory, &self.work),
+            JobKind::Read => jobs::read(memory, &self.work, &mut self.traffic),
             JobKind::Write | JobKind::Spill => return Err(Stop::Bug("a fault asks for a write")),
         };
         let zeroes = self.work.kind == JobKind::Zero;
@@ -256,23 +299,23 @@ impl<T: Tlb> Host<T> {
             Reclaim::Job => self.run_direct(),
             Reclaim::Waiting if self.await_behind()? => Ok(()),
             Reclaim::Waiting => Err(Stop::Bug("reclaim waits for a job that nobody runs")),
-            Reclaim::Stuck if self.engine.overdraw(OVERDRAFT) => Ok(()),
+            Reclaim::Stuck if self.engine.overdraw(self.in_pages(OVERDRAFT)) => Ok(()),
             Reclaim::Stuck => Err(Stop::NoFrame),
         }
     }
 
     /// Runs a job of reclaim that a fault waits for.
     fn run_direct(&mut self) -> Result<(), Stop> {
-        let (memory, costs, work) = (&mut self.memory, &self.costs, &mut self.work);
+        let (memory, work) = (&mut self.memory, &mut self.work);
         let ns = match work.kind {
-            JobKind::Spill => jobs::spill(costs, work, &mut self.traffic),
-            _ => jobs::pack(memory, costs, work),
+            JobKind::Spill => jobs::spill(&memory.costs, work, &mut self.traffic),
+            _ => jobs::pack(memory, work),
         };
         self.spend(Cause::Reclaim, ns);
         if self.work.kind == JobKind::Write {
             match self.engine.place(&mut self.memory, &mut self.work) {
                 Placed::Go => {
-                    let ns = jobs::write(&self.costs, &self.work, &mut self.traffic);
+                    let ns = jobs::write(&self.memory.costs, &self.work, &mut self.traffic);
                     self.spend(Cause::Reclaim, ns);
                 }
                 Placed::Void | Placed::Refused => {
@@ -312,6 +355,16 @@ impl<T: Tlb> Host<T> {
         self.work_behind()
     }
 
+    /// As many pages of the machine as 4 KiB pages, one at least.
+    fn in_pages(&self, pages: u32) -> u32 {
+        (pages / self.memory.base.pages()).max(1)
+    }
+
+    /// 4 KiB pages.
+    fn in_parts(&self, pages: u64) -> u64 {
+        pages * u64::from(self.memory.base.pages())
+    }
+
     fn modelled_ns(&self) -> u64 {
         self.time.iter().sum()
     }
@@ -319,11 +372,13 @@ impl<T: Tlb> Host<T> {
     /// Levels have changed, after what they were until now.
     pub(super) fn note_levels(&mut self) {
         let now = self.modelled_ns();
+        let resident = self.in_parts(self.memory.present);
+        let charged = self.in_parts(u64::from(self.engine.charged() - self.held.0));
         let levels = &mut self.levels;
         let values = [
-            (&mut levels.resident, self.memory.present),
+            (&mut levels.resident, resident),
             (&mut levels.wasted, self.memory.untouched),
-            (&mut levels.charged, u64::from(self.engine.charged())),
+            (&mut levels.charged, charged),
             (&mut levels.lru, u64::from(self.engine.lru_folios())),
         ];
         for (level, value) in values {
@@ -337,7 +392,7 @@ impl<T: Tlb> Host<T> {
     fn sample(&mut self) {
         self.series.push(Sample {
             events: self.events - 1,
-            resident: self.memory.present,
+            resident: self.in_parts(self.memory.present),
             wasted: self.memory.untouched,
             faults: self.faults,
             ns: self.modelled_ns(),
@@ -350,18 +405,22 @@ impl<T: Tlb> Host<T> {
         self.note_levels();
         self.events += 1;
         self.sample();
+        let mut stats = *self.engine.stats();
+        stats.zero_fills[0] -= self.held.1;
+        let base = self.memory.base;
+        let in_bytes = |(bytes, calls): (u64, u64)| (self.in_parts(bytes), calls);
         Figures {
             events: self.events - 1,
             accesses: self.accesses,
             denied: self.denied,
             implied: self.implied,
             faults: self.faults,
-            stats: *self.engine.stats(),
+            stats: in_base_pages(stats, base),
             tlb: *self.memory.tlb.counts(),
             zeroed_bytes: self.memory.zeroed_bytes,
-            expanded_pages: self.traffic.expanded_pages,
-            disk_read: self.traffic.read,
-            disk_written: self.traffic.written,
+            expanded_pages: self.in_parts(self.traffic.expanded_pages),
+            disk_read: in_bytes(self.traffic.read),
+            disk_written: in_bytes(self.traffic.written),
             resident: self.levels.resident,
             wasted: self.levels.wasted,
             charged: self.levels.charged,
@@ -376,21 +435,38 @@ impl<T: Tlb> Host<T> {
 }
 
 /// The machine of a cell has as many frames as memory, so that long runs of them are hard to come by; and a few more,
-/// where nothing can be moved out.
+/// where nothing can be moved out. What somebody holds comes on top.
 fn config(cell: &Cell) -> Config {
-    let largest = Order::MAX.pages();
+    let (frames, held) = (free_frames(cell) + held(cell), held(cell));
+    let policy = cell.paging.policy;
     match cell.memory {
-        Some(pages) => Config {
-            frames: (pages + OVERDRAFT).next_multiple_of(largest),
-            spans: pages / 8 + 64,
-            grant: pages,
-            policy: cell.policy,
-        },
-        None => Config { frames: NO_LIMIT, spans: 64, grant: NO_LIMIT, policy: cell.policy },
+        Some(pages) => {
+            let pages = pages >> cell.paging.base.index();
+            Config { frames, spans: pages / 8 + 64, grant: pages + held, policy }
+        }
+        None => Config { frames, spans: 64, grant: frames, policy },
     }
 }
 
-/// Bytes that the spill file may come to have: 256 times the memory, at least 4 GiB, as on the live host.
-fn spill_limit(pages: u32) -> u64 {
-    (u64::from(pages) * 256 * PAGE_SIZE as u64).clamp(4 << 30, 1 << 40)
+/// Frames that are free at the start.
+fn free_frames(cell: &Cell) -> u32 {
+    let pages = match cell.memory {
+        Some(pages) => (pages + OVERDRAFT).next_multiple_of(Order::MAX.pages()),
+        None if cell.fragmentation > 0 => NO_LIMIT_FRAGMENTED,
+        None => NO_LIMIT,
+    };
+    pages >> cell.paging.base.index()
+}
+
+/// Frames that are somebody's from start to end. Larger base pages know no fragmentation: what can't be moved takes whole
+/// ones, and all others are as good as ever.
+fn held(cell: &Cell) -> u32 {
+    let percent = if cell.paging.base == Order::BASE { cell.fragmentation } else { 0 };
+    fragmentation::held(free_frames(cell), percent)
+}
+
+/// Bytes that the spill file may come to have: 256 times the memory, at least 4 GiB, as on the live host. In units of the
+/// store.
+fn spill_limit(cell: &Cell, pages: u32) -> u64 {
+    (u64::from(pages) * 256 * PAGE_SIZE as u64).clamp(4 << 30, 1 << 40) >> cell.paging.base.index()
 }

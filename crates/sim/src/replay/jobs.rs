@@ -1,9 +1,9 @@
 //! What jobs do, and how long they take.
+//!
+//! A page of the store is of 4096 units, which are bytes where the machine's pages are of 4 KiB.
 
 use super::costs::Costs;
 use super::memory::Memory;
-use crate::rng::Rng;
-use crate::store::packed_len;
 use crate::tlb::Tlb;
 use quire_core::PAGE_SIZE;
 use quire_core::job::{Packed, Place, Reach, Work};
@@ -24,27 +24,18 @@ pub(super) struct Taken {
     pub(super) disk: u64,
 }
 
-/// Bytes of a page in the store. What it compresses to is drawn anew whenever it was written: from 512 to 2048 bytes, and
-/// one page in eight does not compress.
-fn len_of(version: u32) -> u16 {
-    packed_len(Rng::new(u64::from(version)).any())
-}
-
 /// Zeroes frames.
-pub(super) fn zero<T: Tlb>(memory: &mut Memory<T>, costs: &Costs, work: &Work) -> Taken {
+pub(super) fn zero<T: Tlb>(memory: &mut Memory<T>, work: &Work) -> Taken {
+    let costs = memory.costs;
     work.frames.iter().for_each(|frame| memory.fill(frame, 0));
     let pages = u64::from(work.frames.pages);
-    memory.zeroed_bytes += pages * PAGE_SIZE as u64;
+    memory.zeroed_bytes += memory.bytes(pages);
     Taken { cpu: pages * if work.fresh { costs.fresh_page } else { costs.zero_page }, disk: 0 }
 }
 
 /// Reads stored pages into frames, or to where they are staged.
-pub(super) fn read<T: Tlb>(
-    memory: &mut Memory<T>,
-    costs: &Costs,
-    work: &Work,
-    traffic: &mut Traffic,
-) -> Taken {
+pub(super) fn read<T: Tlb>(memory: &mut Memory<T>, work: &Work, traffic: &mut Traffic) -> Taken {
+    let costs = memory.costs;
     let mut taken = Taken::default();
     memory.staged.clear();
     for (frame, source) in work.frames.iter().zip(&work.sources) {
@@ -55,7 +46,7 @@ pub(super) fn read<T: Tlb>(
             false => memory.fill(frame, version),
         }
         if source.place == Place::Zero {
-            memory.zeroed_bytes += PAGE_SIZE as u64;
+            memory.zeroed_bytes += memory.bytes(1);
             taken.cpu += costs.zero_page;
         } else {
             traffic.expanded_pages += 1;
@@ -81,13 +72,14 @@ fn reads(work: &Work) -> (u64, u64) {
 }
 
 /// Hashes and compresses what is to be written.
-pub(super) fn pack<T: Tlb>(memory: &mut Memory<T>, costs: &Costs, work: &mut Work) -> u64 {
+pub(super) fn pack<T: Tlb>(memory: &mut Memory<T>, work: &mut Work) -> u64 {
+    let costs = memory.costs;
     let mut taken = 0;
     work.packed.clear();
     for (i, frame) in work.frames.iter().enumerate() {
         let version = memory.name(frame);
         let hash = u128::from(version);
-        let packed = match len_of(version) {
+        let packed = match memory.packed_len(version) {
             _ if version == 0 => Packed::Zero,
             _ if work.known.get(i).copied().flatten() == Some(hash) => Packed::Same,
             len if usize::from(len) == PAGE_SIZE => Packed::Raw { hash },

@@ -1,28 +1,51 @@
 //! The memory of a replay: page tables of several spaces, what is in each frame as far as it matters, and the TLB, as
-//! the engine's verbs see and change them. Each verb adds what it costs.
+//! the host changes them. What the engine's verbs do is in `verbs.rs`.
+//!
+//! A *page* is one of the machine here, whose base page may be larger than 4 KiB: then it has *parts* of 4 KiB, which are
+//! touched and written one by one.
 
 use super::costs::Costs;
+use super::ranges::Ranges;
 use super::table::{Entry, Table, flag, flags_of};
+use crate::rng::Rng;
+use crate::store::packed_len;
 use crate::tlb::Tlb;
+use crate::trace::SPACE_PAGES;
 use core::ops::Range;
-use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
+use quire_core::mmu::Prot;
 use quire_core::{Engine, Frame, FrameRun, Order, PAGE_SIZE, PageRange, Space, Vpn};
 
-/// What is in a frame. The frame of a mapped page has its contents too: a page keeps its frame.
+/// What is in a frame. That of a mapped page has its contents too: a page keeps its frame.
 #[derive(Clone, Copy, Default, Debug)]
-struct Contents {
+pub(super) struct Contents {
     /// Names the contents as they were when they were last looked at; 0: zeroes.
     version: u32,
-    /// [`flag::DIRTY`] and [`flag::TOUCHED`], of a page that is not mapped.
-    flags: u8,
+    /// The parts that were touched since the frame was filled, a bit each.
+    pub(super) touched: u16,
+    /// The parts that have ever been written.
+    written: u16,
+    /// Entries that map the frame.
+    pub(super) maps: u16,
+    /// Whether it was written since it got its version.
+    dirty: bool,
+}
+
+/// From where pages were copied.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Original {
+    /// From what is staged, from this page of it on.
+    Staged(u32),
+    /// They are zeroes.
+    Zeroes,
+    /// From frames, from this one on.
+    Frames(Frame),
 }
 
 /// Pages that were mapped by a copy, whose frames the verb does not name.
 #[derive(Clone, Copy, Debug)]
-struct Copied {
-    range: PageRange,
-    /// The page of what is staged that the first one was copied from; `None`: all are zeroes.
-    staged: Option<u32>,
+pub(super) struct Copied {
+    pub(super) range: PageRange,
+    pub(super) original: Original,
 }
 
 /// See the module's text.
@@ -31,34 +54,45 @@ pub(super) struct Memory<T> {
     tables: Vec<Table>,
     contents: Vec<Contents>,
     pub(super) tlb: T,
+    /// The base page of the machine, and a bit for each of its parts.
+    pub(super) base: Order,
+    whole: u16,
     /// The largest run of base entries that the TLB asks for.
     most: Order,
-    copied: Vec<Copied>,
+    pub(super) copied: Vec<Copied>,
     /// What a fill has read that goes to no frame, a version a page.
     pub(super) staged: Vec<u32>,
+    /// The parts that had been written by each version, where pages have several.
+    written: Vec<u16>,
     versions: u32,
-    costs: Costs,
+    /// What things cost for a page of this machine.
+    pub(super) costs: Costs,
     /// What verbs have cost since [`Memory::spent`], in ns.
     spent: u64,
     /// Flushes since [`Memory::flushed`].
     flushes: u64,
     pub(super) zeroed_bytes: u64,
-    /// Pages that are present, and those of them that were not touched since they were filled.
+    /// Frames that are mapped, and the parts of them, 4 KiB each, that were not touched since they were filled.
     pub(super) present: u64,
     pub(super) untouched: u64,
 }
 
 impl<T: Tlb> Memory<T> {
-    pub(super) fn new(tlb: T, most: Order, costs: Costs) -> Memory<T> {
+    /// Nothing is mapped. `costs` are those for 4 KiB.
+    pub(super) fn new(tlb: T, base: Order, coalesces: Order, costs: &Costs) -> Memory<T> {
         Memory {
             tables: Vec::new(),
             contents: Vec::new(),
             tlb,
-            most,
+            base,
+            whole: u16::MAX >> (16 - base.pages()),
+            // Entries of larger base pages are not known to be joined by any hardware.
+            most: if base == Order::BASE { coalesces } else { Order::BASE },
             copied: Vec::new(),
             staged: Vec::new(),
+            written: vec![0],
             versions: 0,
-            costs,
+            costs: costs.of_pages(base),
             spent: 0,
             flushes: 0,
             zeroed_bytes: 0,
@@ -76,16 +110,22 @@ impl<T: Tlb> Memory<T> {
         }
     }
 
-    pub(super) fn rights(&mut self, space: Space, vpn: Vpn) -> Prot {
-        self.table(space).rights(vpn)
-    }
-
-    /// Notes an access in the entry of a page that is present.
-    pub(super) fn touch(&mut self, space: Space, vpn: Vpn, write: bool) {
-        let entry = self.table(space).slot(vpn);
-        let first = !entry.has(flag::TOUCHED);
-        entry.flags |= flag::ACCESSED | flag::TOUCHED | if write { flag::DIRTY } else { 0 };
+    /// Notes an access to a part of a page that is present. Its entry says touched, and dirty, when no further access
+    /// to any part would change anything.
+    pub(super) fn touch(&mut self, space: Space, vpn: Vpn, part: u32, write: bool) {
+        let whole = self.whole;
+        let frame = self.entry(space, vpn).mapping().frame;
+        let contents = self.contents_of(frame.0);
+        let bit = 1 << part;
+        let first = contents.touched & bit == 0;
+        contents.touched |= bit;
+        if write {
+            contents.dirty = true;
+            contents.written |= bit;
+        }
+        let flags = flag::ACCESSED | flags_for(contents, whole);
         self.untouched -= u64::from(first);
+        self.table(space).slot(vpn).flags |= if write { flags } else { flags & !flag::DIRTY };
     }
 
     /// What verbs have cost since the last call, in ns.
@@ -98,71 +138,131 @@ impl<T: Tlb> Memory<T> {
         core::mem::take(&mut self.flushes)
     }
 
-    /// Fills frames: with zeroes, or with contents from the store.
+    /// Adds what a verb costs.
+    pub(super) fn spend(&mut self, call: u64, page: u64, pages: u64) {
+        self.spent += call + page * pages;
+    }
+
+    /// Bytes of `pages` pages.
+    pub(super) fn bytes(&self, pages: u64) -> u64 {
+        pages * PAGE_SIZE as u64 * u64::from(self.base.pages())
+    }
+
+    /// Fills a frame: with zeroes, or with contents from the store.
     pub(super) fn fill(&mut self, frame: Frame, version: u32) {
-        *self.contents_of(frame.0) = Contents { version, flags: 0 };
+        let written = if self.whole == 1 { u16::from(version != 0) } else { self.written[version as usize] };
+        let contents = self.contents_of(frame.0);
+        *contents = Contents { version, touched: 0, written, maps: contents.maps, dirty: false };
+    }
+
+    /// Fills a frame with what another one holds.
+    pub(super) fn copy(&mut self, from: Frame, to: Frame) {
+        let Contents { version, written, dirty, .. } = *self.contents_of(from.0);
+        let contents = self.contents_of(to.0);
+        *contents = Contents { version, touched: 0, written, maps: contents.maps, dirty };
     }
 
     /// Names what a frame holds that is mapped nowhere, and whether it is as it was when that was last done.
     pub(super) fn name(&mut self, frame: Frame) -> u32 {
         let next = self.versions.checked_add(1).unwrap_or(1);
         let contents = self.contents_of(frame.0);
-        if contents.flags & flag::DIRTY == 0 {
+        if !contents.dirty {
             return contents.version;
         }
-        *contents = Contents { version: next, flags: contents.flags & !flag::DIRTY };
+        contents.dirty = false;
+        contents.version = next;
+        let written = contents.written;
         self.versions = next;
+        if self.whole != 1 {
+            self.written.push(written);
+        }
         next
+    }
+
+    /// Bytes of a page in the store, of 4096 for the whole. What 4 KiB compress to is drawn anew whenever they are written:
+    /// from 512 to 2048 bytes, and one in eight does not compress. Parts that were never written take nothing.
+    pub(super) fn packed_len(&self, version: u32) -> u16 {
+        let mut rng = Rng::new(u64::from(version));
+        if self.whole == 1 {
+            return packed_len(rng.any());
+        }
+        let written = self.written[version as usize];
+        let parts = (0..self.base.pages()).map(|part| (written >> part & 1, packed_len(rng.any())));
+        let bytes: u32 = parts.map(|(written, len)| u32::from(written) * u32::from(len)).sum();
+        bytes.div_ceil(self.base.pages()).max(1) as u16
     }
 
     /// Maps what was copied in: the engine knows which frames it is for.
     pub(super) fn settle(&mut self, engine: &Engine) {
-        while let Some(Copied { range, staged }) = self.copied.pop() {
+        while let Some(Copied { range, original }) = self.copied.pop() {
             let Some(frame) = engine.whereabouts(range.space, range.start).frame else { continue };
             for i in 0..range.pages as u32 {
-                let version = staged.map_or(0, |from| self.staged[(from + i) as usize]);
-                self.fill(frame.plus(i), version);
+                match original {
+                    Original::Staged(from) => self.fill(frame.plus(i), self.staged[(from + i) as usize]),
+                    Original::Zeroes => self.fill(frame.plus(i), 0),
+                    Original::Frames(from) if from == frame => {}
+                    Original::Frames(from) => self.copy(from.plus(i), frame.plus(i)),
+                }
             }
-            self.map(FrameRun::new(frame, range.pages as u32), range.space, range.start);
+            self.map(FrameRun::new(frame, range.pages as u32), range.space, range.start, false);
         }
     }
 
-    fn map(&mut self, frames: FrameRun, space: Space, at: Vpn) {
-        let rights = flags_of(self.rights(space, at));
+    /// Maps frames; `shared` ones read-only, whatever the rights.
+    pub(super) fn map(&mut self, frames: FrameRun, space: Space, at: Vpn, shared: bool) {
+        let (whole, rights) = (self.whole, flags_of(self.table(space).rights.at(at)));
+        let (rights, kept) = match shared {
+            true => (rights & !flag::WRITE | flag::SHARED, !flag::DIRTY),
+            false => (rights, u8::MAX),
+        };
         self.contents_of(frames.start.0 + frames.pages - 1);
         let first = frames.start.0 as usize;
+        let contents = &mut self.contents[first..first + frames.pages as usize];
+        for frame in contents.iter_mut() {
+            frame.maps += 1;
+            if frame.maps == 1 {
+                self.present += 1;
+                self.untouched += untouched(frame, whole);
+            }
+        }
         let contents = &self.contents[first..first + frames.pages as usize];
-        let untouched = contents.iter().filter(|c| c.flags & flag::TOUCHED == 0).count() as u64;
         self.tables[usize::from(space.0)]
-            .map(at, frames.start, frames.pages, |i| rights | contents[i as usize].flags);
-        self.present += u64::from(frames.pages);
-        self.untouched += untouched;
+            .map(at, frames.start, frames.pages, |i| rights | flags_for(&contents[i as usize], whole) & kept);
     }
 
-    /// Leaves holes, and flushes where something was present.
-    fn clear(&mut self, range: PageRange) -> u64 {
+    /// Leaves holes, and flushes where something was present. How many pages there were that nobody shares.
+    pub(super) fn clear(&mut self, range: PageRange) -> u64 {
         let pages = pages_of(range);
-        let (mut present, mut untouched) = (0, 0);
-        let table = self.table(range.space);
+        let (mut own, mut shared) = (0, 0);
+        self.table(range.space);
+        let (table, contents) = (&mut self.tables[usize::from(range.space.0)], &mut self.contents);
         table.each_present(pages.clone(), |_, entry| {
-            present += 1;
-            untouched += u64::from(!entry.has(flag::TOUCHED));
+            let frame = &mut contents[entry.frame as usize];
+            frame.maps -= 1;
+            if frame.maps == 0 {
+                self.present -= 1;
+                self.untouched -= untouched(frame, self.whole);
+            }
+            *(if entry.has(flag::SHARED) { &mut shared } else { &mut own }) += 1;
         });
-        if present > 0 {
+        if own + shared > 0 {
             table.clear(pages);
-            self.present -= present;
-            self.untouched -= untouched;
             self.flush(range);
         }
-        present
+        own
     }
 
-    fn flush(&mut self, range: PageRange) {
+    pub(super) fn flush(&mut self, range: PageRange) {
         self.tlb.flush(range);
         self.flushes += 1;
     }
 
-    fn table(&mut self, space: Space) -> &mut Table {
+    /// Flushes all of a space.
+    pub(super) fn flush_space(&mut self, space: Space) {
+        self.flush(whole_space(space));
+    }
+
+    pub(super) fn table(&mut self, space: Space) -> &mut Table {
         let number = usize::from(space.0);
         while self.tables.len() <= number {
             self.tables.push(Table::new(self.most));
@@ -170,7 +270,7 @@ impl<T: Tlb> Memory<T> {
         &mut self.tables[number]
     }
 
-    fn contents_of(&mut self, frame: u32) -> &mut Contents {
+    pub(super) fn contents_of(&mut self, frame: u32) -> &mut Contents {
         let number = frame as usize;
         if self.contents.len() <= number {
             self.contents.resize((number + 1).next_multiple_of(512), Contents::default());
@@ -178,131 +278,42 @@ impl<T: Tlb> Memory<T> {
         &mut self.contents[number]
     }
 
-    fn spend(&mut self, call: u64, page: u64, pages: u64) {
-        self.spent += call + page * pages;
+    /// Begins a space with the rights of another one and nothing mapped.
+    pub(super) fn begin_like(&mut self, parent: Space, child: Space) {
+        let rights = self.table(parent).rights.clone();
+        self.begin(child, rights);
+    }
+
+    /// Ends a space. How many pages it had for itself.
+    pub(super) fn end(&mut self, space: Space) -> u64 {
+        let own = self.clear(whole_space(space));
+        self.begin(space, Ranges::default());
+        own
+    }
+
+    fn begin(&mut self, space: Space, rights: Ranges<Prot>) {
+        *self.table(space) = Table::new(self.most);
+        self.table(space).rights = rights;
     }
 }
 
-fn pages_of(range: PageRange) -> Range<u64> {
+/// All that a trace can have in a space, whatever the base page.
+fn whole_space(space: Space) -> PageRange {
+    PageRange::new(space, Vpn(0), SPACE_PAGES)
+}
+
+pub(super) fn pages_of(range: PageRange) -> Range<u64> {
     range.start.0..range.end().0
 }
 
-impl<T: Tlb> Mmu for Memory<T> {
-    fn discard(&mut self, range: PageRange) -> Result<(), Refusal> {
-        let given = self.clear(range);
-        self.spend(self.costs.call, self.costs.release_page, given);
-        Ok(())
-    }
-
-    fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Refusal> {
-        let flags = flags_of(prot);
-        let mut lost = false;
-        let table = self.table(range.space);
-        table.each_present(pages_of(range), |_, entry| {
-            lost |= entry.flags & (flag::READ | flag::WRITE) & !flags != 0;
-        });
-        table.set_rights(pages_of(range), prot);
-        if lost {
-            self.flush(range);
-        }
-        self.spend(self.costs.call, 0, 0);
-        Ok(())
-    }
-
-    /// No trace locks anything.
-    fn lock(&mut self, _: PageRange, _: bool) -> Result<(), Refusal> {
-        self.spend(self.costs.call, 0, 0);
-        Ok(())
-    }
-
-    fn present(&mut self, space: Space, vpn: Vpn) -> bool {
-        self.entry(space, vpn).has(flag::PRESENT)
-    }
-
-    /// What the frames hold stays: after a copy it is that of the pages they belong to, and a free frame is filled
-    /// before anybody reads it.
-    fn release(&mut self, frames: FrameRun) {
-        self.spend(self.costs.call, self.costs.release_page, u64::from(frames.pages));
-    }
-
-    fn release_all(&mut self, runs: &[FrameRun]) {
-        let pages = runs.iter().map(|run| u64::from(run.pages)).sum();
-        self.spend(self.costs.call, self.costs.release_page, pages);
-    }
-
-    fn release_span(&mut self, _: u32) {
-        let pages = (quire_core::swap::SPAN_BYTES / PAGE_SIZE) as u64;
-        self.spend(self.costs.call, self.costs.release_page, pages);
-    }
+/// Parts of a frame that were not touched since it was filled.
+fn untouched(contents: &Contents, whole: u16) -> u64 {
+    u64::from((whole & !contents.touched).count_ones())
 }
 
-impl<T: Tlb> Mover for Memory<T> {
-    fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
-        self.map(frames, space, at);
-        self.spend(self.costs.move_call, self.costs.move_page, u64::from(frames.pages));
-        Done::all(frames.pages)
-    }
-
-    fn move_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
-        for (i, frame) in frames.iter().enumerate() {
-            let entry = self.entry(space, at.plus(i as u64));
-            if !entry.has(flag::PRESENT) {
-                self.clear(PageRange::new(space, at, i as u64));
-                return Done::part(i as u32, Refusal::Absent);
-            }
-            let version = self.contents_of(entry.frame).version;
-            let flags = entry.flags & (flag::DIRTY | flag::TOUCHED);
-            *self.contents_of(frame.0) = Contents { version, flags };
-        }
-        self.clear(PageRange::new(space, at, u64::from(frames.pages)));
-        self.spend(self.costs.move_call, self.costs.move_page, u64::from(frames.pages));
-        Done::all(frames.pages)
-    }
-
-    fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
-        self.map(frames, space, at);
-        self.spend(self.costs.copy_call, self.costs.copy_page, u64::from(frames.pages));
-        Done::all(frames.pages)
-    }
-
-    fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
-        self.copied.push(Copied { range: to, staged: Some(from) });
-        self.spend(self.costs.copy_call, self.costs.copy_page, to.pages);
-        Done::all(to.pages as u32)
-    }
-
-    fn copy_zeroes(&mut self, to: PageRange) -> Done {
-        self.copied.push(Copied { range: to, staged: None });
-        self.zeroed_bytes += to.pages * PAGE_SIZE as u64;
-        self.spend(self.costs.copy_call, self.costs.copy_page, to.pages);
-        Done::all(to.pages as u32)
-    }
-
-    /// Nothing is shared before there are forks.
-    fn unshare(&mut self, range: PageRange) -> Done {
-        self.spend(self.costs.call, 0, 0);
-        Done::all(range.pages as u32)
-    }
-
-    fn remap(&mut self, from: PageRange, to: Vpn) -> Result<(), Refusal> {
-        let rights = self.rights(from.space, from.start);
-        let mut moved = Vec::new();
-        self.table(from.space).each_present(pages_of(from), |vpn, entry| moved.push((vpn, *entry)));
-        self.clear(from);
-        let target = PageRange::new(from.space, to, from.pages);
-        self.protect(from, Prot::NONE)?;
-        self.protect(target, rights)?;
-        for (vpn, entry) in moved {
-            let version = self.contents_of(entry.frame).version;
-            let flags = entry.flags & (flag::DIRTY | flag::TOUCHED);
-            *self.contents_of(entry.frame) = Contents { version, flags };
-            let at = to.plus(vpn.0 - from.start.0);
-            self.map(FrameRun::new(Frame(entry.frame), 1), from.space, at);
-        }
-        self.spend(self.costs.move_call, 0, 0);
-        Ok(())
-    }
-
-    /// The program goes on when its fault has been answered.
-    fn wake(&mut self, _: PageRange) {}
+/// What an entry says of the contents of its frame: that nothing would change by an access, or by a write.
+fn flags_for(contents: &Contents, whole: u16) -> u8 {
+    let touched = if contents.touched == whole { flag::TOUCHED } else { 0 };
+    let dirty = if contents.dirty && contents.written == whole { flag::DIRTY } else { 0 };
+    touched | dirty
 }

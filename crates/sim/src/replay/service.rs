@@ -90,7 +90,7 @@ impl<T: Tlb> Host<T> {
     }
 
     fn zero_ahead(&mut self) {
-        let target = (self.engine.frames_in_use() / 8).min(MOST_ZEROED);
+        let target = (self.engine.frames_in_use() / 8).min(MOST_ZEROED / self.memory.base.pages());
         let order = Order::fitting(u64::from(target.max(1)));
         if target > 0 && self.engine.zero_ahead(target, order, &mut self.service.work) {
             self.begin_behind();
@@ -100,11 +100,11 @@ impl<T: Tlb> Host<T> {
     }
 
     fn begin_behind(&mut self) {
-        let (memory, costs, work) = (&mut self.memory, &self.costs, &mut self.service.work);
+        let (memory, work) = (&mut self.memory, &mut self.service.work);
         let (stage, ns) = match work.kind {
-            JobKind::Write => (Stage::Place, jobs::pack(memory, costs, work)),
-            JobKind::Zero => (Stage::Finish, jobs::zero(memory, costs, work).cpu),
-            JobKind::Spill => (Stage::Finish, jobs::spill(costs, work, &mut self.traffic)),
+            JobKind::Write => (Stage::Place, jobs::pack(memory, work)),
+            JobKind::Zero => (Stage::Finish, jobs::zero(memory, work).cpu),
+            JobKind::Spill => (Stage::Finish, jobs::spill(&memory.costs, work, &mut self.traffic)),
             // Reclaim reads nothing.
             JobKind::Read => (Stage::Finish, 0),
         };
@@ -117,7 +117,7 @@ impl<T: Tlb> Host<T> {
         self.service.stage = Stage::Idle;
         match placed {
             Placed::Go => {
-                let ns = jobs::write(&self.costs, &self.service.work, &mut self.traffic);
+                let ns = jobs::write(&self.memory.costs, &self.service.work, &mut self.traffic);
                 self.service.stage = Stage::Finish;
                 self.service.take(ns);
             }
@@ -142,7 +142,7 @@ impl<T: Tlb> Host<T> {
         let spent = self.memory.spent();
         self.service.take(spent);
         let flushes = self.memory.flushed();
-        self.spend(super::Cause::Interrupt, flushes * self.costs.interrupt);
+        self.spend(super::Cause::Interrupt, flushes * self.memory.costs.interrupt);
         self.note_levels();
     }
 }

@@ -1,6 +1,7 @@
 //! Page tables with no more than a replay needs: where a page is, whether it was accessed and written, and how wide the
 //! entry of a TLB for it may be. No contents.
 
+use super::ranges::Ranges;
 use crate::tlb::Mapping;
 use core::ops::Range;
 use quire_core::mmu::Prot;
@@ -17,10 +18,12 @@ pub(super) mod flag {
     pub(in super::super) const WRITE: u8 = 4;
     /// It was accessed since somebody cleared this.
     pub(in super::super) const ACCESSED: u8 = 8;
-    /// It was written since somebody cleared this.
+    /// It was written since somebody cleared this, all of it at one time or another.
     pub(in super::super) const DIRTY: u8 = 16;
-    /// It was accessed since its contents were filled.
+    /// All of it was accessed since its contents were filled.
     pub(in super::super) const TOUCHED: u8 = 32;
+    /// Several spaces may have its frame: a write is a fault, whatever the rights.
+    pub(in super::super) const SHARED: u8 = 64;
 }
 
 /// What a page must have so that a read, or a write, changes nothing in its entry.
@@ -74,8 +77,8 @@ pub(super) struct Table {
     roots: BTreeMap<u64, u32>,
     /// The branch that was looked up last, and its number.
     last: (u64, u32),
-    /// Rights by the first page from which on they hold.
-    rights: BTreeMap<u64, Prot>,
+    /// The rights of pages, those that are present or not.
+    pub(super) rights: Ranges<Prot>,
     /// The largest run of base entries that a TLB asks for.
     most: Order,
 }
@@ -88,7 +91,7 @@ impl Table {
             branches: vec![[0; FAN as usize]],
             roots: BTreeMap::new(),
             last: (u64::MAX, 0),
-            rights: BTreeMap::new(),
+            rights: Ranges::default(),
             most,
         }
     }
@@ -130,10 +133,11 @@ impl Table {
     pub(super) fn each_present(&mut self, pages: Range<u64>, mut change: impl FnMut(Vpn, &mut Entry)) {
         let mut at = pages.start;
         while at < pages.end {
-            let Some(&branch) = self.roots.get(&(at / BRANCH)) else {
-                at = (at / BRANCH + 1) * BRANCH;
+            let Some((&root, &branch)) = self.roots.range(at / BRANCH..).next() else { return };
+            if root > at / BRANCH {
+                at = root * BRANCH;
                 continue;
-            };
+            }
             let leaf = self.branches[branch as usize][(at / FAN % FAN) as usize];
             let end = pages.end.min((at / FAN + 1) * FAN);
             if leaf != 0 {
@@ -148,21 +152,19 @@ impl Table {
         }
     }
 
-    /// The rights of a page.
-    pub(super) fn rights(&self, vpn: Vpn) -> Prot {
-        self.rights.range(..=vpn.0).next_back().map_or(Prot::NONE, |(_, &prot)| prot)
-    }
-
     /// Sets the rights of pages, those that are present among them.
     pub(super) fn set_rights(&mut self, pages: Range<u64>, prot: Prot) {
-        let after = self.rights(Vpn(pages.end));
-        self.rights.extract_if(pages.clone(), |_, _| true).for_each(drop);
-        self.rights.insert(pages.start, prot);
-        self.rights.insert(pages.end, after);
-        let flags = flags_of(prot);
-        self.each_present(pages.clone(), |_, entry| {
-            entry.flags = entry.flags & !(flag::READ | flag::WRITE) | flags;
+        self.rights.set(pages.clone(), prot);
+        let rights = flags_of(prot);
+        self.change(pages, |flags| {
+            let lost = if flags & flag::SHARED == 0 { 0 } else { flag::WRITE };
+            flags & !(flag::READ | flag::WRITE) | rights & !lost
         });
+    }
+
+    /// Changes the flags of the pages that are present.
+    pub(super) fn change(&mut self, pages: Range<u64>, change: impl Fn(u8) -> u8) {
+        self.each_present(pages.clone(), |_, entry| entry.flags = change(entry.flags));
         self.unfold(pages.clone());
         self.coalesce(pages);
     }
@@ -302,8 +304,8 @@ mod tests {
         table.set_rights(0..8, Prot::READ_WRITE);
         table.map(Vpn(0), Frame(0), 8, |_| flag::READ | flag::WRITE);
         table.set_rights(4..8, Prot::READ);
-        assert_eq!((table.rights(Vpn(3)), table.rights(Vpn(7))), (Prot::READ_WRITE, Prot::READ));
-        assert_eq!(table.rights(Vpn(8)), Prot::NONE);
+        assert_eq!((table.rights.at(Vpn(3)), table.rights.at(Vpn(7))), (Prot::READ_WRITE, Prot::READ));
+        assert_eq!(table.rights.at(Vpn(8)), Prot::NONE);
         assert!(table.get(Vpn(3)).has(flag::WRITE) && !table.get(Vpn(4)).has(flag::WRITE));
         assert_eq!(table.get(Vpn(4)).mapping().folio, FOUR, "rights differ within the folio");
     }

@@ -1,0 +1,140 @@
+//! What each VMA has, in the manner of `/proc/PID/smaps`.
+
+use crate::addr::{PAGE_SIZE, PageRange, Space};
+use crate::engine::{Engine, PageState};
+use crate::job::Place;
+use crate::mmu::Prot;
+use crate::order::Order;
+use crate::vma::{Hint, Vma};
+use core::fmt;
+
+/// What the pages of a VMA came to. Counts are of pages of 4 KiB; a page counts once among `resident`, `filling`,
+/// `standby`, `writing` and `stored`, and pages that were never touched count nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VmaUsage {
+    /// The VMA.
+    pub vma: Vma,
+    /// Pages at the program's address, by the order of the folio that they are part of.
+    pub resident: [u64; Order::COUNT],
+    /// Those of them that other spaces name too.
+    pub shared: u64,
+    /// Those of them of which a stored copy is kept.
+    pub kept: u64,
+    /// Pages whose contents a job brings.
+    pub filling: u64,
+    /// Pages that were moved out and would be rescued by a touch; also those of others' shared frames that this space has
+    /// not mapped.
+    pub standby: u64,
+    /// Pages that were moved out and that a job stores.
+    pub writing: u64,
+    /// Pages that are only stored.
+    pub stored: u64,
+    /// Bytes of stored copies in RAM, kept ones too. A copy that several spaces name counts in each.
+    pub ram_bytes: u64,
+    /// Bytes of stored copies in spill files.
+    pub file_bytes: u64,
+}
+
+impl VmaUsage {
+    fn of(vma: Vma) -> VmaUsage {
+        let (shared, kept, filling, standby, writing, stored) = (0, 0, 0, 0, 0, 0);
+        let resident = [0; Order::COUNT];
+        VmaUsage {
+            vma,
+            resident,
+            shared,
+            kept,
+            filling,
+            standby,
+            writing,
+            stored,
+            ram_bytes: 0,
+            file_bytes: 0,
+        }
+    }
+
+    /// Pages at the program's address, in folios of any order.
+    pub fn rss(&self) -> u64 {
+        self.resident.iter().sum()
+    }
+
+    fn add(&mut self, state: PageState, order: Option<Order>) {
+        match state {
+            PageState::Empty => return,
+            PageState::Filling { .. } => self.filling += 1,
+            PageState::Standby { .. } | PageState::Shared { mapped: false, .. } => self.standby += 1,
+            PageState::Writing => self.writing += 1,
+            PageState::Stored => self.stored += 1,
+            PageState::Mapped { kept } | PageState::Shared { mapped: true, kept } => {
+                self.resident[order.unwrap_or(Order::BASE).index()] += 1;
+                self.kept += u64::from(kept);
+            }
+        }
+        self.shared += u64::from(matches!(state, PageState::Shared { mapped: true, .. }));
+    }
+}
+
+impl Engine {
+    /// What each VMA of a space has, in rising order of address. Takes time in proportion to the pages that it has.
+    pub fn smaps(&self, space: Space) -> impl Iterator<Item = VmaUsage> + '_ {
+        self.vmas(space).iter().map(move |vma| self.usage(space, *vma))
+    }
+
+    fn usage(&self, space: Space, vma: Vma) -> VmaUsage {
+        let mut usage = VmaUsage::of(vma);
+        let mut rest = PageRange::between(space, vma.start, vma.end);
+        while let Some(vpn) = self.next_used(rest) {
+            rest = PageRange::between(space, vpn.plus(1), vma.end);
+            usage.add(self.page_state(space, vpn), self.folio_order(space, vpn));
+            let stored = self.source_of(self.place_of(space, vpn).block());
+            match stored.place {
+                Place::Zero => {}
+                Place::Ram { .. } => usage.ram_bytes += u64::from(stored.len),
+                Place::File { .. } => usage.file_bytes += u64::from(stored.len),
+            }
+        }
+        usage
+    }
+}
+
+fn kib(pages: u64) -> u64 {
+    pages * PAGE_SIZE as u64 / 1024
+}
+
+fn rights(prot: Prot) -> [char; 3] {
+    let bits = [(1, 'r'), (2, 'w'), (4, 'x')];
+    bits.map(|(bit, letter)| if prot.bits() & bit != 0 { letter } else { '-' })
+}
+
+/// One entry as `/proc/PID/smaps` has it. What the kernel has no line for comes last: one for each order that has pages.
+impl fmt::Display for VmaUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Vma { start, end, prot, locked, hint, policy, .. } = self.vma;
+        let [r, w, x] = rights(prot);
+        let address = |page: u64| page * PAGE_SIZE as u64;
+        writeln!(f, "{:x}-{:x} {r}{w}{x}p", address(start.0), address(end.0))?;
+        let mut line = |name: &str, kib: u64| writeln!(f, "{name:<16}{kib:>8} kB");
+        line("Size:", kib(end.0 - start.0))?;
+        line("Rss:", kib(self.rss()))?;
+        line("Shared:", kib(self.shared))?;
+        line("Swap:", kib(self.stored))?;
+        line("Locked:", if locked { kib(self.rss()) } else { 0 })?;
+        line("Filling:", kib(self.filling))?;
+        line("Standby:", kib(self.standby))?;
+        line("Writing:", kib(self.writing))?;
+        line("KeptCopies:", kib(self.kept))?;
+        line("StoredRam:", self.ram_bytes.div_ceil(1024))?;
+        line("StoredFile:", self.file_bytes.div_ceil(1024))?;
+        for order in Order::all().filter(|order| self.resident[order.index()] > 0) {
+            let name = alloc::format!("Folios{order}:");
+            writeln!(f, "{name:<16}{:>8} kB", kib(self.resident[order.index()]))?;
+        }
+        if hint != Hint::Normal {
+            writeln!(f, "Hint:           {hint:?}")?;
+        }
+        match policy {
+            Some(policy) => writeln!(f, "Policy:         {policy}"),
+            None => Ok(()),
+        }
+    }
+}
