@@ -8,22 +8,28 @@
 //! How close is close? If `out` pages are out, a neighbour that has nothing to do with the page left within `out / n` of
 //! it by chance in 2 of `n` cases; several neighbours all do so much more seldom. So a pair has to lie closer together
 //! than a larger run.
+//!
+//! What came back together leaves together, whether all of it was used or not: nothing tells a host without accessed bits.
+//! So a run that left at one moment is brought back by halves now and then. If both halves are used, the other one comes
+//! back soon after it, and they will leave at about the same time again; if not, they have come apart.
 
 use crate::addr::{Space, Vpn};
 use crate::engine::Engine;
 use crate::order::Order;
 
-/// The part of the pages that are out within which two neighbours left together: by chance, one in 8 does.
-const PAIR_SHARE: u32 = 16;
-/// The same for the pages of larger runs: of 4 pages by chance one in 16 do, of more hardly any.
+/// The part of the pages that are out within which two neighbours left together: by chance, one pair in 16 does.
+const PAIR_SHARE: u32 = 32;
+/// The same for more: by chance, one run of 4 in 20 does, and hardly any of 8.
 const RUN_SHARE: u32 = 4;
+/// One in so many runs that left at one moment comes back by halves.
+const HALVED: u32 = 4;
 
 impl Engine {
     /// The largest aligned run round a stored page, up to `most`, whose pages are all stored and were used together.
     pub(crate) fn used_together(&self, space: Space, vpn: Vpn, most: Order) -> Order {
         // Beyond what memory holds, even what is used in turn is gone before its turn.
         let out = self.ranks.out().min(self.frame_limit());
-        let (mut run, mut together) = (Order::BASE, Order::BASE);
+        let (mut run, mut together, mut at_once) = (Order::BASE, Order::BASE, false);
         let Some(mut span) = self.left_at(space, vpn.0..vpn.0 + 1) else { return together };
         while run < most {
             let start = run.up().align_down(vpn.0);
@@ -39,9 +45,14 @@ impl Engine {
             let share = if run.pages() == 2 { PAIR_SHARE } else { RUN_SHARE };
             if spread <= out / share {
                 together = run;
+                at_once = spread == 0;
             }
         }
-        together
+        if at_once && is_halved(self.eviction_clock.wrapping_sub(span.0)) {
+            together.down()
+        } else {
+            together
+        }
     }
 
     /// How long ago the first and the last of these pages left, in pages moved out since; `None` unless all are stored.
@@ -53,4 +64,10 @@ impl Engine {
         }
         Some(span)
     }
+}
+
+/// Whether a run that left at this moment is one of those that are tried by halves.
+fn is_halved(left: u32) -> bool {
+    // A number that looks random, so that no rhythm of the program falls in with it.
+    left.wrapping_mul(0x9e37_79b1) >> 16 & (HALVED - 1) == 0
 }

@@ -1,19 +1,37 @@
+//! Small for isolated faults, doubling along sequential ones, small again under pressure.
+//!
+//! *What was swapped out* comes back along the ramp of its stream, or with the neighbours that it was used together with
+//! (`used_together`), whichever is more.
+//!
+//! *Fresh memory* is wasted where it is not touched, so each folio has to be paid for by what is known to be used:
+//!
+//! * A stream ramps up to 64 KiB, and beyond that to an eighth of what it has come through without a gap. When it ends, no
+//!   more than an eighth of it is wasted, or 64 KiB.
+//! * An isolated fault gets a page. While at least half of all memory is free, it gets up to 64 KiB on trust: as much as
+//!   the VMA's allowance, which is an eighth of what is known to be used there, less what must be taken to be unused.
+//! * Where most of what folios brought was found to be unused, it gets a page.
+//!
+//! *Under pressure* folios shrink: each takes at most a quarter of the pages that can be had at once, and 1/32 of all
+//! frames, so that many small streams fit beside each other.
+
 use super::{Choice, FaultContext, OrderPolicy};
 use crate::order::{Order, OrderSet};
 use crate::vma::Hint;
 
-/// Small for isolated faults, doubling along sequential ones, small again under pressure.
+/// See the text of the module.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Adaptive;
 
 /// A folio takes at most this part of the pages that can be had at once ...
 const ROOM_SHARE: u32 = 4;
-/// ... and of all frames there are: many small streams must fit beside each other.
+/// ... and of all frames there are.
 const LIMIT_SHARE: u32 = 32;
-/// A folio of fresh memory is at most this part of what is in use, or 64 KiB: what a stream does not come to touch is
-/// waste, and a program has many streams.
-const USE_SHARE: u32 = 1024;
-const LEAST_SHARE: u32 = 16;
+/// A fresh folio is at most this part of what its stream has come through, or 64 KiB.
+const LENGTH_SHARE: u32 = 8;
+/// 64 KiB, in pages.
+const MODEST: u32 = 16;
+/// Memory is plentiful while this part of it is free.
+const PLENTY_SHARE: u32 = 2;
 
 impl OrderPolicy for Adaptive {
     fn choose(&self, context: &FaultContext) -> Choice {
@@ -21,16 +39,23 @@ impl OrderPolicy for Adaptive {
             Hint::Random | Hint::Base => Order::BASE,
             Hint::Huge if !context.stored => Order::MAX,
             Hint::Sequential => context.ramp.max(SEQUENTIAL_START),
+            Hint::Normal if !context.stored => fresh(context),
             Hint::Normal | Hint::Huge => context.ramp.max(context.together),
         };
         let share = (context.room / ROOM_SHARE).min(context.limit / LIMIT_SHARE);
-        let fresh = context.limit.saturating_sub(context.room) / USE_SHARE;
-        let share = match context.hint {
-            Hint::Normal if !context.stored => share.min(fresh.max(LEAST_SHARE)),
-            _ => share,
-        };
         let allowed = wanted.min(Order::fitting(u64::from(share)));
         Choice::of(wanted, OrderSet::up_to(allowed))
+    }
+}
+
+/// The order for fresh memory about which the program said nothing.
+fn fresh(context: &FaultContext) -> Order {
+    let plentiful = context.room >= context.limit / PLENTY_SHARE;
+    let trust = if plentiful { (context.allowance + 1).min(MODEST) } else { 1 };
+    let earned = (context.length / LENGTH_SHARE).max(MODEST);
+    match context.sparse {
+        true => Order::BASE,
+        false => context.ramp.min(Order::fitting(u64::from(earned))).max(Order::fitting(u64::from(trust))),
     }
 }
 
@@ -43,16 +68,41 @@ mod tests {
     use super::super::{Shortfall, shortfall};
     use super::*;
 
+    fn largest(context: FaultContext) -> Option<Order> {
+        Adaptive.choose(&context).set.largest()
+    }
+
     #[test]
-    fn adaptive_is_small_for_isolated_faults_and_follows_the_ramp() {
-        assert_eq!(Adaptive.choose(&CONTEXT).set.largest(), Some(Order::BASE));
+    fn adaptive_is_small_for_isolated_faults_and_follows_what_a_stream_has_come_through() {
+        assert_eq!(largest(CONTEXT), Some(Order::BASE));
         let ramped = FaultContext { ramp: Order::MAX, ..CONTEXT };
-        assert_eq!(Adaptive.choose(&ramped).set.largest(), Some(Order::MAX));
+        assert_eq!(largest(ramped), Some(SEQUENTIAL_START));
+        assert_eq!(largest(FaultContext { length: 512, ..ramped }), Order::new(6));
+        assert_eq!(largest(FaultContext { length: 4096, ..ramped }), Some(Order::MAX));
+        assert_eq!(largest(FaultContext { stored: true, ..ramped }), Some(Order::MAX));
+    }
+
+    #[test]
+    fn trust_is_given_where_it_was_earned_and_memory_is_plentiful() {
+        let trusted = FaultContext { allowance: 100, ..CONTEXT };
+        assert_eq!(largest(trusted), Order::new(4));
+        assert_eq!(largest(FaultContext { allowance: 6, ..CONTEXT }), Order::new(2));
+        assert_eq!(largest(FaultContext { room: CONTEXT.limit / 2 - 1, ..trusted }), Some(Order::BASE));
+        let sparse = FaultContext { sparse: true, ramp: Order::MAX, length: 4096, ..trusted };
+        assert_eq!(largest(sparse), Some(Order::BASE));
+    }
+
+    #[test]
+    fn what_was_used_together_comes_back_together() {
+        let stored = FaultContext { stored: true, together: SEQUENTIAL_START, ..CONTEXT };
+        assert_eq!(largest(stored), Some(SEQUENTIAL_START));
+        assert_eq!(largest(FaultContext { room: 8, ..stored }), Order::new(1));
+        assert_eq!(largest(FaultContext { hint: Hint::Random, ..stored }), Some(Order::BASE));
     }
 
     #[test]
     fn adaptive_is_small_again_under_pressure_and_says_so() {
-        let pressed = FaultContext { ramp: Order::MAX, room: 9, ..CONTEXT };
+        let pressed = FaultContext { ramp: Order::MAX, length: 1 << 20, room: 9, ..CONTEXT };
         let choice = Adaptive.choose(&pressed);
         assert_eq!(choice.set.largest(), Order::new(1));
         assert_eq!(shortfall(&choice, &pressed, Order::MAX, Order::BASE.up()), Some(Shortfall::Pressure));
