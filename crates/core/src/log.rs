@@ -156,8 +156,14 @@ impl Engine {
 
     /// The last decisions, oldest first, each with its number since the log was set up.
     pub fn log(&self) -> impl Iterator<Item = (u64, &Decision)> {
+        self.log_from(0)
+    }
+
+    /// Those of the last decisions whose number is `from` or greater. Where the first one's is greater, those in between
+    /// were overwritten before they were read.
+    pub fn log_from(&self, from: u64) -> impl Iterator<Item = (u64, &Decision)> {
         let Log { ring, noted, .. } = &self.log;
-        let first = noted - ring.len() as u64;
+        let first = from.max(noted - ring.len() as u64);
         (first..*noted).map(|number| (number, &ring[(number % self.log.size as u64) as usize]))
     }
 
@@ -195,5 +201,7 @@ mod tests {
         let kept: Vec<_> = engine.log().map(|(number, decision)| (number, *decision)).collect();
         let expected = [(2, Refusal::Exists), (3, Refusal::Absent), (4, Refusal::Again)];
         assert_eq!(kept, expected.map(|(number, refusal)| (number, Decision::Refused(refusal))));
+        assert_eq!(engine.log_from(4).map(|(number, _)| number).collect::<Vec<_>>(), [4]);
+        assert_eq!(engine.log_from(5).count(), 0);
     }
 }

@@ -5,7 +5,10 @@
 //! The rules are those of Linux 6.18, measured: pages move whole, a moved page leaves a hole, a destination
 //! must be a hole, protections and locks of both sides must be equal.
 
-use crate::addr::{FrameRun, PageRange, Space, Vpn};
+#[cfg(test)]
+pub(crate) mod tests;
+
+use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::folio::Touched;
 
 /// Access rights of a range of program memory.
@@ -115,6 +118,14 @@ pub trait Mmu {
     fn accessed(&mut self, range: PageRange, touched: &mut Touched) -> bool {
         let _ = (range, touched);
         false
+    }
+
+    /// Mapped pages are one folio from now on, and have the slots from `to` on, whatever they had before: the engine has
+    /// collapsed what they were, or moved them out of the way. Where a mapped page's slot is a number and nothing else, as
+    /// on a host that moves pages in and out, there is nothing to do. A host whose frames have the contents of mapped pages
+    /// copies what was elsewhere, and maps the new frames.
+    fn relocated(&mut self, pages: PageRange, to: Frame) {
+        let _ = (pages, to);
     }
 
     /// Gives the memory of pool frames back to the system: their slots become holes that read as zeroes.

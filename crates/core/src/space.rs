@@ -12,6 +12,7 @@ use crate::frame::{Backing, FrameState, List};
 use crate::mmu::{Mmu, Mover, Prot, Refusal};
 use crate::order::Order;
 use crate::page::{LEAF_PAGES, Pte};
+use crate::stats::Stats;
 use crate::vma::{Hint, Vma};
 
 impl Engine {
@@ -232,10 +233,11 @@ impl Engine {
 
     /// What a forked child makes of its copy of the tables: its pool is new and empty, and it moves nothing
     /// out, since its pages are shared with its parent.
-    /// Locks are not inherited.
+    /// Locks are not inherited, and it counts anew.
     pub fn fork_child(&mut self) {
         self.tickets.forget();
         self.pool.forget_memory();
+        self.stats = Stats::default();
         self.evicts = false;
         for number in 0..self.spaces.len() as u16 {
             let all = PageRange::new(Space(number), Vpn(0), u64::MAX);

@@ -12,6 +12,7 @@
 //! table), so theirs refuses the verbs of [`Mover`].
 
 use crate::die;
+use crate::pager::record::Recorder;
 use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
 use crate::sys::mmap::{self, Advice};
@@ -163,12 +164,13 @@ pub struct LinuxMmu<'a> {
     uffd: Option<&'a Uffd>,
     pagemap: Option<&'a Pagemap>,
     staged: Option<Stretch>,
+    recorder: Option<&'a Recorder>,
 }
 
 impl<'a> LinuxMmu<'a> {
     /// For the pager's threads, in whose descriptor table `uffd` and `pagemap` are.
     pub const fn for_pager(layout: &'a Layout, uffd: &'a Uffd, pagemap: &'a Pagemap) -> LinuxMmu<'a> {
-        LinuxMmu { layout, uffd: Some(uffd), pagemap: Some(pagemap), staged: None }
+        LinuxMmu { layout, uffd: Some(uffd), pagemap: Some(pagemap), staged: None, recorder: None }
     }
 
     /// The same, and says where the contents are that [`Mover::copy_staged`] copies.
@@ -177,9 +179,15 @@ impl<'a> LinuxMmu<'a> {
         LinuxMmu { staged: Some(staged), ..self }
     }
 
+    /// The same, and tells `recorder` which pages come and go.
+    #[must_use]
+    pub(crate) const fn recorded_by(self, recorder: Option<&'a Recorder>) -> LinuxMmu<'a> {
+        LinuxMmu { recorder, ..self }
+    }
+
     /// For the program's threads: the verbs of [`Mover`] answer [`Refusal::NoRange`] and do nothing.
     pub const fn for_program(layout: &'a Layout) -> LinuxMmu<'a> {
-        LinuxMmu { layout, uffd: None, pagemap: None, staged: None }
+        LinuxMmu { layout, uffd: None, pagemap: None, staged: None, recorder: None }
     }
 
     /// Whether the verbs of [`Mover`] work.
@@ -236,6 +244,14 @@ impl<'a> LinuxMmu<'a> {
         }
     }
 
+    /// Tells that the first pages of what begins at `at` are at the program's address.
+    fn record_mapped(&self, at: Vpn, done: Done) -> Done {
+        if let Some(recorder) = self.recorder {
+            recorder.mapped(PageRange::new(Space(0), at, u64::from(done.pages)));
+        }
+        done
+    }
+
     /// Copies what is at address `source` into holes of the program.
     fn copy_from(&self, source: usize, to: PageRange) -> Done {
         let (Some(uffd), Ok((at, _))) = (self.uffd, self.pages(to)) else {
@@ -244,6 +260,7 @@ impl<'a> LinuxMmu<'a> {
         let done = piecewise(to.pages as u32, Errno::NOENT, |offset, len| {
             uffd.copy(at + offset, source + offset, len)
         });
+        let done = self.record_mapped(to.start, done);
         match done.refusal {
             // A copy reads holes of the source as zeroes: ENOENT is about its destination.
             Some(Refusal::Absent) => Done::part(done.pages, Refusal::NoRange),
@@ -284,7 +301,11 @@ impl Mmu for LinuxMmu<'_> {
         mmap::advise(addr, len, Advice::DontNeedLocked).map_err(|errno| match errno {
             Errno::NOMEM => Refusal::NoRange,
             other => refusal(other),
-        })
+        })?;
+        if let Some(recorder) = self.recorder {
+            recorder.emptied(range);
+        }
+        Ok(())
     }
 
     fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Refusal> {
@@ -324,14 +345,22 @@ impl Mmu for LinuxMmu<'_> {
 impl Mover for LinuxMmu<'_> {
     fn move_in(&mut self, frames: FrameRun, _space: Space, at: Vpn) -> Done {
         match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => self.transfer(uffd, pages, slots, frames.pages),
+            Ok((uffd, slots, pages)) => {
+                self.record_mapped(at, self.transfer(uffd, pages, slots, frames.pages))
+            }
             Err(why) => none(frames.pages, why),
         }
     }
 
     fn move_out(&mut self, _space: Space, at: Vpn, frames: FrameRun) -> Done {
         match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => self.transfer(uffd, slots, pages, frames.pages),
+            Ok((uffd, slots, pages)) => {
+                let done = self.transfer(uffd, slots, pages, frames.pages);
+                if let Some(recorder) = self.recorder {
+                    recorder.moved_out(at, FrameRun::new(frames.start, done.pages), self.layout.pool);
+                }
+                done
+            }
             Err(why) => none(frames.pages, why),
         }
     }
@@ -405,6 +434,9 @@ impl Mover for LinuxMmu<'_> {
                 die!("only {pages} of {} pages at {old:#x} could be moved: {why:?}", from.pages)
             }
             (_, None) => {}
+        }
+        if let Some(recorder) = self.recorder {
+            recorder.moved(from, to);
         }
         match mmap::protect(old, len, Prot::NONE.bits()) {
             Ok(()) => Ok(()),

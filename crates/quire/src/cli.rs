@@ -47,6 +47,15 @@ pub(crate) struct Run {
     /// Keep all in memory
     #[arg(long)]
     pub(crate) no_spill: bool,
+    /// Write a trace of what the program does to its memory, for quire replay; it runs slower
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    pub(crate) record: Option<PathBuf>,
+    /// Time in which a page counts as accessed once in the trace
+    #[arg(long, value_name = "TIME", default_value = "10ms", requires = "record")]
+    pub(crate) record_every: String,
+    /// Write what the engine decides to FILE, a line each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
     /// The form of the report at exit
     #[arg(long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
     pub(crate) report: Form,
@@ -85,6 +94,9 @@ pub(crate) struct Replay {
     /// TLBs: none, zen3, neoverse-n1, skylake
     #[arg(long, value_name = "LIST", default_value = "zen3")]
     pub(crate) tlb: String,
+    /// Look for folios to split and collapse every so many ms of modelled time; 0: never
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub(crate) epoch: u64,
     /// There is no disk to spill to
     #[arg(long)]
     pub(crate) no_spill: bool,

@@ -157,6 +157,18 @@ fn programs_that_fork_and_larger_base_pages_are_replayed() {
 }
 
 #[test]
+fn folios_are_shaped_as_often_as_asked() {
+    let arguments = ["gen:sparse:pages=4096:events=200000", "--policy", "fixed:64K", "--memory", "64M"];
+    let shaping = |epoch: &str| {
+        let found = json(&[&arguments[..], &["--epoch", epoch, "--json"]].concat());
+        found["cells"][0]["shaping"].clone()
+    };
+    let (often, never) = (shaping("1"), shaping("0"));
+    assert!(often["epochs"].as_u64() > Some(10) && often["sparse_bytes"].as_u64() > Some(0), "{often}");
+    assert_eq!((&never["epochs"], &never["sparse_folios"]), (&0.into(), &0.into()));
+}
+
+#[test]
 fn the_page_has_everything_in_it() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = directory.path().join("page.html");

@@ -40,6 +40,9 @@ pub const NO_LIMIT: u32 = 1 << 24;
 /// The same where memory begins fragmented, so that every run is looked at: 4 GiB.
 pub const NO_LIMIT_FRAGMENTED: u32 = 1 << 20;
 
+/// A second, as on the live host.
+pub const EPOCH_NS: u64 = 1_000_000_000;
+
 /// What a trace is replayed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cell {
@@ -52,6 +55,8 @@ pub struct Cell {
     pub fragmentation: u8,
     /// The TLB.
     pub tlb: Model,
+    /// All of memory is looked at once in so many ns, for folios to split or collapse; 0: never. See [`EPOCH_NS`].
+    pub epoch_ns: u64,
     /// Whether there is a disk to spill to.
     pub spill: bool,
     /// What things cost.
@@ -61,8 +66,15 @@ pub struct Cell {
 impl Cell {
     /// A machine that is not fragmented, with a disk and the default costs.
     pub fn new(paging: impl Into<Paging>, memory: Option<u32>, tlb: Model) -> Cell {
-        let (fragmentation, costs) = (0, Costs::default());
-        Cell { paging: paging.into(), memory, fragmentation, tlb, spill: true, costs }
+        Cell {
+            paging: paging.into(),
+            memory,
+            fragmentation: 0,
+            tlb,
+            epoch_ns: EPOCH_NS,
+            spill: true,
+            costs: Costs::default(),
+        }
     }
 }
 

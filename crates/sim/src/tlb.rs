@@ -27,7 +27,7 @@ pub use machines::{Model, UnknownModel, UseTlb};
 pub use mapping::Mapping;
 
 use core::fmt;
-use quire_core::{PageRange, Space, Vpn};
+use quire_core::{Order, PageRange, Space, Vpn};
 
 /// Where an access found its translation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -46,6 +46,9 @@ pub trait Tlb: fmt::Debug {
     ///
     /// `vpn` is below 2^45, so that addresses of 57 bits fit.
     fn access(&mut self, space: Space, vpn: Vpn, mapping: Mapping) -> Lookup;
+
+    /// The order of the entry that a walk makes for a page that the page table maps as `mapping`.
+    fn covers(&self, mapping: Mapping) -> Order;
 
     /// Drops every entry that covers a page of `range`, as one shootdown does. An entry for several pages goes
     /// even if `range` has only one of them.
@@ -97,6 +100,10 @@ impl Tlb for NoTlb {
     fn access(&mut self, _: Space, _: Vpn, _: Mapping) -> Lookup {
         self.counts.l1_hits += 1;
         Lookup::L1
+    }
+
+    fn covers(&self, _: Mapping) -> Order {
+        Order::BASE
     }
 
     fn flush(&mut self, _: PageRange) {

@@ -122,3 +122,37 @@ fn compaction_keeps_large_folios_to_be_had_in_aged_memory() {
     assert!(at_64k.1 >= 0.5, "with compaction {:.3} are served", at_64k.1);
     assert!(stats.compacted_pages > 0);
 }
+
+/// Of 16 runs of 64 KiB the first half is in use for 2 of 16 pages, the others for 8 of 16. A pass takes what is
+/// emptiest; a later one the others, when that is not enough.
+#[test]
+fn the_emptiest_runs_are_vacated_first() {
+    let mut host = host(256);
+    host.map(PageRange::new(SPACE, Vpn(0), 256), Prot::READ_WRITE);
+    (0..256).for_each(|page| write(&mut host, Vpn(page)));
+    for page in 0..256 {
+        let apart = if page < 128 { 8 } else { 2 };
+        if page % apart != 0 {
+            host.discard(PageRange::new(SPACE, Vpn(page), 1));
+        }
+    }
+    let frames = |host: &Host| -> Vec<_> {
+        (128..256).map(|page| host.engine.whereabouts(SPACE, Vpn(page)).frame).collect()
+    };
+    let fuller = frames(&host);
+    let sixteen = Order::fitting(16);
+    assert_eq!(served(&host, sixteen).0, 0.0);
+    let tend = |host: &mut Host| {
+        host.epoch += 1;
+        while host.engine.tend(&mut host.mmu, host.epoch) {}
+        host.engine.validate().unwrap();
+    };
+    tend(&mut host);
+    let moved = host.engine.stats().compacted_pages;
+    assert!((8..=16).contains(&moved), "{moved} pages were given other slots");
+    assert_eq!(frames(&host), fuller, "these have to wait");
+    (0..5).for_each(|_| tend(&mut host));
+    let (part, free) = served(&host, sixteen);
+    assert!(part >= 0.75 && free == 176, "{part:.2} of {free} pages are in runs");
+    host.model.check(&host.mmu).unwrap();
+}

@@ -1,19 +1,21 @@
 //! Collapse: a run of small mapped folios becomes one folio.
 //!
 //! While a page is mapped, its slot of the pool is a hole: a number and nothing else. So its folio is given other slots,
-//! side by side, by writing tables; no page moves and no TLB is flushed.
+//! side by side, by writing tables; no page moves and no TLB is flushed. (A host for which that is not so is told, by
+//! [`Mmu::relocated`].)
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::{Backing, FrameRecord, FrameState, List};
 use crate::log::Decision;
+use crate::mmu::Mmu;
 use crate::order::Order;
 
 impl Engine {
     /// Makes the folios that fill the aligned range of `order` at `start` one. All of its pages are mapped, in one VMA,
     /// used by no job and can be moved out; a run of slots is free for them. False, and nothing has changed, otherwise.
     /// The new folio is active if any of them was.
-    pub fn collapse(&mut self, space: Space, start: Vpn, order: Order) -> bool {
+    pub fn collapse<M: Mmu>(&mut self, mmu: &mut M, space: Space, start: Vpn, order: Order) -> bool {
         let range = PageRange::new(space, start, u64::from(order.pages()));
         if order.align_down(start.0) != start.0 || !self.can_collapse(range) {
             return false;
@@ -36,6 +38,7 @@ impl Engine {
         });
         self.frames.found(head, order, space, start, FrameState::Mapped);
         self.frames.enlist(head, list);
+        mmu.relocated(range, head);
         self.note_collapse(range);
         self.stats.collapses[order.index()] += 1;
         self.log.note(Decision::Collapse { space, vpn: start, order });

@@ -154,7 +154,7 @@ impl Engine {
         let Some(head) = self.pte(space, start).frame() else { return };
         if self.order_of(head) != order {
             if used * 8 >= self.shaping.dense * order.pages() && self.is_settled(watched.range()) {
-                self.collapse(space, start, order);
+                self.collapse(mmu, space, start, order);
             }
             return;
         }
@@ -200,7 +200,7 @@ impl Engine {
             let range = PageRange::new(space, at, u64::from(target.pages()));
             if self.is_settled(range) && self.can_collapse(range) {
                 if !self.watch(mmu, range, target) {
-                    self.collapse(space, at, target);
+                    self.collapse(mmu, space, at, target);
                 }
                 return range.end();
             }

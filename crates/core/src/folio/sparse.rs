@@ -4,6 +4,9 @@
 //! What tells: the accessed bits of a host that has some (`watch`), the zeroes that a writer meets, and which pages of a
 //! folio its rescues were for.
 
+#[cfg(test)]
+mod tests;
+
 use super::split::SplitWhy;
 use super::touched::Touched;
 use crate::addr::{Frame, Space, Vpn};

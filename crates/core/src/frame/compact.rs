@@ -3,6 +3,9 @@
 //! A mapped folio's slot is only a number, so to evacuate it costs no copy and no flush. What is in standby or in the
 //! hands of a job has contents in its slots and stays; reclaim lets go of it soon.
 
+#[cfg(test)]
+mod tests;
+
 use super::pool::TRIM_RUNS;
 use super::{Backing, FramePool, FrameRecord, FrameState, NIL};
 use crate::addr::{Frame, FrameRun};
@@ -105,7 +108,7 @@ impl Engine {
             let most = goal.pages() * PASSES[self.compaction.pass] / 16;
             let run = FrameRun::new(Frame(start), goal.pages());
             if self.movable_pages(run, goal).is_some_and(|used| used <= most) {
-                moved += self.evacuate(run, goal);
+                moved += self.evacuate(mmu, run, goal);
             }
             looked += goal.pages();
         }
@@ -119,16 +122,16 @@ impl Engine {
 
     /// Vacates the aligned run of slots of order `goal` at `start`, if all that it holds are smaller mapped folios that no
     /// job uses, and others are free that no longer run has to be broken up for. Pages that have other slots now.
-    pub fn vacate(&mut self, start: Frame, goal: Order) -> u32 {
+    pub fn vacate(&mut self, mmu: &mut impl Mmu, start: Frame, goal: Order) -> u32 {
         let run = FrameRun::new(start, goal.pages());
         let inside =
             start.0 + run.pages <= self.pool.opened && goal.align_down(start.0.into()) == start.0.into();
         let movable = inside && self.movable_pages(run, goal).is_some();
-        if movable { self.evacuate(run, goal) } else { 0 }
+        if movable { self.evacuate(mmu, run, goal) } else { 0 }
     }
 
     /// The same, of a run that was looked at.
-    fn evacuate(&mut self, run: FrameRun, goal: Order) -> u32 {
+    fn evacuate(&mut self, mmu: &mut impl Mmu, run: FrameRun, goal: Order) -> u32 {
         let (mut at, mut moved) = (run.start, 0);
         while at.0 < run.start.0 + run.pages {
             // A slot that was put aside is in no buddy, and nobody's.
@@ -140,6 +143,7 @@ impl Engine {
             let order = self.frames.get(at).order;
             let Some(to) = self.slots_outside(run, order, goal) else { break };
             self.move_slots(at, to);
+            mmu.relocated(self.pages_of(to), to);
             moved += order.pages();
             at = at.plus(order.pages());
         }

@@ -3,6 +3,9 @@
 //! A slot of the pool is a number; memory is behind it only when it was used. Free slots are kept apart by
 //! that: `holes` have none, `dirty` ones have some with old contents, `zeroed` ones are ready for a fault.
 
+#[cfg(test)]
+mod tests;
+
 use super::Buddy;
 use crate::addr::{Frame, FrameRun};
 use crate::mmu::Mmu;

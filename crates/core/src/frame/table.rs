@@ -1,5 +1,8 @@
 //! The frame table: one record a frame, and the list links of the folios they make up.
 
+#[cfg(test)]
+mod tests;
+
 use crate::addr::{Frame, FrameRun, Space, Vpn};
 use crate::chunked::Chunked;
 use crate::order::Order;

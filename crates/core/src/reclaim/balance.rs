@@ -218,6 +218,73 @@ mod tests {
         assert!(cheapest(&division, 10) > 10);
     }
 
+    fn engine(grant: u32) -> Engine {
+        let policy = crate::fault::PolicyKind::Adaptive;
+        let mut engine = Engine::new(crate::engine::Config { frames: grant, spans: 64, grant, policy });
+        engine.open_spill_file(0, 1 << 20);
+        engine
+    }
+
+    #[test]
+    fn a_wait_for_the_disk_moves_what_is_taken_for_one_by_a_sixteenth() {
+        let mut engine = engine(320);
+        engine.note_read(READ_NS + 16_000);
+        assert_eq!(engine.division.read_ns, READ_NS + 1000);
+        let again = |engine: &mut Engine, ns| (0..1000).for_each(|_| engine.note_read(ns));
+        again(&mut engine, u64::MAX);
+        assert!(engine.division.read_ns <= 64 * READ_NS && engine.division.read_ns > 63 * READ_NS);
+        again(&mut engine, 0);
+        assert!(engine.division.read_ns >= READ_NS / 8 && engine.division.read_ns < READ_NS / 7);
+    }
+
+    #[test]
+    fn what_waits_for_the_file_has_a_part_of_the_grant_between_two_limits() {
+        let mut engine = engine(3210);
+        let limits = [0, 100, 500, 802, 803, u32::MAX].map(|goal| {
+            engine.poor_goal = goal;
+            engine.poor_limit()
+        });
+        assert_eq!(limits, [100, 100, 500, 802, 802, 802]);
+    }
+
+    #[test]
+    fn the_division_follows_what_refaults_would_have_cost_by_small_steps() {
+        let mut engine = engine(1024);
+        let half = crate::OrderSet::only(crate::Order::MAX);
+        assert!(engine.pool.take(half, crate::frame::Use::Zeroes, 1024).is_some());
+        engine.division.refaults = refaults(0..12).refaults;
+        engine.divide();
+        assert_eq!(
+            engine.division.parts,
+            MOST_PARTS - STEP,
+            "the working set nearly fits: frames are wanted"
+        );
+        assert_eq!(
+            engine.division.refaults[..13],
+            [[87; 12].as_slice(), &[0]].concat(),
+            "and counts less from now on"
+        );
+        assert_eq!(engine.division.density, DENSITY, "little is stored");
+        (0..20).for_each(|_| engine.divide());
+        let least = engine.division.parts;
+        assert!(least < STEP + 2, "{least}");
+        engine.division = Division { parts: 9, ..refaults([RANKS - 1]) };
+        engine.divide();
+        assert_eq!(engine.division.parts, 9, "nothing would have helped");
+    }
+
+    #[test]
+    fn the_density_of_the_store_is_that_of_what_it_holds() {
+        let mut engine = engine(1024);
+        engine.swap.spans.reserve(64);
+        let extent = engine.swap.new_ram_extent(crate::swap::Queue::Dense);
+        let mut store = |pages| (0..pages).for_each(|_| _ = engine.swap.new_ram_block(extent, 500, 0, 0));
+        store(1000);
+        engine.divide();
+        // 16 spans of 64 objects.
+        assert_eq!(engine.division.density, 1000 * 16 / 128);
+    }
+
     #[test]
     fn what_lies_beyond_a_rank_is_counted_evenly() {
         let division = refaults([0, 1]);

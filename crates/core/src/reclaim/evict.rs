@@ -41,7 +41,7 @@ impl Engine {
     }
 
     /// Whether a mapped folio may be moved out, as far as is known here.
-    fn may_leave(&self, head: Frame) -> bool {
+    pub(super) fn may_leave(&self, head: Frame) -> bool {
         let pages = self.pages_of(head);
         if pages.space == SHARED {
             return !self.is_locked(head);
@@ -61,7 +61,7 @@ impl Engine {
         out
     }
 
-    fn moved_out(&mut self, head: Frame) {
+    pub(super) fn moved_out(&mut self, head: Frame) {
         let pages = self.order_of(head).pages();
         self.eviction_clock = self.eviction_clock.wrapping_add(pages);
         self.frames.get_mut(head).state = FrameState::Standby;
@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// The slow way, for a folio of which `done` pages are out and the next one was refused.
-    fn evict_page_by_page<M: Mover>(&mut self, mmu: &mut M, head: Frame, done: u32) -> u32 {
+    pub(super) fn evict_page_by_page<M: Mover>(&mut self, mmu: &mut M, head: Frame, done: u32) -> u32 {
         let pages = self.order_of(head).pages();
         let mut out = done;
         if done > 0 {

@@ -6,6 +6,9 @@ mod balance;
 mod evict;
 mod ranks;
 mod store;
+#[cfg(test)]
+mod tests;
+mod withdraw;
 
 pub(crate) use balance::Division;
 pub(crate) use ranks::Ranks;

@@ -153,6 +153,18 @@ mod tests {
     }
 
     #[test]
+    fn the_first_epoch_that_is_told_apart_no_more_is_old() {
+        let mut ranks = Ranks::new();
+        (0..10).for_each(|_| ranks.enter(0, 0));
+        let epoch = 1 << ranks.shift;
+        ranks.enter((EPOCHS - 1) * epoch, (EPOCHS - 1) * epoch);
+        assert_eq!(ranks.rank(0), 1 + 10 / 2, "the oldest that is told apart");
+        ranks.enter(EPOCHS * epoch, EPOCHS * epoch);
+        assert_eq!(ranks.rank(0), 2 + 10 / 2, "all but the younger ones are older");
+        assert_eq!(ranks.rank(EPOCHS * epoch), 0);
+    }
+
+    #[test]
     fn what_left_long_ago_ranks_behind_everything_younger() {
         let mut ranks = Ranks::new();
         for _ in 0..100 {

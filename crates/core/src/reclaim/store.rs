@@ -1,5 +1,8 @@
 //! The end of reclaim: contents get a place in the store, and folios become clean.
 
+#[cfg(test)]
+mod tests;
+
 use crate::addr::{Frame, PAGE_SIZE};
 use crate::engine::{Engine, Halt};
 use crate::fault::Source;

@@ -5,6 +5,9 @@
 //! goes with the last. Extents in RAM stand in one of two queues by age, since the oldest spill first: those that
 //! compress well, and those that are worth keeping in RAM only for a while.
 
+#[cfg(test)]
+mod tests;
+
 use super::{FileSpace, Spans};
 use crate::addr::PAGE_SIZE;
 use crate::chunked::Chunked;

@@ -6,6 +6,7 @@
 use super::build_id;
 use super::channel::{self, Descriptors};
 use super::ledger::{Ledger, SlotId};
+use super::ring::Ring;
 use super::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
 use core::ffi::CStr;
 use core::time::Duration;
@@ -13,7 +14,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
 };
 use rustix::process::{getpid, getppid};
 
@@ -29,7 +30,7 @@ pub enum JoinError {
     Refused(Refusal),
     /// The answer was not one of this protocol, or `quire` ended meanwhile.
     Answer,
-    /// The ledger could not be mapped.
+    /// The ledger, or the ring for notes, could not be mapped.
     Ledger(Errno),
 }
 
@@ -52,6 +53,8 @@ pub struct Joined {
     pub client: Client,
     /// The ledger.
     pub ledger: Ledger,
+    /// Where to leave notes, if there are to be any.
+    pub ring: Option<Ring>,
     /// How to work.
     pub welcome: Welcome,
 }
@@ -84,8 +87,9 @@ impl Client {
         };
         let file = fds.take(0).ok_or(JoinError::Answer)?;
         let ledger = Ledger::map(&file).map_err(JoinError::Ledger)?;
+        let ring = fds.take(1).map(Ring::map).transpose().map_err(JoinError::Ledger)?;
         client.receive_files(welcome.files, on_file)?;
-        Ok(Joined { client, ledger, welcome })
+        Ok(Joined { client, ledger, ring, welcome })
     }
 
     /// Receives the `count` files of the parent.
@@ -141,6 +145,12 @@ impl Client {
     /// Takes the announcement back: the kernel refused the fork.
     pub fn fork_failed(&self) {
         self.try_tell(Request::ForkFailed);
+    }
+
+    /// Whether `quire` still runs. It may be stopped.
+    pub fn is_connected(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        !matches!(recv(&self.socket, &mut [0u8; 1], flags), Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE))
     }
 
     /// Says that the process ends in order.

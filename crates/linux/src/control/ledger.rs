@@ -8,7 +8,7 @@
 
 use super::build_id;
 use super::counters::Counters;
-use crate::sys::shared::map_shared;
+use crate::sys::shared::Shared;
 use core::fmt;
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -159,7 +159,7 @@ impl Ledger {
         let file = memfd_create("quire-ledger", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, size_of::<Layout>() as u64)?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
-        let layout: &'static Layout = map_shared(&file)?;
+        let layout = Shared::<Layout>::map(&file)?.keep();
         let header = &layout.header;
         header.build.store(build_id::build_number(), Relaxed);
         header.budget_pages.store(budget_pages, Relaxed);
@@ -169,7 +169,7 @@ impl Ledger {
 
     /// Maps the ledger in `file`. `EINVAL` when it is not one, or one of another build.
     pub fn map(file: impl AsFd) -> io::Result<Ledger> {
-        let layout: &'static Layout = map_shared(file)?;
+        let layout = Shared::<Layout>::map(file)?.keep();
         let header = &layout.header;
         if header.magic.load(Acquire) != MAGIC || header.build.load(Relaxed) != build_id::build_number() {
             return Err(Errno::INVAL);

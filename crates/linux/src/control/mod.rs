@@ -4,6 +4,7 @@
 //!   It outlives every process but `quire`, so the report comes also when the program was killed.
 //! * [`wire`]: the messages on a socket of packets; [`channel`] sends them, with file descriptors.
 //! * [`client`]: a process's end of that socket, for threads that libc does not know.
+//! * [`ring`]: shared memory in which a process that is recorded leaves [`note`]s for `quire`.
 //! * [`build_id`]: tells the builds of the binary and the library apart; both share these layouts.
 //! * [`latency`]: the histogram that percentiles are read from.
 
@@ -13,6 +14,8 @@ pub mod client;
 pub mod counters;
 pub mod latency;
 pub mod ledger;
+pub mod note;
+pub mod ring;
 pub mod wire;
 
 /// The environment variable that holds the path of `quire`'s socket.

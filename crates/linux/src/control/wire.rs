@@ -61,6 +61,11 @@ pub struct Welcome {
     pub budget_pages: u64,
     /// The machine's memory in pages.
     pub machine_pages: u64,
+    /// How often to find out what is accessed, in ns; 0: nothing is recorded. If it or `log` is set, a ring for notes
+    /// comes with the ledger.
+    pub record_every_ns: u64,
+    /// Whether to tell what the engine decides.
+    pub log: bool,
     /// The policy.
     pub policy: PolicyName,
 }
@@ -103,7 +108,7 @@ pub enum Refusal {
 /// What `quire` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// Carries the ledger.
+    /// Carries the ledger, and a ring for notes if there are to be any.
     Welcome(Welcome),
     /// Carries spill files of the parent, from number `first` up, one descriptor each.
     Files {
@@ -217,6 +222,8 @@ impl Reply {
                 packet.put(&welcome.files.to_le_bytes());
                 packet.put(&welcome.budget_pages.to_le_bytes());
                 packet.put(&welcome.machine_pages.to_le_bytes());
+                packet.put(&welcome.record_every_ns.to_le_bytes());
+                packet.put(&[u8::from(welcome.log)]);
                 packet.put(welcome.policy.as_str().as_bytes());
                 packet
             }
@@ -250,6 +257,8 @@ impl Reply {
                 files: fields.short()?,
                 budget_pages: fields.long()?,
                 machine_pages: fields.long()?,
+                record_every_ns: fields.long()?,
+                log: fields.byte()? != 0,
                 policy: fields.policy()?,
             }),
             2 => Reply::Files { first: fields.short()? },
@@ -348,6 +357,8 @@ mod tests {
             files: 300,
             budget_pages: u64::MAX,
             machine_pages: 5,
+            record_every_ns: 10_000_000,
+            log: true,
             policy,
         };
         [

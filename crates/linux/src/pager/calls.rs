@@ -3,9 +3,11 @@
 //! New memory is mapped on the program's own thread; everything else is handed to the service thread, since it
 //! may have to take a folio from a job and wake who waits for it.
 
+use super::record::Recorder;
 use super::worker::{self, Worker};
 use super::{Pager, SPACE, Tables, own_pid, pages_of};
-use crate::mmu::LinuxMmu;
+use crate::control::note::Note;
+use crate::sys::clock::now_ns;
 use crate::sys::futex::Guard;
 use crate::sys::mmap;
 use crate::sys::sched::{self, SignalsBlocked};
@@ -133,7 +135,8 @@ pub(super) fn perform(pager: &'static Pager, call: Call) -> Result<usize, i32> {
 /// Maps new memory without help. `None`: the service thread has to do it.
 fn map_here(pager: &Pager, len: usize, prot: i32) -> Option<Result<usize, i32>> {
     let mut tables = pager.tables.lock();
-    if tables.frozen_for != 0 || tables.lock_future.is_some() {
+    let behind = || pager.recorder().is_some_and(Recorder::is_behind);
+    if tables.frozen_for != 0 || tables.lock_future.is_some() || behind() {
         return None;
     }
     Some(map_new(pager, &mut tables, len, prot))
@@ -146,9 +149,13 @@ fn map_new(pager: &Pager, tables: &mut Tables, len: usize, prot: i32) -> Result<
     }
     let start = tables.room.take(pages).ok_or(libc::ENOMEM)?;
     let range = PageRange::new(SPACE, Vpn(start), pages);
-    let mut mmu = LinuxMmu::for_program(&pager.layout);
-    match tables.engine.map_range(&mut mmu, range, Prot::from_bits(prot as u32)) {
-        Ok(()) => Ok(range.start.addr() as usize),
+    let mut mmu = pager.program_mmu();
+    let prot = Prot::from_bits(prot as u32);
+    match tables.engine.map_range(&mut mmu, range, prot) {
+        Ok(()) => {
+            pager.note(Note::Map { range, prot });
+            Ok(range.start.addr() as usize)
+        }
         Err(refusal) => {
             tables.room.give(start, start + pages);
             Err(errno(refusal))
@@ -157,6 +164,13 @@ fn map_new(pager: &Pager, tables: &mut Tables, len: usize, prot: i32) -> Result<
 }
 
 impl Pager {
+    /// The program did this. Under the engine's lock.
+    fn note(&self, note: Note) {
+        if let Some(recorder) = self.recorder() {
+            recorder.note(note);
+        }
+    }
+
     /// Whether the calling thread may take the engine's lock: it can't fault while it holds it, and it is one
     /// of this process's.
     fn may_hold_the_lock(&self) -> bool {
@@ -167,19 +181,21 @@ impl Pager {
     /// In a forked child, on its only thread: memory that the parent marked is not there (`MADV_DONTFORK`) or
     /// empty (`MADV_WIPEONFORK`). The kernel has done its part; the tables follow.
     pub(super) fn follow_fork_advice(&self, tables: &mut Tables) -> Result<(), Refusal> {
-        let mut mmu = LinuxMmu::for_program(&self.layout);
+        let mut mmu = self.program_mmu();
         for vma in self.vmas(tables) {
             let range = PageRange::between(SPACE, vma.start, vma.end);
             if vma.tag & TAG_DONT_FORK != 0 {
                 // The gap would be the kernel's to fill: the arena has to close over it first.
                 close_gap(range).map_err(|_| Refusal::NoMemory)?;
                 tables.engine.unmap(&mut mmu, range)?;
+                self.note(Note::Unmap(range));
                 tables.room.give(range.start.0, range.end().0);
             } else if vma.tag & TAG_WIPE != 0 {
                 let mut rest = Some(range);
                 while let Some(bite) = rest {
                     rest = tables.engine.discard_step(&mut mmu, bite)?;
                 }
+                self.note(Note::Discard(range));
             }
         }
         Ok(())
@@ -218,6 +234,7 @@ impl Caller {
     }
 
     pub(super) fn execute(&mut self, call: Call) -> Answer {
+        self.pager.await_notes(|| self.pager.watch.service_beat());
         match call {
             Call::Map { len, prot, flags } => self.map(len, prot, flags),
             Call::MapFixed { addr, len, prot, flags } => self.map_fixed(addr, len, prot, flags),
@@ -256,11 +273,12 @@ impl Caller {
     fn map_fixed(&mut self, addr: usize, len: usize, prot: i32, flags: i32) -> Answer {
         let range = pages_of(addr, len);
         let mut tables = self.take_over(addr, len)?;
-        let made = tables.engine.map_range(&mut self.pager.mover(), range, Prot::from_bits(prot as u32));
-        if let Err(refusal) = made {
+        let prot = Prot::from_bits(prot as u32);
+        if let Err(refusal) = tables.engine.map_range(&mut self.pager.mover(), range, prot) {
             tables.room.give(range.start.0, range.end().0);
             return Err(errno(refusal));
         }
+        self.pager.note(Note::Map { range, prot });
         drop(tables);
         self.after_map(range, flags)?;
         Ok(addr)
@@ -297,6 +315,7 @@ impl Caller {
             tables.room.give(start, end);
         }
         tables.engine.unmap(&mut self.pager.mover(), range).map_err(errno)?;
+        self.pager.note(Note::Unmap(range));
         tables.room.give(range.start.0, range.end().0);
         Ok(tables)
     }
@@ -320,6 +339,7 @@ impl Caller {
                 self.unlock(range)?;
             }
         }
+        self.settle_record(range);
         let mut rest = Some(range);
         while let Some(bite) = rest {
             rest =
@@ -329,11 +349,28 @@ impl Caller {
         Ok(())
     }
 
+    /// The same, as the program asks for it.
+    fn give_up(&mut self, range: PageRange, locked_too: bool) -> Result<(), i32> {
+        self.discard(range, locked_too)?;
+        let _tables = self.pager.tables.lock();
+        self.pager.note(Note::Discard(range));
+        Ok(())
+    }
+
+    /// What was written in `range` since it was read is noted now: afterwards it could not be told.
+    fn settle_record(&self, range: PageRange) {
+        self.pager.withdraw(range, || self.pager.watch.service_beat());
+    }
+
     fn protect(&mut self, addr: usize, len: usize, prot: i32) -> Answer {
         let range = pages_of(addr, len);
-        let mut tables = self.pager.tables.lock();
         let prot = Prot::from_bits(prot as u32);
+        if !prot.movable() {
+            self.settle_record(range);
+        }
+        let mut tables = self.pager.tables.lock();
         tables.engine.protect(&mut self.pager.mover(), range, prot).map_err(errno)?;
+        self.pager.note(Note::Protect { range, prot });
         Ok(0)
     }
 
@@ -343,7 +380,7 @@ impl Caller {
             return Err(libc::ENOMEM);
         }
         match advice {
-            libc::MADV_DONTNEED | libc::MADV_FREE => self.discard(range, false)?,
+            libc::MADV_DONTNEED | libc::MADV_FREE => self.give_up(range, false)?,
             libc::MADV_DONTNEED_LOCKED => self.discard_locked(range)?,
             libc::MADV_NORMAL => self.hint(range, Hint::Normal),
             libc::MADV_SEQUENTIAL => self.hint(range, Hint::Sequential),
@@ -374,7 +411,7 @@ impl Caller {
 
     fn discard_locked(&mut self, range: PageRange) -> Result<(), i32> {
         let locked = self.pager.tables.lock().engine.vmas(SPACE).at(range.start).is_some_and(|v| v.locked);
-        self.discard(range, true)?;
+        self.give_up(range, true)?;
         if locked {
             self.lock(range, true)?;
         }
@@ -443,12 +480,16 @@ impl Caller {
         let mut rest = range;
         loop {
             self.pager.watch.service_beat();
+            self.pager.await_notes(|| self.pager.watch.service_beat());
             let mut tables = self.pager.tables.lock();
             let Some(vpn) = tables.engine.next_absent(rest) else { return };
             rest = PageRange::between(SPACE, vpn, range.end());
             self.pager.keep_grant(&mut tables);
             let seen = self.pager.progress.load(Ordering::Acquire);
             let fault = tables.engine.fault(&mut self.pager.mover(), SPACE, vpn, &mut self.work);
+            if matches!(fault, Fault::Mapped | Fault::Job) {
+                self.pager.note_access(vpn, false, now_ns());
+            }
             drop(tables);
             match fault {
                 Fault::Mapped => {}
@@ -536,6 +577,7 @@ impl Caller {
     fn map_again(&mut self, range: PageRange, vma: &Vma) -> Result<(), i32> {
         let mut tables = self.pager.tables.lock();
         tables.engine.map_range(&mut self.pager.mover(), range, vma.prot).map_err(errno)?;
+        self.pager.note(Note::Map { range, prot: vma.prot });
         tables.engine.advise(range, vma.hint);
         drop(tables);
         if vma.locked {
@@ -563,10 +605,14 @@ impl Caller {
 
     fn move_to(&mut self, old: PageRange, to: Vpn, pages: u64, vma: &Vma) -> Result<(), i32> {
         let kept = PageRange::new(SPACE, old.start, old.pages.min(pages));
+        self.settle_record(kept);
         let mut tables = self.pager.tables.lock();
         if let Err(refusal) = tables.engine.remap(&mut self.pager.mover(), kept, to) {
             tables.room.give(to.0, to.0 + pages);
             return Err(errno(refusal));
+        }
+        if let Some(recorder) = self.pager.recorder() {
+            recorder.remapped(kept, to, vma.prot);
         }
         drop(tables);
         if pages > old.pages {

@@ -42,8 +42,11 @@ const MOST_WAITS: u32 = 100;
 /// On the service thread: brings everything to rest, answers, and waits until the fork is over.
 pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     let thawed = pager.thawed.load(Ordering::Acquire);
+    pager.tables.lock().frozen_for = tid;
+    // What was written until now is the parent's doing.
+    pager.withdraw_all(|| pager.watch.service_beat());
+    pager.await_notes(|| pager.watch.service_beat());
     let mut tables = pager.tables.lock();
-    tables.frozen_for = tid;
     let spills = tables.engine.spills();
     loop {
         match tables.engine.fork_prepare(&mut pager.mover()) {
@@ -59,6 +62,9 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
         }
         pager.watch.service_beat();
         tables = pager.tables.lock();
+    }
+    if let Some(recorder) = pager.recorder() {
+        recorder.forking();
     }
     drop(tables);
     if let Some(client) = pager.client() {
@@ -82,6 +88,8 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
         // The file from before is sealed: what is moved out from now on needs another.
         pager.open_spill();
     }
+    // The pages that went back for the fork are watched again.
+    pager.withdraw_all(|| pager.watch.service_beat());
     pager.tables.lock().frozen_for = 0;
     pager.publish(true);
 }
@@ -107,6 +115,9 @@ pub fn fork_child() {
     pager.aside.store(0, Ordering::Relaxed);
     pager.handler_evicts.store(0, Ordering::Relaxed);
     pager.urgent.store(0, Ordering::Relaxed);
+    if let Some(recorder) = &pager.recorder {
+        recorder.forked();
+    }
     *PARENT.lock() = pager.link();
     // Until it has its own, it counts nowhere and rings nobody.
     pager.link.clear();
@@ -165,6 +176,7 @@ fn child_thread(_: usize) {
         die!("a forked child can't start Quire's threads: {errno}", errno = Cause(errno));
     }
     let handler = Handler::new(pager);
+    pager.withdraw_all(|| ());
     CHILD_READY.open();
     handler.run();
 }
@@ -193,9 +205,17 @@ fn rejoin(pager: &'static Pager) -> Option<Client> {
         let fd: &'static OwnedFd = Box::leak(Box::new(fd));
         pager.files.lock().push(fd);
     };
-    let joined = Client::join(path, parent, on_file).ok()?;
-    pager.use_link(Link { ledger: joined.ledger, welcome: joined.welcome });
-    Some(joined.client)
+    let (client, ring) = match Client::join(path, parent, on_file) {
+        Ok(joined) => {
+            pager.use_link(Link { ledger: joined.ledger, welcome: joined.welcome });
+            (Some(joined.client), joined.ring)
+        }
+        Err(_) => (None, None),
+    };
+    if let Some(recorder) = &pager.recorder {
+        recorder.use_ring(ring);
+    }
+    client
 }
 
 impl Pager {

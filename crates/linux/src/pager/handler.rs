@@ -17,6 +17,7 @@ use quire_core::{Demand, Fault, Reclaim};
 #[derive(Clone, Copy, Debug)]
 struct Message {
     vpn: Vpn,
+    write: bool,
     tid: u32,
     read_at: u64,
 }
@@ -81,8 +82,8 @@ impl Handler {
     fn take(&mut self, messages: &[UffdMsg]) {
         for message in messages {
             match message.event() {
-                Event::Fault { addr, tid, .. } => {
-                    let message = Message { vpn: Vpn::of(addr as u64), tid, read_at: now_ns() };
+                Event::Fault { addr, write, tid, .. } => {
+                    let message = Message { vpn: Vpn::of(addr as u64), write, tid, read_at: now_ns() };
                     self.answer(message);
                 }
                 event => die!("an unexpected message came with the page faults: {event:?}"),
@@ -107,6 +108,7 @@ impl Handler {
             // Only where the budget has no more.
             pager.grow_grant(&mut tables);
             moved = tables.engine.move_out_behind(&mut pager.mover(), EVICTED_BETWEEN);
+            pager.tell_decisions(&tables.engine);
         }
         drop(tables);
         if moved > 0 {
@@ -137,6 +139,7 @@ impl Handler {
         let mut waited_since = 0;
         let mut answered = true;
         loop {
+            pager.await_notes(|| pager.watch.handler_beat());
             let mut tables = pager.tables_first();
             if tables.frozen_for != 0 && tables.frozen_for != message.tid {
                 drop(tables);
@@ -145,6 +148,10 @@ impl Handler {
             }
             pager.keep_grant(&mut tables);
             let fault = tables.engine.fault(&mut pager.mover(), SPACE, message.vpn, &mut self.work);
+            if matches!(fault, Fault::Mapped | Fault::Joined | Fault::Job) {
+                pager.note_access(message.vpn, message.write, message.read_at);
+            }
+            pager.tell_decisions(&tables.engine);
             let pressed = tables.engine.pressed();
             drop(tables);
             if pressed {

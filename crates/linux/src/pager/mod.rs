@@ -3,6 +3,7 @@
 //! * `handler` reads the messages of the userfaultfd and answers them by the engine's fault walk.
 //! * `service` runs the reclaim walk behind the faults, carries out calls that program threads hand over
 //!   (`exchange`, `calls`), keeps the grant (`grants`), counts (`publish`), and watches the handler.
+//! * `record` tells `quire` what the program does to its memory and what the engine decides, where that is asked for.
 //! * `io` threads run jobs that wait for a disk; they exist once something has been spilled.
 //!
 //! One lock holds the engine's tables; who holds it never faults: Quire's threads touch no managed memory.
@@ -19,6 +20,7 @@ mod handler;
 mod io;
 mod placement;
 mod publish;
+pub(crate) mod record;
 mod room;
 mod service;
 mod worker;
@@ -30,6 +32,7 @@ pub use quire_core::PolicyKind;
 use crate::codec::Secret;
 use crate::control::client::{Client, JoinError};
 use crate::control::ledger::{Ledger, NO_LIMIT, Slot};
+use crate::control::ring::Ring;
 use crate::control::wire::Welcome;
 use crate::mmu::{Layout, LinuxMmu};
 use crate::sys::futex::{self, Guard, Lock, Scope};
@@ -136,6 +139,8 @@ struct Pager {
     descriptors: Leaked<Descriptors>,
     link: Leaked<Link>,
     files: Lock<Vec<&'static OwnedFd>>,
+    /// Tells what happens, where that is asked for.
+    recorder: Option<record::Recorder>,
     /// Whether a spill file may still be had from `quire`.
     may_spill: AtomicU32,
     /// Rises when a job has ended: who waits for a frame looks again.
@@ -287,11 +292,10 @@ fn open_descriptors(client: Option<Client>) -> Result<Descriptors, Errno> {
 
 fn make(options: &Options) -> Result<&'static Pager, StartError> {
     own_table()?;
-    let mut link = None;
-    let mut client = None;
+    let (mut link, mut client, mut ring) = (None, None, None);
     if let Some(path) = &options.socket {
         let joined = Client::join(path, None, &mut |_, _| {}).map_err(StartError::Join)?;
-        client = Some(joined.client);
+        (client, ring) = (Some(joined.client), joined.ring);
         link = Some(Link { ledger: joined.ledger, welcome: joined.welcome });
     }
     let descriptors = open_descriptors(client)?;
@@ -301,6 +305,11 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     let arena = layout.arena(SPACE);
     let mut engine = Engine::new(plan.config);
     engine.set_evicts(plan.evicts);
+    let secret = Secret::random()?;
+    let recorder = link.as_ref().zip(ring).map(|(link, ring)| record_to(ring, &link.welcome, &secret));
+    if recorder.as_ref().is_some_and(record::Recorder::logs) {
+        engine.set_log(record::DECISIONS);
+    }
     let tables = Tables {
         engine,
         room: room::Room::new(arena.start.0, arena.end().0),
@@ -311,13 +320,14 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     let pager: &Pager = Box::leak(Box::new(Pager {
         layout,
         options: options.clone(),
-        secret: Secret::random()?,
+        secret,
         tables: Lock::new(tables),
         exchange: Exchange::new(),
         io: io::Queue::new(),
         descriptors: Leaked::empty(),
         link: Leaked::empty(),
         files: Lock::new(Vec::new()),
+        recorder,
         may_spill: AtomicU32::new(u32::from(may_spill)),
         progress: AtomicU32::new(0),
         awaiting: AtomicU32::new(0),
@@ -341,6 +351,11 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     pager.take_first_grant();
     pager.begin_threads()?;
     Ok(pager)
+}
+
+/// The recorder that `quire` asks for.
+fn record_to(ring: Ring, welcome: &Welcome, secret: &Secret) -> record::Recorder {
+    record::Recorder::new(secret, welcome.record_every_ns, welcome.log, ring)
 }
 
 /// Sizes of the tables and the engine's limits, from what was asked for.
@@ -436,9 +451,16 @@ impl Pager {
     /// The engine's verbs, for the pager's threads.
     fn mover(&self) -> LinuxMmu<'_> {
         match self.descriptors.get() {
-            Some(d) => LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap),
-            None => LinuxMmu::for_program(&self.layout),
+            Some(d) => {
+                LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap).recorded_by(self.recorder.as_ref())
+            }
+            None => self.program_mmu(),
         }
+    }
+
+    /// The engine's verbs, for a thread of the program.
+    fn program_mmu(&self) -> LinuxMmu<'_> {
+        LinuxMmu::for_program(&self.layout).recorded_by(self.recorder.as_ref())
     }
 
     /// Spill file `file`.

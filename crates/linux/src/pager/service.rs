@@ -1,6 +1,7 @@
 //! The thread behind the faults: it reclaims, zeroes ahead, carries out calls, and watches the handler.
 
 use super::calls::Caller;
+use super::record::Recorder;
 use super::{Pager, fork};
 use crate::sys::Cause;
 use crate::sys::clock::now_ns;
@@ -27,15 +28,17 @@ const BITES: u32 = 64;
 pub(super) fn run(_: usize) {
     let Some(pager) = super::pager() else { return };
     let mut caller = Caller::new(pager);
-    let mut tended = 0;
+    let (mut tended, mut withdraw_at) = (0, 0);
     loop {
         let seen = pager.exchange.rung();
         pager.watch.service_begins();
         let more = round(pager, &mut caller, &mut tended);
+        withdraw(pager, &mut caller, &mut withdraw_at);
         pager.watch.service_rests();
         if !more {
             let wanting = pager.slot().is_some_and(|slot| slot.want_pages() > 0);
-            pager.exchange.sleep(seen, if wanting { SHORT_NAP_NS } else { NAP_NS });
+            let nap = if wanting { SHORT_NAP_NS } else { NAP_NS };
+            pager.exchange.sleep(seen, nap.min(pager.until_withdrawal(withdraw_at)));
         }
     }
 }
@@ -65,6 +68,23 @@ fn carry_out(pager: &'static Pager, caller: &mut Caller) {
     }
 }
 
+/// While accesses are recorded: moves out what is mapped, if it is time. Then the program has at least as long to itself.
+fn withdraw(pager: &'static Pager, caller: &mut Caller, at: &mut u64) {
+    let Some(interval) = pager.recorder().and_then(Recorder::interval) else { return };
+    let begun = now_ns();
+    if begun < *at {
+        return;
+    }
+    pager.withdraw_all(|| {
+        pager.watch.service_beat();
+        if pager.exchange.waits() {
+            carry_out(pager, caller);
+        }
+    });
+    let now = now_ns();
+    *at = now + interval.max(now - begun);
+}
+
 /// Makes room until there is enough, or calls should be looked after. Whether there is more to do.
 fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
     if !pager.needs_reclaim() {
@@ -77,6 +97,7 @@ fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
         let elsewhere = pager.handler_evicts.load(Relaxed) != 0 && !tables.engine.starved();
         let demand = if elsewhere { Demand::Store } else { Demand::Behind };
         let step = tables.engine.reclaim(&mut pager.mover(), demand, &mut caller.work);
+        pager.tell_decisions(&tables.engine);
         drop(tables);
         match step {
             Reclaim::Job => caller.run_job(pager),
@@ -112,14 +133,21 @@ fn zero_ahead(pager: &'static Pager, caller: &mut Caller) {
 /// Lets the engine shape its folios while nobody waits for anything else: a few bites in each round, until the work of
 /// this epoch is done.
 fn tend(pager: &'static Pager, tended: &mut u32) {
+    if pager.recorder().is_some() {
+        // Every folio has to stay a page.
+        return;
+    }
     let epoch = (now_ns() / EPOCH_NS) as u32;
     for _ in 0..BITES {
         if epoch == *tended {
             return;
         }
-        if !pager.tables_behind().engine.tend(&mut pager.mover(), epoch) {
+        let mut tables = pager.tables_behind();
+        if !tables.engine.tend(&mut pager.mover(), epoch) {
             *tended = epoch;
         }
+        pager.tell_decisions(&tables.engine);
+        drop(tables);
         if pager.exchange.waits() {
             return;
         }
@@ -128,6 +156,14 @@ fn tend(pager: &'static Pager, tended: &mut u32) {
 }
 
 impl Pager {
+    /// How long until what is mapped is to be moved out again at time `at`, in ns; for ever while nothing is mapped.
+    fn until_withdrawal(&self, at: u64) -> u64 {
+        match self.recorder() {
+            Some(recorder) if recorder.has_mapped() => at.saturating_sub(now_ns()),
+            _ => u64::MAX,
+        }
+    }
+
     /// Whether room is short, though more of the budget was asked for.
     fn needs_reclaim(&self) -> bool {
         let mut tables = self.tables.lock();

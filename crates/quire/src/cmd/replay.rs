@@ -28,6 +28,7 @@ pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
         memories: list(&arguments.memory, memory)?,
         fragmentations: list(&arguments.fragmentation, percent)?,
         tlbs: list(&arguments.tlb, tlb)?,
+        epoch_ns: arguments.epoch.saturating_mul(1_000_000),
         spill: !arguments.no_spill,
         costs: costs(arguments.costs.as_deref())?,
         quiet: arguments.quiet,

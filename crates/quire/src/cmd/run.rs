@@ -2,9 +2,12 @@
 
 use crate::cli;
 use crate::failure::{End, Failure};
+use crate::run::log::Log;
+use crate::run::notes::Notes;
 use crate::run::program::{self, Nature};
 use crate::run::report::Target;
 use crate::run::spill::Spill;
+use crate::run::trace::Trace;
 use crate::run::{self, Settings, budget, library};
 use crate::size::{self, MIB};
 use quire_linux::control::wire::PolicyName;
@@ -17,12 +20,17 @@ const LEAST_BUDGET: u64 = 16 * MIB;
 /// Runs the program and reports.
 pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
     let budget = budget_of(arguments.memory.as_deref())?;
-    let policy = policy_of(&arguments.policy)?;
+    // A trace tells of pages, so each is a folio while it is recorded.
+    let policy = policy_of(if arguments.record.is_some() { "fixed:4K" } else { &arguments.policy })?;
+    let every = interval_of(&arguments.record_every)?;
     let program = program::find(&arguments.program[0])?;
     check_machine()?;
     let library = library::find()?;
     let spill = Spill::choose(arguments.swap_dir.as_deref(), arguments.no_spill)?;
     let report = Target::open(arguments.report, arguments.output.as_deref(), arguments.quiet)?;
+
+    let trace = arguments.record.map(|path| Trace::create(&path, every)).transpose()?;
+    let log = arguments.log.map(|path| Log::create(&path)).transpose()?;
 
     let nature = program::nature(&program);
     if let Some(why) = nature.unmanaged().filter(|_| !arguments.quiet) {
@@ -38,7 +46,7 @@ pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
         spill,
         quiet: arguments.quiet,
     };
-    run::supervise(settings, report)
+    run::supervise(settings, Notes::new(trace, log), report)
 }
 
 /// The budget in bytes; `None`: none.
@@ -52,6 +60,22 @@ fn budget_of(memory: Option<&str>) -> Result<Option<u64>, Failure> {
         )));
     }
     Ok(Some(bytes))
+}
+
+/// An interval in ns: a number with `us`, `ms` or `s`, from 100us to 60s.
+fn interval_of(text: &str) -> Result<u64, Failure> {
+    let digits = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match &text[digits..] {
+        "us" => Some(1_000),
+        "ms" => Some(1_000_000),
+        "s" => Some(1_000_000_000),
+        _ => None,
+    };
+    let number = text[..digits].parse::<u64>().ok();
+    unit.zip(number)
+        .and_then(|(unit, number)| number.checked_mul(unit))
+        .filter(|ns| (100_000..=60_000_000_000).contains(ns))
+        .ok_or_else(|| Failure::own(format!("unknown time '{text}': write 100us to 60s, for example 10ms")))
 }
 
 /// The policy, if there is one of this name.
@@ -83,6 +107,16 @@ mod tests {
         assert!(failure.message.contains("1 MiB") && failure.message.contains("16M"), "{}", failure.message);
         assert_eq!(failure.status, 125);
         assert_eq!(budget_of(Some("16M")), Ok(Some(LEAST_BUDGET)));
+    }
+
+    #[test]
+    fn intervals_have_a_unit_and_bounds() {
+        assert_eq!(interval_of("10ms"), Ok(10_000_000));
+        assert_eq!(interval_of("100us"), Ok(100_000));
+        assert_eq!(interval_of("60s"), Ok(60_000_000_000));
+        for text in ["", "10", "ms", "10 ms", "-1ms", "99us", "61s", "99999999999999999999s", "1h"] {
+            assert!(interval_of(text).unwrap_err().message.contains(text), "{text}");
+        }
     }
 
     #[test]

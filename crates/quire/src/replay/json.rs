@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 struct Document<'a> {
     trace: String,
     spill: bool,
+    epoch_ns: u64,
     costs_ns: BTreeMap<&'a str, u64>,
     cells: Vec<Cell<'a>>,
 }
@@ -37,7 +38,7 @@ struct Cell<'a> {
     tlb_lookups: Lookups,
     swap: Swap,
     evicted_pages: Evicted,
-    splits: u64,
+    shaping: Shaping,
     pages_over_memory: u64,
     modelled_ns: u64,
     time_ns: BTreeMap<&'static str, u64>,
@@ -45,6 +46,19 @@ struct Cell<'a> {
     passed_ns: u64,
     /// Events, resident and wasted bytes, faults, ns.
     series: Vec<[u64; 5]>,
+}
+
+/// What changed folios without a fault; splits for whatever reason.
+#[derive(Serialize)]
+struct Shaping {
+    epochs: u64,
+    splits: u64,
+    sparse_folios: u64,
+    sparse_bytes: u64,
+    collapses: [u64; Order::COUNT],
+    collapses_without_run: u64,
+    compacted_bytes: u64,
+    moved_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -101,6 +115,7 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
     let document = Document {
         trace: grid.source.to_string(),
         spill: grid.spill,
+        epoch_ns: grid.epoch_ns,
         costs_ns: grid.costs.all().map(|(name, ns, _)| (name, ns)).collect(),
         cells: results.iter().map(cell).collect(),
     };
@@ -138,7 +153,7 @@ fn cell(outcome: &Outcome) -> Cell<'_> {
             behind: figures.stats.evicted_behind,
             waited_for: figures.stats.evicted_direct,
         },
-        splits: figures.stats.splits.iter().sum(),
+        shaping: shaping(figures),
         pages_over_memory: figures.stats.most_over,
         modelled_ns: figures.modelled_ns(),
         time_ns: Cause::ALL.iter().map(|&cause| (cause.name(), figures.time[cause as usize])).collect(),
@@ -172,6 +187,20 @@ fn faults(figures: &Figures) -> Faults {
             .into_iter()
             .map(|reason| (reason_name(reason), stats.shortfalls[reason.index()]))
             .collect(),
+    }
+}
+
+fn shaping(figures: &Figures) -> Shaping {
+    let (stats, page) = (&figures.stats, PAGE_SIZE as u64);
+    Shaping {
+        epochs: figures.epochs,
+        splits: stats.splits.iter().sum(),
+        sparse_folios: stats.sparse_folios,
+        sparse_bytes: stats.sparse_pages * page,
+        collapses: stats.collapses,
+        collapses_without_run: stats.collapses_without_run,
+        compacted_bytes: stats.compacted_pages * page,
+        moved_bytes: figures.moved_pages * page,
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Grid {
     /// In percent of the runs of 64 KiB.
     pub(crate) fragmentations: Vec<(String, u8)>,
     pub(crate) tlbs: Vec<(String, Model)>,
+    /// In ns.
+    pub(crate) epoch_ns: u64,
     pub(crate) spill: bool,
     pub(crate) costs: Costs,
     pub(crate) quiet: bool,
@@ -62,6 +64,7 @@ impl Grid {
                         tlb: tlb.clone(),
                         cell: Cell {
                             fragmentation: *percent,
+                            epoch_ns: self.epoch_ns,
                             spill: self.spill,
                             costs: self.costs,
                             ..Cell::new(*paging, *pages, *model)

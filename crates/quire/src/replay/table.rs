@@ -39,7 +39,7 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
 }
 
 /// The tables, with their titles.
-pub(super) fn sheets() -> [(&'static str, Vec<Column>); 4] {
+pub(super) fn sheets() -> [(&'static str, Vec<Column>); 5] {
     [
         ("Memory is the mean over the time, LRU the mean number of folios that age", main_columns()),
         (
@@ -48,6 +48,7 @@ pub(super) fn sheets() -> [(&'static str, Vec<Column>); 4] {
         ),
         ("Faults with less than the policy wanted, by reason", reason_columns()),
         ("Pages that programs share since a fork", shared_columns()),
+        ("Folios that changed without a fault", shaping_columns()),
     ]
 }
 
@@ -91,6 +92,19 @@ fn shared_columns() -> Vec<Column> {
         column("copied", |f| human(copied_bytes(&f.stats))),
         column("not shared any longer", |f| count(f.stats.cow_reuses)),
         column("mapped again", |f| count(f.stats.shared_maps)),
+    ]
+}
+
+fn shaping_columns() -> Vec<Column> {
+    vec![
+        column("epochs", |f| count(f.epochs)),
+        column("splits", |f| count(sum(&f.stats.splits))),
+        column("sparse", |f| count(f.stats.sparse_folios)),
+        column("given up", |f| pages(f.stats.sparse_pages)),
+        column("collapses", |f| count(sum(&f.stats.collapses))),
+        column("no free run", |f| count(f.stats.collapses_without_run)),
+        column("compacted", |f| pages(f.stats.compacted_pages)),
+        column("moved", |f| pages(f.moved_pages)),
     ]
 }
 

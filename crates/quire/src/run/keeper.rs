@@ -4,6 +4,7 @@
 //! spill files of a process that announced a fork stay until the child has joined.
 
 use super::fair::{self, Demand};
+use super::notes::Notes;
 use super::spill::Spill;
 use super::{Settings, budget};
 use crate::failure::Failure;
@@ -21,6 +22,7 @@ use rustix::net::{
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Bytes in a page.
@@ -64,6 +66,7 @@ pub(super) struct Keeper<'a> {
     ledger: Ledger,
     peers: Vec<Peer>,
     orphans: BTreeMap<SlotId, Orphans>,
+    notes: Notes,
     /// What processes that have ended counted.
     gone: Totals,
     joined: u64,
@@ -72,8 +75,8 @@ pub(super) struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// Makes the ledger and the socket.
-    pub(super) fn open(settings: &'a Settings) -> Result<Keeper<'a>, Failure> {
+    /// Makes the ledger and the socket. What processes have to tell goes to `notes`.
+    pub(super) fn open(settings: &'a Settings, notes: Notes) -> Result<Keeper<'a>, Failure> {
         let pages = settings.budget.map_or(NO_LIMIT, |bytes| bytes / PAGE);
         let (file, ledger) = Ledger::create(pages)
             .map_err(|error| Failure::own(format!("the ledger can't be made (memfd): {error}")))?;
@@ -91,6 +94,7 @@ impl<'a> Keeper<'a> {
             ledger,
             peers: Vec::new(),
             orphans: BTreeMap::new(),
+            notes,
             gone: Totals::ZERO,
             joined: 0,
             forked: 0,
@@ -121,6 +125,17 @@ impl<'a> Keeper<'a> {
         if ready.first() == Some(&true) {
             self.accept();
         }
+    }
+
+    /// Writes down what processes have told, and says how long they may be left alone after that.
+    pub(super) fn take_notes(&mut self) -> Duration {
+        self.notes.drain();
+        self.notes.period()
+    }
+
+    /// Writes down all the rest.
+    pub(super) fn end_notes(&mut self) {
+        self.notes.finish();
     }
 
     /// Process ids of the connected processes.
@@ -251,7 +266,8 @@ impl<'a> Keeper<'a> {
         self.forked += u64::from(is_fork);
         let peer = &mut self.peers[index];
         (peer.slot, peer.files) = (Some(slot), files);
-        self.send_welcome(index, slot, is_fork)
+        let ring = self.notes.join(slot, self.peers[index].pid, hello.forked_from);
+        self.send_welcome(index, slot, is_fork, ring.as_ref())
     }
 
     /// The spill files for a child of the process that was in `parent`; `None` when that is not known.
@@ -268,7 +284,7 @@ impl<'a> Keeper<'a> {
         self.orphans.remove(&parent).map(|orphans| orphans.files)
     }
 
-    fn send_welcome(&self, index: usize, slot: SlotId, is_fork: bool) -> Next {
+    fn send_welcome(&self, index: usize, slot: SlotId, is_fork: bool, ring: Option<&OwnedFd>) -> Next {
         let peer = &self.peers[index];
         let welcome = Reply::Welcome(Welcome {
             slot,
@@ -277,9 +293,13 @@ impl<'a> Keeper<'a> {
             files: peer.files.len() as u16,
             budget_pages: self.ledger.budget_pages(),
             machine_pages: budget::machine_memory() / PAGE,
+            record_every_ns: self.notes.record_every(),
+            log: self.notes.logs(),
             policy: self.settings.policy,
         });
-        if let Next::Close = self.send(index, welcome, &[self.file.as_fd()]) {
+        let shared: Vec<BorrowedFd<'_>> =
+            [Some(&self.file), ring].into_iter().flatten().map(AsFd::as_fd).collect();
+        if let Next::Close = self.send(index, welcome, &shared) {
             return Next::Close;
         }
         for (batch, files) in peer.files.chunks(DESCRIPTORS).enumerate() {
@@ -320,6 +340,7 @@ impl<'a> Keeper<'a> {
     fn depart(&mut self, index: usize) {
         let peer = self.peers.swap_remove(index);
         let Some(id) = peer.slot else { return };
+        self.notes.leave(id);
         let slot = self.ledger.slot(id.index);
         self.gone.add(&slot.counters.read().without_now());
         self.ledger.leave(slot);

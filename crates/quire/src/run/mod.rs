@@ -1,21 +1,25 @@
 //! Running one program: start it, keep the ledger while it and its managed descendants live, report.
 //!
-//! One thread, one poll loop. [`keeper`] talks with the processes, [`sample`] looks at them from outside, and
-//! [`report`] says at the end what was seen.
+//! One thread, one poll loop. [`keeper`] talks with the processes, [`sample`] looks at them from outside, [`notes`] writes
+//! down what they tell where that is asked for, and [`report`] says at the end what was seen.
 
 pub(crate) mod budget;
 mod fair;
 mod keeper;
 pub(crate) mod library;
+pub(crate) mod log;
+pub(crate) mod notes;
 mod peak;
 pub(crate) mod program;
 pub(crate) mod report;
 mod sample;
 mod signals;
 pub(crate) mod spill;
+pub(crate) mod trace;
 
 use crate::failure::{End, Failure};
 use keeper::Keeper;
+use notes::Notes;
 use peak::Peak;
 use quire_linux::control::SOCKET_VARIABLE;
 use quire_linux::control::wire::PolicyName;
@@ -59,14 +63,15 @@ pub(crate) struct Settings {
 }
 
 /// Runs the program to its end, and that of its managed descendants, and writes the report.
-pub(crate) fn supervise(settings: Settings, target: Target) -> Result<End, Failure> {
+pub(crate) fn supervise(settings: Settings, notes: Notes, target: Target) -> Result<End, Failure> {
     let signals =
         Signals::take(&signals::TAKEN).map_err(|error| Failure::own(format!("no signalfd: {error}")))?;
-    let keeper = Keeper::open(&settings)?;
+    let keeper = Keeper::open(&settings, notes)?;
     let started = Instant::now();
     let child = launch(&settings, keeper.socket(), &signals)?;
     let mut supervisor = Supervisor::new(&settings, keeper, signals, child, started)?;
     let end = supervisor.run();
+    supervisor.keeper.end_notes();
     let outcome = supervisor.outcome(end);
     drop(supervisor);
     target.write(&settings, &outcome)?;
@@ -159,7 +164,7 @@ impl<'a> Supervisor<'a> {
 
     /// Waits for the next event or sample, and serves the processes that said something.
     fn wait(&mut self) {
-        let left = self.next_tick.saturating_duration_since(Instant::now());
+        let left = self.next_tick.saturating_duration_since(Instant::now()).min(self.keeper.take_notes());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if self.ended.is_none() {

@@ -172,6 +172,10 @@ pub struct Figures {
     pub tlb: Counts,
     /// Bytes that were overwritten with zeroes, by anybody.
     pub zeroed_bytes: u64,
+    /// Pages whose contents were copied to other frames by collapse and compaction.
+    pub moved_pages: u64,
+    /// Epochs in which folios were shaped.
+    pub epochs: u64,
     /// Pages and bytes that were read from the store in RAM.
     pub expanded_pages: u64,
     /// Bytes that were read from the disk, in so many reads.

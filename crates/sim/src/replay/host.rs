@@ -8,7 +8,7 @@ use super::ranges::Ranges;
 use super::service::Service;
 use super::table::{READS, WRITES, flag};
 use super::{Cell, NO_LIMIT, NO_LIMIT_FRAGMENTED, fragmentation};
-use crate::tlb::{Lookup, Tlb};
+use crate::tlb::{Counts, Lookup, Tlb};
 use crate::trace::{self, Access, Event};
 use core::fmt;
 use core::ops::Range;
@@ -110,11 +110,11 @@ impl<T: Tlb> Host<T> {
         }
         Ok(Host {
             engine,
-            memory: Memory::new(tlb, cell.paging.base, cell.tlb.coalesces(), &cell.costs),
+            memory: Memory::new(tlb, cell.tlb, cell.paging.base, &cell.costs),
             // The engine begins with one space.
             programs: vec![Some(Space(0))],
             ranges: Vec::new(),
-            service: Service::new(),
+            service: Service::new(epoch(cell)),
             costs: cell.costs,
             clock: 0,
             traffic: Traffic::default(),
@@ -216,7 +216,12 @@ impl<T: Tlb> Host<T> {
         let more = match self.memory.tlb.access(space, page, entry.mapping()) {
             Lookup::L1 => 0,
             Lookup::L2 => self.memory.costs.second_level,
-            Lookup::Miss => self.memory.costs.walk,
+            Lookup::Miss => {
+                if !entry.has(flag::ACCESSED) {
+                    self.memory.walked(space, page, entry.mapping());
+                }
+                self.memory.costs.walk
+            }
         };
         self.spend(Cause::Access, u64::from(times) * self.memory.costs.access);
         self.spend(Cause::Walk, more);
@@ -227,12 +232,18 @@ impl<T: Tlb> Host<T> {
     #[cold]
     fn first_access(&mut self, access: Access, space: Space) -> Result<bool, Stop> {
         let Access { space: program, vpn, write, times } = access;
-        let rights = self.imply(program, vpn)?.bits();
+        let page = self.page_of(vpn);
+        // Where only the accessed bit is missing, a walk sets it.
+        let set = (if write { WRITES } else { READS }) & !flag::ACCESSED;
+        let rights = match self.memory.entry(space, page).has(set) {
+            true => Prot::READ_WRITE,
+            false => self.imply(program, vpn)?,
+        };
+        let rights = rights.bits();
         if rights & 3 == 0 || write && rights & 2 == 0 {
             self.denied += u64::from(times);
             return Ok(false);
         }
-        let page = self.page_of(vpn);
         let needs = flag::PRESENT | if write { flag::WRITE } else { 0 };
         // Reclaim behind may take the page away again before its thread runs.
         while !self.memory.entry(space, page).has(needs) {
@@ -350,7 +361,7 @@ impl<T: Tlb> Host<T> {
 
     /// Time passes by itself.
     pub(super) fn pass(&mut self, ns: u64) -> Result<(), Stop> {
-        self.clock = self.clock.saturating_add(ns).min(super::service::ASLEEP - 1);
+        self.clock = self.clock.saturating_add(ns).min(super::service::NEVER - 1);
         self.passed_ns = self.passed_ns.saturating_add(ns);
         self.work_behind()
     }
@@ -416,7 +427,10 @@ impl<T: Tlb> Host<T> {
             implied: self.implied,
             faults: self.faults,
             stats: in_base_pages(stats, base),
-            tlb: *self.memory.tlb.counts(),
+            // That other programs displace what is in the TLB is no flush.
+            tlb: Counts { full_flushes: 0, ..*self.memory.tlb.counts() },
+            moved_pages: self.memory.moved,
+            epochs: self.service.epochs,
             zeroed_bytes: self.memory.zeroed_bytes,
             expanded_pages: self.in_parts(self.traffic.expanded_pages),
             disk_read: in_bytes(self.traffic.read),
@@ -446,6 +460,12 @@ fn config(cell: &Cell) -> Config {
         }
         None => Config { frames, spans: 64, grant: frames, policy },
     }
+}
+
+/// How often folios are shaped, in ns; 0: never. There is nothing to shape where there are base pages only.
+fn epoch(cell: &Cell) -> u64 {
+    let shapes = cell.memory.is_some() && cell.paging.base == Order::BASE;
+    if shapes { cell.epoch_ns } else { 0 }
 }
 
 /// Frames that are free at the start.

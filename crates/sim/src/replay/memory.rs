@@ -9,7 +9,7 @@ use super::ranges::Ranges;
 use super::table::{Entry, Table, flag, flags_of};
 use crate::rng::Rng;
 use crate::store::packed_len;
-use crate::tlb::Tlb;
+use crate::tlb::{Mapping, Model, Tlb};
 use crate::trace::SPACE_PAGES;
 use core::ops::Range;
 use quire_core::mmu::Prot;
@@ -57,6 +57,8 @@ pub(super) struct Memory<T> {
     /// The base page of the machine, and a bit for each of its parts.
     pub(super) base: Order,
     whole: u16,
+    /// Whether accesses are served by translations that the TLB has, so that the table does not learn of them.
+    caches: bool,
     /// The largest run of base entries that the TLB asks for.
     most: Order,
     pub(super) copied: Vec<Copied>,
@@ -75,11 +77,13 @@ pub(super) struct Memory<T> {
     /// Frames that are mapped, and the parts of them, 4 KiB each, that were not touched since they were filled.
     pub(super) present: u64,
     pub(super) untouched: u64,
+    /// Pages whose contents were copied to other frames by collapse and compaction.
+    pub(super) moved: u64,
 }
 
 impl<T: Tlb> Memory<T> {
     /// Nothing is mapped. `costs` are those for 4 KiB.
-    pub(super) fn new(tlb: T, base: Order, coalesces: Order, costs: &Costs) -> Memory<T> {
+    pub(super) fn new(tlb: T, model: Model, base: Order, costs: &Costs) -> Memory<T> {
         Memory {
             tables: Vec::new(),
             contents: Vec::new(),
@@ -87,7 +91,8 @@ impl<T: Tlb> Memory<T> {
             base,
             whole: u16::MAX >> (16 - base.pages()),
             // Entries of larger base pages are not known to be joined by any hardware.
-            most: if base == Order::BASE { coalesces } else { Order::BASE },
+            most: if base == Order::BASE { model.coalesces() } else { Order::BASE },
+            caches: model != Model::None,
             copied: Vec::new(),
             staged: Vec::new(),
             written: vec![0],
@@ -98,6 +103,7 @@ impl<T: Tlb> Memory<T> {
             zeroed_bytes: 0,
             present: 0,
             untouched: 0,
+            moved: 0,
         }
     }
 
@@ -123,9 +129,49 @@ impl<T: Tlb> Memory<T> {
             contents.dirty = true;
             contents.written |= bit;
         }
-        let flags = flag::ACCESSED | flags_for(contents, whole);
+        let seen = if self.caches { 0 } else { flag::ACCESSED };
+        let flags = seen | flags_for(&self.contents[frame.0 as usize], whole);
         self.untouched -= u64::from(first);
         self.table(space).slot(vpn).flags |= if write { flags } else { flags & !flag::DIRTY };
+    }
+
+    /// The table was walked for a page, and the TLB has an entry now: the accessed bits of all that it covers are set.
+    #[cold]
+    pub(super) fn walked(&mut self, space: Space, vpn: Vpn, mapping: Mapping) {
+        let order = self.tlb.covers(mapping);
+        let start = order.align_down(vpn.0);
+        self.table(space).each_present(start..start + u64::from(order.pages()), |_, entry| {
+            entry.flags |= flag::ACCESSED;
+        });
+    }
+
+    /// Takes the accessed bits of pages, and says of which they were set. The TLB is not flushed, as Linux does not on x86:
+    /// what it has it goes on to serve, without setting bits.
+    pub(super) fn take_accessed(&mut self, range: PageRange, mut accessed: impl FnMut(Vpn)) {
+        self.table(range.space).each_present(pages_of(range), |vpn, entry| {
+            if entry.has(flag::ACCESSED) {
+                entry.flags &= !flag::ACCESSED;
+                accessed(vpn);
+            }
+        });
+    }
+
+    /// Maps pages, all present and shared by nobody, to the frames from `to` on, with all that they hold.
+    pub(super) fn relocate(&mut self, range: PageRange, to: Frame) {
+        let mut accessed = Vec::new();
+        self.take_accessed(range, |vpn| accessed.push(vpn));
+        let entries: Vec<Entry> =
+            (0..range.pages).map(|i| self.entry(range.space, range.start.plus(i))).collect();
+        self.clear(range);
+        for (entry, new) in entries.iter().zip(to.0..).filter(|(entry, new)| entry.frame != *new) {
+            // The frame that they leave is mapped no longer.
+            *self.contents_of(new) = *self.contents_of(entry.frame);
+            self.moved += 1;
+        }
+        self.map(FrameRun::new(to, range.pages as u32), range.space, range.start, false);
+        for vpn in accessed {
+            self.table(range.space).slot(vpn).flags |= flag::ACCESSED;
+        }
     }
 
     /// What verbs have cost since the last call, in ns.

@@ -1,5 +1,5 @@
 //! Reclaim behind the program: one thread, on a processor of its own, that does one thing after the other. What it does
-//! has happened when the time has come at which it ends.
+//! has happened when the time has come at which it ends. While there is nothing else to do it shapes folios.
 
 use super::host::{Host, Stop};
 use super::jobs;
@@ -10,8 +10,8 @@ use quire_core::{Demand, Order, Placed, Reclaim};
 /// Most pages that are kept zeroed ahead of need, as on the live host.
 const MOST_ZEROED: u32 = 128;
 
-/// When it does something, in ns of the clock.
-pub(super) const ASLEEP: u64 = u64::MAX;
+/// When it does something that it never does, in ns of the clock.
+pub(super) const NEVER: u64 = u64::MAX;
 
 /// What its job will do when its time has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,11 +33,55 @@ pub(super) struct Service {
     work: Work,
     /// How long it has worked, in ns.
     pub(super) worked: u64,
+    /// Whether it only waits for the next epoch.
+    asleep: bool,
+    /// How long an epoch is, in ns; 0: there are none.
+    epoch_ns: u64,
+    /// The last epoch whose work has begun, and whether it is done.
+    epoch: u64,
+    tended: bool,
+    /// Epochs whose work was done.
+    pub(super) epochs: u64,
 }
 
 impl Service {
-    pub(super) fn new() -> Service {
-        Service { at: ASLEEP, stage: Stage::Idle, work: Work::new(), worked: 0 }
+    pub(super) fn new(epoch_ns: u64) -> Service {
+        let at = if epoch_ns == 0 { NEVER } else { epoch_ns };
+        Service {
+            at,
+            stage: Stage::Idle,
+            work: Work::new(),
+            worked: 0,
+            asleep: true,
+            epoch_ns,
+            epoch: 0,
+            tended: true,
+            epochs: 0,
+        }
+    }
+
+    /// Whether work of this epoch is left.
+    fn has_to_tend(&self) -> bool {
+        self.epoch_ns > 0 && (!self.tended || self.at / self.epoch_ns > self.epoch)
+    }
+
+    /// Goes on to the epoch that it is. Whether that is another one.
+    fn begin_epoch(&mut self) -> bool {
+        let epoch = self.at / self.epoch_ns;
+        let begins = epoch > self.epoch;
+        self.epoch = epoch;
+        self.epochs += u64::from(begins);
+        begins
+    }
+
+    /// It sleeps until the next epoch begins. Of epochs that have passed by themselves it is the last one: nothing was
+    /// accessed in the others.
+    fn sleep(&mut self, now: u64) {
+        self.asleep = true;
+        self.at = match self.epoch_ns {
+            0 => NEVER,
+            ns => (self.at / ns + 1).max(now / ns).saturating_mul(ns),
+        };
     }
 
     /// The next thing comes `ns` later.
@@ -50,8 +94,9 @@ impl Service {
 impl<T: Tlb> Host<T> {
     /// Wakes it if it is needed.
     pub(super) fn ring(&mut self) {
-        if self.service.at == ASLEEP && self.engine.pressed() {
-            self.service.at = self.clock;
+        if self.service.asleep && self.engine.pressed() {
+            self.service.asleep = false;
+            self.service.at = self.service.at.min(self.clock);
         }
     }
 
@@ -78,25 +123,46 @@ impl<T: Tlb> Host<T> {
         Ok(true)
     }
 
-    /// One step of reclaim, or frames zeroed ahead, or sleep.
+    /// One step of reclaim, or folios shaped, or frames zeroed ahead, or sleep. No frames are zeroed while compaction gives
+    /// the memory behind free ones back.
     fn next_job(&mut self) {
+        self.service.asleep = false;
         let step = self.engine.reclaim(&mut self.memory, Demand::Behind, &mut self.service.work);
         self.pay_behind();
         match step {
             Reclaim::Progress => {}
             Reclaim::Job => self.begin_behind(),
-            Reclaim::Idle | Reclaim::Waiting | Reclaim::Stuck => self.zero_ahead(),
+            Reclaim::Idle | Reclaim::Waiting | Reclaim::Stuck => {
+                if self.service.has_to_tend() {
+                    self.tend();
+                } else if !self.zero_ahead() {
+                    self.service.sleep(self.clock);
+                }
+            }
         }
     }
 
-    fn zero_ahead(&mut self) {
+    /// Whether frames are being zeroed.
+    fn zero_ahead(&mut self) -> bool {
         let target = (self.engine.frames_in_use() / 8).min(MOST_ZEROED / self.memory.base.pages());
         let order = Order::fitting(u64::from(target.max(1)));
-        if target > 0 && self.engine.zero_ahead(target, order, &mut self.service.work) {
+        let begun = target > 0 && self.engine.zero_ahead(target, order, &mut self.service.work);
+        if begun {
             self.begin_behind();
-        } else {
-            self.service.at = ASLEEP;
         }
+        begun
+    }
+
+    /// A bite of shaping.
+    fn tend(&mut self) {
+        let service = &mut self.service;
+        if service.begin_epoch() {
+            // Since the last epoch other programs and the kernel have displaced what the TLB had.
+            self.memory.tlb.flush_all();
+        }
+        service.tended = !self.engine.tend(&mut self.memory, service.epoch as u32);
+        service.take(self.memory.costs.access * u64::from(Order::MAX.pages()));
+        self.pay_behind();
     }
 
     fn begin_behind(&mut self) {

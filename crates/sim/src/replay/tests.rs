@@ -243,6 +243,43 @@ fn a_machine_of_64_kib_pages_swaps_them_whole_in_true_bytes() {
     assert_eq!(run(&fragmented, Kind::Zipf.events(size, 1)), large);
 }
 
+const EPOCH: Event = Event::Time { ns: EPOCH_NS };
+
+#[test]
+fn a_run_that_is_used_all_over_becomes_one_mapping() {
+    let used = || (0..16).map(write).chain([EPOCH]);
+    let events = || [map(16)].into_iter().chain((0..8).flat_map(move |_| used())).chain(used());
+    for (tlb, covers) in [(Model::None, 0), (Model::NeoverseN1, 16), (Model::Zen3, 4)] {
+        let on = |epoch_ns| run(&Cell { tlb, epoch_ns, ..cell(fixed(0), Some(2048)) }, events());
+        let (with, without) = (on(EPOCH_NS), on(0));
+        let collapses = with.stats.collapses[4];
+        assert_eq!((collapses, with.lru.last, with.resident.last), (1, 1, 16), "{tlb}");
+        assert_eq!((without.stats.collapses[4], without.lru.last, without.epochs), (0, 16, 0), "{tlb}");
+        // Base pages come from frames side by side, in a pool where nothing else is.
+        assert_eq!((with.moved_pages, with.tlb.flushes, with.faults), (0, 1, 16), "{tlb}");
+        // Where an entry serves the whole run, one walk in each later epoch is enough.
+        let walks = with.tlb.misses - without.tlb.misses;
+        match covers {
+            0 => assert_eq!(walks, 0),
+            16 => assert!(walks < 6 * 16, "{walks} walks"),
+            _ => assert!(walks < 9 * 4, "{walks} walks"),
+        }
+    }
+}
+
+#[test]
+fn a_folio_of_which_few_pages_are_used_is_split_and_the_rest_moved_out() {
+    let used = || (0..4).map(write).chain([EPOCH]);
+    let events = || [map(16)].into_iter().chain((0..6).flat_map(move |_| used()));
+    let on = |tlb, policy| run(&Cell { tlb, ..cell(policy, Some(2048)) }, events());
+    let split = on(Model::Skylake, fixed(4));
+    assert_eq!((split.stats.sparse_folios, split.stats.sparse_pages), (1, 12), "{:?}", split.stats);
+    assert_eq!((split.resident.last, split.wasted.last, split.faults), (4, 0, 1));
+    // Four pages that are walked for as one are used together; sixteen all are.
+    assert_eq!(on(Model::Zen3, fixed(4)).stats.sparse_pages, 12);
+    assert_eq!(on(Model::NeoverseN1, fixed(4)).stats.sparse_folios, 0);
+}
+
 /// Passes over twice as many pages as there is memory.
 fn passes(event: fn(u64) -> Event, times: usize) -> impl Iterator<Item = Event> {
     [map(2048)].into_iter().chain((0..times).flat_map(move |_| (0..2048).map(event)))
@@ -323,9 +360,11 @@ fn fragmentation_leaves_as_much_memory_and_fewer_runs() {
 
 #[test]
 fn equal_inputs_give_equal_figures() {
-    let size = Size { pages: 4096, events: 60_000 };
+    let size = Size { pages: 4096, events: 20_000 };
     for kind in [Kind::Zipf, Kind::Ageing, Kind::Phases, Kind::Forks, Kind::Several] {
-        let cell = cell(PolicyKind::Adaptive, Some(1 << 11));
+        // Nearly all time of the ageing passes by itself.
+        let epoch_ns = if kind == Kind::Ageing { 3600 * EPOCH_NS } else { EPOCH_NS / 100 };
+        let cell = Cell { epoch_ns, ..cell(PolicyKind::Adaptive, Some(1 << 11)) };
         assert_eq!(run(&cell, kind.events(size, 3)), run(&cell, kind.events(size, 3)), "{kind}");
     }
 }
@@ -427,16 +466,26 @@ impl UseTlb for (&Cell, Random) {
 fn tables_tlb_and_counts_agree_with_the_engine_whatever_happens() {
     let base = Paging::of_base(order(4)).expect("64 KiB");
     let policies = [fixed(0).into(), fixed(4).into(), fixed(9).into(), PolicyKind::Adaptive.into(), base];
+    let mut shaped = (0, 0, 0);
     for seed in 0..15 {
         let paging = policies[seed as usize % policies.len()];
         let memory = [None, Some(2048), Some(1024)][seed as usize % 3];
         let tlb = Model::ALL[seed as usize % Model::ALL.len()];
         let fragmentation = [0, 60][seed as usize / 3 % 2];
-        let cell = Cell { fragmentation, spill: seed % 2 == 0, ..Cell::new(paging, memory, tlb) };
+        let cell = Cell {
+            epoch_ns: 1_000_000,
+            fragmentation,
+            spill: seed % 2 == 0,
+            ..Cell::new(paging, memory, tlb)
+        };
         let figures = tlb.give_to((&cell, Random(seed)));
         assert!(figures.faults > 1000 || paging == base, "seed {seed}: {}", figures.faults);
         let copies: u64 = figures.stats.cow_copies.iter().sum();
+        shaped.0 += figures.stats.collapses.iter().sum::<u64>();
+        shaped.1 += figures.stats.sparse_pages;
+        shaped.2 += figures.stats.compacted_pages;
         assert!(copies > 50 && figures.stats.cow_reuses > 0, "seed {seed}: {copies}");
         assert!(memory != Some(1024) || figures.stats.pages_stored > 0, "seed {seed} swaps nothing");
     }
+    assert!(shaped.0.min(shaped.1).min(shaped.2) > 0, "no collapse, sparse folio or compaction: {shaped:?}");
 }

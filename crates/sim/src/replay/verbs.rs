@@ -4,7 +4,7 @@ use super::memory::{Copied, Memory, Original, pages_of};
 use super::table::{flag, flags_of};
 use crate::tlb::Tlb;
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_core::{Frame, FrameRun, Order, PAGE_SIZE, PageRange, Space, Vpn};
+use quire_core::{Frame, FrameRun, Order, PAGE_SIZE, PageRange, Space, Touched, Vpn};
 
 impl<T: Tlb> Memory<T> {
     /// A copy of contents that are in no frame of the pool. One of a page of more than 4 KiB costs what a folio of that size
@@ -67,6 +67,20 @@ impl<T: Tlb> Mmu for Memory<T> {
 
     fn present(&mut self, space: Space, vpn: Vpn) -> bool {
         self.entry(space, vpn).has(flag::PRESENT)
+    }
+
+    fn accessed(&mut self, range: PageRange, touched: &mut Touched) -> bool {
+        self.take_accessed(range, |vpn| touched.add((vpn.0 - range.start.0) as u32));
+        self.spend(0, self.costs.access, range.pages);
+        true
+    }
+
+    /// As a kernel does it: unmapped, copied as far as the frames are others, and mapped again, with one flush.
+    fn relocated(&mut self, pages: PageRange, to: Frame) {
+        let before = self.moved;
+        self.relocate(pages, to);
+        self.spend_move(pages.pages);
+        self.spend(0, self.costs.copy_page, self.moved - before);
     }
 
     /// What the frames hold stays: after a copy it is that of the pages they belong to, and a free frame is filled

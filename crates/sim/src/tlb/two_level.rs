@@ -159,6 +159,10 @@ impl<A: Level, B: Level> Tlb for TwoLevel<A, B> {
         }
     }
 
+    fn covers(&self, mapping: Mapping) -> Order {
+        self.sizes[self.largest(mapping)].order
+    }
+
     fn flush(&mut self, range: PageRange) {
         self.counts.flushes += 1;
         if range.is_empty() {

@@ -155,8 +155,8 @@ impl Host {
             Event::Fail(number) => return self.fail_one(number),
             Event::ZeroAhead(target, order) => self.zero_ahead(target, order),
             Event::Tend(epochs) => return self.tend(epochs),
-            Event::Collapse(start, order) => _ = self.engine.collapse(self.at, start, order),
-            Event::Vacate(start, order) => _ = self.engine.vacate(start, order),
+            Event::Collapse(start, order) => _ = self.engine.collapse(&mut self.mmu, self.at, start, order),
+            Event::Vacate(start, order) => _ = self.engine.vacate(&mut self.mmu, start, order),
             Event::Blind(blind) => self.mmu.blind = blind,
             Event::Shape(split, largest) => {
                 self.engine.set_shaping(Shaping { split, largest, ..Shaping::DEFAULT });

@@ -31,6 +31,22 @@ fn what_no_run_can_be_is_refused() {
     assert_eq!((file.used(), file.end(), file.limit()), (600, 600, 600));
 }
 
+/// The random walks rely on the checks: each thing they look at is put wrong once.
+#[test]
+fn the_checks_find_units_that_are_not_as_counted() {
+    let mut file = FileSpace::new(1024);
+    assert_eq!(file.alloc(3), Some(0));
+    file.validate().unwrap();
+    let finds = |what: &str, damage: fn(&mut FileSpace)| {
+        let mut damaged = file.clone();
+        damage(&mut damaged);
+        assert!(damaged.validate().is_err(), "{what}");
+    };
+    finds("used units", |file| file.used += 1);
+    finds("a free unit in use", |file| _ = file.free.alloc_at(Frame(4)));
+    finds("an end beyond what was opened", |file| file.end = STEP + 1);
+}
+
 #[test]
 fn freed_neighbours_become_one_run() {
     let mut file = FileSpace::new(512);

@@ -50,6 +50,20 @@ fn the_largest_objects_end_with_their_span() {
 }
 
 #[test]
+fn the_smallest_objects_fill_every_slot_of_their_span_and_the_lowest_free_one_is_next() {
+    let mut store = store(2);
+    let places: Vec<u32> = (0..512).map(|_| store.alloc(64).unwrap()).collect();
+    assert_eq!(places, (0..GRAINS_PER_SPAN).step_by(4).collect::<Vec<_>>());
+    assert_eq!(store.alloc(64), Some(GRAINS_PER_SPAN));
+    for slot in [511, 130, 65, 64, 63] {
+        assert_eq!(store.free(slot * 4, 64), None);
+        store.validate().unwrap();
+    }
+    let again: Vec<u32> = (0..5).map(|_| store.alloc(64).unwrap() / 4).collect();
+    assert_eq!(again, [63, 64, 65, 130, 511]);
+}
+
+#[test]
 fn a_span_less_than_half_full_is_filled_last_and_becomes_empty() {
     let mut store = store(3);
     let places: Vec<u32> = (0..24).map(|_| store.alloc(4096).unwrap()).collect();
@@ -77,6 +91,53 @@ fn an_empty_span_is_reported_and_the_lowest_is_used_again() {
     store.validate().unwrap();
     let again: Vec<u32> = [1, 1000, 2000].iter().map(|&len| span_of(store.alloc(len).unwrap())).collect();
     assert_eq!(again, [3, 70, 150]);
+}
+
+#[test]
+fn tables_are_made_for_the_objects_to_come_and_not_for_many_more() {
+    let mut store = Spans::new(10_000);
+    store.reserve_for(80);
+    // As if each of them began a class, and the next 64 spans with them.
+    assert_eq!(store.spans_reserved(), 80 / LEAST_SLOTS + CLASSES as u32 + SPARE);
+    (0..80).for_each(|_| _ = store.alloc(4096).unwrap());
+    store.reserve_for(16);
+    assert_eq!(store.spans_reserved(), 138, "there is room for these");
+    store.reserve_for(1000);
+    assert_eq!(store.spans_reserved(), 10 + 125 + 64 + 64);
+    (0..1000).for_each(|i| _ = store.alloc(1 + i * 4 % 4096).unwrap());
+    store.validate().unwrap();
+}
+
+/// The random walks rely on the checks: each thing they look at is put wrong once.
+#[test]
+fn the_checks_find_a_span_that_is_not_as_the_tables_say() {
+    let mut store = store(3);
+    (0..9).for_each(|_| _ = store.alloc(4096).unwrap());
+    assert!(store.alloc(100).is_some());
+    store.validate().unwrap();
+    let says = |what: &str, damage: fn(&mut Spans)| {
+        let mut damaged = store.clone();
+        damage(&mut damaged);
+        assert_eq!(damaged.validate(), Err(what));
+    };
+    says("the objects of a span are not as counted", |store| store.spans[1].objects += 1);
+    says("a span is both fresh and in use, or neither", |store| store.fresh.put(1));
+    says("spans or bytes are not as counted", |store| store.used += 1);
+    says("spans or bytes are not as counted", |store| store.bytes -= 1);
+    says("a span with room is in no list", |store| store.unlink(1));
+    says("a list is not linked both ways", |store| store.spans[1].prev = 0);
+    says("a list does not end where it says", |store| store.with_room[CLASSES - 1].last = 0);
+    let misplaced = "a span is in a list where it does not belong";
+    says(misplaced, |store| store.link_first(0));
+    says(misplaced, |store| {
+        store.spans[2].class = Class(CLASSES as u8 - 1);
+        store.bytes += 4096 - 128;
+    });
+    says(misplaced, |store| {
+        store.spans[1] = Span { objects: 0, slots: Span::UNUSED.slots, ..store.spans[1].clone() };
+        (store.used, store.bytes) = (2, store.bytes - 4096);
+        store.fresh.put(1);
+    });
 }
 
 /// Live objects by place: their length, and the grains they may write.

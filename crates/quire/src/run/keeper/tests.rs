@@ -58,7 +58,7 @@ fn join(path: &CString, parent: Option<SlotId>) -> Result<(Joined, usize), JoinE
 #[test]
 fn a_process_joins_counts_and_leaves() {
     let settings = settings(64 << 20);
-    let mut keeper = Keeper::open(&settings).unwrap();
+    let mut keeper = Keeper::open(&settings, Notes::default()).unwrap();
     let (joined, files) = with_client(&mut keeper, |path| join(path, None)).unwrap();
     let welcome = joined.welcome;
     assert!(welcome.evict && welcome.spill && files == 0);
@@ -80,7 +80,7 @@ fn a_process_joins_counts_and_leaves() {
 #[test]
 fn a_forked_child_gets_the_files_of_a_parent_that_has_ended() {
     let settings = settings(64 << 20);
-    let mut keeper = Keeper::open(&settings).unwrap();
+    let mut keeper = Keeper::open(&settings, Notes::default()).unwrap();
     let parent = with_client(&mut keeper, |path| {
         let (joined, _) = join(path, None).unwrap();
         for number in 0..DESCRIPTORS as u16 + 3 {
@@ -106,7 +106,7 @@ fn a_forked_child_gets_the_files_of_a_parent_that_has_ended() {
 fn grants_are_divided_when_somebody_wants_more() {
     let settings = settings(64 << 20);
     let pages = (64 << 20) / PAGE;
-    let mut keeper = Keeper::open(&settings).unwrap();
+    let mut keeper = Keeper::open(&settings, Notes::default()).unwrap();
     let (rich, _) = with_client(&mut keeper, |path| join(path, None)).unwrap();
     let (poor, _) = with_client(&mut keeper, |path| join(path, None)).unwrap();
     let (rich_slot, poor_slot) =
@@ -128,7 +128,7 @@ fn grants_are_divided_when_somebody_wants_more() {
 #[test]
 fn strangers_are_refused() {
     let settings = settings(64 << 20);
-    let mut keeper = Keeper::open(&settings).unwrap();
+    let mut keeper = Keeper::open(&settings, Notes::default()).unwrap();
     let answer = with_client(&mut keeper, |path| {
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();

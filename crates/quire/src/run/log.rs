@@ -1,0 +1,56 @@
+//! The log of what the engine decides in each process, as text.
+
+use crate::failure::Failure;
+use quire_linux::control::note::Note;
+use quire_linux::sys::clock::now_ns;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// A log that is being written: a line for each decision, with seconds since the start and the process.
+pub(crate) struct Log {
+    /// None after an error.
+    writer: Option<BufWriter<File>>,
+    path: PathBuf,
+    start: u64,
+}
+
+impl Log {
+    /// Opens the file, before the program runs.
+    pub(crate) fn create(path: &Path) -> Result<Log, Failure> {
+        let file = File::create(path).map_err(|error| {
+            Failure::own(format!("no log can be written to {}: {error}; name another file", path.display()))
+        })?;
+        Ok(Log { writer: Some(BufWriter::new(file)), path: path.to_owned(), start: now_ns() })
+    }
+
+    /// Whether all could be written so far.
+    pub(super) fn is_sound(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Writes what the engine of process `pid` noted at time `at`, in ns.
+    pub(super) fn write(&mut self, at: u64, pid: u32, note: &Note) {
+        let Some(writer) = &mut self.writer else { return };
+        let seconds = at.saturating_sub(self.start) as f64 / 1e9;
+        let result = match note {
+            Note::Decided(decision) => writeln!(writer, "{seconds:11.6} {pid:7} {decision}"),
+            Note::Lost(count) => writeln!(writer, "{seconds:11.6} {pid:7} lost      {count} decisions"),
+            _ => Ok(()),
+        };
+        self.note(result);
+    }
+
+    /// Lets others read what was written so far.
+    pub(super) fn flush(&mut self) {
+        let result = self.writer.as_mut().map_or(Ok(()), BufWriter::flush);
+        self.note(result);
+    }
+
+    fn note(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.writer = None;
+            eprintln!("quire: the log can't be written to {}: {error}; it ends here", self.path.display());
+        }
+    }
+}

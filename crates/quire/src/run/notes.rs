@@ -1,0 +1,232 @@
+//! What the processes note while they are recorded: gathered, put in order, and written down.
+//!
+//! Each process leaves its notes in a ring of its own, in order. The notes of all are merged by their times, a little
+//! behind the present, since a note may be on its way. A process that forked holds everything behind that moment up until
+//! its child has joined, so that a trace tells of the fork before it tells of the child.
+
+use super::log::Log;
+use super::trace::Trace;
+use quire_core::{PageRange, Space};
+use quire_linux::control::ledger::SlotId;
+use quire_linux::control::note::Note;
+use quire_linux::control::ring::Ring;
+use quire_linux::sys::clock::now_ns;
+use quire_sim::trace::{Access, Event};
+use rustix::fd::OwnedFd;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a note may be on its way, in ns.
+const LAG: u64 = 20_000_000;
+/// How long a forked child may take to join, in ns. One that takes longer is to the trace a program of its own.
+const GRACE: u64 = 1_000_000_000;
+/// How often the rings are emptied. A program that faults all the time fills one in some 100 ms.
+const PERIOD: Duration = Duration::from_millis(5);
+
+/// One process that is recorded.
+struct Source {
+    slot: SlotId,
+    pid: u32,
+    /// Its number in the trace.
+    space: Space,
+    /// Whom it was forked from.
+    parent: Option<SlotId>,
+    ring: Ring,
+    /// Its notes with their times, as far as they are not written down yet.
+    notes: VecDeque<(u64, Note)>,
+    /// Its forks whose children have joined: which fork, and the child's number.
+    children: Vec<(u32, Space)>,
+    /// When it ended.
+    ended: Option<u64>,
+}
+
+impl Source {
+    fn child(&self, fork: u32) -> Option<Space> {
+        self.children.iter().find(|(number, _)| *number == fork).map(|&(_, child)| child)
+    }
+
+    /// The time of the first fork whose child may still join.
+    fn waits_since(&self, now: u64) -> Option<u64> {
+        self.notes.iter().find_map(|&(at, note)| match note {
+            Note::Forking { number } if self.child(number).is_none() && at + GRACE > now => Some(at),
+            _ => None,
+        })
+    }
+}
+
+/// The notes of all processes, and where they go.
+#[derive(Default)]
+pub(crate) struct Notes {
+    trace: Option<Trace>,
+    log: Option<Log>,
+    sources: Vec<Source>,
+    /// The next number of a process, and those of processes that have ended, to be used when there are no more.
+    next_space: u32,
+    used_spaces: VecDeque<Space>,
+}
+
+impl Notes {
+    pub(crate) fn new(trace: Option<Trace>, log: Option<Log>) -> Notes {
+        Notes { trace, log, ..Notes::default() }
+    }
+
+    /// How often to find out what is accessed, in ns; 0: not at all.
+    pub(super) fn record_every(&self) -> u64 {
+        self.trace.as_ref().map_or(0, Trace::every)
+    }
+
+    /// Whether the engine's decisions are wanted.
+    pub(super) fn logs(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// How long the rings may be left alone; for ever where nobody is recorded.
+    pub(super) fn period(&self) -> Duration {
+        if self.sources.is_empty() { Duration::MAX } else { PERIOD }
+    }
+
+    /// A process joins: its end of a ring, if anything is to be noted.
+    pub(super) fn join(&mut self, slot: SlotId, pid: u32, parent: Option<SlotId>) -> Option<OwnedFd> {
+        if self.trace.is_none() && self.log.is_none() {
+            return None;
+        }
+        let space = self.number()?;
+        let (file, ring) = Ring::create()
+            .inspect_err(|error| eprintln!("quire: process {pid} goes unrecorded: no memory for it: {error}"))
+            .ok()?;
+        let (notes, children) = (VecDeque::new(), Vec::new());
+        self.sources.push(Source { slot, pid, space, parent, ring, notes, children, ended: None });
+        Some(file)
+    }
+
+    /// A process has ended.
+    pub(super) fn leave(&mut self, slot: SlotId) {
+        self.gather();
+        if let Some(source) = self.sources.iter_mut().find(|source| source.slot == slot) {
+            source.ended = Some(now_ns());
+        }
+    }
+
+    /// Empties the rings, and writes down what is old enough.
+    pub(super) fn drain(&mut self) {
+        if self.sources.is_empty() {
+            return;
+        }
+        self.gather();
+        let now = now_ns();
+        let held = self.sources.iter().filter_map(|source| source.waits_since(now)).min();
+        self.write_until((now - LAG).min(held.unwrap_or(u64::MAX)));
+    }
+
+    /// Writes down all there is, and ends the trace.
+    pub(super) fn finish(&mut self) {
+        self.gather();
+        let now = now_ns();
+        for source in &mut self.sources {
+            source.ended.get_or_insert(now);
+            source.ring.close();
+        }
+        self.write_until(u64::MAX);
+        if let Some(trace) = self.trace.take() {
+            trace.finish(now);
+        }
+    }
+
+    fn number(&mut self) -> Option<Space> {
+        match u16::try_from(self.next_space) {
+            Ok(number) => {
+                self.next_space += 1;
+                Some(Space(number))
+            }
+            Err(_) => self.used_spaces.pop_front(),
+        }
+    }
+
+    fn gather(&mut self) {
+        let mut forked = Vec::new();
+        for Source { ring, notes, parent, space, .. } in &mut self.sources {
+            ring.take(|[at, first, second]| match Note::decode([first, second]) {
+                Some(Note::Forked { number }) => forked.push((*parent, number, *space)),
+                Some(note) => notes.push_back((at, note)),
+                // Only a process that has lost its mind writes such; the rest of what it says may still be true.
+                None => {}
+            });
+        }
+        for (parent, number, child) in forked {
+            if let Some(source) = self.sources.iter_mut().find(|source| Some(source.slot) == parent) {
+                source.children.push((number, child));
+            }
+        }
+    }
+
+    /// Writes down what was noted before `horizon`, in the order of time.
+    fn write_until(&mut self, horizon: u64) {
+        let mut due: Vec<(u64, usize, Note)> = Vec::new();
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            while let Some((at, note)) = source.notes.pop_front_if(|&mut (at, _)| at < horizon) {
+                due.push((at, index, note));
+            }
+        }
+        // Stable: the notes of one process stay in their order.
+        due.sort_by_key(|&(at, ..)| at);
+        for (at, index, note) in due {
+            self.write(at, index, note);
+        }
+        self.write_exits(horizon);
+        self.end_what_failed();
+    }
+
+    fn write(&mut self, at: u64, index: usize, note: Note) {
+        let source = &self.sources[index];
+        let space = source.space;
+        let of = |range| PageRange { space, ..range };
+        let event = match note {
+            Note::Access { vpn, write } => Event::Access(Access { space, vpn, write, times: 1 }),
+            Note::Map { range, prot } => Event::Map { range: of(range), prot },
+            Note::Unmap(range) => Event::Unmap(of(range)),
+            Note::Discard(range) => Event::Discard(of(range)),
+            Note::Protect { range, prot } => Event::Protect { range: of(range), prot },
+            Note::Forking { number } => match source.child(number) {
+                Some(child) => Event::Fork { parent: space, child },
+                None => return,
+            },
+            Note::Forked { .. } => return,
+            Note::Decided(_) | Note::Lost(_) => {
+                if let Some(log) = &mut self.log {
+                    log.write(at, source.pid, &note);
+                }
+                return;
+            }
+        };
+        if let Some(trace) = &mut self.trace {
+            trace.write(at, event);
+        }
+    }
+
+    fn write_exits(&mut self, horizon: u64) {
+        let gone =
+            |source: &mut Source| source.notes.is_empty() && source.ended.is_some_and(|at| at < horizon);
+        for source in self.sources.extract_if(.., gone) {
+            if let (Some(trace), Some(at)) = (&mut self.trace, source.ended) {
+                trace.write(at, Event::Exit(source.space));
+            }
+            self.used_spaces.push_back(source.space);
+        }
+    }
+
+    /// What can't be written any longer is not asked for any longer.
+    fn end_what_failed(&mut self) {
+        self.trace = self.trace.take().filter(Trace::is_sound);
+        self.log = self.log.take().filter(Log::is_sound);
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        if self.trace.is_none() && self.log.is_none() {
+            self.sources.iter().for_each(|source| source.ring.close());
+            self.sources.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! The trace that a run records.
+
+use crate::failure::Failure;
+use quire_linux::sys::clock::now_ns;
+use quire_sim::trace::{Event, Writer};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// Time that passes is written in steps of at least this, in ns.
+const STEP: u64 = 100_000;
+
+/// A trace that is being written.
+pub(crate) struct Trace {
+    /// None after an error.
+    writer: Option<Writer<File>>,
+    path: PathBuf,
+    every: u64,
+    /// Until when time that passed has been written, in ns.
+    now: u64,
+}
+
+impl Trace {
+    /// Opens the file, before the program runs. `every`: the time between two looks at what is accessed, in ns.
+    pub(crate) fn create(path: &Path, every: u64) -> Result<Trace, Failure> {
+        let file = File::create(path).map_err(|error| {
+            Failure::own(format!("no trace can be written to {}: {error}; name another file", path.display()))
+        })?;
+        Ok(Trace { writer: Some(Writer::new(file)), path: path.to_owned(), every, now: now_ns() })
+    }
+
+    /// The time between two looks at what is accessed, in ns.
+    pub(super) fn every(&self) -> u64 {
+        self.every
+    }
+
+    /// Whether all could be written so far.
+    pub(super) fn is_sound(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Writes what happened at time `at`, in ns.
+    pub(super) fn write(&mut self, at: u64, event: Event) {
+        let result = self.pass(at, STEP).and_then(|()| self.put(event));
+        self.note(result);
+    }
+
+    /// Ends the trace at time `at`.
+    pub(super) fn finish(mut self, at: u64) {
+        let result =
+            self.pass(at, 1).and_then(|()| self.writer.take().map_or(Ok(()), |w| w.finish().map(drop)));
+        self.note(result);
+    }
+
+    /// Writes that time has passed, if that is `least` ns or more.
+    fn pass(&mut self, at: u64, least: u64) -> io::Result<()> {
+        let ns = at.saturating_sub(self.now);
+        if ns < least {
+            return Ok(());
+        }
+        self.now = at;
+        self.put(Event::Time { ns })
+    }
+
+    fn put(&mut self, event: Event) -> io::Result<()> {
+        match self.writer.as_mut().map_or(Ok(()), |writer| writer.write(event)) {
+            // A process noted something impossible. The trace goes on without it.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+            result => result,
+        }
+    }
+
+    fn note(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.writer = None;
+            // The program's status is its own, so this line is all that tells: also with -q.
+            eprintln!(
+                "quire: the trace can't be written to {}: {error}; it ends too early, and the program goes on unrecorded",
+                self.path.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What single faults take and leave behind: frames that lie ready, stored copies, places on the lists.
+
+use quire_core::job::Place;
+use quire_core::mmu::Prot;
+use quire_core::{Demand, Order, PageState, PolicyKind, Reclaim, Vpn};
+use quire_sim::Host;
+use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
+
+fn play(host: &mut Host, events: &[Event]) {
+    for event in events {
+        host.happen(*event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
+    }
+}
+
+/// A program of 64 pages in base folios, all of them mapped.
+fn host(grant: u32, spill: Option<u64>) -> Host {
+    let policy = PolicyKind::Fixed(Order::BASE);
+    let mut host = Host::new(Setup { frames: 256, spans: 32, grant, policy, arena: 64, threads: 1, spill });
+    play(&mut host, &[Event::Map(Vpn(0), 64, Prot::READ_WRITE)]);
+    host
+}
+
+fn write(host: &mut Host, page: u64, put: Put) {
+    let touch = Touch { vpn: Vpn(page), put: Some(put) };
+    play(host, &[Event::Touch(0, touch), Event::Handle(0), Event::Run(0)]);
+    host.drain().unwrap();
+}
+
+fn read(host: &mut Host, page: u64) {
+    play(host, &[Event::Touch(0, Touch { vpn: Vpn(page), put: None })]);
+    host.drain().unwrap();
+}
+
+fn state(host: &Host, page: u64) -> PageState {
+    host.engine.page_state(SPACE, Vpn(page))
+}
+
+/// Reclaim until it has nothing to do, jobs included.
+fn reclaim(host: &mut Host) {
+    for _ in 0..500 {
+        match host.reclaim(Demand::Behind).unwrap() {
+            Reclaim::Job => while !host.step(0).unwrap() {},
+            Reclaim::Progress => {}
+            _ => return,
+        }
+    }
+    panic!("reclaim goes on without end");
+}
+
+/// Pages `from..from + count` are moved out and stored, and lose their frames first: little room is left.
+fn store(host: &mut Host, from: u64, count: u64) {
+    let grant = host.engine.grant();
+    play(host, &[Event::PageOut(Vpn(from), count)]);
+    reclaim(host);
+    play(host, &[Event::Grant(grant - 8)]);
+    reclaim(host);
+    play(host, &[Event::Grant(grant)]);
+}
+
+#[test]
+fn a_single_page_of_zeroes_leaves_what_lies_ready_to_larger_folios() {
+    let mut host = host(256, None);
+    play(&mut host, &[Event::ZeroAhead(64, Order::MAX), Event::Run(0)]);
+    let ready = host.engine.frames_charged();
+    assert!(ready >= 16, "{ready} frames lie ready");
+    write(&mut host, 5, Put::Small);
+    assert_eq!((host.engine.frames_in_use(), host.engine.frames_charged()), (1, ready + 1));
+    host.engine.set_policy(PolicyKind::Fixed(Order::BASE.up()));
+    write(&mut host, 8, Put::Small);
+    assert_eq!((host.engine.frames_in_use(), host.engine.frames_charged()), (3, ready + 1));
+}
+
+/// The copy of a page that compresses costs little and may spare a write. One that does not takes as much as the page.
+#[test]
+fn a_copy_in_ram_that_takes_as_much_as_its_page_goes_when_the_page_is_back() {
+    let mut host = host(64, Some(1 << 20));
+    (2..62).for_each(|page| write(&mut host, page, Put::Zero));
+    write(&mut host, 0, Put::Small);
+    write(&mut host, 1, Put::Raw);
+    store(&mut host, 0, 2);
+    for page in 0..2 {
+        let stored = host.engine.whereabouts(SPACE, Vpn(page)).stored.map(|stored| stored.place);
+        assert!(matches!(stored, Some(Place::Ram { .. })), "page {page}: {stored:?}");
+        assert_eq!(state(&host, page), PageState::Stored);
+        read(&mut host, page);
+    }
+    assert_eq!(state(&host, 0), PageState::Mapped { kept: true });
+    assert_eq!(state(&host, 1), PageState::Mapped { kept: false });
+}
+
+#[test]
+fn what_ram_has_no_room_for_goes_from_there_to_the_file_the_oldest_first() {
+    let mut host = host(40, Some(1 << 20));
+    let place =
+        |host: &Host, page| host.engine.whereabouts(SPACE, Vpn(page)).stored.map(|stored| stored.place);
+    let mut spilled = Vec::new();
+    for page in 0..64 {
+        write(&mut host, page, Put::Raw);
+        reclaim(&mut host);
+        for old in 0..page {
+            if matches!(place(&host, old), Some(Place::File { .. })) && !spilled.contains(&old) {
+                spilled.push(old);
+            }
+        }
+        let most = host.engine.grant() * 19 / 32;
+        assert!(host.engine.store_pages() <= most, "{} pages of store", host.engine.store_pages());
+    }
+    assert!(spilled.len() > 8 && spilled.is_sorted(), "{spilled:?}");
+    assert_eq!(host.engine.stats().pages_spilled, spilled.len() as u64);
+    host.read_back().expect("nothing is lost");
+}
+
+/// Page 0 is stored, `between` other pages are moved out, and it is needed again; 20 pages are active. Whether it is
+/// still mapped when all but 14 pages have been moved out.
+fn outlives_the_active_ones(between: u64) -> bool {
+    let mut host = host(64, None);
+    (2..62).for_each(|page| write(&mut host, page, Put::Zero));
+    write(&mut host, 0, Put::Small);
+    play(&mut host, &[Event::PageOut(Vpn(2), 20)]);
+    (2..22).for_each(|page| read(&mut host, page));
+    store(&mut host, 0, 1);
+    assert_eq!(state(&host, 0), PageState::Stored);
+    play(&mut host, &[Event::PageOut(Vpn(22), between)]);
+    reclaim(&mut host);
+    read(&mut host, 0);
+    assert!(state(&host, 0).is_present());
+    play(&mut host, &[Event::Grant(16)]);
+    reclaim(&mut host);
+    assert!(host.engine.frames_in_use() <= 16);
+    state(&host, 0).is_present()
+}
+
+/// Soon: before as many pages were moved out as are active.
+#[test]
+fn a_page_that_is_needed_again_soon_is_active_and_one_that_is_not_is_the_first_to_leave() {
+    assert!(outlives_the_active_ones(0));
+    assert!(!outlives_the_active_ones(40));
+}
