@@ -1,5 +1,6 @@
 //! Text of Valgrind's lackey, from standard input, as a trace small enough to be kept:
-//! `cargo run --release -p quire-sim --example condense FILE < TEXT`. `crates/sim/traces/record` uses it.
+//! `cargo run --release -p quire-sim --example condense FILE [EVENTS] < TEXT`, at most so many events.
+//! `crates/sim/traces/record` uses it.
 //!
 //! An access to a page whose last record is among the last 64 is counted with that record (and as a write with it, if
 //! it is one), whatever lies in between. So pages that are used all the time, such as a stack's, have one record in 64
@@ -17,6 +18,7 @@ const WINDOW: usize = 64;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("name the file to write")?;
+    let most = std::env::args().nth(2).map_or(Ok(u64::MAX), |text| text.parse())?;
     let mut writer = Writer::new(File::create(path)?);
     let mut window: VecDeque<Event> = VecDeque::with_capacity(WINDOW + 1);
     let mut lackey = Lackey::new(io::stdin().lock(), LackeyOptions::default());
@@ -28,6 +30,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         window.push_back(event);
         if window.len() > WINDOW {
             window.pop_front().into_iter().try_for_each(|oldest| writer.write(oldest))?;
+        }
+        if writer.events() + window.len() as u64 == most {
+            break;
         }
     }
     window.into_iter().try_for_each(|event| writer.write(event))?;

@@ -38,29 +38,22 @@ const fn workload(name: &'static str, source: &'static str, pages: u32) -> Workl
 
 /// The workloads: traces of real programs, then made ones.
 pub const WORKLOADS: &[Workload] = &[
-    workload("sort", "traces/sort.qtr", 2112),
-    workload("python", "traces/python.qtr", 1862),
+    workload("sort", "traces/sort.qtr", 2629),
+    workload("sqlite", "traces/sqlite.qtr", 1389),
+    workload("python", "traces/python.qtr", 1806),
     workload("sequential", "gen:sequential:pages=16K:events=512K", 16384),
     workload("strided", "gen:strided:pages=16K:events=512K", 16384),
     workload("uniform", "gen:uniform:pages=16K:events=512K", 16384),
-    workload("zipf", "gen:zipf:pages=16K:events=512K", 16384),
+    workload("zipf", "gen:zipf:pages=16K:events=512K", 16286),
     workload("sparse", "gen:sparse:pages=256K:events=512K", 4096),
-    workload("phases", "gen:phases:pages=16K:events=512K", 12500),
-    workload("ageing", "gen:ageing:pages=16K:events=512K", 12500),
+    workload("phases", "gen:phases:pages=16K:events=512K", 16208),
+    workload("ageing", "gen:ageing:pages=16K:events=512K", 15219),
     workload("forks", "gen:forks:pages=16K:events=512K", 16384),
 ];
 
 /// The policies, and the machine with a larger base page.
-pub const POLICIES: &[&str] = &[
-    "fixed:4K",
-    "base:64K",
-    "fixed:64K",
-    "fixed:2M",
-    "linux:64K",
-    "linux:16K,64K,2M",
-    "huge-coalesce-base",
-    "adaptive",
-];
+pub const POLICIES: &[&str] =
+    &["fixed:4K", "base:64K", "fixed:64K", "fixed:2M", "linux:16K,64K,2M", "huge-coalesce-base", "adaptive"];
 
 /// An amount of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,8 +89,8 @@ impl fmt::Display for Share {
 /// The amounts of memory.
 pub const SHARES: &[Share] = &[Share::All, Share::Quarters(3), Share::Quarters(2), Share::Quarters(1)];
 
-/// How fragmented memory is, in percent.
-pub const FRAGMENTATION: &[u8] = &[0, 50];
+/// How fragmented memory is, in percent, and with which amounts.
+pub const FRAGMENTATION: &[(u8, &[Share])] = &[(0, SHARES), (50, &[Share::All, Share::Quarters(2)])];
 
 /// A cell, by what it is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,8 +109,8 @@ impl Place {
     /// Every cell, in the order of the table.
     pub fn all() -> impl Iterator<Item = Place> {
         WORKLOADS.iter().flat_map(|workload| {
-            FRAGMENTATION.iter().flat_map(move |&fragmentation| {
-                SHARES.iter().flat_map(move |&share| {
+            FRAGMENTATION.iter().flat_map(move |&(fragmentation, shares)| {
+                shares.iter().flat_map(move |&share| {
                     POLICIES.iter().map(move |&policy| Place { workload, share, fragmentation, policy })
                 })
             })
