@@ -151,7 +151,7 @@ mod tests {
         hint: Hint::Normal,
         ramp: Order::BASE,
         length: 0,
-        allowance: 0,
+        allowance: crate::vma::GRACE,
         sparse: false,
         together: Order::BASE,
         vma_fit: Order::MAX,

@@ -43,6 +43,8 @@ pub struct History {
 const FORGETTING: u32 = 1 << 14;
 /// Pages that are taken to be unused may be this part of those that are used.
 const OPEN_SHARE: u32 = 8;
+/// So many pages are on trust in any case: 64 KiB.
+pub(crate) const GRACE: u32 = 16;
 /// Faults after which what was found counts half.
 const FINDS_LAST: u32 = 1 << 10;
 /// Pages looked at that tell enough.
@@ -59,13 +61,13 @@ impl History {
         self.matching(vpn).map(|i| self.streams[i]).filter(|s| s.touches(vpn)).map_or(0, |s| s.length)
     }
 
-    /// Pages that fresh memory may be filled with on trust: an eighth of those that are known to be used, less those that
-    /// are not, as far as they must be taken to be unused.
+    /// Pages that fresh memory may be filled with on trust: 64 KiB and an eighth of those that are known to be used, less
+    /// those that are not, as far as they must be taken to be unused.
     pub fn allowance(&self) -> u32 {
         let (unused, looked_at) =
             (u64::from(self.found_unused), u64::from(self.found_used + self.found_unused));
         let wasted = u64::from(self.open) * (unused + 1) / (looked_at + 1);
-        (self.used / OPEN_SHARE).saturating_sub(wasted as u32)
+        (GRACE + self.used / OPEN_SHARE).saturating_sub(wasted as u32)
     }
 
     /// Whether most pages of the larger folios here were found to be unused.
@@ -190,7 +192,7 @@ mod tests {
         let (stream, isolated) = (filled(64, 16), filled(64, 1000));
         assert_eq!((stream.used, stream.open), (1024 - 15, 15));
         assert_eq!((isolated.used, isolated.open), (64, 1024 - 64));
-        assert_eq!((stream.allowance(), isolated.allowance()), ((1024 - 15) / 8 - 15, 0));
+        assert_eq!((stream.allowance(), isolated.allowance()), (GRACE + (1024 - 15) / 8 - 15, 0));
     }
 
     #[test]
@@ -205,7 +207,7 @@ mod tests {
     fn what_is_found_counts_for_what_was_not_looked_at_and_fades() {
         let mut history = filled(64, 1000);
         history.learn(512, 0);
-        assert_eq!(history.allowance(), 64 / 8 - 960 / 513);
+        assert_eq!(history.allowance(), GRACE + 64 / 8 - 960 / 513);
         history.learn(0, 512);
         assert_eq!((history.allowance(), history.is_sparse()), (0, false));
         history.learn(0, 1);

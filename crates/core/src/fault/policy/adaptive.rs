@@ -3,12 +3,13 @@
 //! *What was swapped out* comes back along the ramp of its stream, or with the neighbours that it was used together with
 //! (`used_together`), whichever is more.
 //!
-//! *Fresh memory* is wasted where it is not touched, so each folio has to be paid for by what is known to be used:
+//! *Fresh memory* is wasted where it is not touched, so each folio has to be paid for by what is known to be used: by its
+//! stream, which pays for an eighth of what it has come through without a gap, or by the allowance of the VMA
+//! (`vma/history.rs`), which is 64 KiB and an eighth of what is known to be used there, less what must be taken to be unused.
+//! So a program that is done has wasted a quarter of what it used and 64 KiB for each VMA, at the most.
 //!
-//! * A stream ramps up to 64 KiB, and beyond that to an eighth of what it has come through without a gap. When it ends, no
-//!   more than an eighth of it is wasted, or 64 KiB.
-//! * An isolated fault gets a page. While at least half of all memory is free, it gets up to 64 KiB on trust: as much as
-//!   the VMA's allowance, which is an eighth of what is known to be used there, less what must be taken to be unused.
+//! * A stream ramps as far as the larger of the two reaches; what the VMA pays is at most 64 KiB.
+//! * An isolated fault gets a page. While at least half of all memory is free, the VMA pays for up to 64 KiB.
 //! * Where most of what folios brought was found to be unused, it gets a page.
 //!
 //! *Under pressure* folios shrink: each takes at most a quarter of the pages that can be had at once, and 1/32 of all
@@ -16,7 +17,7 @@
 
 use super::{Choice, FaultContext, OrderPolicy};
 use crate::order::{Order, OrderSet};
-use crate::vma::Hint;
+use crate::vma::{GRACE, Hint};
 
 /// See the text of the module.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -26,9 +27,9 @@ pub struct Adaptive;
 const ROOM_SHARE: u32 = 4;
 /// ... and of all frames there are.
 const LIMIT_SHARE: u32 = 32;
-/// A fresh folio is at most this part of what its stream has come through, or 64 KiB.
+/// A stream pays for this part of what it has come through.
 const LENGTH_SHARE: u32 = 8;
-/// 64 KiB, in pages.
+/// A VMA pays for as much at the most: 64 KiB.
 const MODEST: u32 = 16;
 /// Memory is plentiful while this part of it is free.
 const PLENTY_SHARE: u32 = 2;
@@ -50,13 +51,15 @@ impl OrderPolicy for Adaptive {
 
 /// The order for fresh memory about which the program said nothing.
 fn fresh(context: &FaultContext) -> Order {
-    let plentiful = context.room >= context.limit / PLENTY_SHARE;
-    let trust = if plentiful { (context.allowance + 1).min(MODEST) } else { 1 };
-    let earned = (context.length / LENGTH_SHARE).max(MODEST);
-    match context.sparse {
-        true => Order::BASE,
-        false => context.ramp.min(Order::fitting(u64::from(earned))).max(Order::fitting(u64::from(trust))),
+    if context.sparse {
+        return Order::BASE;
     }
+    let plentiful = context.room >= context.limit / PLENTY_SHARE;
+    let earned = context.allowance.saturating_sub(GRACE);
+    // The page that faults needs nobody to pay for it.
+    let start = if plentiful { (earned + 1).min(MODEST) } else { 1 };
+    let most = (context.length / LENGTH_SHARE).max(context.allowance.min(MODEST - 1)) + 1;
+    context.ramp.min(Order::fitting(u64::from(most))).max(Order::fitting(u64::from(start)))
 }
 
 /// Where the ramp starts in a VMA that the program said it reads in order: 64 KiB.
@@ -76,7 +79,9 @@ mod tests {
     fn adaptive_is_small_for_isolated_faults_and_follows_what_a_stream_has_come_through() {
         assert_eq!(largest(CONTEXT), Some(Order::BASE));
         let ramped = FaultContext { ramp: Order::MAX, ..CONTEXT };
-        assert_eq!(largest(ramped), Some(SEQUENTIAL_START));
+        assert_eq!(largest(ramped), Some(SEQUENTIAL_START), "the VMA pays");
+        assert_eq!(largest(FaultContext { allowance: 3, ..ramped }), Order::new(2));
+        assert_eq!(largest(FaultContext { allowance: 0, ..ramped }), Some(Order::BASE));
         assert_eq!(largest(FaultContext { length: 512, ..ramped }), Order::new(6));
         assert_eq!(largest(FaultContext { length: 4096, ..ramped }), Some(Order::MAX));
         assert_eq!(largest(FaultContext { stored: true, ..ramped }), Some(Order::MAX));
@@ -84,9 +89,9 @@ mod tests {
 
     #[test]
     fn trust_is_given_where_it_was_earned_and_memory_is_plentiful() {
-        let trusted = FaultContext { allowance: 100, ..CONTEXT };
+        let trusted = FaultContext { allowance: GRACE + 100, ..CONTEXT };
         assert_eq!(largest(trusted), Order::new(4));
-        assert_eq!(largest(FaultContext { allowance: 6, ..CONTEXT }), Order::new(2));
+        assert_eq!(largest(FaultContext { allowance: GRACE + 6, ..CONTEXT }), Order::new(2));
         assert_eq!(largest(FaultContext { room: CONTEXT.limit / 2 - 1, ..trusted }), Some(Order::BASE));
         let sparse = FaultContext { sparse: true, ramp: Order::MAX, length: 4096, ..trusted };
         assert_eq!(largest(sparse), Some(Order::BASE));
