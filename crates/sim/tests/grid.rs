@@ -28,3 +28,10 @@ fn a_sample_of_the_grid_is_as_the_file_says() {
         assert_eq!(made, lines[number + 1], "make it anew: cargo run --release -p quire-sim --example grid");
     }
 }
+
+#[test]
+fn the_claims_are_those_of_the_grid() {
+    let page = include_str!("../../../docs/claims.md");
+    let made = grid::claims::page(page, FILE).expect("a mark");
+    assert!(made == page, "make it anew: cargo run --release -p quire-sim --example claims");
+}

@@ -247,7 +247,7 @@ impl Engine {
             hint: vma.hint,
             ramp: vma.history.ramp(vpn),
             length: vma.history.length(vpn),
-            allowance: vma.history.allowance(),
+            allowance: vma.history.allowance(vpn),
             sparse: vma.history.is_sparse(),
             together: if stored {
                 self.used_together(space, vpn, vma_fit.min(TOGETHER))

@@ -61,13 +61,17 @@ impl History {
         self.matching(vpn).map(|i| self.streams[i]).filter(|s| s.touches(vpn)).map_or(0, |s| s.length)
     }
 
-    /// Pages that fresh memory may be filled with on trust: 64 KiB and an eighth of those that are known to be used, less
-    /// those that are not, as far as they must be taken to be unused.
-    pub fn allowance(&self) -> u32 {
+    /// Pages that a fault at `vpn` may fill on trust: 64 KiB and an eighth of those that are known to be used, less those
+    /// that are not, as far as they must be taken to be unused. By itself, the fault shows that its stream has come through
+    /// its last folio.
+    pub fn allowance(&self, vpn: Vpn) -> u32 {
+        let shown =
+            self.matching(vpn).map(|i| self.streams[i]).filter(|s| s.touches(vpn)).map_or(0, |s| s.open);
+        let open = self.open.saturating_sub(shown);
         let (unused, looked_at) =
             (u64::from(self.found_unused), u64::from(self.found_used + self.found_unused));
-        let wasted = u64::from(self.open) * (unused + 1) / (looked_at + 1);
-        (GRACE + self.used / OPEN_SHARE).saturating_sub(wasted as u32)
+        let wasted = u64::from(open) * (unused + 1) / (looked_at + 1);
+        (GRACE + (self.used + shown) / OPEN_SHARE).saturating_sub(wasted as u32)
     }
 
     /// Whether most pages of the larger folios here were found to be unused.
@@ -109,6 +113,11 @@ impl History {
         if self.found_used.max(self.found_unused) > FORGETTING {
             (self.found_used, self.found_unused) = (self.found_used / 2, self.found_unused / 2);
         }
+    }
+
+    /// The history of a range of which the parts had these: that of the part with more faults.
+    pub(crate) fn or(self, other: History) -> History {
+        if other.clock > self.clock { other } else { self }
     }
 
     fn forget(&mut self) {
@@ -192,7 +201,9 @@ mod tests {
         let (stream, isolated) = (filled(64, 16), filled(64, 1000));
         assert_eq!((stream.used, stream.open), (1024 - 15, 15));
         assert_eq!((isolated.used, isolated.open), (64, 1024 - 64));
-        assert_eq!((stream.allowance(), isolated.allowance()), (GRACE + (1024 - 15) / 8 - 15, 0));
+        let far = Vpn(1 << 20);
+        assert_eq!((stream.allowance(far), isolated.allowance(far)), (GRACE + (1024 - 15) / 8 - 15, 0));
+        assert_eq!(stream.allowance(Vpn(64 * 16)), GRACE + 1024 / 8);
     }
 
     #[test]
@@ -207,9 +218,9 @@ mod tests {
     fn what_is_found_counts_for_what_was_not_looked_at_and_fades() {
         let mut history = filled(64, 1000);
         history.learn(512, 0);
-        assert_eq!(history.allowance(), GRACE + 64 / 8 - 960 / 513);
+        assert_eq!(history.allowance(Vpn(1 << 20)), GRACE + 64 / 8 - 960 / 513);
         history.learn(0, 512);
-        assert_eq!((history.allowance(), history.is_sparse()), (0, false));
+        assert_eq!((history.allowance(Vpn(1 << 20)), history.is_sparse()), (0, false));
         history.learn(0, 1);
         assert!(history.is_sparse());
         (0..4 * u64::from(FINDS_LAST)).map(Vpn).for_each(|vpn| history.note(vpn, vpn, Order::BASE, true));
