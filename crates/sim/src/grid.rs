@@ -43,14 +43,14 @@ pub const WORKLOADS: &[Workload] = &[
     workload("sort", "traces/sort.qtr", 2629),
     workload("sqlite", "traces/sqlite.qtr", 1389),
     workload("python", "traces/python.qtr", 1806),
-    workload("sequential", "gen:sequential:pages=16K:events=256K", 16384),
-    workload("strided", "gen:strided:pages=16K:events=256K", 16384),
-    workload("uniform", "gen:uniform:pages=16K:events=256K", 16384),
-    workload("zipf", "gen:zipf:pages=16K:events=256K", 16286),
-    workload("sparse", "gen:sparse:pages=256K:events=256K", 4096),
-    workload("phases", "gen:phases:pages=16K:events=256K", 16208),
-    workload("ageing", "gen:ageing:pages=16K:events=256K", 15219),
-    workload("forks", "gen:forks:pages=16K:events=256K", 16384),
+    workload("sequential", "gen:sequential:pages=16K:events=512K", 16384),
+    workload("strided", "gen:strided:pages=16K:events=512K", 16384),
+    workload("uniform", "gen:uniform:pages=16K:events=512K", 16384),
+    workload("zipf", "gen:zipf:pages=16K:events=512K", 16286),
+    workload("sparse", "gen:sparse:pages=256K:events=512K", 4096),
+    workload("phases", "gen:phases:pages=16K:events=512K", 16208),
+    workload("ageing", "gen:ageing:pages=16K:events=512K", 15219),
+    workload("forks", "gen:forks:pages=16K:events=512K", 16384),
 ];
 
 /// The policies, and the machine with a larger base page.

@@ -42,7 +42,9 @@ pub struct History {
 /// Pages after which what was filled counts half: 64 MiB.
 const FORGETTING: u32 = 1 << 14;
 /// Pages that are taken to be unused may be this part of those that are used.
-const OPEN_SHARE: u32 = 8;
+const OPEN_SHARE: u32 = 16;
+/// Where nothing was looked at, one page in so many is taken to be unused.
+const PRIOR: u64 = 4;
 /// So many pages are on trust in any case: 64 KiB.
 pub(crate) const GRACE: u32 = 16;
 /// Faults after which what was found counts half.
@@ -61,8 +63,8 @@ impl History {
         self.matching(vpn).map(|i| self.streams[i]).filter(|s| s.touches(vpn)).map_or(0, |s| s.length)
     }
 
-    /// Pages that a fault at `vpn` may fill on trust: 64 KiB and an eighth of those that are known to be used, less those
-    /// that are not, as far as they must be taken to be unused. By itself, the fault shows that its stream has come through
+    /// Pages that a fault at `vpn` may fill on trust: 64 KiB and a sixteenth of those that are known to be used, less those
+    /// that are not, as far as they must be taken to be unused: a quarter of them while nothing else is known. By itself, the fault shows that its stream has come through
     /// its last folio.
     pub fn allowance(&self, vpn: Vpn) -> u32 {
         let shown =
@@ -70,7 +72,7 @@ impl History {
         let open = self.open.saturating_sub(shown);
         let (unused, looked_at) =
             (u64::from(self.found_unused), u64::from(self.found_used + self.found_unused));
-        let wasted = u64::from(open) * (unused + 1) / (looked_at + 1);
+        let wasted = u64::from(open) * (unused + 1) / (looked_at + PRIOR);
         (GRACE + (self.used + shown) / OPEN_SHARE).saturating_sub(wasted as u32)
     }
 
@@ -202,8 +204,8 @@ mod tests {
         assert_eq!((stream.used, stream.open), (1024 - 15, 15));
         assert_eq!((isolated.used, isolated.open), (64, 1024 - 64));
         let far = Vpn(1 << 20);
-        assert_eq!((stream.allowance(far), isolated.allowance(far)), (GRACE + (1024 - 15) / 8 - 15, 0));
-        assert_eq!(stream.allowance(Vpn(64 * 16)), GRACE + 1024 / 8);
+        assert_eq!((stream.allowance(far), isolated.allowance(far)), (GRACE + (1024 - 15) / 16 - 15 / 4, 0));
+        assert_eq!(stream.allowance(Vpn(64 * 16)), GRACE + 1024 / 16);
     }
 
     #[test]
@@ -218,7 +220,7 @@ mod tests {
     fn what_is_found_counts_for_what_was_not_looked_at_and_fades() {
         let mut history = filled(64, 1000);
         history.learn(512, 0);
-        assert_eq!(history.allowance(Vpn(1 << 20)), GRACE + 64 / 8 - 960 / 513);
+        assert_eq!(history.allowance(Vpn(1 << 20)), GRACE + 64 / 16 - 960 / 516);
         history.learn(0, 512);
         assert_eq!((history.allowance(Vpn(1 << 20)), history.is_sparse()), (0, false));
         history.learn(0, 1);

@@ -5,11 +5,14 @@
 //!
 //! *Fresh memory* is wasted where it is not touched, so each folio has to be paid for by what is known to be used: by its
 //! stream, which pays for an eighth of what it has come through without a gap, or by the allowance of the VMA
-//! (`vma/history.rs`), which is 64 KiB and an eighth of what is known to be used there, less what must be taken to be unused.
-//! So a program that is done has wasted a quarter of what it used and 64 KiB for each VMA, at the most.
+//! (`vma/history.rs`), which is 64 KiB and a sixteenth of what is known to be used there, less what must be taken to be unused.
+//! Of what was given on trust, a quarter is taken to be unused until folios were looked at. So where nothing of it is used
+//! and nobody looks, a quarter of what the program uses is wasted and 256 KiB for each VMA, beside an eighth of the streams
+//! that just go on.
 //!
 //! * A stream ramps as far as the larger of the two reaches; what the VMA pays is at most 64 KiB.
-//! * An isolated fault gets a page. While at least half of all memory is free, the VMA pays for up to 64 KiB.
+//! * An isolated fault gets a page. While at least a quarter of all memory is free, the VMA pays for up to 64 KiB, but
+//!   never more than half of what it has beyond the first 64 KiB, since streams have better prospects.
 //! * Where most of what folios brought was found to be unused, it gets a page.
 //!
 //! *Under pressure* folios shrink: each takes at most a quarter of the pages that can be had at once, and 1/32 of all
@@ -31,8 +34,8 @@ const LIMIT_SHARE: u32 = 32;
 const LENGTH_SHARE: u32 = 8;
 /// A VMA pays for as much at the most: 64 KiB.
 const MODEST: u32 = 16;
-/// Memory is plentiful while this part of it is free.
-const PLENTY_SHARE: u32 = 2;
+/// Memory is plentiful while this part of it is free: twice what reclaim works up to.
+const PLENTY_SHARE: u32 = 4;
 
 impl OrderPolicy for Adaptive {
     fn choose(&self, context: &FaultContext) -> Choice {
@@ -55,7 +58,7 @@ fn fresh(context: &FaultContext) -> Order {
         return Order::BASE;
     }
     let plentiful = context.room >= context.limit / PLENTY_SHARE;
-    let earned = context.allowance.saturating_sub(GRACE);
+    let earned = context.allowance.saturating_sub(GRACE) / 2;
     // The page that faults needs nobody to pay for it.
     let start = if plentiful { (earned + 1).min(MODEST) } else { 1 };
     let most = (context.length / LENGTH_SHARE).max(context.allowance.min(MODEST - 1)) + 1;
@@ -91,8 +94,8 @@ mod tests {
     fn trust_is_given_where_it_was_earned_and_memory_is_plentiful() {
         let trusted = FaultContext { allowance: GRACE + 100, ..CONTEXT };
         assert_eq!(largest(trusted), Order::new(4));
-        assert_eq!(largest(FaultContext { allowance: GRACE + 6, ..CONTEXT }), Order::new(2));
-        assert_eq!(largest(FaultContext { room: CONTEXT.limit / 2 - 1, ..trusted }), Some(Order::BASE));
+        assert_eq!(largest(FaultContext { allowance: GRACE + 6 + 6, ..CONTEXT }), Order::new(2));
+        assert_eq!(largest(FaultContext { room: CONTEXT.limit / 4 - 1, ..trusted }), Some(Order::BASE));
         let sparse = FaultContext { sparse: true, ramp: Order::MAX, length: 4096, ..trusted };
         assert_eq!(largest(sparse), Some(Order::BASE));
     }
