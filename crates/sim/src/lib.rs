@@ -11,6 +11,7 @@
 //! * [`workload`] makes such events up, from a seed.
 //! * [`tlb`] says which accesses find their translation, on several machines.
 //! * [`replay`] runs traces and workloads through the engine and says what they cost.
+//! * [`grid`] is the cells that the tables of policies are made of.
 //!
 //! What the tables answer is compared with Linux, verb by verb, by `tests/differential.rs`.
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@
 pub mod cells;
 pub mod checker;
 pub mod digest;
+pub mod grid;
 pub mod inject;
 pub mod mmu;
 pub mod replay;

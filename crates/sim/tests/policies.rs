@@ -101,3 +101,104 @@ fn huge_coalesce_base_puts_base_pages_in_line() {
         assert_eq!(this, first.map(|frame| frame + page % RUN), "page {page}");
     }
 }
+
+/// What `adaptive` leaves unused, in the replay's machine. Pages.
+mod adaptive {
+    use quire_core::mmu::Prot;
+    use quire_core::{PageRange, PolicyKind, Space, Vpn};
+    use quire_sim::replay::{Cell, Figures, replay};
+    use quire_sim::rng::Rng;
+    use quire_sim::tlb::Model;
+    use quire_sim::trace::{Access, Event};
+
+    const START: Vpn = Vpn(1 << 20);
+    /// What a VMA may waste in any case.
+    const GRACE: u64 = 64;
+
+    fn run(memory: Option<u32>, events: impl IntoIterator<Item = Event>) -> Figures {
+        let cell = Cell::new(PolicyKind::Adaptive, memory, Model::None);
+        replay(&cell, events.into_iter().map(Ok), &mut |_, _| {}).expect("a replay")
+    }
+
+    fn map(pages: u64) -> Event {
+        Event::Map { range: PageRange::new(Space(0), START, pages), prot: Prot::READ_WRITE }
+    }
+
+    fn write(page: u64) -> Event {
+        Event::Access(Access::write(Space(0), START.plus(page)))
+    }
+
+    /// Runs of pages at random places, each written in order, of random lengths up to `longest`.
+    fn runs(seed: u64, pages: u64, count: u64, longest: u64) -> Vec<Event> {
+        let mut rng = Rng::new(seed);
+        let mut events = vec![map(pages)];
+        for _ in 0..count {
+            let length = 1 + rng.below(longest);
+            let start = rng.below(pages - length);
+            events.extend((start..start + length).map(write));
+        }
+        events
+    }
+
+    #[test]
+    fn without_a_limit_it_wastes_a_quarter_of_what_is_used_at_most() {
+        for seed in 0..40 {
+            let longest = 1 << (seed % 12);
+            let figures = run(None, runs(seed, 1 << 16, 400, longest));
+            let (wasted, used) = (figures.wasted.last, figures.resident.last - figures.wasted.last);
+            assert!(wasted <= used / 4 + GRACE, "seed {seed}: {wasted} beside {used}");
+        }
+    }
+
+    #[test]
+    fn long_streams_cost_few_faults_whatever_their_direction() {
+        let pages = 1 << 15;
+        for down in [false, true] {
+            let order = (0..pages).map(|i| if down { pages - 1 - i } else { i });
+            let figures = run(None, [map(pages)].into_iter().chain(order.map(write)));
+            assert!(figures.faults < 200, "{} faults", figures.faults);
+            assert!(figures.stats.zero_fills[9] > 0);
+        }
+    }
+
+    #[test]
+    fn folios_shrink_as_room_falls() {
+        let pages = 1 << 14;
+        let largest = |memory| {
+            let figures = run(memory, [map(pages)].into_iter().chain((0..pages).map(write)));
+            figures.stats.zero_fills.iter().rposition(|&n| n > 0).expect("a fill")
+        };
+        let orders = [None, Some(8192), Some(4096), Some(1024)].map(largest);
+        assert_eq!(orders[0], 9);
+        assert!(orders.is_sorted_by(|a, b| a >= b) && orders[3] <= 5, "{orders:?}");
+    }
+
+    /// Isolated faults of a program whose pages have nothing to do with each other come back alone.
+    #[test]
+    fn what_is_used_at_random_comes_back_page_by_page() {
+        let pages = 1 << 12;
+        for seed in 0..4 {
+            let mut rng = Rng::new(seed);
+            let figures = run(
+                Some(1 << 11),
+                [map(pages)].into_iter().chain((0..60_000).map(|_| write(rng.below(pages)))),
+            );
+            let folios: u64 = figures.stats.swap_ins.iter().sum();
+            let single = figures.stats.swap_ins[0];
+            assert!(folios > 5000 && single * 10 >= folios * 9, "seed {seed}: {single} of {folios}");
+        }
+    }
+
+    /// A phase at random, then scans: what was used together comes back together again, in far fewer faults than pages.
+    #[test]
+    fn it_recovers_after_a_phase() {
+        let pages = 1 << 12;
+        let mut rng = Rng::new(1);
+        let random: Vec<Event> = (0..40_000).map(|_| write(rng.below(pages))).collect();
+        let scans = (0..8).flat_map(|_| (0..pages).map(write));
+        let before = run(Some(3 << 10), [map(pages)].into_iter().chain(random.clone()));
+        let after = run(Some(3 << 10), [map(pages)].into_iter().chain(random).chain(scans));
+        let faults = after.faults - before.faults;
+        assert!(faults < 8 * pages / 2, "{faults} faults for {} pages", 8 * pages);
+    }
+}

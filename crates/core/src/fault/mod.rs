@@ -4,6 +4,7 @@
 
 mod commit;
 mod policy;
+mod together;
 
 pub(crate) use commit::{PATIENCE, Source};
 
@@ -198,7 +199,7 @@ impl Engine {
         }
         let start = Vpn(order.align_down(vpn.0));
         self.attach(space, start, head, order);
-        self.note_in_history(space, vpn, start, order);
+        self.note_in_history(space, vpn, order, !stored);
         if stored {
             self.stats.swap_ins[order.index()] += 1;
         } else {
@@ -245,6 +246,14 @@ impl Engine {
             on_disk: self.place_of(space, vpn).placed().is_some_and(|block| self.swap.is_in_file(block)),
             hint: vma.hint,
             ramp: vma.history.ramp(vpn),
+            length: vma.history.length(vpn),
+            allowance: vma.history.allowance(vpn),
+            sparse: vma.history.is_sparse(),
+            together: if stored {
+                self.used_together(space, vpn, vma_fit.min(TOGETHER))
+            } else {
+                Order::BASE
+            },
             vma_fit,
             room: self.room(),
             limit: self.frame_limit(),
@@ -372,9 +381,17 @@ impl Engine {
         self.swap.reserve(self.pool.in_use());
     }
 
-    pub(crate) fn note_in_history(&mut self, space: Space, vpn: Vpn, start: Vpn, order: Order) {
+    /// Notes that a fault at `vpn` was served with a folio of `order`, of fresh memory or of contents.
+    pub(crate) fn note_in_history(&mut self, space: Space, vpn: Vpn, order: Order, fresh: bool) {
         if let Some(vma) = self.spaces[usize::from(space.0)].vmas.at_mut(vpn) {
-            vma.history.note(vpn, start, order.pages());
+            vma.history.note(vpn, Vpn(order.align_down(vpn.0)), order, fresh);
+        }
+    }
+
+    /// Notes that so many pages of a folio larger than a page are used. What is shared tells nothing of one VMA.
+    pub(crate) fn note_use(&mut self, pages: PageRange, used: u32) {
+        if let Some(vma) = self.spaces[usize::from(pages.space.0)].vmas.at_mut(pages.start) {
+            vma.history.learn(used, pages.pages as u32 - used);
         }
     }
 
@@ -419,6 +436,9 @@ impl Engine {
         }
     }
 }
+
+/// The largest run in which neighbours are looked for that were used together: 64 KiB.
+const TOGETHER: Order = Order::fitting(16);
 
 /// The order that one touch of a larger standby folio brings back: 64 KiB.
 const RESCUE: Order = Order::fitting(16);

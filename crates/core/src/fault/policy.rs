@@ -26,6 +26,15 @@ pub struct FaultContext {
     pub hint: Hint,
     /// The order that the sequential faults here have ramped to; base for an isolated fault.
     pub ramp: Order,
+    /// Pages that this sequence has come through without a gap; 0 for an isolated fault.
+    pub length: u32,
+    /// Pages that fresh memory of the VMA may be filled with on trust.
+    pub allowance: u32,
+    /// Most pages of the larger folios that the VMA got were found to be unused.
+    pub sparse: bool,
+    /// The largest run round a stored page whose pages were used together when they were here last; base for an empty
+    /// page.
+    pub together: Order,
     /// The largest aligned folio round the page that the VMA has room for.
     pub vma_fit: Order,
     /// Pages that can be had without moving anything out.
@@ -141,6 +150,10 @@ mod tests {
         on_disk: false,
         hint: Hint::Normal,
         ramp: Order::BASE,
+        length: 0,
+        allowance: crate::vma::GRACE,
+        sparse: false,
+        together: Order::BASE,
         vma_fit: Order::MAX,
         room: 1 << 20,
         limit: 1 << 21,

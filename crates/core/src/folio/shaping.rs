@@ -161,6 +161,7 @@ impl Engine {
             }
             return;
         }
+        self.note_use(watched.range(), used);
         if self.can_be_sparse(space, start) && self.is_sparse(used, order) {
             self.split_untouched(mmu, head, &touched);
         }

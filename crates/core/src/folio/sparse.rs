@@ -152,7 +152,12 @@ impl Engine {
         let mut used = Touched::default();
         (0..).zip(packed).filter(|(_, p)| **p != Packed::Zero).for_each(|(number, _)| used.add(number));
         let order = self.order_of(head);
-        if order == Order::BASE || !self.is_sparse(used.count(0, order.pages()), order) {
+        if order == Order::BASE {
+            return;
+        }
+        let count = used.count(0, order.pages());
+        self.note_use(self.pages_of(head), count);
+        if !self.is_sparse(count, order) {
             return;
         }
         self.unsettle(self.pages_of(head));

@@ -96,7 +96,7 @@ impl Engine {
             self.note_refault(block);
         }
         self.attach(SHARED, Vpn(order.align_down(page.slot.0)), head, order);
-        self.note_in_history(page.space, page.vpn, Vpn(order.align_down(page.vpn.0)), order);
+        self.note_in_history(page.space, page.vpn, order, false);
         self.stats.swap_ins[order.index()] += 1;
         self.begin_fill(head, true, backing, page.space, work);
         Fault::Job
@@ -174,7 +174,7 @@ impl Engine {
             self.unlink(space, start.plus(i), slots.start.plus(i));
         }
         self.attach(space, start, head, order);
-        self.note_in_history(space, vpn, start, order);
+        self.note_in_history(space, vpn, order, false);
         self.stats.cow_copies[order.index()] += 1;
         self.log.note(Decision::Copy { space, vpn: start, order });
         let mapped = self.map(mmu, head, List::Inactive, Source::Shared(Frame(source.0 - before as u32)));

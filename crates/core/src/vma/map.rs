@@ -136,7 +136,8 @@ impl VmaMap {
             match self.vmas.get(&vma.end.0).copied() {
                 Some(next) if vma.continues(&next) => {
                     self.vmas.remove(&next.start.0);
-                    self.vmas.insert(key, Vma { end: next.end, ..vma });
+                    let history = vma.history.or(next.history);
+                    self.vmas.insert(key, Vma { end: next.end, history, ..vma });
                     at = key;
                 }
                 _ => at = vma.end.0.max(key + 1),
@@ -163,6 +164,18 @@ mod tests {
         assert_eq!(map.iter().count(), 1);
         assert!(map.covers(Vpn(10), Vpn(40)));
         assert!(!map.covers(Vpn(10), Vpn(41)));
+    }
+
+    #[test]
+    fn a_range_that_grows_keeps_its_history_whichever_end_it_grows_at() {
+        let mut map = map(&[(20, 30)]);
+        let history = |map: &VmaMap| map.at(Vpn(20)).map(|vma| vma.history);
+        map.at_mut(Vpn(20)).unwrap().history.note(Vpn(20), Vpn(20), crate::Order::BASE, true);
+        let before = history(&map);
+        map.insert(Vma::new(Vpn(10), Vpn(20), Prot::READ_WRITE));
+        map.insert(Vma::new(Vpn(30), Vpn(40), Prot::READ_WRITE));
+        assert_eq!((map.iter().count(), history(&map)), (1, before));
+        assert_ne!(before, Some(History::default()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod history;
 mod map;
 
+pub(crate) use history::GRACE;
 pub use history::History;
 pub use map::{Vma, VmaMap};
 

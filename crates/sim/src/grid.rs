@@ -1,0 +1,202 @@
+//! The cells that the project's tables are made of: every policy on every workload, with several amounts of memory, in
+//! memory that is fragmented and that is not. `docs/grid.txt` has all of them, a line each; `docs/claims.md` some of them
+//! side by side.
+//!
+//! Amounts of memory are parts of what a workload touches at the most, so that a cell means the same for a small one and
+//! a large one.
+
+pub mod claims;
+
+use crate::replay::{Cell, Figures, Paging, Source, Stop, replay};
+use crate::tlb::Model;
+use core::fmt;
+use std::sync::Mutex;
+
+/// What is replayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Workload {
+    /// Its name in tables.
+    pub name: &'static str,
+    /// What `quire replay` calls it; a file is relative to this crate.
+    source: &'static str,
+    /// Pages that it has touched and not given back, at the most.
+    pub pages: u32,
+}
+
+impl Workload {
+    /// Its events.
+    pub fn source(&self) -> Source {
+        let text = match self.source.starts_with("gen:") {
+            true => self.source.into(),
+            false => format!("{}/{}", env!("CARGO_MANIFEST_DIR"), self.source),
+        };
+        text.parse().unwrap_or_else(|why| panic!("{text}: {why}"))
+    }
+}
+
+const fn workload(name: &'static str, source: &'static str, pages: u32) -> Workload {
+    Workload { name, source, pages }
+}
+
+/// The workloads: traces of real programs, then made ones.
+pub const WORKLOADS: &[Workload] = &[
+    workload("sort", "traces/sort.qtr", 2629),
+    workload("sqlite", "traces/sqlite.qtr", 1389),
+    workload("python", "traces/python.qtr", 1806),
+    workload("sequential", "gen:sequential:pages=16K:events=512K", 16384),
+    workload("strided", "gen:strided:pages=16K:events=512K", 16384),
+    workload("uniform", "gen:uniform:pages=16K:events=512K", 16384),
+    workload("zipf", "gen:zipf:pages=16K:events=512K", 16286),
+    workload("sparse", "gen:sparse:pages=256K:events=512K", 4096),
+    workload("phases", "gen:phases:pages=16K:events=512K", 16208),
+    workload("ageing", "gen:ageing:pages=16K:events=512K", 15219),
+    workload("forks", "gen:forks:pages=16K:events=512K", 16384),
+];
+
+/// The policies, and the machine with a larger base page.
+pub const POLICIES: &[&str] =
+    &["fixed:4K", "base:64K", "fixed:64K", "fixed:2M", "linux:16K,64K,2M", "huge-coalesce-base", "adaptive"];
+
+/// An amount of memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Share {
+    /// No limit.
+    All,
+    /// So many quarters of what the workload touches.
+    Quarters(u32),
+}
+
+impl Share {
+    /// Pages, for a workload.
+    pub fn of(self, workload: &Workload) -> Option<u32> {
+        match self {
+            Share::All => None,
+            Share::Quarters(quarters) => Some(workload.pages * quarters / 4),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Share::All => "none",
+            Share::Quarters(1) => "1/4",
+            Share::Quarters(2) => "1/2",
+            Share::Quarters(3) => "3/4",
+            Share::Quarters(_) => "more",
+        })
+    }
+}
+
+/// The amounts of memory.
+pub const SHARES: &[Share] = &[Share::All, Share::Quarters(3), Share::Quarters(2), Share::Quarters(1)];
+
+/// How fragmented memory is, in percent, and with which amounts.
+pub const FRAGMENTATION: &[(u8, &[Share])] = &[(0, SHARES), (50, &[Share::All, Share::Quarters(2)])];
+
+/// A cell, by what it is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// What is replayed.
+    pub workload: &'static Workload,
+    /// With how much memory.
+    pub share: Share,
+    /// In memory how fragmented, in percent.
+    pub fragmentation: u8,
+    /// By which policy.
+    pub policy: &'static str,
+}
+
+impl Place {
+    /// Every cell, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Place> {
+        WORKLOADS.iter().flat_map(|workload| {
+            FRAGMENTATION.iter().flat_map(move |&(fragmentation, shares)| {
+                shares.iter().flat_map(move |&share| {
+                    POLICIES.iter().map(move |&policy| Place { workload, share, fragmentation, policy })
+                })
+            })
+        })
+    }
+
+    /// Replays it.
+    pub fn run(&self) -> Result<Figures, Stop> {
+        let paging: Paging = self.policy.parse().unwrap_or_else(|why| panic!("{}: {why}", self.policy));
+        let mut cell = Cell::new(paging, self.share.of(self.workload), Model::Zen3);
+        cell.fragmentation = self.fragmentation;
+        let source = self.workload.source();
+        let events = source.open().unwrap_or_else(|why| panic!("{source}: {why}"));
+        replay(&cell, events, &mut |_, _| {})
+    }
+}
+
+/// Replays cells on all processors. Calls `done` with each as it ends, in any order; the figures come in theirs.
+pub fn run(cells: &[Place], done: impl Fn(&Place) + Sync) -> Vec<Result<Figures, Stop>> {
+    let next = Mutex::new(0..cells.len());
+    let results = Mutex::new(vec![None; cells.len()]);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(at) = lock(&next).next() {
+                    let figures = cells[at].run();
+                    done(&cells[at]);
+                    lock(&results)[at] = Some(figures);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.into_iter().flatten().collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The names of what a line of the table has.
+pub fn heading() -> String {
+    format!(
+        "{:<10} {:>4} {:>6} {:<18} {:>11} {:>8} {:>9} {:>9} {:>8} {:>7} {:>9} {:>8} {:>9} {:>9} {:>8}",
+        "workload",
+        "frag",
+        "memory",
+        "policy",
+        "us",
+        "faults",
+        "zeroed",
+        "resident",
+        "wasted",
+        "LRU",
+        "misses",
+        "flushes",
+        "out",
+        "in",
+        "rescues"
+    )
+}
+
+/// A line of the table: times in microseconds, amounts of memory in KiB, means over the time.
+pub fn line(place: &Place, result: &Result<Figures, Stop>) -> String {
+    let Place { workload, share, fragmentation, policy } = place;
+    let head = format!("{:<10} {fragmentation:>4} {share:>6} {policy:<18}", workload.name);
+    let figures = match result {
+        Ok(figures) => figures,
+        Err(why) => return format!("{head} {why}"),
+    };
+    let (ns, stats, kib) = (figures.modelled_ns(), &figures.stats, 4);
+    format!(
+        "{head} {:>11} {:>8} {:>9} {:>9} {:>8} {:>7} {:>9} {:>8} {:>9} {:>9} {:>8}",
+        ns / 1000,
+        figures.faults,
+        figures.zeroed_bytes / 1024,
+        figures.resident.mean(ns) * kib,
+        figures.wasted.mean(ns) * kib,
+        figures.lru.mean(ns),
+        figures.tlb.misses,
+        figures.tlb.flushes + figures.tlb.full_flushes,
+        (stats.pages_stored + stats.pages_same) * kib,
+        figures.expanded_pages * kib,
+        stats.rescues.iter().sum::<u64>(),
+    )
+}
