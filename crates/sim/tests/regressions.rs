@@ -214,3 +214,16 @@ fn a_forked_child_counts_anew() {
     assert_eq!(child.stats(), &Stats::default());
     assert_eq!(host.engine.stats().zero_fills[0], 3);
 }
+
+/// The simulated worker had packed a page as one that does not compress, and stored it compressed: what the engine read
+/// back was not there. (Seed 20 of the adaptive family with all.)
+#[test]
+fn a_worker_stores_what_it_has_packed() {
+    let mut host = host(Setup { spill: Some(1 << 19), ..SETUP }, 1);
+    play(&mut host, &[Event::Full(true), Event::PageOut(Vpn(0), 1), Event::Grant(0), RECLAIM]);
+    play(&mut host, &[Event::Step(0), Event::Full(false)]);
+    assert_eq!(host.jobs[0].step, Step::Packed);
+    play(&mut host, &[Event::Run(0), Event::Grant(SETUP.grant)]);
+    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Standby { kept: true });
+    host.read_back().unwrap();
+}
