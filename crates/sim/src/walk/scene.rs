@@ -246,7 +246,7 @@ fn rarest(walk: &Walk, host: &Host, rng: &mut Rng) -> (Meeting, State, Injected)
         host.tally().map_or(0, |tally| tally.of(event, goal, wrong))
     };
     // Few ways lead there: a process forks alone, its child ends, and then it forks within the engine.
-    if walk.family && walk.forks && host.at == SPACE && rng.chance(3) {
+    if walk.family && walk.forks && host.at == SPACE && rng.chance(2) {
         return (Meeting::ForkSpace, State::Shared, Injected::VerbPartial);
     }
     let mut best = any(rng);
