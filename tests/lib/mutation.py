@@ -41,7 +41,7 @@ class Stage:
 STAGES = [
     Stage("quire-core", None),
     Stage("quire-sim", "cells", "faults", "policies", "regressions", "naive_pager", "watermarks", "fuzz_verbs"),
-    Stage("quire-sim", "engine_random", "reclaim_allocates_nothing"),
+    Stage("quire-sim", "bounded", "reclaim_allocates_nothing"),
     Stage("quire-sim", "compaction", "shaping", "sharing"),
 ]
 

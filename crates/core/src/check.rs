@@ -1,4 +1,9 @@
-//! The invariants that hold across all tables, checked by walking them whole.
+//! The invariants that hold across all tables: checked by walking them whole, or after each verb by looking at what
+//! it has changed ([`Audit`]).
+
+mod audit;
+
+pub use audit::Audit;
 
 use crate::addr::{Frame, Space, Vpn};
 use crate::engine::{Engine, PageState};
@@ -15,6 +20,8 @@ type Check = Result<(), String>;
 fn ensure(holds: bool, what: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(what()) }
 }
+
+const LISTS: [List; 4] = [List::Active, List::Inactive, List::Dirty, List::Clean];
 
 impl Engine {
     /// Walks every table and compares it with the others. The error says what does not fit.
@@ -36,24 +43,21 @@ impl Engine {
             for (vpn, pte) in space.pages.iter() {
                 out += u32::from(pte.only_stored().is_some());
                 let number = Space(number as u16);
-                let inside = number == SHARED || space.vmas.at(vpn).is_some();
-                ensure(inside, || format!("{vpn:?} has contents outside every VMA"))?;
                 self.check_entry(number, vpn, pte)?;
                 if let Some(frame) = pte.frame() {
                     ensure(frames.insert(frame.0), || format!("{frame:?} is named twice"))?;
                 }
                 if let Some(block) = pte.placed() {
                     *blocks.entry(block).or_insert(0) += 1;
-                    ensure(self.swap.is_live(block), || format!("{vpn:?} names dead block {block}"))?;
                 }
             }
         }
         ensure(out == self.ranks.out(), || format!("{out} pages out, counted {}", self.ranks.out()))?;
         for (&block, &names) in &blocks {
-            let counted = u32::from(self.swap.refs(block));
-            ensure(names == counted, || format!("block {block} has {names} names and counts {counted}"))?;
+            self.check_block(block, names)?;
         }
-        self.check_blocks(blocks.len())?;
+        self.check_blocks(blocks.len(), self.swap.dead_blocks())?;
+        self.swap.validate()?;
         self.check_slots()?;
         Ok(frames)
     }
@@ -66,28 +70,38 @@ impl Engine {
         for (number, space) in self.spaces.iter().enumerate() {
             for (vpn, pte) in space.pages.iter() {
                 let Some((slot, mapped)) = pte.slot() else { continue };
-                let page = (Space(number as u16), vpn);
                 names += 1;
                 named.insert(slot);
-                let times = self.shared.of(slot).filter(|&p| p == page).count();
-                ensure(times == 1, || format!("{page:?} is {times} times in the chain of slot {slot:?}"))?;
-                ensure(self.shared.is_taken(slot), || format!("{page:?} names free slot {slot:?}"))?;
-                let state = self.page_state(SHARED, slot);
-                ensure(state != PageState::Empty, || format!("{page:?} names empty slot {slot:?}"))?;
-                let there = matches!(state, PageState::Shared { .. });
-                ensure(there || !mapped, || format!("{page:?} is mapped, its slot {state:?}"))?;
+                self.check_slot(Space(number as u16), vpn, slot, mapped)?;
             }
         }
         let linked: usize = named.iter().map(|&slot| self.shared.of(slot).count()).sum();
         ensure(linked == names, || format!("{names} pages name slots, {linked} are in chains"))?;
-        ensure(self.shared.linked() as usize == names, || {
-            format!("{names} pages name slots, counted otherwise")
-        })?;
-        let taken = self.shared.taken() as usize;
-        ensure(taken == named.len(), || format!("{taken} slots are taken, {} named", named.len()))
+        self.check_slot_counts(names as u32, named.len() as u32)
     }
 
+    /// What page `vpn` says of `slot`, the slot says too.
+    fn check_slot(&self, space: Space, vpn: Vpn, slot: Vpn, mapped: bool) -> Check {
+        let page = (space, vpn);
+        let times = self.shared.of(slot).filter(|&p| p == page).count();
+        ensure(times == 1, || format!("{page:?} is {times} times in the chain of slot {slot:?}"))?;
+        ensure(self.shared.is_taken(slot), || format!("{page:?} names free slot {slot:?}"))?;
+        let state = self.page_state(SHARED, slot);
+        ensure(state != PageState::Empty, || format!("{page:?} names empty slot {slot:?}"))?;
+        let there = matches!(state, PageState::Shared { .. });
+        ensure(there || !mapped, || format!("{page:?} is mapped, its slot {state:?}"))
+    }
+
+    fn check_slot_counts(&self, names: u32, named: u32) -> Check {
+        let (linked, taken) = (self.shared.linked(), self.shared.taken());
+        ensure(linked == names, || format!("{names} pages name slots, counted {linked}"))?;
+        ensure(taken == named, || format!("{taken} slots are taken, {named} named"))
+    }
+
+    /// One entry that is not empty: it lies in a VMA, and its frame says the same.
     fn check_entry(&self, space: Space, vpn: Vpn, pte: Pte) -> Check {
+        let inside = space == SHARED || self.vmas(space).at(vpn).is_some();
+        ensure(inside, || format!("{vpn:?} has contents outside every VMA"))?;
         ensure(space != SHARED || pte.slot().is_none(), || format!("slot {vpn:?} names a slot"))?;
         let Some(frame) = pte.frame() else { return Ok(()) };
         let record = self.frames.get(frame);
@@ -114,47 +128,57 @@ impl Engine {
         }
         let vmas = self.vmas(pages.space);
         let Some(first) = vmas.at(pages.start) else { return false };
-        vmas.covers(pages.start, pages.end())
-            && vmas
-                .overlapping(pages.start, pages.end())
-                .all(|v| (v.prot, v.locked, v.tag) == (first.prot, first.locked, first.tag))
+        first.end >= pages.end()
+            || vmas.covers(pages.start, pages.end())
+                && vmas
+                    .overlapping(pages.start, pages.end())
+                    .all(|v| (v.prot, v.locked, v.tag) == (first.prot, first.locked, first.tag))
+    }
+
+    /// A block that `names` page entries name.
+    fn check_block(&self, block: u32, names: u32) -> Check {
+        ensure(self.swap.is_live(block), || format!("block {block} is named and dead"))?;
+        let counted = u32::from(self.swap.refs(block));
+        ensure(names == counted, || format!("block {block} has {names} names and counts {counted}"))
     }
 
     /// Blocks are named by a page entry, by the write job that made them, or wait for their last reader.
-    fn check_blocks(&self, named: usize) -> Check {
+    fn check_blocks(&self, named: usize, dead: usize) -> Check {
         let made: usize = self
             .tickets
             .iter()
             .filter(|f| f.kind == crate::job::JobKind::Write)
             .map(|f| f.blocks.iter().filter(|&&b| b != crate::frame::NIL).count())
             .sum();
-        let dead = self.swap.dead_blocks();
         let used = self.swap.blocks_used() as usize;
-        ensure(used == named + made + dead, || {
-            format!("{used} blocks used: {named} + {made} + {dead} known")
-        })?;
-        self.swap.validate()
+        ensure(used == named + made + dead, || format!("{used} blocks used: {named} + {made} + {dead} known"))
     }
 
     /// Every frame is free in one pool, or named by a page, or a zombie of a job.
     fn check_frames(&self, named: &BTreeSet<u32>) -> Check {
         let mut in_use = 0;
         for number in 0..self.frames.len().min(self.pool.capacity()) {
-            let frame = Frame(number);
-            let record = self.frames.get(frame);
-            let free = self.pool.backing_of(frame).is_some();
-            in_use += u32::from(!free);
-            let zombie = record.state == FrameState::Zombie;
-            let known = usize::from(free) + usize::from(named.contains(&number)) + usize::from(zombie);
-            ensure(known == 1, || format!("{frame:?} is free: {free}, zombie: {zombie}; {record:?}"))?;
-            ensure(!zombie || record.job != 0, || format!("{frame:?} is a zombie of no job"))?;
+            in_use += u32::from(self.check_frame(Frame(number), u32::from(named.contains(&number)))?);
         }
         ensure(in_use == self.pool.in_use(), || format!("{in_use} frames in use, counted otherwise"))
     }
 
+    /// One frame, which `names` page entries name. Whether it is in use.
+    fn check_frame(&self, frame: Frame, names: u32) -> Result<bool, String> {
+        let record = self.frames.get(frame);
+        let free = self.pool.backing_of(frame).is_some();
+        let zombie = record.state == FrameState::Zombie;
+        let known = u32::from(free) + names + u32::from(zombie);
+        ensure(known == 1, || {
+            format!("{frame:?} is free: {free}, zombie: {zombie}, named {names} times; {record:?}")
+        })?;
+        ensure(!zombie || record.job != 0, || format!("{frame:?} is a zombie of no job"))?;
+        Ok(!free)
+    }
+
     /// Each list has the folios of its states, linked both ways, and the pages and folios it counts.
     fn check_lists(&self) -> Check {
-        for list in [List::Active, List::Inactive, List::Dirty, List::Clean] {
+        for list in LISTS {
             let (mut pages, mut folios) = (0, 0);
             let mut at = self.frames.oldest(list);
             let mut before = None;
@@ -162,26 +186,34 @@ impl Engine {
                 let record = self.frames.get(head);
                 ensure(record.list == list, || format!("{head:?} is on {list:?} and says {record:?}"))?;
                 ensure(self.frames.older(head) == before, || format!("{head:?} is badly linked"))?;
-                let mapped = matches!(list, List::Active | List::Inactive);
-                let fits = match record.state {
-                    FrameState::Mapped | FrameState::Shared => mapped,
-                    FrameState::Standby => !mapped,
-                    _ => false,
-                };
-                ensure(fits, || format!("{head:?} is on {list:?}: {record:?}"))?;
-                ensure(list != List::Clean || self.is_stored(head), || format!("{head:?} is not stored"))?;
+                self.check_listed(head)?;
                 pages += record.order.pages();
                 folios += 1;
                 before = Some(head);
                 at = self.frames.younger(head);
             }
-            let (found, counted) =
-                ((pages, folios), (self.frames.pages_on(list), self.frames.folios_on(list)));
-            ensure(found == counted, || {
-                format!("{list:?} has {found:?} pages, folios and counts {counted:?}")
-            })?;
+            self.check_list_counts(list, (pages, folios))?;
         }
         Ok(())
+    }
+
+    fn check_list_counts(&self, list: List, found: (u32, u32)) -> Check {
+        let counted = (self.frames.pages_on(list), self.frames.folios_on(list));
+        ensure(found == counted, || format!("{list:?} has {found:?} pages, folios and counts {counted:?}"))
+    }
+
+    /// A folio is on a list of its state.
+    fn check_listed(&self, head: Frame) -> Check {
+        let record = self.frames.get(head);
+        let mapped = matches!(record.list, List::Active | List::Inactive);
+        let fits = match record.state {
+            FrameState::Mapped | FrameState::Shared => mapped,
+            FrameState::Standby => !mapped,
+            _ => false,
+        };
+        ensure(fits, || format!("{head:?} is on {:?}: {record:?}", record.list))?;
+        let stored = record.list != List::Clean || self.is_stored(head);
+        ensure(stored, || format!("{head:?} is not stored"))
     }
 
     /// What reclaim can store before the next fault has its block already. (A page that a void job still holds does not
@@ -196,6 +228,10 @@ impl Engine {
                 at = self.frames.younger(head);
             }
         }
+        self.check_reserved(pages)
+    }
+
+    fn check_reserved(&self, pages: u32) -> Check {
         let reserved = self.swap.reserved();
         ensure(reserved >= pages, || {
             format!("{pages} pages may have to be stored, {reserved} blocks are free")
@@ -209,25 +245,23 @@ impl Engine {
 
     /// Jobs pin their frames and no others, and a folio is being filled or written by a job that is not void.
     fn check_flights(&self) -> Check {
-        for number in 0..self.frames.len().min(self.pool.capacity()) {
-            let frame = Frame(number);
-            let record = self.frames.get(frame);
-            if record.job == 0 {
-                let head = self.frames.get(self.frames.head_of(frame)).state;
-                let busy = matches!(head, FrameState::Filling | FrameState::Writing);
-                ensure(!busy || self.pool.backing_of(frame).is_some(), || {
-                    format!("{frame:?} is {head:?} without a job")
-                })?;
-                continue;
-            }
-            let flight = self.tickets.get(slot_of(record.job));
-            let inside = flight.frames.iter().any(|f| f == frame);
-            ensure(inside, || format!("{frame:?} is pinned by {:?}, which does not use it", flight.ticket))?;
-            let head = self.frames.get(self.frames.head_of(frame)).state;
-            let busy = matches!(head, FrameState::Filling | FrameState::Writing);
-            ensure(busy != flight.void, || format!("{frame:?} is {head:?}, its job void: {}", flight.void))?;
-            debug_assert_eq!(pin_of(slot_of(record.job)), record.job);
+        (0..self.frames.len().min(self.pool.capacity())).try_for_each(|n| self.check_pin(Frame(n)))
+    }
+
+    fn check_pin(&self, frame: Frame) -> Check {
+        let record = self.frames.get(frame);
+        let head = self.frames.get(self.frames.head_of(frame)).state;
+        let busy = matches!(head, FrameState::Filling | FrameState::Writing);
+        if record.job == 0 {
+            return ensure(!busy || self.pool.backing_of(frame).is_some(), || {
+                format!("{frame:?} is {head:?} without a job")
+            });
         }
+        let flight = self.tickets.get(slot_of(record.job));
+        let inside = flight.frames.iter().any(|f| f == frame);
+        ensure(inside, || format!("{frame:?} is pinned by {:?}, which does not use it", flight.ticket))?;
+        ensure(busy != flight.void, || format!("{frame:?} is {head:?}, its job void: {}", flight.void))?;
+        debug_assert_eq!(pin_of(slot_of(record.job)), record.job);
         Ok(())
     }
 }

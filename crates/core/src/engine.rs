@@ -12,6 +12,7 @@ use crate::sharing::{SHARED, SharedPages};
 use crate::stats::Stats;
 use crate::swap::SwapIndex;
 use crate::tickets::{Tickets, slot_of};
+use crate::trail::Trail;
 use crate::vma::VmaMap;
 use alloc::vec::Vec;
 
@@ -114,6 +115,8 @@ pub struct Engine {
     pub(crate) compaction: Compaction,
     /// What the folios rescued lately were needed for.
     pub(crate) rescues: Rescues,
+    /// Page entries that were written.
+    pub(crate) trail: Trail<(Space, Vpn)>,
 }
 
 /// One address space.
@@ -152,6 +155,7 @@ impl Engine {
             tending: Tending::new(),
             compaction: Compaction::new(),
             rescues: Rescues::new(),
+            trail: Trail::new(),
         }
     }
 
@@ -304,6 +308,7 @@ impl Engine {
         let pages = &mut self.spaces[usize::from(space.0)].pages;
         let before = pages.get(vpn);
         pages.set(vpn, pte);
+        self.trail.note((space, vpn));
         let (left, came) = (before.only_stored(), pte.only_stored());
         if left != came {
             if let Some(block) = left {

@@ -31,9 +31,11 @@ mod space;
 mod stats;
 pub mod swap;
 mod tickets;
+mod trail;
 pub mod vma;
 
 pub use addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
+pub use check::Audit;
 pub use engine::{Config, Engine, Halt, PageState};
 pub use fault::{Fault, PolicyKind};
 pub use folio::{Shaping, SplitMode, SplitWhy, Touched};

@@ -3,6 +3,10 @@
 //!
 //! The folio has two pages. Where an event treats them differently, `second` says what the second becomes.
 
+mod injected;
+
+pub use injected::{Injected, possible};
+
 use core::fmt;
 
 /// What happens.

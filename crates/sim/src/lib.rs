@@ -6,6 +6,7 @@
 //!   program or of a job stores a number of its own, so that stale contents show at once. 0 is a page of zeroes.
 //! * [`Model`] holds what a program should read, without any paging at all.
 //! * [`search`](search::search) visits every state that a [`World`] can reach within so many events.
+//! * [`walk`] takes a [`Host`] through long random lists of events, and finds the shortest one that fails.
 //! * [`trace`] reads and writes what programs did to their memory.
 //! * [`workload`] makes such events up, from a seed.
 //! * [`tlb`] says which accesses find their translation, on several machines.
@@ -29,6 +30,7 @@ pub mod tables;
 pub mod tlb;
 pub mod trace;
 pub mod waiters;
+pub mod walk;
 pub mod workload;
 pub mod world;
 

@@ -32,6 +32,8 @@ pub enum Access {
 pub struct SimMmu {
     spaces: BTreeMap<Space, Tables>,
     pool: Vec<Option<Pte>>,
+    /// Frames of the pool with memory behind them.
+    pool_resident: u64,
     /// The threads that wait on holes.
     pub waiters: Waiters,
     /// Refusals to come.
@@ -51,6 +53,7 @@ impl SimMmu {
         SimMmu {
             spaces: BTreeMap::new(),
             pool: vec![None; frames as usize],
+            pool_resident: 0,
             waiters: Waiters::default(),
             injector: Injector::default(),
             store: SimStore::default(),
@@ -166,6 +169,7 @@ impl SimMmu {
         SimMmu {
             spaces: BTreeMap::from([(space, tables)]),
             pool: vec![None; self.pool.len()],
+            pool_resident: 0,
             waiters: Waiters::default(),
             injector: Injector::default(),
             store: self.store.clone(),
@@ -242,13 +246,19 @@ impl SimMmu {
     /// Reads a frame, as a job does. A hole of the pool gets the page of zeroes: until it is released or written
     /// and moved away, a move into that slot answers [`Refusal::Exists`].
     pub fn read_frame(&mut self, frame: Frame) -> u64 {
-        self.slot(frame).get_or_insert(Pte::Zero).value()
+        match self.pool[frame.0 as usize] {
+            Some(pte) => pte.value(),
+            None => {
+                self.set_slot(frame, Some(Pte::Zero));
+                0
+            }
+        }
     }
 
     /// Writes a frame, as a job does.
     pub fn write_frame(&mut self, frame: Frame, value: u64) {
-        let slot = self.slot(frame);
-        *slot = Some(slot.map_or(Pte::page(value), |pte| pte.written(value)));
+        let before = self.pool[frame.0 as usize];
+        self.set_slot(frame, Some(before.map_or(Pte::page(value), |pte| pte.written(value))));
     }
 
     /// What a pool slot holds; `None` for a hole.
@@ -259,18 +269,20 @@ impl SimMmu {
     /// Memory in use: present pages of all spaces and of the pool, but not the page of zeroes. Pages shared after
     /// [`SimMmu::fork`] count once for each space, frames of the pool that are mapped once in all.
     pub fn resident(&self) -> u64 {
-        let real = |pte: &Pte| !matches!(pte, Pte::Zero | Pte::Frame(_));
-        let programs: usize = self.spaces.values().map(|t| t.pages().filter(|(_, p)| real(p)).count()).sum();
-        (programs + self.pool.iter().flatten().filter(|p| real(p)).count()) as u64
+        self.spaces.values().map(Tables::resident).sum::<u64>() + self.pool_resident
     }
 
-    /// A slot of the pool.
+    /// Writes a slot of the pool.
     ///
     /// # Panics
     /// When there is no such frame: an engine that names one is broken.
-    fn slot(&mut self, frame: Frame) -> &mut Option<Pte> {
+    fn set_slot(&mut self, frame: Frame, pte: Option<Pte>) {
         let frames = self.pool.len();
-        self.pool.get_mut(frame.0 as usize).unwrap_or_else(|| panic!("{frame:?} of a pool of {frames}"))
+        let slot = self.pool.get_mut(frame.0 as usize);
+        let slot = slot.unwrap_or_else(|| panic!("{frame:?} of a pool of {frames}"));
+        self.pool_resident += u64::from(pte.is_some_and(Pte::is_memory));
+        self.pool_resident -= u64::from(slot.is_some_and(Pte::is_memory));
+        *slot = pte;
     }
 }
 
@@ -287,7 +299,7 @@ fn each(pages: u32, cut: Cut, mut one: impl FnMut(u32) -> Result<(), Refusal>) -
 impl Mmu for SimMmu {
     /// Locked pages are dropped too; a gap is refused after what lay elsewhere was dropped.
     fn discard(&mut self, range: PageRange) -> Result<(), Refusal> {
-        let (pages, refusal) = self.injector.call(Verb::Discard).limit(range.pages);
+        let (pages, refusal) = self.injector.limit(Verb::Discard, range);
         let tables = self.tables(range.space);
         tables.clear(range.start.0, range.start.0 + pages);
         let whole = tables.covers(range.start.0, range.start.0 + pages);
@@ -295,12 +307,12 @@ impl Mmu for SimMmu {
     }
 
     fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Refusal> {
-        let (pages, refusal) = self.injector.call(Verb::Protect).limit(range.pages);
+        let (pages, refusal) = self.injector.limit(Verb::Protect, range);
         self.change(range, pages, refusal, |r| r.prot = prot)
     }
 
     fn lock(&mut self, range: PageRange, locked: bool) -> Result<(), Refusal> {
-        let (pages, refusal) = self.injector.call(Verb::Lock).limit(range.pages);
+        let (pages, refusal) = self.injector.limit(Verb::Lock, range);
         self.change(range, pages, refusal, |r| r.locked = locked)
     }
 
@@ -319,7 +331,7 @@ impl Mmu for SimMmu {
 
     fn release(&mut self, frames: FrameRun) {
         for frame in frames.iter() {
-            *self.slot(frame) = None;
+            self.set_slot(frame, None);
         }
     }
 
@@ -351,9 +363,10 @@ impl SimMmu {
             return Err(Refusal::Denied);
         }
         if self.entry(space, vpn).is_some() {
-            return answer_for_present(self.slot(frame).is_some());
+            return answer_for_present(self.frame(frame).is_some());
         }
-        let pte = self.slot(frame).take().ok_or(Refusal::Absent)?;
+        let pte = self.frame(frame).ok_or(Refusal::Absent)?;
+        self.set_slot(frame, None);
         self.tables(space).put(vpn.0, pte);
         Ok(())
     }
@@ -361,15 +374,16 @@ impl SimMmu {
     /// Moves one page into the pool.
     fn move_one_out(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
         self.movable(space, vpn)?;
-        if self.slot(frame).is_some() {
+        if self.frame(frame).is_some() {
             return answer_for_present(self.entry(space, vpn).is_some());
         }
         let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
         if pte.busy() {
+            self.injector.busy.push((space, vpn));
             return Err(Refusal::Busy);
         }
         self.tables(space).take(vpn.0);
-        *self.slot(frame) = Some(pte);
+        self.set_slot(frame, Some(pte));
         Ok(())
     }
 
@@ -419,13 +433,13 @@ impl SimMmu {
     /// Moves one page into the pool and leaves it mapped from there.
     fn share_one(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
         let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
-        if self.slot(frame).is_some() {
+        if self.frame(frame).is_some() {
             return Err(Refusal::Exists);
         }
         if pte.busy() {
             return Err(Refusal::Busy);
         }
-        *self.slot(frame) = Some(pte);
+        self.set_slot(frame, Some(pte));
         self.tables(space).put(vpn.0, Pte::Frame(frame));
         Ok(())
     }
@@ -444,52 +458,61 @@ impl SimMmu {
 
     fn copy_one_out(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
         let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
-        *self.slot(frame) = Some(Pte::page(pte.value()));
+        self.set_slot(frame, Some(Pte::page(pte.value())));
         Ok(())
     }
 }
 
 impl Mover for SimMmu {
     fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
-        let cut = self.injector.call(Verb::MoveIn);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::MoveIn, range);
         let one = |k: u32| self.move_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
-        each(frames.pages, cut, one)
+        let done = each(frames.pages, cut, one);
+        self.injector.strike(cut, range, done)
     }
 
     fn move_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
-        let cut = self.injector.call(Verb::MoveOut);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::MoveOut, range);
         let one = |k: u32| self.move_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
-        each(frames.pages, cut, one)
+        let done = each(frames.pages, cut, one);
+        self.injector.strike(cut, range, done)
     }
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
-        let cut = self.injector.call(Verb::CopyIn);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::CopyIn, range);
         let one = |k: u32| self.copy_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
-        each(frames.pages, cut, one)
+        let done = each(frames.pages, cut, one);
+        self.injector.strike(cut, range, done)
     }
 
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
-        let cut = self.injector.call(Verb::CopyIn);
+        let cut = self.injector.call(Verb::CopyIn, to);
         let one = |k: u32| {
             // What was not staged would be whatever the buffer held before.
             let value = self.staged.get((from + k) as usize).copied().unwrap_or(u64::MAX);
             self.put_copy(to.space, to.start.plus(u64::from(k)), value)
         };
-        each(to.pages as u32, cut, one)
+        let done = each(to.pages as u32, cut, one);
+        self.injector.strike(cut, to, done)
     }
 
     fn copy_zeroes(&mut self, to: PageRange) -> Done {
-        let cut = self.injector.call(Verb::CopyIn);
+        let cut = self.injector.call(Verb::CopyIn, to);
         let one = |k: u32| self.put_copy(to.space, to.start.plus(u64::from(k)), 0);
-        each(to.pages as u32, cut, one)
+        let done = each(to.pages as u32, cut, one);
+        self.injector.strike(cut, to, done)
     }
 
     /// Works on runs of present pages: where one page is refused (the program may not write it), the pages of its
     /// run before it are done but not counted. Holes count.
     fn unshare(&mut self, range: PageRange) -> Done {
-        let cut = self.injector.call(Verb::Unshare);
+        let cut = self.injector.call(Verb::Unshare, range);
         let one = |k: u32| self.unshare_one(range.space, range.start.plus(u64::from(k)));
         let mut done = each(range.pages as u32, cut, one);
+        self.injector.strike(cut, range, done);
         let natural = done.refusal.is_some() && cut.at(u64::from(done.pages)).is_none();
         while natural
             && done.pages > 0
@@ -502,9 +525,7 @@ impl Mover for SimMmu {
 
     /// Both places keep their registration; the lock goes with the pages.
     fn remap(&mut self, from: PageRange, to: Vpn) -> Result<(), Refusal> {
-        if let Some(refusal) = self.injector.call(Verb::Remap).at(0) {
-            return Err(refusal);
-        }
+        self.injector.whole(Verb::Remap, from)?;
         let tables = self.tables(from.space);
         if from.start.0.abs_diff(to.0) < from.pages {
             return Err(Refusal::Denied);
@@ -521,15 +542,19 @@ impl Mover for SimMmu {
     }
 
     fn share(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
-        let cut = self.injector.call(Verb::Share);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::Share, range);
         let one = |k: u32| self.share_one(space, at.plus(u64::from(k)), frames.start.plus(k));
-        each(frames.pages, cut, one)
+        let done = each(frames.pages, cut, one);
+        self.injector.strike(cut, range, done)
     }
 
     fn map_shared(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
-        let cut = self.injector.call(Verb::MapShared);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::MapShared, range);
         let one = |k: u32| self.map_one_shared(frames.start.plus(k), space, at.plus(u64::from(k)));
-        each(frames.pages, cut, one)
+        let done = each(frames.pages, cut, one);
+        self.injector.strike(cut, range, done)
     }
 
     fn unmap_shared(&mut self, range: PageRange) -> Done {
@@ -543,15 +568,15 @@ impl Mover for SimMmu {
     }
 
     fn copy_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
-        let cut = self.injector.call(Verb::CopyOut);
+        let range = PageRange::new(space, at, u64::from(frames.pages));
+        let cut = self.injector.call(Verb::CopyOut, range);
         let one = |k: u32| self.copy_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
-        each(frames.pages, cut, one)
+        let done = each(frames.pages, cut, one);
+        self.injector.strike(cut, range, done)
     }
 
     fn fork_space(&mut self, parent: Space, child: Space) -> Result<(), Refusal> {
-        if let Some(refusal) = self.injector.call(Verb::ForkSpace).at(0) {
-            return Err(refusal);
-        }
+        self.injector.whole(Verb::ForkSpace, PageRange::new(parent, Vpn(0), u64::MAX))?;
         let tables = self.tables(parent).fork_empty();
         self.spaces.insert(child, tables);
         Ok(())

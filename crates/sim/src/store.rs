@@ -88,9 +88,14 @@ pub fn hash_of(value: u64) -> PageHash {
     Digest::of(&value)
 }
 
+/// Whether such contents do not compress.
+pub const fn is_raw(value: u64) -> bool {
+    value % 8 == 7
+}
+
 /// Bytes that a page takes in the store: one page in eight does not compress.
 pub fn packed_len(value: u64) -> u16 {
-    if value % 8 == 7 { PAGE_SIZE as u16 } else { 512 + 256 * (value % 8) as u16 }
+    if is_raw(value) { PAGE_SIZE as u16 } else { 512 + 256 * (value % 8) as u16 }
 }
 
 /// Runs a Zero job.
@@ -132,12 +137,23 @@ pub fn pack(mmu: &mut SimMmu, work: &mut Work) {
     }
 }
 
+/// A page that compresses is said not to.
+pub(crate) fn give_up_packing(packed: &mut Packed) {
+    if let Packed::Small { hash, .. } = *packed {
+        *packed = Packed::Raw { hash };
+    }
+}
+
 /// The second half of a Write job: stores each frame that the engine gave a place for.
 pub fn run_write(mmu: &mut SimMmu, work: &Work) -> Outcome {
-    for (frame, target) in work.frames.iter().zip(&work.targets) {
+    for ((frame, target), packed) in work.frames.iter().zip(&work.targets).zip(&work.packed) {
         let value = mmu.read_frame(frame);
+        let len = match *packed {
+            Packed::Small { len, .. } => len,
+            _ => PAGE_SIZE as u16,
+        };
         if let Some(place) = *target {
-            mmu.store.write(place, packed_len(value), value);
+            mmu.store.write(place, len, value);
         }
     }
     Outcome::Done

@@ -89,6 +89,11 @@ impl Pte {
         matches!(self, Pte::Frame(_) | Pte::Page { shared: true, .. } | Pte::Page { pinned: true, .. })
     }
 
+    /// Whether it is memory of its own: not the page of zeroes, and not a frame that others may map too.
+    pub const fn is_memory(self) -> bool {
+        matches!(self, Pte::Page { .. })
+    }
+
     /// The page after a write of `value`: shared ones are copied first, pins stay.
     pub const fn written(self, value: u64) -> Pte {
         match self {
@@ -118,6 +123,8 @@ pub struct Tables {
     pages: BTreeMap<u64, Pte>,
     /// Present pages whose accessed bit is set.
     accessed: BTreeSet<u64>,
+    /// Present pages of memory of their own.
+    resident: u64,
 }
 
 impl Tables {
@@ -186,13 +193,13 @@ impl Tables {
         self.split(end);
         let moved: Vec<Vma> =
             self.vmas.iter().filter(|v| v.start >= start && v.end <= end).copied().collect();
-        let pages: Vec<(u64, Pte)> = self.pages.extract_if(start..end, |_, _| true).collect();
+        let pages: Vec<(u64, Pte)> = self.take_all(start, end).collect();
         let accessed: Vec<u64> = self.accessed.extract_if(start..end, |_| true).collect();
         for vma in moved {
             self.map(vma.start - start + to, vma.end - start + to, vma.rights);
             self.map(vma.start, vma.end, Rights { prot: Prot::NONE, locked: false, ..vma.rights });
         }
-        self.pages.extend(pages.into_iter().map(|(vpn, pte)| (vpn - start + to, pte)));
+        pages.into_iter().for_each(|(vpn, pte)| self.put(vpn - start + to, pte));
         self.accessed.extend(accessed.into_iter().map(|vpn| vpn - start + to));
     }
 
@@ -203,13 +210,31 @@ impl Tables {
 
     /// Makes page `vpn` present.
     pub fn put(&mut self, vpn: u64, pte: Pte) {
-        self.pages.insert(vpn, pte);
+        let before = self.pages.insert(vpn, pte);
+        self.resident += u64::from(pte.is_memory());
+        self.resident -= u64::from(before.is_some_and(Pte::is_memory));
     }
 
     /// Leaves a hole at page `vpn`, and returns what was there.
     pub fn take(&mut self, vpn: u64) -> Option<Pte> {
         self.accessed.remove(&vpn);
-        self.pages.remove(&vpn)
+        let before = self.pages.remove(&vpn);
+        self.resident -= u64::from(before.is_some_and(Pte::is_memory));
+        before
+    }
+
+    /// How many pages have memory of their own.
+    pub const fn resident(&self) -> u64 {
+        self.resident
+    }
+
+    fn take_all(&mut self, start: u64, end: u64) -> impl Iterator<Item = (u64, Pte)> + '_ {
+        let resident = &mut self.resident;
+        let count = move |(vpn, pte): (u64, Pte)| {
+            *resident -= u64::from(pte.is_memory());
+            (vpn, pte)
+        };
+        self.pages.extract_if(start..end, |_, _| true).map(count)
     }
 
     /// The program accesses present page `vpn`.
@@ -225,7 +250,7 @@ impl Tables {
     /// Leaves holes from `start` up to and without `end`.
     pub fn clear(&mut self, start: u64, end: u64) {
         if start < end {
-            self.pages.extract_if(start..end, |_, _| true).for_each(drop);
+            self.take_all(start, end).for_each(drop);
             self.accessed.extract_if(start..end, |_| true).for_each(drop);
         }
     }

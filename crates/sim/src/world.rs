@@ -3,9 +3,11 @@
 //! [`Host`] does what a live host does, one step at a time: a message is read, and answered later; a writer reads its
 //! frames, asks for places, stores, and comes back, each as a step of its own with anything in between. After each
 //! [`Event`] everything that should hold is checked: the tables by `validate`, every page's contents wherever they
-//! are against the model, and that no thread waits for something that will not come.
+//! are against the model, and that no thread waits for something that will not come. A host that is watched
+//! ([`Host::watch`]) has what the event touched checked, and everything now and then.
 
 mod check;
+mod cover;
 mod drain;
 mod event;
 mod jobs;
@@ -15,9 +17,12 @@ mod verbs;
 pub use event::{Event, Put};
 pub use jobs::{Flying, Step};
 
+use crate::cells;
 use crate::checker::Model;
 use crate::mmu::{Access, SimMmu};
 use crate::waiters::Message;
+use check::Watch;
+use cover::Cover;
 use quire_core::job::Work;
 use quire_core::mmu::Prot;
 use quire_core::{Config, Demand, Engine, Fault, Halt, PageRange, PolicyKind, Reclaim, Space, Vpn};
@@ -78,6 +83,8 @@ pub struct Host {
     pub spill_jobs: u64,
     /// The epoch that it is for the engine.
     pub epoch: u32,
+    /// Steps of the pager so far: answers to messages, steps of jobs and of reclaim.
+    pub steps: u64,
     /// The process in which each thread touched last.
     places: Vec<Space>,
     setup: Setup,
@@ -88,6 +95,19 @@ pub struct Host {
     /// The tables of the kernel may differ from the engine's where a verb was cut, and folios may have been left
     /// resident for good: reclaim may find nothing although something could be moved.
     blurred: bool,
+    /// What was looked at last, where not everything is checked after each event.
+    watch: Option<Box<Watch>>,
+    /// What events have met, where that is counted.
+    cover: Option<Box<Cover>>,
+    /// Events that have happened.
+    events: u64,
+    /// Nothing can be stored; the overhead that was set before.
+    full: Option<u32>,
+    overhead: u32,
+    /// The page that a thread or a message was about last.
+    center: Vpn,
+    /// The page of the last message that came late, and how many there were of it in a row.
+    late: (Space, Vpn, u8),
 }
 
 impl Host {
@@ -113,6 +133,14 @@ impl Host {
             spare: Vec::new(),
             files: 0,
             blurred: false,
+            watch: None,
+            cover: None,
+            events: 0,
+            full: None,
+            overhead: 0,
+            center: Vpn(0),
+            late: (SPACE, Vpn(0), 0),
+            steps: 0,
         };
         if let Some(limit) = setup.spill {
             host.open_file(limit);
@@ -147,6 +175,8 @@ impl Host {
 
     fn touch_again(&mut self, thread: u8, touch: Touch) -> Result<(), String> {
         let space = self.places[usize::from(thread)];
+        self.center = touch.vpn;
+        self.touches(PageRange::new(space, touch.vpn, 1));
         self.threads[usize::from(thread)] = None;
         let value = touch.put.map(|put| put.value(&mut self.model));
         let access = match value {
@@ -179,6 +209,7 @@ impl Host {
 
     /// The process at hand forks. Whether there is a child; the host goes on as the parent.
     pub fn fork_space(&mut self) -> bool {
+        self.meets_all(cells::Event::ForkSpace, self.at);
         let Ok(child) = self.engine.fork(&mut self.mmu, self.at) else { return false };
         self.model.fork(self.at, child);
         self.spaces.push(child);
@@ -187,7 +218,10 @@ impl Host {
 
     /// Process number `number` ends, with its threads. The first one goes on in its place if it was at hand.
     pub fn exit(&mut self, number: usize) {
-        let space = self.spaces.remove(number);
+        let space = self.spaces[number];
+        self.meets_all(cells::Event::Exit, space);
+        self.meets_only(|state| state.is_shared());
+        self.spaces.remove(number);
         self.engine.exit(&mut self.mmu, space);
         self.model.exit(space);
         for (thread, place) in self.threads.iter_mut().zip(&self.places) {
@@ -210,12 +244,21 @@ impl Host {
     /// A handler answers a message.
     pub fn serve(&mut self, message: Message) -> Result<Fault, String> {
         let mut work = self.spare.pop().unwrap_or_default();
+        self.steps += 1;
         let Message { space, vpn, write } = message;
+        let event = if write { cells::Event::Write } else { cells::Event::Fault };
+        self.center = vpn;
+        self.meets(event, PageRange::new(space, vpn, 1));
+        self.touches(PageRange::new(space, vpn, 1));
         let before = *self.engine.stats();
         let fault = match write {
             true => self.engine.write_fault(&mut self.mmu, space, vpn, &mut work),
             false => self.engine.fault(&mut self.mmu, space, vpn, &mut work),
         };
+        if self.engine.stats().late > before.late {
+            let again = (self.late.0, self.late.1) == (space, vpn);
+            self.late = (space, vpn, if again { self.late.2.saturating_add(1) } else { 1 });
+        }
         self.check_fault(&before, fault, &work)?;
         self.begin_if(fault == Fault::Job, work);
         match fault {
@@ -228,7 +271,11 @@ impl Host {
 
     fn begin_if(&mut self, begun: bool, work: Work) {
         if begun {
-            self.jobs.push(Flying::new(work));
+            let mut job = Flying::new(work);
+            if self.cover.is_some() {
+                job.pages = self.pages_of(&job.work);
+            }
+            self.jobs.push(job);
         } else {
             self.spare.push(work);
         }
@@ -237,6 +284,8 @@ impl Host {
     /// One step of reclaim. Where it is stuck, nothing may be left that could be moved out.
     pub fn reclaim(&mut self, demand: Demand) -> Result<Reclaim, String> {
         let mut work = self.spare.pop().unwrap_or_default();
+        self.steps += 1;
+        self.meets_all(cells::Event::Budget, self.at);
         let step = self.engine.reclaim(&mut self.mmu, demand, &mut work);
         self.begin_if(step == Reclaim::Job, work);
         match step {
@@ -247,7 +296,8 @@ impl Host {
                 return Err("reclaim is stuck while jobs are under way".into());
             }
             Reclaim::Stuck => self.check_stuck()?,
-            Reclaim::Idle | Reclaim::Progress | Reclaim::Job | Reclaim::Waiting => {}
+            Reclaim::Idle => self.meets_nothing(),
+            Reclaim::Progress | Reclaim::Job | Reclaim::Waiting => {}
         }
         Ok(step)
     }

@@ -156,3 +156,23 @@ fn the_emptiest_runs_are_vacated_first() {
     assert!(part >= 0.75 && free == 176, "{part:.2} of {free} pages are in runs");
     host.model.check(&host.mmu).unwrap();
 }
+
+/// Nobody waits for longer than a bite: half of 4096 slots are in use in every run, which is much to vacate at once.
+#[test]
+fn a_bite_of_compaction_is_bounded() {
+    let mut host = host(4096);
+    host.map(PageRange::new(SPACE, Vpn(0), 4096), Prot::READ_WRITE);
+    (0..4096).for_each(|page| write(&mut host, Vpn(page)));
+    (0..4096).step_by(2).for_each(|page| host.discard(PageRange::new(SPACE, Vpn(page), 1)));
+    let mut before = 0;
+    for epoch in 1..6 {
+        while host.engine.tend(&mut host.mmu, epoch) {
+            let moved = host.engine.stats().compacted_pages;
+            assert!(moved - before <= 512, "{} pages in one bite", moved - before);
+            before = moved;
+        }
+    }
+    assert!(before >= 1024 * 3 / 4, "{before} pages were given other slots");
+    host.engine.validate().unwrap();
+    host.model.check(&host.mmu).unwrap();
+}

@@ -1,6 +1,6 @@
 //! What single faults take and leave behind: frames that lie ready, stored copies, places on the lists.
 
-use quire_core::job::Place;
+use quire_core::job::{JobKind, Place};
 use quire_core::mmu::Prot;
 use quire_core::{Demand, Order, PageState, PolicyKind, Reclaim, Vpn};
 use quire_sim::Host;
@@ -12,11 +12,11 @@ fn play(host: &mut Host, events: &[Event]) {
     }
 }
 
-/// A program of 64 pages in base folios, all of them mapped.
+/// A program of 128 pages in base folios, all of them mapped.
 fn host(grant: u32, spill: Option<u64>) -> Host {
     let policy = PolicyKind::Fixed(Order::BASE);
-    let mut host = Host::new(Setup { frames: 256, spans: 32, grant, policy, arena: 64, threads: 1, spill });
-    play(&mut host, &[Event::Map(Vpn(0), 64, Prot::READ_WRITE)]);
+    let mut host = Host::new(Setup { frames: 256, spans: 32, grant, policy, arena: 128, threads: 1, spill });
+    play(&mut host, &[Event::Map(Vpn(0), 128, Prot::READ_WRITE)]);
     host
 }
 
@@ -90,11 +90,11 @@ fn a_copy_in_ram_that_takes_as_much_as_its_page_goes_when_the_page_is_back() {
 
 #[test]
 fn what_ram_has_no_room_for_goes_from_there_to_the_file_the_oldest_first() {
-    let mut host = host(40, Some(1 << 20));
+    let mut host = host(64, Some(1 << 20));
     let place =
         |host: &Host, page| host.engine.whereabouts(SPACE, Vpn(page)).stored.map(|stored| stored.place);
     let mut spilled = Vec::new();
-    for page in 0..64 {
+    for page in 0..128 {
         write(&mut host, page, Put::Raw);
         reclaim(&mut host);
         for old in 0..page {
@@ -107,6 +107,7 @@ fn what_ram_has_no_room_for_goes_from_there_to_the_file_the_oldest_first() {
     }
     assert!(spilled.len() > 8 && spilled.is_sorted(), "{spilled:?}");
     assert_eq!(host.engine.stats().pages_spilled, spilled.len() as u64);
+    assert!(host.spill_jobs > 0, "none of it was in RAM before");
     host.read_back().expect("nothing is lost");
 }
 
@@ -135,4 +136,34 @@ fn outlives_the_active_ones(between: u64) -> bool {
 fn a_page_that_is_needed_again_soon_is_active_and_one_that_is_not_is_the_first_to_leave() {
     assert!(outlives_the_active_ones(0));
     assert!(!outlives_the_active_ones(40));
+}
+
+/// Writes what does not compress to one page after another until a job that moves some of it to the file is under way.
+fn until_it_spills(host: &mut Host, pages: std::ops::Range<u64>) {
+    for page in pages {
+        write(host, page, Put::Raw);
+        loop {
+            match host.reclaim(Demand::Behind).unwrap() {
+                Reclaim::Job if host.jobs[0].work.kind == JobKind::Spill => return,
+                Reclaim::Job => while !host.step(0).unwrap() {},
+                Reclaim::Progress => {}
+                _ => break,
+            }
+        }
+    }
+    panic!("nothing spills");
+}
+
+/// What a disk that failed holds can still be read, but nothing is written to it any more.
+#[test]
+fn the_file_stays_open_after_a_spill_and_is_closed_after_one_that_failed() {
+    let mut host = host(64, Some(1 << 20));
+    until_it_spills(&mut host, 0..96);
+    play(&mut host, &[Event::Run(0)]);
+    let spilled = host.engine.stats().pages_spilled;
+    assert!(host.engine.spills() && spilled > 0);
+    until_it_spills(&mut host, 96..128);
+    play(&mut host, &[Event::Fail(0)]);
+    assert_eq!((host.engine.spills(), host.engine.stats().pages_spilled), (false, spilled));
+    host.read_back().expect("nothing is lost");
 }

@@ -3,7 +3,7 @@
 use quire_core::job::{JobKind, Work};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Reclaim, Vpn};
+use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Reclaim, Stats, Vpn};
 use quire_sim::waiters::Message;
 use quire_sim::world::{Event, Put, SPACE, Setup, Step, Touch};
 use quire_sim::{Host, Injection, Verb};
@@ -202,4 +202,28 @@ fn reclaim_is_not_idle_while_it_is_pressed() {
     play(&mut host, &[Event::Handle(5)]);
     host.drain().unwrap();
     host.settle_to_grant().unwrap();
+}
+
+/// A forked child began with what its parent had counted, and a report added up both.
+#[test]
+fn a_forked_child_counts_anew() {
+    let mut host = host(SETUP, 3);
+    assert!(host.engine.fork_prepare(&mut host.mmu).unwrap());
+    let mut child = host.engine.clone();
+    child.fork_child();
+    assert_eq!(child.stats(), &Stats::default());
+    assert_eq!(host.engine.stats().zero_fills[0], 3);
+}
+
+/// The simulated worker had packed a page as one that does not compress, and stored it compressed: what the engine read
+/// back was not there. (Seed 20 of the adaptive family with all.)
+#[test]
+fn a_worker_stores_what_it_has_packed() {
+    let mut host = host(Setup { spill: Some(1 << 19), ..SETUP }, 1);
+    play(&mut host, &[Event::Full(true), Event::PageOut(Vpn(0), 1), Event::Grant(0), RECLAIM]);
+    play(&mut host, &[Event::Step(0), Event::Full(false)]);
+    assert_eq!(host.jobs[0].step, Step::Packed);
+    play(&mut host, &[Event::Run(0), Event::Grant(SETUP.grant)]);
+    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Standby { kept: true });
+    host.read_back().unwrap();
 }

@@ -5,6 +5,9 @@
 //! at the most. A range that was split, or needed again after it was moved out, is *unsettled*: for a number of epochs
 //! it is not collapsed, and each time that happens to what had been collapsed doubles the number.
 
+#[cfg(test)]
+mod tests;
+
 use super::sparse::SplitMode;
 use super::touched::Touched;
 use crate::addr::{PageRange, Space, Vpn};

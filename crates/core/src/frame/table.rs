@@ -6,6 +6,7 @@ mod tests;
 use crate::addr::{Frame, FrameRun, Space, Vpn};
 use crate::chunked::Chunked;
 use crate::order::Order;
+use crate::trail::Trail;
 
 /// What a frame is used for. The state of a folio is that of its first frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -95,12 +96,14 @@ struct ListHead {
 pub(crate) struct FrameTable {
     records: Chunked<FrameRecord>,
     lists: [ListHead; List::COUNT],
+    /// Records that were written.
+    pub(crate) trail: Trail<Frame>,
 }
 
 impl FrameTable {
     pub(crate) fn new() -> FrameTable {
         let empty = ListHead { first: NIL, last: NIL, pages: 0, folios: 0 };
-        FrameTable { records: Chunked::new(), lists: [empty; List::COUNT] }
+        FrameTable { records: Chunked::new(), lists: [empty; List::COUNT], trail: Trail::new() }
     }
 
     /// Makes the records of `run` exist.
@@ -118,6 +121,7 @@ impl FrameTable {
     }
 
     pub(crate) fn get_mut(&mut self, frame: Frame) -> &mut FrameRecord {
+        self.trail.note(frame);
         &mut self.records[frame.0 as usize]
     }
 

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Note> {
-        let (space, vpn, order) = (SPACE, Vpn(0x7f12_3456_7), Order::MAX);
+        let (space, vpn, order) = (SPACE, Vpn(0x0007_f123_4567), Order::MAX);
         let range = PageRange::new(space, vpn, 1 << 28);
         let mut notes = vec![
             Note::Access { vpn, write: false },

@@ -3,7 +3,6 @@
 //! New memory is mapped on the program's own thread; everything else is handed to the service thread, since it
 //! may have to take a folio from a job and wake who waits for it.
 
-use super::record::Recorder;
 use super::worker::{self, Worker};
 use super::{Pager, SPACE, Tables, own_pid, pages_of};
 use crate::control::note::Note;
@@ -135,8 +134,7 @@ pub(super) fn perform(pager: &'static Pager, call: Call) -> Result<usize, i32> {
 /// Maps new memory without help. `None`: the service thread has to do it.
 fn map_here(pager: &Pager, len: usize, prot: i32) -> Option<Result<usize, i32>> {
     let mut tables = pager.tables.lock();
-    let behind = || pager.recorder().is_some_and(Recorder::is_behind);
-    if tables.frozen_for != 0 || tables.lock_future.is_some() || behind() {
+    if tables.frozen_for != 0 || tables.lock_future.is_some() || pager.is_behind() {
         return None;
     }
     Some(map_new(pager, &mut tables, len, prot))

@@ -139,12 +139,16 @@ impl Handler {
         let mut waited_since = 0;
         let mut answered = true;
         loop {
-            pager.await_notes(|| pager.watch.handler_beat());
             let mut tables = pager.tables_first();
             if tables.frozen_for != 0 && tables.frozen_for != message.tid {
                 drop(tables);
                 self.put_aside(message);
                 return;
+            }
+            if pager.is_behind() {
+                drop(tables);
+                pager.await_notes(|| pager.watch.handler_beat());
+                continue;
             }
             pager.keep_grant(&mut tables);
             let fault = tables.engine.fault(&mut pager.mover(), SPACE, message.vpn, &mut self.work);
@@ -252,6 +256,9 @@ impl Handler {
         let pager = self.pager;
         let now = now_ns();
         pager.busy_since.store(0, Ordering::Relaxed);
+        if let Some(recorder) = pager.recorder() {
+            recorder.add_wait(now - message.read_at);
+        }
         if let Some(slot) = pager.slot() {
             if answered {
                 slot.counters.count_fault(now - message.read_at);

@@ -1,7 +1,6 @@
 //! The thread behind the faults: it reclaims, zeroes ahead, carries out calls, and watches the handler.
 
 use super::calls::Caller;
-use super::record::Recorder;
 use super::{Pager, fork};
 use crate::sys::Cause;
 use crate::sys::clock::now_ns;
@@ -68,11 +67,12 @@ fn carry_out(pager: &'static Pager, caller: &mut Caller) {
     }
 }
 
-/// While accesses are recorded: moves out what is mapped, if it is time. Then the program has at least as long to itself.
+/// While accesses are recorded: moves out what is mapped, if the program has had the interval to itself, apart from its
+/// faults. Afterwards it has at least as long as that took.
 fn withdraw(pager: &'static Pager, caller: &mut Caller, at: &mut u64) {
-    let Some(interval) = pager.recorder().and_then(Recorder::interval) else { return };
+    let Some(recorder) = pager.recorder() else { return };
     let begun = now_ns();
-    if begun < *at {
+    if begun < *at + recorder.waited() {
         return;
     }
     pager.withdraw_all(|| {
@@ -81,8 +81,9 @@ fn withdraw(pager: &'static Pager, caller: &mut Caller, at: &mut u64) {
             carry_out(pager, caller);
         }
     });
+    recorder.forget_waits();
     let now = now_ns();
-    *at = now + interval.max(now - begun);
+    *at = now + recorder.interval().unwrap_or(0).max(now - begun);
 }
 
 /// Makes room until there is enough, or calls should be looked after. Whether there is more to do.
@@ -159,7 +160,7 @@ impl Pager {
     /// How long until what is mapped is to be moved out again at time `at`, in ns; for ever while nothing is mapped.
     fn until_withdrawal(&self, at: u64) -> u64 {
         match self.recorder() {
-            Some(recorder) if recorder.has_mapped() => at.saturating_sub(now_ns()),
+            Some(recorder) if recorder.has_mapped() => (at + recorder.waited()).saturating_sub(now_ns()),
             _ => u64::MAX,
         }
     }

@@ -115,7 +115,10 @@ impl Notes {
         self.gather();
         let now = now_ns();
         let held = self.sources.iter().filter_map(|source| source.waits_since(now)).min();
-        self.write_until((now - LAG).min(held.unwrap_or(u64::MAX)));
+        self.write_until(now.saturating_sub(LAG).min(held.unwrap_or(u64::MAX)));
+        if let Some(trace) = &mut self.trace {
+            trace.flush(now);
+        }
     }
 
     /// Writes down all there is, and ends the trace.

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Time that passes is written in steps of at least this, in ns.
 const STEP: u64 = 100_000;
 
+/// What was noted is in the file after this time, in ns: should `quire` be killed, the rest is lost.
+const MOST_UNWRITTEN: u64 = 500_000_000;
+
 /// A trace that is being written.
 pub(crate) struct Trace {
     /// None after an error.
@@ -18,6 +21,8 @@ pub(crate) struct Trace {
     every: u64,
     /// Until when time that passed has been written, in ns.
     now: u64,
+    /// When all of it was last in the file.
+    flushed: u64,
 }
 
 impl Trace {
@@ -26,7 +31,8 @@ impl Trace {
         let file = File::create(path).map_err(|error| {
             Failure::own(format!("no trace can be written to {}: {error}; name another file", path.display()))
         })?;
-        Ok(Trace { writer: Some(Writer::new(file)), path: path.to_owned(), every, now: now_ns() })
+        let now = now_ns();
+        Ok(Trace { writer: Some(Writer::new(file)), path: path.to_owned(), every, now, flushed: 0 })
     }
 
     /// The time between two looks at what is accessed, in ns.
@@ -43,6 +49,15 @@ impl Trace {
     pub(super) fn write(&mut self, at: u64, event: Event) {
         let result = self.pass(at, STEP).and_then(|()| self.put(event));
         self.note(result);
+    }
+
+    /// Puts into the file what was written, if it is time.
+    pub(super) fn flush(&mut self, now: u64) {
+        if now - self.flushed > MOST_UNWRITTEN {
+            self.flushed = now;
+            let result = self.writer.as_mut().map_or(Ok(()), Writer::flush);
+            self.note(result);
+        }
     }
 
     /// Ends the trace at time `at`.

@@ -139,6 +139,28 @@ fn a_writer_keeps_no_more_than_its_buffer() {
 }
 
 #[test]
+fn what_was_flushed_is_there_when_the_writer_is_not() {
+    let events = random_events(4, 100);
+    let mut writer = Writer::new(Vec::new());
+    writer.flush().unwrap();
+    events[..60].iter().for_each(|&e| writer.write(e).unwrap());
+    writer.flush().unwrap();
+    events[60..].iter().for_each(|&e| writer.write(e).unwrap());
+    let whole = writer.finish().unwrap();
+    assert_eq!(whole, written(&events), "flushing changes nothing of the trace");
+
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes);
+    events[..60].iter().for_each(|&e| writer.write(e).unwrap());
+    writer.flush().unwrap();
+    events[60..].iter().for_each(|&e| writer.write(e).unwrap());
+    drop(writer);
+    let mut reader = Reader::new(&*bytes).unwrap();
+    assert!(reader.by_ref().take(60).map(Result::unwrap).eq(events[..60].iter().copied()));
+    assert_eq!(reader.next().unwrap().unwrap_err().kind, ErrorKind::Truncated);
+}
+
+#[test]
 fn near_accesses_take_a_byte() {
     let size = |distance: u64, times: u32| {
         let at = |i: u64| Access { times, ..Access::read(Space(0), Vpn((1 << 30) + i * distance)) };

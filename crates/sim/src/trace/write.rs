@@ -67,6 +67,12 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Writes what waits, so that a trace whose writer is killed has it.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.drain()?;
+        self.to.flush()
+    }
+
     /// Events written so far.
     pub fn events(&self) -> u64 {
         self.events

@@ -3,8 +3,96 @@
 use super::Host;
 use crate::store::hash_of;
 use quire_core::job::{JobKind, Work};
-use quire_core::{Fault, Frame, PageState, Space, Stats, Vpn, Whereabouts};
+use quire_core::{Audit, Fault, Frame, PageRange, PageState, Space, Stats, Vpn, Whereabouts};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What was looked at last.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    audit: Audit,
+    /// Pages that the host has touched since, whether their entries have changed or not.
+    touched: Vec<(Space, Vpn)>,
+    /// Checks until everything is looked at.
+    left: u32,
+}
+
+/// Checks from one of everything to the next.
+const FULL_EVERY: u32 = 1000;
+
+/// Watching: what an event has touched is checked after it, everything now and then.
+impl Host {
+    /// From now on a check looks at what has changed since the last one, every thousandth at everything. All of it is
+    /// taken to be right now. Where the build keeps no trail of changes, each check goes on to look at everything.
+    pub fn watch(&mut self) {
+        if Audit::possible() {
+            let audit = Audit::new(&mut self.engine);
+            self.watch = Some(Box::new(Watch { audit, touched: Vec::new(), left: FULL_EVERY }));
+        }
+    }
+
+    /// The host has touched pages.
+    pub(super) fn touches(&mut self, range: PageRange) {
+        if let Some(watch) = &mut self.watch {
+            watch.touched.extend((range.start.0..range.end().0).map(|vpn| (range.space, Vpn(vpn))));
+        }
+    }
+
+    /// The host has changed what holds for a range, but no page of it: no folio may reach across its edges.
+    pub(super) fn touches_edges(&mut self, range: PageRange) {
+        let ends =
+            [range.start.0.saturating_sub(1), range.start.0, range.end().0.saturating_sub(1), range.end().0];
+        ends.into_iter().for_each(|vpn| self.touches(PageRange::new(range.space, Vpn(vpn), 1)));
+    }
+
+    /// Checks what has changed since the last check; everything if it is time for it, or if nobody watches.
+    pub fn check_now(&mut self) -> Result<(), String> {
+        let Some(mut watch) = self.watch.take() else { return self.check() };
+        watch.left -= 1;
+        let checked = if watch.left == 0 {
+            watch.left = FULL_EVERY;
+            self.check_changed(&mut watch).and_then(|()| self.check_all(&watch))
+        } else {
+            self.check_changed(&mut watch)
+        };
+        self.watch = Some(watch);
+        checked
+    }
+
+    /// Checks everything, whether it is time for it or not, and that nothing has changed without a trail.
+    pub fn check_whole(&mut self) -> Result<(), String> {
+        if let Some(watch) = &mut self.watch {
+            watch.left = 1;
+        }
+        self.check_now()
+    }
+
+    fn check_all(&self, watch: &Watch) -> Result<(), String> {
+        watch.audit.compare(&self.engine)?;
+        self.check()
+    }
+
+    fn check_changed(&mut self, watch: &mut Watch) -> Result<(), String> {
+        let living = |space: &Space| self.spaces.contains(space);
+        let touched = watch.touched.drain(..).filter(|(space, _)| living(space));
+        watch.audit.check(&mut self.engine, touched)?;
+        for &(space, vpn) in watch.audit.pages().iter().filter(|(space, _)| living(space)) {
+            self.check_visible(space, vpn).map_err(|why| format!("{space:?} {vpn:?}: {why}"))?;
+        }
+        self.check_waiters()?;
+        self.check_memory()
+    }
+
+    /// A page, wherever its contents are, and what the program would find there now.
+    fn check_visible(&self, space: Space, vpn: Vpn) -> Result<(), String> {
+        self.check_page(space, vpn)?;
+        let found = match self.mmu.entry(space, vpn) {
+            Some(pte) => pte.value(),
+            None if self.mmu.rights(space, vpn).is_none_or(|r| !r.registered) => 0,
+            None => return Ok(()),
+        };
+        self.model.read(space, vpn, found).map_err(|m| m.to_string())
+    }
+}
 
 impl Host {
     /// Checks the tables, the contents of every page, the threads that wait, and the memory in use.
@@ -112,6 +200,9 @@ impl Host {
 
     /// Who waits has a message that was not answered yet, or a fill under way.
     fn check_waiters(&self) -> Result<(), String> {
+        if self.mmu.waiters.waiting().next().is_none() {
+            return Ok(());
+        }
         let unread: Vec<u8> = self.mmu.waiters.unread().map(|(thread, _)| thread).collect();
         for (thread, message) in self.mmu.waiters.waiting() {
             let known = unread.contains(&thread)
@@ -156,6 +247,9 @@ impl Host {
     /// Reclaim says that nothing can be moved out. With tables like the kernel's, no page on a list may be left
     /// that could be.
     pub(super) fn check_stuck(&self) -> Result<(), String> {
+        if self.blurred {
+            return Ok(());
+        }
         let could = |&(space, vpn): &(Space, Vpn)| {
             let there = self.engine.whereabouts(space, vpn);
             let movable = self.mmu.rights(space, vpn).is_some_and(|r| r.movable());
@@ -164,7 +258,7 @@ impl Host {
             there.listed && (shared || movable && free)
         };
         let left = self.pages().find(could);
-        match left.filter(|_| !self.blurred) {
+        match left {
             Some((_, vpn)) => Err(format!("reclaim is stuck, and {vpn:?} could be moved out")),
             None => Ok(()),
         }

@@ -1,6 +1,7 @@
 //! The end of a run: everything under way ends, and every page is read back. Also the lives of forked children.
 
 use super::{Host, SPACE, Touch};
+use crate::cells;
 use crate::waiters::Message;
 use quire_core::mmu::Prot;
 use quire_core::{Demand, Fault, PageRange, Reclaim, Vpn};
@@ -14,7 +15,7 @@ impl Host {
         self.mmu.injector.clear();
         for _ in 0..PATIENCE {
             if !self.drain_step()? {
-                return self.check();
+                return self.check_now();
             }
         }
         Err("threads wait without end".into())
@@ -100,7 +101,7 @@ impl Host {
         for _ in 0..PATIENCE {
             match self.reclaim(Demand::Behind)? {
                 Reclaim::Idle if self.engine.pressed() => return Err("reclaim is idle, and pressed".into()),
-                Reclaim::Idle | Reclaim::Stuck => return self.check(),
+                Reclaim::Idle | Reclaim::Stuck => return self.check_now(),
                 Reclaim::Progress => {}
                 Reclaim::Job | Reclaim::Waiting => self.drain()?,
             }
@@ -117,7 +118,9 @@ impl Host {
             }
             self.step(0)?;
         }
+        let cover = self.cover.take();
         let mut child = Host { mmu: self.mmu.fork_process(SPACE), ..self.clone() };
+        self.cover = cover;
         child.mmu.register(PageRange::new(SPACE, Vpn(0), self.setup.arena), true);
         child.engine.fork_child();
         (child.held, child.parked) = (Vec::new(), Vec::new());
@@ -134,6 +137,7 @@ impl Host {
         if self.spaces != [SPACE] || self.engine.shares() {
             return Ok(());
         }
+        self.meets_all(cells::Event::Fork, SPACE);
         let mut child = self.fork()?;
         let in_child = |why: String| format!("in the child: {why}");
         child.check().map_err(in_child)?;

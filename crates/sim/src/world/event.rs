@@ -1,7 +1,9 @@
 //! What can happen to a host.
 
 use super::{Host, Touch};
+use crate::cells;
 use crate::inject::Injection;
+use crate::waiters::Message;
 use quire_core::mmu::Prot;
 use quire_core::vma::Hint;
 use quire_core::{Demand, Frame, Order, PageRange, PolicyKind, Shaping, SplitMode, Vpn};
@@ -50,6 +52,8 @@ pub enum Event {
     Handle(u8),
     /// A message for which there was no frame is tried again.
     Retry(u8),
+    /// A handler answers a message about a page, perhaps of a write, that nobody waits for any more.
+    Message(Vpn, bool),
     /// One step of reclaim.
     Reclaim(Demand),
     /// A host moves out, between two faults, what is to be stored later.
@@ -60,8 +64,12 @@ pub enum Event {
     Step(u8),
     /// A job runs to its end.
     Run(u8),
-    /// A job fails.
+    /// A job fails. If the process can't live with that, only its end is played.
     Fail(u8),
+    /// The store is slow: a job makes no step for so many events.
+    Hold(u8, u32),
+    /// From now on nothing can be stored, or again as before.
+    Full(bool),
     /// So many epochs pass, and the engine does what it does in the last of them.
     Tend(u32),
     /// The folios of a range become one, if they can.
@@ -121,6 +129,9 @@ pub enum Event {
 /// Processes at a time.
 const MOST_SPACES: usize = 4;
 
+/// Late messages about one page in a row, after which no more are made up. The engine stops at eleven.
+const MOST_LATE: u8 = 4;
+
 /// Bites that the work of an epoch takes at the most, in the small memories that are walked.
 const MOST_BITES: u32 = 1000;
 
@@ -130,11 +141,14 @@ fn pick(number: u8, len: usize) -> Option<usize> {
 }
 
 impl Host {
-    /// Lets an event happen and checks everything.
+    /// Lets an event happen and checks everything, or if it is watched what it has changed.
     pub fn happen(&mut self, event: Event) -> Result<(), String> {
+        self.events += 1;
+        self.mmu.injector.forget_strikes();
         self.play(event)?;
         self.let_woken_run()?;
-        self.check()
+        self.settle_cells();
+        self.check_now()
     }
 
     fn play(&mut self, event: Event) -> Result<(), String> {
@@ -148,21 +162,28 @@ impl Host {
             Event::Handle(number) => return self.handle(number),
             Event::Retry(number) => return self.retry(number),
             Event::Reclaim(demand) => return self.reclaim(demand).map(|_| ()),
-            Event::MoveOut(pages) => _ = self.engine.move_out_behind(&mut self.mmu, pages),
+            Event::Message(vpn, write) => return self.make_up(vpn, write),
+            Event::MoveOut(pages) => self.move_out(pages),
             Event::Overdraw(pages) => _ = self.engine.overdraw(pages),
             Event::Step(number) => return self.step_one(number),
             Event::Run(number) => return self.run_one(number),
             Event::Fail(number) => return self.fail_one(number),
+            Event::Hold(number, events) => {
+                if let Some(at) = pick(number, self.jobs.len()) {
+                    self.hold(at, events);
+                }
+            }
+            Event::Full(full) => self.set_full(full),
             Event::ZeroAhead(target, order) => self.zero_ahead(target, order),
             Event::Tend(epochs) => return self.tend(epochs),
-            Event::Collapse(start, order) => _ = self.engine.collapse(&mut self.mmu, self.at, start, order),
-            Event::Vacate(start, order) => _ = self.engine.vacate(&mut self.mmu, start, order),
+            Event::Collapse(start, order) => self.collapse(start, order),
+            Event::Vacate(start, order) => self.vacate(start, order),
             Event::Blind(blind) => self.mmu.blind = blind,
             Event::Shape(split, largest) => {
                 self.engine.set_shaping(Shaping { split, largest, ..Shaping::DEFAULT });
             }
             Event::Grant(pages) => self.engine.set_grant(pages),
-            Event::Overhead(pages) => self.engine.set_overhead(pages),
+            Event::Overhead(pages) => self.set_overhead(pages),
             Event::Division(parts) => self.engine.set_division(parts),
             Event::OpenFile(limit) => self.open_file(limit),
             Event::Policy(policy) => self.engine.set_policy(policy),
@@ -190,18 +211,75 @@ impl Host {
             Event::Protect(start, pages, prot) => return self.protect(run(start, pages), prot),
             Event::Lock(start, pages, locked) => self.lock(run(start, pages), locked),
             Event::Remap(start, pages, to) => self.remap(run(start, pages), to),
-            Event::Advise(start, pages, hint) => self.engine.advise(run(start, pages), hint),
-            Event::Cool(start, pages) => self.engine.cool(run(start, pages)),
-            Event::PageOut(start, pages) => self.engine.page_out(&mut self.mmu, run(start, pages)),
-            Event::Pin(vpn, true) => {
-                self.blurred = true;
-                self.mmu.pin(at, vpn);
+            Event::Advise(start, pages, hint) => {
+                self.meets(cells::Event::Hint, run(start, pages));
+                self.engine.advise(run(start, pages), hint);
             }
-            Event::Pin(vpn, false) => {
-                self.mmu.unpin(at, vpn);
+            Event::Cool(start, pages) => {
+                self.meets(cells::Event::Hint, run(start, pages));
+                self.engine.cool(run(start, pages));
             }
+            Event::PageOut(start, pages) => {
+                self.meets(cells::Event::Hint, run(start, pages));
+                self.engine.page_out(&mut self.mmu, run(start, pages));
+            }
+            Event::Pin(vpn, pinned) => self.pin(vpn, pinned),
             _ => {}
         }
+        Ok(())
+    }
+
+    fn pin(&mut self, vpn: Vpn, pinned: bool) {
+        self.touches(PageRange::new(self.at, vpn, 1));
+        self.forget_refusal(self.at, vpn);
+        if pinned {
+            self.blurred = true;
+            self.mmu.pin(self.at, vpn);
+        } else {
+            self.mmu.unpin(self.at, vpn);
+        }
+    }
+
+    fn move_out(&mut self, pages: u32) {
+        self.meets_all(cells::Event::Budget, self.at);
+        if self.engine.move_out_behind(&mut self.mmu, pages) == 0 {
+            self.meets_nothing();
+        }
+    }
+
+    fn collapse(&mut self, start: Vpn, order: Order) {
+        self.meets(cells::Event::Collapse, PageRange::new(self.at, start, u64::from(order.pages())));
+        self.engine.collapse(&mut self.mmu, self.at, start, order);
+    }
+
+    /// It meets the pages whose slots are in the run, and those that have no slots.
+    fn vacate(&mut self, start: Frame, order: Order) {
+        let run = start.0..start.0 + order.pages();
+        let near = self.center.0.saturating_sub(8)..(self.center.0 + 8).min(self.setup.arena);
+        let pages = near.map(|vpn| (self.at, Vpn(vpn)));
+        let bare: Vec<_> =
+            pages.filter(|&(s, vpn)| self.engine.whereabouts(s, vpn).frame.is_none()).collect();
+        let slots: Vec<_> = run.flat_map(|frame| self.engine.rmap(Frame(frame))).collect();
+        self.meets_each(cells::Event::Vacate, slots.into_iter().map(|m| (m.space, m.vpn)).chain(bare));
+        self.engine.vacate(&mut self.mmu, start, order);
+    }
+
+    fn set_overhead(&mut self, pages: u32) {
+        self.overhead = pages;
+        if self.full.is_none() {
+            self.engine.set_overhead(pages);
+        }
+    }
+
+    /// A message that nobody sent now. More than a few about one page would be taken for a fault without progress.
+    fn make_up(&mut self, vpn: Vpn, write: bool) -> Result<(), String> {
+        let message = Message { space: self.at, vpn, write };
+        if self.late.2 >= MOST_LATE && (self.late.0, self.late.1) == (self.at, vpn) {
+            return Ok(());
+        }
+        self.serve(message)?;
+        // Nobody waits for it, so nobody asks again.
+        self.parked.retain(|m| *m != message || self.mmu.waiters.waiting().any(|(_, w)| w == *m));
         Ok(())
     }
 
@@ -223,7 +301,7 @@ impl Host {
 
     fn run_one(&mut self, number: u8) -> Result<(), String> {
         let Some(at) = pick(number, self.jobs.len()) else { return Ok(()) };
-        while !self.step(at)? {}
+        while !self.is_held(&self.jobs[at]) && !self.step(at)? {}
         Ok(())
     }
 
@@ -235,15 +313,15 @@ impl Host {
 
     fn step_one(&mut self, number: u8) -> Result<(), String> {
         match pick(number, self.jobs.len()) {
-            Some(at) => self.step(at).map(|_| ()),
-            None => Ok(()),
+            Some(at) if !self.is_held(&self.jobs[at]) => self.step(at).map(|_| ()),
+            _ => Ok(()),
         }
     }
 
     fn fail_one(&mut self, number: u8) -> Result<(), String> {
         match pick(number, self.jobs.len()) {
-            Some(at) => self.fail(at),
-            None => Ok(()),
+            Some(at) if !self.is_held(&self.jobs[at]) => self.fail(at),
+            _ => Ok(()),
         }
     }
 
@@ -254,7 +332,7 @@ impl Host {
             if !self.engine.tend(&mut self.mmu, self.epoch) {
                 return Ok(());
             }
-            self.check()?;
+            self.check_now()?;
         }
         Err("the work of an epoch has no end".into())
     }

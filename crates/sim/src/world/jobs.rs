@@ -28,23 +28,68 @@ pub struct Flying {
     pub step: Step,
     /// What it has read that does not go to its frames.
     pub staged: Vec<u64>,
+    /// The pages that it began for, where events are counted by what they meet.
+    pub pages: Vec<(Space, Vpn)>,
+    /// The event until which it makes no step.
+    pub until: u64,
+    /// Whether it was ever held back.
+    pub late: bool,
 }
 
 impl Flying {
     /// A job that has just begun.
     pub fn new(work: Work) -> Flying {
-        Flying { work, step: Step::Begun, staged: Vec::new() }
+        Flying { work, step: Step::Begun, staged: Vec::new(), pages: Vec::new(), until: 0, late: false }
     }
 }
 
 impl Host {
+    /// The pages whose contents are in the frames of a job, or are to come there.
+    pub(super) fn pages_of(&self, work: &Work) -> Vec<(Space, Vpn)> {
+        let named = work.frames.iter().flat_map(|frame| self.engine.rmap(frame));
+        named.map(|mapping| (mapping.space, mapping.vpn)).collect()
+    }
+
+    /// Whether a job makes no step now, since the store is slow.
+    pub fn is_held(&self, job: &Flying) -> bool {
+        job.until > self.events
+    }
+
+    /// Job number `at` makes no step for so many events.
+    pub(super) fn hold(&mut self, at: usize, events: u32) {
+        let job = &mut self.jobs[at];
+        (job.until, job.late) = (self.events + u64::from(events), true);
+    }
+
+    /// Whether nothing can be stored now.
+    pub fn is_full(&self) -> bool {
+        self.full.is_some()
+    }
+
+    /// From now on nothing can be stored, or again as before: RAM for the store is used up, the spill file is full, and
+    /// nothing compresses.
+    pub(super) fn set_full(&mut self, full: bool) {
+        if full == self.full.is_some() {
+            return;
+        }
+        self.full = full.then_some(self.overhead);
+        let overhead = if full { self.setup.grant * 2 } else { self.overhead };
+        self.engine.set_overhead(overhead);
+        // A new file, also where there was none: folios that nothing took are tried again.
+        self.open_file(if full { 0 } else { self.setup.spill.unwrap_or(0) });
+    }
+
     /// The next step of job number `at`. Whether it has ended.
     pub fn step(&mut self, at: usize) -> Result<bool, String> {
+        self.steps += 1;
         let job = &mut self.jobs[at];
         job.step = match (job.work.kind, job.step) {
             (_, Step::Ran(outcome)) => return self.finish(at, outcome),
             (JobKind::Write, Step::Begun) => {
                 store::pack(&mut self.mmu, &mut job.work);
+                if self.full.is_some() {
+                    job.work.packed.iter_mut().for_each(store::give_up_packing);
+                }
                 Step::Packed
             }
             (JobKind::Write, Step::Packed) => return self.place(at),
@@ -108,6 +153,7 @@ impl Host {
 
     /// Job number `at` comes back.
     pub fn finish(&mut self, at: usize, outcome: Outcome) -> Result<bool, String> {
+        self.meets_job(at, outcome != Outcome::Done);
         let Flying { work, staged, .. } = self.jobs.remove(at);
         self.mmu.staged = staged;
         self.spill_jobs += u64::from(work.kind == JobKind::Spill && outcome == Outcome::Done);
@@ -117,15 +163,30 @@ impl Host {
         finished.map(|()| true).map_err(stopped)
     }
 
-    /// Job number `at` fails, if the program can live with that: a read that somebody still waits for cannot.
+    /// Job number `at` fails. Where somebody still waits for what it was to bring, the process stops: that is played to the
+    /// end on the side, and the host goes on as if it had not happened.
     pub fn fail(&mut self, at: usize) -> Result<(), String> {
         let work = &self.jobs[at].work;
+        let fills = matches!(work.kind, JobKind::Read | JobKind::Zero);
         let counts = self.engine.job(work.ticket).is_some_and(|(_, counts)| counts);
-        if counts && matches!(work.kind, JobKind::Read | JobKind::Zero) {
-            return Ok(());
-        }
         let outcome = if work.kind == JobKind::Read { Outcome::Corrupt } else { Outcome::Failed };
-        self.finish(at, outcome).map(|_| ())
+        if !fills || !counts {
+            return self.finish(at, outcome).map(|_| ());
+        }
+        let mut stopped = self.aside();
+        self.meets_job(at, true);
+        match stopped.finish(at, outcome) {
+            Ok(_) => Err("a fill failed, and the process goes on".into()),
+            Err(_) => stopped.engine.validate(),
+        }
+    }
+
+    /// The same host once more, of which nothing is counted or watched.
+    pub(super) fn aside(&mut self) -> Host {
+        let kept = (self.watch.take(), self.cover.take());
+        let host = self.clone();
+        (self.watch, self.cover) = kept;
+        host
     }
 
     /// Whether a job is under way that will bring what is at a page.

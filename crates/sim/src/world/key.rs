@@ -47,6 +47,7 @@ impl Host {
         for injection in self.mmu.injector.pending() {
             words.extend([
                 injection.verb.map_or(99, |v| v as u32),
+                injection.page.map_or(u32::MAX, |page| page.0 as u32),
                 injection.after,
                 injection.refusal as u32,
             ]);

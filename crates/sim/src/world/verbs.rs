@@ -1,23 +1,29 @@
 //! The verbs of a program on its address space, done to the engine and to the model.
 
 use super::Host;
+use crate::cells::Event;
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::{Order, PageRange, PageState, Vpn};
 
 impl Host {
     /// Maps pages, where nothing is mapped.
     pub fn map(&mut self, range: PageRange, prot: Prot) {
+        self.touches(range);
         let _ = self.engine.map_range(&mut self.mmu, range, prot);
     }
 
     /// Unmaps pages.
     pub fn unmap(&mut self, range: PageRange) {
+        self.meets(Event::Unmap, range);
+        self.touches(range);
         let result = self.engine.unmap(&mut self.mmu, range);
         self.after_discard(range, result);
     }
 
     /// Discards pages, all of them at once.
     pub fn discard(&mut self, range: PageRange) {
+        self.meets(Event::Discard, range);
+        self.touches(range);
         let mut rest = Some(range);
         let mut result = Ok(());
         while let Some(range) = rest.take() {
@@ -48,6 +54,7 @@ impl Host {
 
     /// What a raw system call discards: present pages go, and the engine does not know.
     pub fn discard_behind(&mut self, range: PageRange) {
+        self.touches(range);
         for vpn in (range.start.0..range.end().0).map(Vpn) {
             let locked = self.mmu.rights(range.space, vpn).is_none_or(|r| r.locked);
             if !locked && self.mmu.tables(range.space).take(vpn.0).is_some() {
@@ -58,6 +65,8 @@ impl Host {
 
     /// Changes rights. Only pages that are all mapped can be.
     pub fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), String> {
+        self.meets(Event::Protect, range);
+        self.touches_edges(range);
         let mapped = self.engine.vmas(range.space).covers(range.start, range.end());
         match self.engine.protect(&mut self.mmu, range, prot) {
             Err(Refusal::NoRange) if mapped && !self.blurred => Err("protect found a gap".into()),
@@ -68,11 +77,16 @@ impl Host {
 
     /// Locks pages or unlocks them.
     pub fn lock(&mut self, range: PageRange, locked: bool) {
+        self.meets(Event::Lock, range);
+        self.touches_edges(range);
         let _ = self.engine.lock(&mut self.mmu, range, locked);
     }
 
     /// Moves pages.
     pub fn remap(&mut self, from: PageRange, to: Vpn) {
+        self.meets(Event::Remap, from);
+        self.touches(from);
+        self.touches(PageRange::new(from.space, to, from.pages));
         if self.engine.remap(&mut self.mmu, from, to).is_ok() {
             self.model.remap(from, to);
         }

@@ -1,6 +1,8 @@
 extern crate std;
 
 use super::*;
+use crate::engine::Config;
+use crate::fault::PolicyKind;
 use crate::frame::Use;
 use crate::mmu::tests::Released;
 
@@ -73,4 +75,21 @@ fn splinters_with_memory_become_holes_and_long_runs_keep_theirs() {
     assert_eq!(pool.release_splinters(SIXTEEN, &mut host), 0);
     assert_eq!((pool.spare(), pool.holes.free_frames()), (16, many + 8));
     assert_eq!(host.frames.iter().map(|run| run.pages).sum::<u32>(), many + 8);
+}
+
+/// Half of 4096 slots are free, none of the others can be vacated: there is nothing to do but to look.
+#[test]
+fn a_bite_looks_at_half_of_4096_slots_and_the_next_at_the_rest() {
+    let config = Config { frames: SLOTS, spans: 0, grant: SLOTS, policy: PolicyKind::Adaptive };
+    let mut engine = Engine::new(config);
+    engine.pool = pool(singles(SLOTS / 2));
+    engine.frames.cover(FrameRun::new(Frame(0), SLOTS));
+    let mut host = Released::default();
+    for pass in 0..PASSES.len() {
+        assert_eq!(engine.compaction.pass, pass);
+        assert!(!engine.compact(&mut host), "the first half");
+        assert_eq!(engine.compaction.below, SLOTS - BITE);
+        assert!(engine.compact(&mut host), "the pass is over");
+    }
+    assert_eq!(engine.compaction.pass, 0, "the next round");
 }

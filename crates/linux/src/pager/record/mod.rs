@@ -13,21 +13,24 @@ mod touches;
 
 use super::{Pager, SPACE};
 use crate::codec::Secret;
+use crate::control::client::Client;
 use crate::control::note::Note;
 use crate::control::ring::{Ring, Words};
 use crate::sys::bytes::Stretch;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Lock};
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::mem;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use quire_core::addr::{FrameRun, PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
 use quire_core::{Engine, Space};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use touches::{BITE, Touches};
 
 /// Decisions that the engine keeps until they are told.
 pub(super) const DECISIONS: usize = 4096;
+/// Intervals by which waiting for faults makes one longer.
+const MOST_WAITED: u64 = 100;
 /// How long to wait for room in the ring before looking whether `quire` still runs, in ns.
 const PATIENCE_NS: u64 = 10_000_000;
 
@@ -39,6 +42,8 @@ pub(crate) struct Recorder {
     every_ns: u64,
     /// Whether the engine's decisions are told.
     log: bool,
+    /// What the program has waited for faults since all was moved out last, in ns.
+    waited: AtomicU64,
     /// 1 when nobody listens any longer.
     over: AtomicU32,
     state: Lock<State>,
@@ -47,7 +52,7 @@ pub(crate) struct Recorder {
 #[derive(Debug)]
 struct State {
     /// None in a forked child that has not joined yet: what it has to tell waits.
-    ring: Option<Arc<Ring>>,
+    ring: Option<&'static Ring>,
     /// Notes that found no room.
     queue: VecDeque<Words>,
     touches: Touches,
@@ -65,13 +70,13 @@ impl State {
         self.last = self.last.max(at);
         let [first, second] = note.encode();
         let words = [self.last, first, second];
-        if !self.queue.is_empty() || !self.ring.as_ref().is_some_and(|ring| ring.push(words)) {
+        if !self.queue.is_empty() || !self.ring.is_some_and(|ring| ring.push(words)) {
             self.queue.push_back(words);
         }
     }
 
     fn drain(&mut self) {
-        let Some(ring) = &self.ring else { return };
+        let Some(ring) = self.ring else { return };
         while self.queue.front().is_some_and(|&words| ring.push(words)) {
             self.queue.pop_front();
         }
@@ -83,19 +88,41 @@ impl Recorder {
     pub(super) fn new(secret: &Secret, every_ns: u64, log: bool, ring: Ring) -> Recorder {
         let zero = secret.hash(&[0; PAGE_SIZE]) as u64;
         let state = State {
-            ring: Some(Arc::new(ring)),
+            ring: Some(Box::leak(Box::new(ring))),
             queue: VecDeque::new(),
             touches: Touches::new(zero),
             last: 0,
             forks: 0,
             told: 0,
         };
-        Recorder { secret: secret.clone(), every_ns, log, over: AtomicU32::new(0), state: Lock::new(state) }
+        Recorder {
+            secret: secret.clone(),
+            every_ns,
+            log,
+            waited: AtomicU64::new(0),
+            over: AtomicU32::new(0),
+            state: Lock::new(state),
+        }
     }
 
     /// How often what is mapped is to be moved out, in ns, if accesses are recorded.
     pub(super) fn interval(&self) -> Option<u64> {
         (self.every_ns > 0 && !self.is_over()).then_some(self.every_ns)
+    }
+
+    /// The program has waited so long for a fault.
+    pub(super) fn add_wait(&self, ns: u64) {
+        self.waited.fetch_add(ns, Relaxed);
+    }
+
+    /// What it has waited since [`Recorder::forget_waits`], in ns: not time in which it could access anything. No more than
+    /// so many intervals, as one of its threads may fault all the time while others do not.
+    pub(super) fn waited(&self) -> u64 {
+        self.waited.load(Relaxed).min(MOST_WAITED * self.every_ns)
+    }
+
+    pub(super) fn forget_waits(&self) {
+        self.waited.store(0, Relaxed);
     }
 
     /// Whether decisions are told.
@@ -107,12 +134,10 @@ impl Recorder {
         self.over.load(Relaxed) != 0
     }
 
-    /// Nobody listens any longer: what was known is given up.
-    fn end(&self) {
-        self.over.store(1, Relaxed);
-        let mut state = self.state.lock();
-        state.queue = VecDeque::new();
-        state.touches = Touches::new(0);
+    /// Nobody listens any longer. Whether that is news. What was known stays where it is: to free it, at any time and on
+    /// any thread, could meet a fork.
+    fn end(&self) -> bool {
+        self.over.swap(1, Relaxed) == 0
     }
 
     /// The state, while accesses are recorded.
@@ -145,10 +170,15 @@ impl Recorder {
         self.recording(|state| {
             let range = PageRange::new(SPACE, to, from.pages);
             let at = now_ns();
-            state.note(Note::Map { range, prot }, at);
+            // Only what may be written can be.
+            let writable = Prot::from_bits(prot.bits() | Prot::READ_WRITE.bits());
+            state.note(Note::Map { range, prot: writable }, at);
             let pages: Vec<Vpn> = state.touches.in_use(range).collect();
             for vpn in pages {
                 state.note(Note::Access { vpn, write: true }, at);
+            }
+            if writable != prot {
+                state.note(Note::Protect { range, prot }, at);
             }
             state.note(Note::Unmap(from), at);
         });
@@ -196,7 +226,7 @@ impl Recorder {
             return;
         }
         let mut state = self.state.lock();
-        if state.ring.as_ref().is_some_and(|ring| ring.is_closed()) {
+        if state.ring.is_some_and(Ring::is_closed) {
             return self.over.store(1, Relaxed);
         }
         let now = now_ns();
@@ -215,14 +245,22 @@ impl Recorder {
         }
     }
 
+    /// The ring, if it has no room for all that waits, or nobody reads it any longer.
+    fn full_ring(&self) -> Option<&'static Ring> {
+        let mut state = self.state.lock();
+        state.drain();
+        let waits = !state.queue.is_empty();
+        state.ring.filter(|ring| waits || ring.is_closed())
+    }
+
     /// Whether any page is mapped.
     pub(super) fn has_mapped(&self) -> bool {
         self.state.lock().touches.mapped() > 0
     }
 
     /// Whether notes wait for room.
-    pub(super) fn is_behind(&self) -> bool {
-        !self.is_over() && !self.state.lock().queue.is_empty()
+    fn is_behind(&self) -> bool {
+        !self.state.lock().queue.is_empty()
     }
 
     /// The program is about to fork.
@@ -234,13 +272,13 @@ impl Recorder {
         });
     }
 
-    /// In a forked child, on its only thread: what waits is its parent's to tell.
+    /// In a forked child, on its only thread: what waits is its parent's to tell, and so is the ring.
     pub(super) fn forked(&self) {
         futex::forget_holder(&self.state);
         let mut state = self.state.lock();
-        // The mapping of its parent's ring stays; the child never writes there.
         state.ring = None;
-        state.queue.clear();
+        // The parent's handler may have been emptying it at that moment: it is not looked at.
+        mem::forget(mem::take(&mut state.queue));
         if self.every_ns > 0 {
             let number = state.forks;
             state.note(Note::Forked { number }, now_ns());
@@ -249,9 +287,12 @@ impl Recorder {
 
     /// In a forked child: it has a ring of its own, or nobody listens.
     pub(super) fn use_ring(&self, ring: Option<Ring>) {
-        let Some(ring) = ring else { return self.end() };
+        let Some(ring) = ring else {
+            self.end();
+            return;
+        };
         let mut state = self.state.lock();
-        state.ring = Some(Arc::new(ring));
+        state.ring = Some(Box::leak(Box::new(ring)));
         state.drain();
     }
 }
@@ -272,28 +313,27 @@ impl Pager {
         }
     }
 
+    /// Whether notes wait for room: then [`Pager::await_notes`] comes before anything that makes more of them.
+    pub(super) fn is_behind(&self) -> bool {
+        self.recorder().is_some_and(Recorder::is_behind)
+    }
+
     /// On the pager's threads, with no lock held: waits until all notes have found room. A `quire` that is stopped is
-    /// waited for, one that has ended is not.
+    /// waited for, one that has ended is not. Allocates and frees nothing, as another thread may be about to fork.
     pub(super) fn await_notes(&self, beat: impl Fn()) {
         let Some(recorder) = self.recorder() else { return };
-        loop {
-            let ring = {
-                let mut state = recorder.state.lock();
-                state.drain();
-                let Some(ring) = state.ring.clone() else { return };
-                if state.queue.is_empty() && !ring.is_closed() {
-                    return;
-                }
-                ring
-            };
+        while let Some(ring) = recorder.full_ring() {
             if ring.is_closed() {
-                return recorder.end();
+                recorder.end();
+                return;
             }
             ring.await_room(PATIENCE_NS);
             beat();
-            if !self.client().is_some_and(crate::control::client::Client::is_connected) {
-                recorder.end();
-                return crate::say!("quire has ended: the program goes on unrecorded");
+            if !self.client().is_some_and(Client::is_connected) {
+                if recorder.end() {
+                    crate::say!("quire has ended: the program goes on unrecorded");
+                }
+                return;
             }
         }
     }
@@ -320,6 +360,128 @@ impl Pager {
     pub(super) fn tell_decisions(&self, engine: &Engine) {
         if let Some(recorder) = &self.recorder {
             recorder.tell_decisions(engine);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::ring::CAPACITY;
+    use crate::mmu::{Layout, LinuxMmu};
+    use quire_core::job::Work;
+    use quire_core::{Config, Decision, Fault, Frame, PolicyKind};
+    use std::sync::OnceLock;
+
+    const EVERY: u64 = 10_000_000;
+
+    /// A recorder, and the other end of its ring.
+    fn recorder(every_ns: u64, log: bool) -> (Recorder, Ring) {
+        static SECRET: OnceLock<Secret> = OnceLock::new();
+        let (file, ring) = Ring::create().unwrap();
+        let secret = SECRET.get_or_init(|| Secret::random().unwrap());
+        (Recorder::new(secret, every_ns, log, Ring::map(&file).unwrap()), ring)
+    }
+
+    fn taken(ring: &Ring) -> Vec<Note> {
+        let mut notes = Vec::new();
+        ring.take(|[_, first, second]| notes.push(Note::decode([first, second]).unwrap()));
+        notes
+    }
+
+    fn pages(start: u64, pages: u64) -> PageRange {
+        PageRange::new(SPACE, Vpn(start), pages)
+    }
+
+    fn read(page: u64) -> Note {
+        Note::Access { vpn: Vpn(page), write: false }
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_in_order() {
+        let (recorder, ring) = recorder(EVERY, false);
+        let notes = CAPACITY as u64 + 10;
+        for page in 0..notes {
+            recorder.access(Vpn(page), false, page);
+        }
+        assert!(recorder.is_behind());
+        let mut all = taken(&ring);
+        // With room again, what waits still goes first.
+        recorder.access(Vpn(notes), false, notes);
+        assert!(recorder.is_behind() && taken(&ring).is_empty());
+        recorder.state.lock().drain();
+        assert!(!recorder.is_behind());
+        all.extend(taken(&ring));
+        assert_eq!(all, (0..=notes).map(read).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn times_never_go_back() {
+        let (recorder, ring) = recorder(EVERY, false);
+        recorder.access(Vpn(1), false, 500);
+        recorder.access(Vpn(2), false, 400);
+        let mut times = Vec::new();
+        ring.take(|[at, ..]| times.push(at));
+        assert_eq!(times, [500, 500]);
+    }
+
+    #[test]
+    fn what_moves_is_new_memory_with_its_contents_written() {
+        let (recorder, ring) = recorder(EVERY, false);
+        let layout = Layout::reserve(512, 4).unwrap();
+        layout.pool().with_page(3, |page| page[7] = 1);
+        recorder.mapped(pages(10, 2));
+        // The second page, in frame 4, is all zeroes still.
+        recorder.moved_out(Vpn(10), FrameRun::new(Frame(3), 2), layout.pool());
+        let write = |page| Note::Access { vpn: Vpn(page), write: true };
+        assert_eq!(taken(&ring), [write(10)], "it changed, and no fault said so");
+        recorder.moved(pages(10, 2), Vpn(50));
+        recorder.remapped(pages(10, 2), Vpn(50), Prot::READ);
+        let range = pages(50, 2);
+        let map = Note::Map { range, prot: Prot::READ_WRITE };
+        let protect = Note::Protect { range, prot: Prot::READ };
+        assert_eq!(taken(&ring), [map, write(50), protect, Note::Unmap(pages(10, 2))]);
+        recorder.emptied(range);
+        layout.pool().with_page(3, |page| page.fill(0));
+        recorder.moved_out(Vpn(50), FrameRun::new(Frame(3), 1), layout.pool());
+        assert!(taken(&ring).is_empty(), "a page that was given up begins as zeroes");
+    }
+
+    #[test]
+    fn a_forked_child_leaves_its_parents_ring_alone() {
+        let (recorder, ring) = recorder(EVERY, false);
+        recorder.forking();
+        recorder.forked();
+        recorder.access(Vpn(1), false, 0);
+        assert_eq!(taken(&ring), [Note::Forking { number: 1 }]);
+        let (file, own) = Ring::create().unwrap();
+        recorder.use_ring(Some(Ring::map(&file).unwrap()));
+        assert_eq!(taken(&own), [Note::Forked { number: 1 }, read(1)]);
+        recorder.use_ring(None);
+        recorder.access(Vpn(2), false, 0);
+        assert!(taken(&own).is_empty());
+    }
+
+    #[test]
+    fn decisions_that_were_overwritten_are_counted() {
+        let (recorder, ring) = recorder(0, true);
+        let layout = Layout::reserve(512, 4).unwrap();
+        let mut mmu = LinuxMmu::for_program(&layout);
+        let page = PageRange::new(SPACE, layout.arena(SPACE).start, 1);
+        // Without a page of memory every fault finds no frame.
+        let config = Config { frames: 512, spans: 4, grant: 0, policy: PolicyKind::Adaptive };
+        let mut engine = Engine::new(config);
+        engine.map_range(&mut mmu, page, Prot::READ_WRITE).unwrap();
+        engine.set_log(3);
+        let decision = Note::Decided(Decision::NoFrame { space: SPACE, vpn: page.start });
+        for (faults, lost) in [(5, vec![Note::Lost(2)]), (3, vec![]), (0, vec![])] {
+            for _ in 0..faults {
+                let fault = engine.fault(&mut mmu, SPACE, page.start, &mut Work::new());
+                assert_eq!(fault, Fault::NoFrame);
+            }
+            recorder.tell_decisions(&engine);
+            let told = vec![decision; faults.min(3)];
+            assert_eq!(taken(&ring), [lost, told].concat());
         }
     }
 }

@@ -1,0 +1,51 @@
+use super::*;
+use crate::addr::Frame;
+use crate::engine::Config;
+use crate::fault::PolicyKind;
+use crate::page::Pte;
+
+const SPACE: Space = Space(0);
+
+fn range(from: u64, pages: u64) -> PageRange {
+    PageRange::new(SPACE, Vpn(from * SETTLED_PAGES), pages * SETTLED_PAGES)
+}
+
+/// In epoch 10, an engine with a page in each leaf of the first 1024.
+fn engine() -> Engine {
+    let config = Config { frames: 64, spans: 0, grant: 64, policy: PolicyKind::Adaptive };
+    let mut engine = Engine::new(config);
+    engine.tending.epoch = 10;
+    for page in [0, LEAF_PAGES] {
+        engine.set_pte(SPACE, Vpn(page), Pte::EMPTY.with_frame(Some(Frame(0))));
+    }
+    engine
+}
+
+fn settled(engine: &Engine) -> impl Iterator<Item = bool> {
+    (0..2 * LEAF_PAGES / SETTLED_PAGES).map(|number| engine.is_settled(range(number, 1)))
+}
+
+#[test]
+fn what_unsettles_a_range_leaves_its_neighbours_alone() {
+    for (from, pages) in [(0, 1), (1, 1), (5, 3), (31, 2), (63, 1)] {
+        let mut engine = engine();
+        assert!(settled(&engine).all(|settled| settled));
+        engine.unsettle(range(from, pages));
+        for (number, settled) in (0..).zip(settled(&engine)) {
+            assert_eq!(settled, !(from..from + pages).contains(&number), "{number}, of {from} and {pages}");
+        }
+        assert!(!engine.is_settled(range(from, pages)) && !engine.is_settled(range(0, 64)));
+    }
+}
+
+#[test]
+fn a_part_of_what_is_remembered_together_unsettles_all_of_it() {
+    let mut engine = engine();
+    engine.unsettle(PageRange::new(SPACE, Vpn(3 * SETTLED_PAGES + 5), 1));
+    assert_eq!(settled(&engine).position(|settled| !settled), Some(3));
+    assert_eq!(settled(&engine).filter(|settled| !settled).count(), 1);
+    engine.tending.epoch += engine.shaping.cool - 1;
+    assert!(!engine.is_settled(range(3, 1)));
+    engine.tending.epoch += 1;
+    assert!(engine.is_settled(range(3, 1)));
+}

@@ -1,0 +1,89 @@
+//! Random walks: long lists of events that happen to a [`Host`](crate::Host), from a seed.
+//!
+//! [`walk`] takes one, by its [`Walk`] (what it may meet) and a seed, which alone decides what happens. After every event
+//! what it touched is checked, every thousandth time everything. What events met is counted ([`Tally`]): each event in
+//! each state with each injection. Where something is wrong, the walk is played again with everything checked after every
+//! event, and then events are left out as long as it fails all the same ([`Failure`]).
+//!
+//! Some of the events are any that may happen. The others lead up to combinations that chance hardly brings about
+//! (`walk/scene.rs`).
+
+mod events;
+mod met;
+mod scene;
+mod setups;
+mod shard;
+mod shrink;
+mod tally;
+
+pub use met::Met;
+pub use setups::{WALKS, Walk};
+pub use shard::{EVENTS, LEAST, SHARD_EVENTS, Shard, run_shard};
+pub use shrink::Failure;
+pub use tally::Tally;
+
+use crate::rng::Rng;
+use crate::world::{Event, Host};
+use events::Generator;
+use quire_core::{PageRange, Vpn};
+use std::panic::AssertUnwindSafe;
+
+/// What a walk that went well has met.
+#[derive(Clone, Debug, Default)]
+pub struct Walked {
+    /// What the engine counted.
+    pub met: Met,
+    /// What its events met.
+    pub tally: Tally,
+}
+
+/// Walks from a seed.
+pub fn walk(walk: &Walk, seed: u64) -> Result<Walked, Box<Failure>> {
+    let mut events = Vec::with_capacity(walk.events);
+    let walked = std::panic::catch_unwind(AssertUnwindSafe(|| go(walk, seed, &mut events)));
+    match walked.unwrap_or_else(|_| Err("panicked".into())) {
+        Ok(walked) => Ok(walked),
+        Err(why) => Err(Box::new(shrink::shrink(walk, seed, events, why))),
+    }
+}
+
+/// The events of a walk that goes well; those up to its failure otherwise.
+pub fn recorded(walk: &Walk, seed: u64) -> Vec<Event> {
+    let mut events = Vec::with_capacity(walk.events);
+    let _ = go(walk, seed, &mut events);
+    events
+}
+
+fn go(walk: &Walk, seed: u64, events: &mut Vec<Event>) -> Result<Walked, String> {
+    let mut host = Host::new(walk.setup);
+    host.watch();
+    host.count_cells();
+    let mut generator = Generator::new(walk, Rng::new(seed));
+    for _ in 0..walk.events {
+        let event = generator.next(&host);
+        events.push(event);
+        host.happen(event)?;
+    }
+    let tally = host.tally().cloned().unwrap_or_default();
+    end(&mut host).map_err(|why| format!("at the end: {why}"))?;
+    Ok(Walked { met: Met::of(&host), tally })
+}
+
+/// Ends all that is under way, reads every page back, and unmaps everything: nothing may be left.
+fn end(host: &mut Host) -> Result<(), String> {
+    host.check_whole()?;
+    host.drain()?;
+    host.settle_to_grant()?;
+    host.read_back()?;
+    host.check_whole()?;
+    let arena = host.setup().arena;
+    for space in host.spaces.clone() {
+        host.unmap(PageRange::new(space, Vpn(0), arena));
+    }
+    host.drain()?;
+    let left = host.engine.frames_in_use();
+    match (host.engine.shares(), left) {
+        (false, 0) => Ok(()),
+        (shares, _) => Err(format!("{left} frames are in use after all was unmapped, shared: {shares}")),
+    }
+}

@@ -1,0 +1,256 @@
+//! The events that meet a page in its state.
+
+use super::{MOST_FIRED, Scene};
+use crate::cells::{Event as Meeting, Injected, State, possible};
+use crate::inject::{Injection, Verb};
+use crate::rng::Rng;
+use crate::walk::Walk;
+use crate::walk::events::{any_reason, pick};
+use crate::walk::setups::order;
+use crate::world::{Event, Host, SPACE};
+use quire_core::mmu::Prot;
+use quire_core::vma::Hint;
+use quire_core::{Demand, Frame, PageRange, Vpn};
+
+/// Events looked at, of which the one is taken that this walk has had least of.
+const CANDIDATES: u32 = 8;
+
+impl Scene {
+    /// An event that meets the page now.
+    pub(super) fn fire(&mut self, walk: &Walk, host: &Host, rng: &mut Rng) -> Option<Event> {
+        let (goal, wrong) = (self.goal, self.wrong);
+        let last = self.fired == MOST_FIRED;
+        let can = |&event: &Meeting| {
+            let fits = possible(event, goal, wrong).is_ok() && self.can_happen(walk, host, event);
+            fits && (!last || ends(event, goal))
+        };
+        let all: Vec<Meeting> = Meeting::ALL.into_iter().filter(can).collect();
+        if all.is_empty() {
+            return None;
+        }
+        let tally = host.tally()?;
+        let event = if self.fired == 1 && all.contains(&self.event) {
+            self.event
+        } else {
+            let candidates = (0..CANDIDATES).map(|_| pick(rng, &all));
+            candidates.min_by_key(|&event| (tally.of(event, goal, wrong), ends(event, goal)))?
+        };
+        self.prepare(walk, host, event, rng);
+        self.queue.pop_front()
+    }
+
+    fn can_happen(&self, walk: &Walk, host: &Host, event: Meeting) -> bool {
+        match event {
+            Meeting::Fork => walk.forks && host.spaces == [SPACE] && !host.engine.shares(),
+            Meeting::ForkSpace => walk.family && host.spaces.len() < 4,
+            Meeting::Exit => host.spaces.len() > 1,
+            Meeting::JobDone | Meeting::JobFailed => self.job(host).is_some(),
+            _ => true,
+        }
+    }
+
+    /// Puts the event, and what has to come before it, into the queue.
+    fn prepare(&mut self, walk: &Walk, host: &Host, event: Meeting, rng: &mut Rng) {
+        let partial = self.wrong == Injected::VerbPartial;
+        if partial {
+            self.make_whole(host, event);
+        }
+        let fills = matches!(event, Meeting::Fault | Meeting::Write);
+        if self.verb_counts() && fills && matches!(self.goal, State::Empty | State::Zombie) {
+            // Without a job: frames that are zeroed already.
+            self.queue.push_back(Event::ZeroAhead(64, order(2)));
+            self.queue.push_back(Event::Run(host.jobs.len() as u8));
+        }
+        if event == Meeting::Fork && self.goal == State::Writing && self.verb_counts() {
+            // What can't be stored goes back.
+            self.queue.push_back(Event::Full(true));
+        }
+        if event == Meeting::Budget {
+            // With room for one page, reclaim may be content.
+            let poor = self.verb_counts() || self.wrong == Injected::NoFrame;
+            let room = u32::from(!poor && !self.beside.contains(&Injected::NoFrame));
+            let used = host.engine.grant().saturating_sub(host.engine.room());
+            self.queue.push_back(Event::Cool(self.run.start, self.run.pages));
+            self.queue.push_back(Event::Grant(used + room));
+        }
+        if self.verb_counts()
+            && let Some(verb) = self.verb(host, event, rng)
+        {
+            let after = match self.goal {
+                _ if !partial => 0,
+                // The page itself is refused anyhow.
+                State::Shared | State::Refused => 1,
+                _ => {
+                    let folio =
+                        host.engine.folio_order(self.space, self.vpn).map_or(4, |order| order.pages());
+                    1 + rng.below(u64::from(folio.min(4)) - 1) as u32
+                }
+            };
+            let refused = Injection::next(verb, any_reason(rng)).after(after).about(self.vpn);
+            self.queue.push_back(Event::Inject(refused));
+        }
+        self.play(walk, host, event, rng);
+    }
+
+    /// A verb does some pages and not others only where there is more than one in a folio.
+    fn make_whole(&mut self, host: &Host, event: Meeting) {
+        if !matches!(event, Meeting::Hint | Meeting::Budget | Meeting::ForkSpace) {
+            return;
+        }
+        match self.goal {
+            State::Refused => {
+                let outside: Vec<Vpn> = self.others_out(host).collect();
+                self.queue.extend(outside.into_iter().map(|vpn| Event::Message(vpn, false)));
+                self.queue.push_back(Event::Collapse(self.run.start, order(2)));
+            }
+            // The folio's first page is the process's own again.
+            State::Shared => {
+                let order = host.engine.folio_order(self.space, self.vpn);
+                let first = Vpn(order.map_or(self.run.start.0, |order| order.align_down(self.vpn.0)));
+                self.queue.push_back(self.write(host, first));
+            }
+            _ => {}
+        }
+    }
+
+    fn verb(&self, host: &Host, event: Meeting, rng: &mut Rng) -> Option<Verb> {
+        let partial = self.wrong == Injected::VerbPartial;
+        let staged = self.job(host).is_some_and(|number| host.jobs[usize::from(number)].work.staged);
+        Some(match event {
+            Meeting::Discard => Verb::Discard,
+            Meeting::Unmap => pick(rng, &[Verb::Discard, Verb::Protect, Verb::Protect]),
+            Meeting::Remap => Verb::Remap,
+            Meeting::Protect => Verb::Protect,
+            Meeting::Lock => Verb::Lock,
+            Meeting::ForkSpace if partial && self.goal == State::SharedMapped => Verb::MapShared,
+            Meeting::ForkSpace if partial => pick(rng, &[Verb::Share, Verb::Share, Verb::MapShared]),
+            Meeting::ForkSpace => {
+                pick(rng, &[Verb::ForkSpace, Verb::ForkSpace, Verb::Share, Verb::MapShared])
+            }
+            Meeting::Write if self.goal.is_shared() => Verb::CopyIn,
+            Meeting::Fault if self.goal.is_shared() => Verb::MapShared,
+            Meeting::Fault | Meeting::Write if self.goal == State::Empty && !partial => {
+                pick(rng, &[Verb::CopyIn, Verb::MoveIn, Verb::MoveIn])
+            }
+            Meeting::Hint | Meeting::Budget if self.goal == State::Shared && !partial => {
+                pick(rng, &[Verb::MoveOut, Verb::Unshare])
+            }
+            Meeting::Hint | Meeting::Budget => Verb::MoveOut,
+            Meeting::JobDone if self.goal == State::SharedFilling => Verb::MapShared,
+            Meeting::JobDone | Meeting::Fork if staged => Verb::CopyIn,
+            Meeting::Fault | Meeting::Write | Meeting::Fork | Meeting::JobDone => Verb::MoveIn,
+            _ => return None,
+        })
+    }
+
+    fn play(&mut self, walk: &Walk, host: &Host, event: Meeting, rng: &mut Rng) {
+        let PageRange { start, pages, .. } = self.run;
+        let event = match event {
+            Meeting::Fault => Event::Message(self.vpn, false),
+            Meeting::Write => Event::Message(self.vpn, true),
+            Meeting::Discard => {
+                let (start, pages) = self.wide(walk, rng);
+                Event::Discard(start, pages)
+            }
+            Meeting::Unmap => {
+                let (start, pages) = self.wide(walk, rng);
+                Event::Unmap(start, pages)
+            }
+            Meeting::Remap => return self.play_remap(walk, host, rng),
+            Meeting::Protect => Event::Protect(start, pages, pick(rng, &[Prot::READ, Prot::READ_WRITE])),
+            Meeting::Lock => Event::Lock(start, pages, true),
+            Meeting::Fork => Event::Fork,
+            Meeting::Hint if self.verb_counts() => Event::PageOut(start, pages),
+            Meeting::Hint => match rng.below(4) {
+                0 => Event::Advise(start, pages, Hint::Sequential),
+                1 => Event::Cool(start, pages),
+                _ => Event::PageOut(start, pages),
+            },
+            Meeting::Budget => return self.play_budget(host),
+            Meeting::Collapse => Event::Collapse(start, order(2)),
+            Meeting::Vacate => {
+                let frame = host.engine.whereabouts(self.space, self.vpn).frame.unwrap_or(Frame(0));
+                let goal = order(2 + rng.below(2) as u8);
+                Event::Vacate(Frame(goal.align_down(frame.0.into()) as u32), goal)
+            }
+            Meeting::JobDone => return self.play_end(host, Event::Run),
+            Meeting::JobFailed => return self.play_end(host, Event::Fail),
+            Meeting::ForkSpace => Event::ForkSpace,
+            Meeting::Exit if self.wrong == Injected::JobFailed => {
+                let mine = host.spaces.iter().position(|&space| space == self.space).unwrap_or(0);
+                Event::Exit(mine as u8)
+            }
+            Meeting::Exit => self.lose_another(host, rng),
+            Meeting::VerbPartial | Meeting::VerbRefused => return,
+        };
+        self.queue.push_back(event);
+    }
+
+    /// The run, and pages round it: what earlier scenes have left behind is met too. (Dropping begins with the first page
+    /// that has anything.)
+    fn wide(&self, walk: &Walk, rng: &mut Rng) -> (Vpn, u64) {
+        let start = self.run.start.0.saturating_sub(rng.below(9));
+        let end = (self.run.end().0 + rng.below(9)).min(walk.setup.arena);
+        (Vpn(start), end - start)
+    }
+
+    pub(super) fn verb_counts(&self) -> bool {
+        matches!(self.wrong, Injected::VerbRefused | Injected::VerbPartial)
+    }
+
+    /// The pages go where nothing is mapped.
+    fn play_remap(&mut self, walk: &Walk, host: &Host, rng: &mut Rng) {
+        let (start, pages) = (self.run.start, self.run.pages);
+        let vmas = host.engine.vmas(self.space);
+        // As many pages as the VMA and the place have.
+        let most = vmas.at(start).map_or(pages, |vma| vma.end.0 - start.0).clamp(pages, 12);
+        let runs = (walk.setup.arena / 4).max(1);
+        let first = rng.below(runs);
+        let places = (0..runs).map(|i| Vpn((first + i) % runs * 4));
+        let bare = |to: Vpn, pages: u64| {
+            to.0 + pages <= walk.setup.arena && vmas.overlapping(to, to.plus(pages)).next().is_none()
+        };
+        let found = places.clone().find(|&to| bare(to, most)).map(|to| (to, most));
+        let (to, pages) = found
+            .or_else(|| places.clone().find(|&to| bare(to, pages)).map(|to| (to, pages)))
+            .unwrap_or_else(|| {
+                let to = Vpn((start.0 + 4) % (walk.setup.arena - 3) / 4 * 4);
+                self.queue.push_front(Event::Unmap(to, pages));
+                (to, pages)
+            });
+        self.queue.push_back(Event::Remap(start, pages, to));
+    }
+
+    /// Reclaim, until it has come to the page.
+    fn play_budget(&mut self, host: &Host) {
+        self.queue.push_back(Event::Reclaim(Demand::Behind));
+        if self.verb_counts() {
+            for _ in 0..5 {
+                self.queue.push_back(Event::Run(host.jobs.len() as u8));
+                self.queue.push_back(Event::Reclaim(Demand::Behind));
+            }
+        }
+    }
+
+    /// The job comes back; where the store is slow, after other events in which it did nothing.
+    fn play_end(&mut self, host: &Host, end: fn(u8) -> Event) {
+        let Some(number) = self.job(host) else { return };
+        let job = &host.jobs[usize::from(number)];
+        let slow = self.wrong == Injected::StoreSlow || self.beside.contains(&Injected::StoreSlow);
+        if slow && (!job.late || host.is_held(job)) {
+            self.queue.push_back(Event::Hold(number, 3));
+            (0..3).for_each(|_| self.queue.push_back(Event::Cool(self.run.start, self.run.pages)));
+        }
+        self.queue.push_back(end(number));
+    }
+}
+
+/// Whether the page is hardly in its state afterwards.
+const fn ends(event: Meeting, state: State) -> bool {
+    match event {
+        Meeting::Discard | Meeting::Unmap | Meeting::Remap | Meeting::JobDone | Meeting::JobFailed => true,
+        Meeting::Fault | Meeting::Write => !state.present(),
+        Meeting::Exit | Meeting::Fork | Meeting::ForkSpace => true,
+        _ => false,
+    }
+}

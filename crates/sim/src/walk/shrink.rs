@@ -1,0 +1,133 @@
+//! A walk that failed, made short.
+
+use super::{Walk, end};
+use crate::world::{Event, Host};
+use core::fmt;
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::sync::Once;
+
+/// Decisions shown of a walk that fails.
+const LOGGED: usize = 40;
+
+/// A walk that failed, and a list of events that fails too, but not when any one of them is left out.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The name of the kind of walk.
+    pub walk: Walk,
+    /// The seed.
+    pub seed: u64,
+    /// Events after which it was found.
+    pub after: usize,
+    /// What was wrong then.
+    pub why: String,
+    /// The short list.
+    pub events: Vec<Event>,
+    /// What is wrong after it.
+    pub reason: String,
+    /// What the engine decided last in it.
+    pub decisions: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { walk, seed, after, why, events, reason, decisions } = self;
+        writeln!(f, "{}, seed {seed}, after {after} events: {why}", walk.name)?;
+        writeln!(f, "  {:?}", walk.setup)?;
+        writeln!(f, "  {} events do: {reason}", events.len())?;
+        events.iter().try_for_each(|event| writeln!(f, "    {event:?},"))?;
+        write!(f, "  the engine's last decisions:{decisions}")
+    }
+}
+
+/// When everything is looked at.
+#[derive(Clone, Copy)]
+enum Checks {
+    /// After every event.
+    Every,
+    /// As in a walk.
+    Watched,
+}
+
+thread_local! {
+    /// While events are left out one by one, panics are no news.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+fn be_quiet_when_told() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                loud(info);
+            }
+        }));
+    });
+}
+
+/// Finds the event with which it went wrong, and what the failure needs of those before.
+pub(super) fn shrink(walk: &Walk, seed: u64, events: Vec<Event>, why: String) -> Failure {
+    be_quiet_when_told();
+    QUIET.set(true);
+    let (checks, after, why) =
+        match (play(walk, &events, Checks::Every), play(walk, &events, Checks::Watched)) {
+            (Err((after, why)), _) => (Checks::Every, after, why),
+            (_, Err((after, why))) => (Checks::Watched, after, why),
+            // It did not fail again: all that is known is what it said.
+            _ => (Checks::Watched, events.len(), why),
+        };
+    let (events, reason) = shortest(walk, events[..after].to_vec(), checks, why.clone());
+    let decisions = decisions(walk, &events);
+    QUIET.set(false);
+    Failure { walk: *walk, seed, after, why, events, reason, decisions }
+}
+
+/// Lets the events happen, and ends as a walk does. After how many it failed, and why; a panic is a failure.
+fn play(walk: &Walk, events: &[Event], checks: Checks) -> Result<(), (usize, String)> {
+    let mut happened = 0;
+    let played = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let mut host = Host::new(walk.setup);
+        if let Checks::Watched = checks {
+            host.watch();
+        }
+        for event in events {
+            happened += 1;
+            host.happen(*event)?;
+        }
+        end(&mut host).map_err(|why| format!("at the end: {why}"))
+    }));
+    played.unwrap_or_else(|_| Err("panicked".into())).map_err(|why| (happened, why))
+}
+
+/// Leaves out events as long as it fails all the same.
+fn shortest(walk: &Walk, mut events: Vec<Event>, checks: Checks, mut why: String) -> (Vec<Event>, String) {
+    let mut size = events.len().div_ceil(2);
+    while size > 0 {
+        let mut at = 0;
+        while at < events.len() {
+            let mut fewer = events.clone();
+            fewer.drain(at..(at + size).min(events.len()));
+            match play(walk, &fewer, checks) {
+                Err((after, reason)) => {
+                    fewer.truncate(after);
+                    (events, why) = (fewer, reason);
+                }
+                Ok(()) => at += size,
+            }
+        }
+        size /= 2;
+    }
+    (events, why)
+}
+
+/// What the engine decided last while the events happened.
+fn decisions(walk: &Walk, events: &[Event]) -> String {
+    let mut host = Host::new(walk.setup);
+    host.engine.set_log(LOGGED);
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        events.iter().try_for_each(|event| host.happen(*event))?;
+        end(&mut host)
+    }));
+    host.decisions()
+}

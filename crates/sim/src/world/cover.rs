@@ -1,0 +1,229 @@
+//! What the events of a walk meet: which state a page is in, and what is wrong at the time.
+
+use super::Host;
+use crate::cells::{Event, Injected, State};
+use crate::tables::Pte;
+use crate::walk::Tally;
+use quire_core::{PageRange, PageState, Space, Vpn};
+use std::collections::BTreeSet;
+
+/// An event that met a page.
+#[derive(Clone, Copy, Debug)]
+struct Met {
+    event: Event,
+    space: Space,
+    vpn: Vpn,
+    state: State,
+    /// A bit for each [`Injected`].
+    injected: u8,
+}
+
+/// What was met so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cover {
+    pub(super) tally: Tally,
+    /// During the event at hand.
+    met: Vec<Met>,
+    /// Pages for which the last job that came back had failed.
+    failed: BTreeSet<(Space, Vpn)>,
+    /// Pinned pages that were to be moved out, and could not be.
+    refused: BTreeSet<(Space, Vpn)>,
+    /// Combinations of the event at hand.
+    cells: Vec<(Event, State, Injected)>,
+}
+
+impl Cover {
+    /// The verbs that were cut meanwhile, and then all that was met is counted: each combination once.
+    fn settle(&mut self, host: &Host) {
+        for met in &self.met {
+            let mut injected = met.injected;
+            for strike in &host.mmu.injector.strikes {
+                // A fork maps pages in the child, at the same addresses.
+                let there = strike.range.space == met.space || met.event == Event::ForkSpace;
+                if there && strike.range.contains(met.vpn) {
+                    let what = if strike.done > 0 { Injected::VerbPartial } else { Injected::VerbRefused };
+                    injected |= bit(what);
+                }
+            }
+            let some = |i: &Injected| injected & bit(*i) != 0 || injected == 0 && *i == Injected::Nothing;
+            let all = Injected::ALL.into_iter().filter(some);
+            self.cells.extend(all.map(|i| (met.event, met.state, i)));
+        }
+        self.met.clear();
+        self.cells.sort_unstable_by_key(|&(event, state, i)| (event as u8, state as u8, i as u8));
+        self.cells.dedup();
+        for (event, state, injected) in self.cells.drain(..) {
+            self.tally.hit(event, state, injected);
+        }
+        self.refused.extend(&host.mmu.injector.busy);
+    }
+}
+
+const fn bit(injected: Injected) -> u8 {
+    1 << injected as u8
+}
+
+/// Pages looked at for an event that concerns all of a process.
+const NEAR: u64 = 24;
+
+impl Host {
+    /// From now on what events meet is counted.
+    pub fn count_cells(&mut self) {
+        self.cover = Some(Box::default());
+    }
+
+    /// What was met since.
+    pub fn tally(&self) -> Option<&Tally> {
+        self.cover.as_deref().map(|cover| &cover.tally)
+    }
+
+    /// Whether the last job that came back for a page had failed, as far as that is counted.
+    pub fn has_failed(&self, space: Space, vpn: Vpn) -> bool {
+        self.cover.as_deref().is_some_and(|cover| cover.failed.contains(&(space, vpn)))
+    }
+
+    /// An event meets pages of a process.
+    pub(super) fn meets(&mut self, event: Event, range: PageRange) {
+        if self.cover.is_some() {
+            let pages = (range.start.0..range.end().0).map(|vpn| (range.space, Vpn(vpn)));
+            self.meets_each(event, pages);
+        }
+    }
+
+    /// An event meets all pages of a process; those near the last one that a thread touched are looked at.
+    pub(super) fn meets_all(&mut self, event: Event, space: Space) {
+        let start = self.center.0.saturating_sub(NEAR / 2);
+        let end = (start + NEAR).min(self.setup.arena);
+        self.meets(event, PageRange::between(space, Vpn(start.min(end)), Vpn(end)));
+    }
+
+    pub(super) fn meets_each(&mut self, event: Event, pages: impl IntoIterator<Item = (Space, Vpn)>) {
+        let Some(mut cover) = self.cover.take() else { return };
+        let always = self.wrong_now();
+        for (space, vpn) in pages {
+            let Some(state) = self.state_among(&cover.refused, space, vpn) else { continue };
+            let pinned = matches!(self.mmu.entry(space, vpn), Some(Pte::Page { pinned: true, .. }));
+            let failed = cover.failed.contains(&(space, vpn));
+            let mut injected = always;
+            injected |= if pinned { bit(Injected::Pinned) } else { 0 };
+            injected |= if failed { bit(Injected::JobFailed) } else { 0 };
+            cover.met.push(Met { event, space, vpn, state, injected });
+        }
+        self.cover = Some(cover);
+    }
+
+    /// Forgets what the event at hand has met in other states.
+    pub(super) fn meets_only(&mut self, states: impl Fn(State) -> bool) {
+        if let Some(cover) = &mut self.cover {
+            cover.met.retain(|met| states(met.state));
+        }
+    }
+
+    /// Forgets what the event at hand has met: nothing came of it.
+    pub(super) fn meets_nothing(&mut self) {
+        if let Some(cover) = &mut self.cover {
+            cover.met.clear();
+        }
+    }
+
+    /// A job comes back for the pages that it is about.
+    pub(super) fn meets_job(&mut self, at: usize, failed: bool) {
+        if self.cover.is_none() {
+            return;
+        }
+        let (event, pages) =
+            (if failed { Event::JobFailed } else { Event::JobDone }, self.jobs[at].pages.clone());
+        let (late, ticket) = (self.jobs[at].late, self.jobs[at].work.ticket);
+        self.meets_each(event, pages.iter().copied());
+        let Some(cover) = &mut self.cover else { return };
+        let engine = &self.engine;
+        // A job that is void is over for its pages, but for those that are empty since.
+        let counts = engine.job(ticket).is_some_and(|(_, counts)| counts);
+        cover.met.retain(|met| {
+            met.event != event || if counts { met.state.has_job() } else { met.state == State::Zombie }
+        });
+        for met in cover.met.iter_mut().filter(|met| met.event == event) {
+            met.injected &= !bit(Injected::StoreSlow);
+            met.injected |= if late { bit(Injected::StoreSlow) } else { 0 };
+            met.injected |= if failed { bit(Injected::JobFailed) } else { 0 };
+        }
+        for page in pages {
+            if failed {
+                cover.failed.insert(page)
+            } else {
+                cover.failed.remove(&page)
+            };
+        }
+    }
+
+    /// A page is pinned or let go: it was not refused since.
+    pub(super) fn forget_refusal(&mut self, space: Space, vpn: Vpn) {
+        if let Some(cover) = &mut self.cover {
+            cover.refused.remove(&(space, vpn));
+        }
+    }
+
+    /// Counts what the event at hand has met.
+    pub(super) fn settle_cells(&mut self) {
+        if let Some(mut cover) = self.cover.take() {
+            cover.settle(self);
+            self.cover = Some(cover);
+        }
+    }
+
+    /// What is wrong for every page.
+    fn wrong_now(&self) -> u8 {
+        let mut bits = 0;
+        bits |= if self.full.is_some() { bit(Injected::StoreFull) } else { 0 };
+        bits |= if self.jobs.iter().any(|job| self.is_held(job)) { bit(Injected::StoreSlow) } else { 0 };
+        bits | if self.engine.room() == 0 { bit(Injected::NoFrame) } else { 0 }
+    }
+
+    /// The state of a page, if it is one of the table's: not where nothing is mapped, nor where a page vanished behind the
+    /// engine's back, nor of a page that shares a slot with nobody, or is mapped elsewhere only.
+    pub fn state(&self, space: Space, vpn: Vpn) -> Option<State> {
+        match &self.cover {
+            Some(cover) => self.state_among(&cover.refused, space, vpn),
+            None => self.state_among(&BTreeSet::new(), space, vpn),
+        }
+    }
+
+    fn state_among(&self, refused: &BTreeSet<(Space, Vpn)>, space: Space, vpn: Vpn) -> Option<State> {
+        let vma = *self.engine.vmas(space).at(vpn)?;
+        let there = self.engine.whereabouts(space, vpn);
+        let entry = self.mmu.entry(space, vpn);
+        if there.state.is_present() && entry.is_none() || there.sharers == 1 {
+            return None;
+        }
+        let shared = there.sharers > 1;
+        Some(match there.state {
+            PageState::Empty if self.is_zombie(space, vpn) => State::Zombie,
+            PageState::Empty => State::Empty,
+            PageState::Filling { .. } if shared => State::SharedFilling,
+            PageState::Filling { stored: false } => State::FillingZeroes,
+            PageState::Filling { stored: true } => State::FillingStored,
+            PageState::Shared { mapped: true, .. } => State::SharedMapped,
+            PageState::Shared { mapped: false, .. } => return None,
+            PageState::Mapped { kept } => match entry {
+                Some(Pte::Page { pinned: true, .. }) if refused.contains(&(space, vpn)) => State::Refused,
+                Some(Pte::Page { shared: true, .. }) => State::Shared,
+                _ if !vma.prot.movable() => State::Copied,
+                _ if kept => State::MappedKept,
+                _ => State::Mapped,
+            },
+            PageState::Standby { .. } if shared => State::SharedStandby,
+            PageState::Standby { kept: true } => State::StandbyKept,
+            PageState::Standby { kept: false } => State::Standby,
+            PageState::Writing if shared => State::SharedWriting,
+            PageState::Writing => State::Writing,
+            PageState::Stored if shared => State::SharedStored,
+            PageState::Stored => State::Stored,
+        })
+    }
+
+    /// Whether a job is under way that began for a page and is void by now.
+    fn is_zombie(&self, space: Space, vpn: Vpn) -> bool {
+        let void = |ticket| self.engine.job(ticket).is_some_and(|(_, counts)| !counts);
+        self.jobs.iter().any(|job| job.pages.contains(&(space, vpn)) && void(job.work.ticket))
+    }
+}
