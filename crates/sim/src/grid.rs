@@ -19,7 +19,7 @@ pub struct Workload {
     pub name: &'static str,
     /// What `quire replay` calls it; a file is relative to this crate.
     source: &'static str,
-    /// Pages that it has touched and not given back, at the most.
+    /// Pages that it has touched and not given back at the most, or about as many.
     pub pages: u32,
 }
 
@@ -43,14 +43,14 @@ pub const WORKLOADS: &[Workload] = &[
     workload("sort", "traces/sort.qtr", 2629),
     workload("sqlite", "traces/sqlite.qtr", 1389),
     workload("python", "traces/python.qtr", 1806),
-    workload("sequential", "gen:sequential:pages=16K:events=512K", 16384),
-    workload("strided", "gen:strided:pages=16K:events=512K", 16384),
-    workload("uniform", "gen:uniform:pages=16K:events=512K", 16384),
-    workload("zipf", "gen:zipf:pages=16K:events=512K", 16286),
-    workload("sparse", "gen:sparse:pages=256K:events=512K", 4096),
-    workload("phases", "gen:phases:pages=16K:events=512K", 16208),
-    workload("ageing", "gen:ageing:pages=16K:events=512K", 15219),
-    workload("forks", "gen:forks:pages=16K:events=512K", 16384),
+    workload("sequential", "gen:sequential:pages=8K:events=128K", 8192),
+    workload("strided", "gen:strided:pages=8K:events=128K", 8192),
+    workload("uniform", "gen:uniform:pages=8K:events=128K", 8192),
+    workload("zipf", "gen:zipf:pages=8K:events=128K", 8143),
+    workload("sparse", "gen:sparse:pages=256K:events=128K", 4096),
+    workload("phases", "gen:phases:pages=8K:events=128K", 8104),
+    workload("ageing", "gen:ageing:pages=8K:events=128K", 7600),
+    workload("forks", "gen:forks:pages=8K:events=128K", 8192),
 ];
 
 /// The policies, and the machine with a larger base page.
