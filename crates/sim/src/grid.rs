@@ -124,6 +124,8 @@ impl Place {
         let paging: Paging = self.policy.parse().unwrap_or_else(|why| panic!("{}: {why}", self.policy));
         let mut cell = Cell::new(paging, self.share.of(self.workload), Model::Zen3);
         cell.fragmentation = self.fragmentation;
+        // Workloads of seconds say nothing of shaping; and days that pass by themselves are as many walks over memory.
+        cell.epoch_ns = 0;
         let source = self.workload.source();
         let events = source.open().unwrap_or_else(|why| panic!("{source}: {why}"));
         replay(&cell, events, &mut |_, _| {})
@@ -138,7 +140,9 @@ pub fn run(cells: &[Place], done: impl Fn(&Place) + Sync) -> Vec<Result<Figures,
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(at) = lock(&next).next() {
+                // The lock is held for this line only.
+                let take = || lock(&next).next();
+                while let Some(at) = take() {
                     let figures = cells[at].run();
                     done(&cells[at]);
                     lock(&results)[at] = Some(figures);
