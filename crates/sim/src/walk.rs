@@ -1,4 +1,4 @@
-//! Random walks: long lists of events that happen to a [`Host`](crate::Host), from a seed.
+//! Random walks: long lists of events that happen to a [`Host`], from a seed.
 //!
 //! [`walk`] takes one, by its [`Walk`] (what it may meet) and a seed, which alone decides what happens. After every event
 //! what it touched is checked, every thousandth time everything. What events met is counted ([`Tally`]): each event in
