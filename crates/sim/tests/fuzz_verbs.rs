@@ -1,10 +1,10 @@
 //! The engine's public verbs in any order, with arguments that no careful host would use: ranges far outside, of no
 //! pages or of very many, tickets that ended long ago or never were, jobs that come back out of turn, fail, or come back
-//! without having been run, limits that jump between nothing and everything, a spill file of no bytes, verbs refused on
-//! the way.
+//! without having been run, limits that jump between nothing and everything, a spill file of no bytes, spaces that fork
+//! and end at any time, runs to collapse and to vacate that are none, verbs refused on the way.
 //!
-//! Contents are not looked at (the random walks do that); nothing may panic, `validate` must hold after every verb, and
-//! every verb ends. One number names a case: `QUIRE_SEED=n` begins with that one, `QUIRE_FUZZ_SECONDS=n` goes on for so
+//! Contents are not looked at (the random walks do that); nothing may panic, the invariants of what a verb wrote must hold
+//! after it, all of them every [`FULL_EVERY`] verbs, and every verb ends. One number names a case: `QUIRE_SEED=n` begins with that one, `QUIRE_FUZZ_SECONDS=n` goes on for so
 //! long, 5 s if not told. Ten minutes from a seed of today:
 //!
 //! ```text
@@ -14,16 +14,24 @@
 use quire_core::job::{JobKind, Outcome, Packed, Ticket, Work};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Config, Demand, Engine, Fault, Order, PageRange, Placed, PolicyKind, Reclaim, Space, Vpn};
+use quire_core::{
+    Audit, Config, Demand, Engine, Fault, Frame, Order, OrderSet, PageRange, Placed, PolicyKind, Reclaim,
+    Shaping, Space, SplitMode, Vpn,
+};
 use quire_sim::rng::Rng;
 use quire_sim::{Injection, SimMmu, Verb};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+/// The first space, which never ends.
 const SPACE: Space = Space(0);
+/// Spaces that fork out of each other, at the most.
+const SPACES: usize = 4;
 /// Pages of addresses that the host has registered.
 const ARENA: u64 = 2048;
 const VERBS_A_CASE: u64 = 400;
+/// Verbs from one look at all tables to the next.
+const FULL_EVERY: u64 = 100;
 /// Cases after which everything must have been met.
 const ENOUGH: u64 = 1000;
 
@@ -31,6 +39,11 @@ const ENOUGH: u64 = 1000;
 struct Fuzzed {
     engine: Engine,
     mmu: SimMmu,
+    audit: Audit,
+    spaces: Vec<Space>,
+    epoch: u32,
+    /// Where the program was last.
+    last: PageRange,
     jobs: Vec<Work>,
     /// Tickets that were used, live or not.
     tickets: Vec<Ticket>,
@@ -49,6 +62,8 @@ struct Met {
     stuck: u64,
     halts: u64,
     forks: u64,
+    collapsed: u64,
+    vacated: u64,
 }
 
 impl Met {
@@ -61,20 +76,35 @@ impl Met {
         self.stuck += more.stuck;
         self.halts += more.halts;
         self.forks += more.forks;
+        self.collapsed += more.collapsed;
+        self.vacated += more.vacated;
     }
 
-    fn all(&self) -> [u64; 8] {
-        let Met { mapped, jobs, placed, refused, stale, stuck, halts, forks } = *self;
-        [mapped, jobs, placed, refused, stale, stuck, halts, forks]
+    fn all(&self) -> [u64; 10] {
+        let Met { mapped, jobs, placed, refused, stale, stuck, halts, forks, collapsed, vacated } = *self;
+        [mapped, jobs, placed, refused, stale, stuck, halts, forks, collapsed, vacated]
     }
 }
 
 fn policy(rng: &mut Rng) -> PolicyKind {
-    match rng.below(3) {
+    match rng.below(5) {
         0 => PolicyKind::Adaptive,
         1 => PolicyKind::Fixed(Order::BASE),
-        _ => PolicyKind::Fixed(order(rng)),
+        2 => PolicyKind::Fixed(order(rng)),
+        3 => PolicyKind::Linux(OrderSet::only(order(rng)).with(order(rng))),
+        _ => PolicyKind::HugeCoalesceBase,
     }
+}
+
+/// Also shapings that make no sense.
+fn shaping(rng: &mut Rng) -> Shaping {
+    let split = match rng.below(3) {
+        0 => SplitMode::Base,
+        1 => SplitMode::Uniform(order(rng)),
+        _ => SplitMode::Buddy,
+    };
+    let [sparse, dense, window, cool] = [9, 9, 4, 5].map(|most| rng.below(most) as u32);
+    Shaping { split, sparse, dense, window, cool, largest: order(rng) }
 }
 
 fn order(rng: &mut Rng) -> Order {
@@ -82,15 +112,20 @@ fn order(rng: &mut Rng) -> Order {
 }
 
 /// Mostly inside the arena and short; now and then anywhere.
-fn range(rng: &mut Rng) -> PageRange {
+fn range(rng: &mut Rng, space: Space) -> PageRange {
     if rng.chance(4) {
         let far = [0, 1, ARENA - 1, ARENA, ARENA + 7, 1 << 30, 1 << 35][rng.below(7) as usize];
         let pages = [0, 1, 511, 513, ARENA, 1 << 12][rng.below(6) as usize];
-        return PageRange::new(SPACE, Vpn(far), pages);
+        return PageRange::new(space, Vpn(far), pages);
     }
     let start = rng.below(ARENA);
     let most = if rng.chance(10) { ARENA - start } else { (ARENA - start).min(40) };
-    PageRange::new(SPACE, Vpn(start), rng.below(most + 1))
+    PageRange::new(space, Vpn(start), rng.below(most + 1))
+}
+
+/// What is mapped to begin with.
+fn most_of_it() -> PageRange {
+    PageRange::new(SPACE, Vpn(0), ARENA * 3 / 4)
 }
 
 fn prot(rng: &mut Rng) -> Prot {
@@ -118,21 +153,50 @@ impl Fuzzed {
             grant: rng.below(u64::from(frames) + 50) as u32,
             policy: policy(rng),
         };
-        let met = Met::default();
-        Fuzzed { engine: Engine::new(config), mmu, jobs: Vec::new(), tickets: Vec::new(), files: 0, met }
+        let mut engine = Engine::new(config);
+        Fuzzed {
+            audit: Audit::new(&mut engine),
+            engine,
+            mmu,
+            spaces: vec![SPACE],
+            epoch: 0,
+            last: most_of_it(),
+            jobs: Vec::new(),
+            tickets: Vec::new(),
+            files: 0,
+            met: Met::default(),
+        }
     }
 
     fn any_verb(&mut self, rng: &mut Rng) {
-        match rng.below(40) {
-            0..16 => self.fault(rng),
+        match rng.below(44) {
+            0..16 => self.faults(rng),
             16..24 => self.reclaim(rng),
             24..32 => self.come_back(rng),
             32 => self.limits(rng),
             33 => self.refuse(rng),
-            34 if rng.chance(10) => self.fork(),
+            34 if rng.chance(10) => self.fork_process(),
             35 => self.come_back_stale(rng),
+            36..39 => self.shape(rng),
+            39 => self.space_comes_or_goes(rng),
+            40 => self.look(rng),
             _ => self.program(rng),
         }
+    }
+
+    /// Checks what the last verb wrote, and everything if `whole`.
+    fn check(&mut self, whole: bool) -> Result<(), String> {
+        self.audit.check(&mut self.engine, [])?;
+        if whole { self.audit.compare(&self.engine).and_then(|()| self.engine.validate()) } else { Ok(()) }
+    }
+
+    fn space(&self, rng: &mut Rng) -> Space {
+        self.spaces[rng.below(self.spaces.len() as u64) as usize]
+    }
+
+    fn range(&self, rng: &mut Rng) -> PageRange {
+        let space = self.space(rng);
+        range(rng, space)
     }
 
     fn begin(&mut self, begun: bool, work: Work) {
@@ -143,13 +207,33 @@ impl Fuzzed {
         }
     }
 
-    fn fault(&mut self, rng: &mut Rng) {
+    /// One page, or some in a row.
+    fn faults(&mut self, rng: &mut Rng) {
+        let range = self.range(rng);
+        let pages = if rng.chance(10) { range.pages.clamp(1, 16) } else { 1 };
+        (0..pages).for_each(|i| self.fault(rng, range.space, range.start.plus(i)));
+        self.last = range;
+    }
+
+    fn fault(&mut self, rng: &mut Rng, space: Space, start: Vpn) {
         let mut work = Work::new();
-        let at = range(rng).start;
-        let fault = self.engine.fault(&mut self.mmu, SPACE, at, &mut work);
+        let fault = match rng.below(3) {
+            0 => self.engine.write_fault(&mut self.mmu, space, start, &mut work),
+            _ => self.engine.fault(&mut self.mmu, space, start, &mut work),
+        };
+        self.touch(rng, space, start);
         self.met.mapped += u64::from(fault == Fault::Mapped);
         self.met.halts += u64::from(matches!(fault, Fault::Halt(_)));
         self.begin(fault == Fault::Job, work);
+    }
+
+    /// The program goes on, if it can, and its pages say so.
+    fn touch(&mut self, rng: &mut Rng, space: Space, vpn: Vpn) {
+        match rng.below(3) {
+            0 => _ = self.mmu.touch_read(space, vpn),
+            1 => _ = self.mmu.touch_write(space, vpn, 1 + rng.below(8)),
+            _ => (),
+        }
     }
 
     fn reclaim(&mut self, rng: &mut Rng) {
@@ -235,8 +319,66 @@ impl Fuzzed {
         self.mmu.inject(Injection::next(verb, refusal).after(rng.below(5) as u32));
     }
 
-    /// A fork's two halves; the child goes on, as if it were the only process.
-    fn fork(&mut self) {
+    fn shape(&mut self, rng: &mut Rng) {
+        match rng.below(8) {
+            0..4 => {
+                self.epoch = self.epoch.wrapping_add(rng.below(3) as u32);
+                self.engine.tend(&mut self.mmu, self.epoch);
+            }
+            4 | 5 => {
+                let order = if rng.chance(20) { order(rng) } else { Order::fitting(1 << rng.below(4)) };
+                let PageRange { space, start, .. } = self.last;
+                let start = if rng.chance(90) { Vpn(order.align_down(start.0)) } else { start };
+                self.met.collapsed += u64::from(self.engine.collapse(&mut self.mmu, space, start, order));
+            }
+            6 => {
+                let (start, goal) = (Frame(pages(rng)), order(rng));
+                let start = if rng.chance(90) { Frame(goal.align_down(start.0.into()) as u32) } else { start };
+                self.met.vacated += u64::from(self.engine.vacate(&mut self.mmu, start, goal));
+            }
+            _ => self.engine.set_shaping(shaping(rng)),
+        }
+    }
+
+    fn space_comes_or_goes(&mut self, rng: &mut Rng) {
+        let one = self.space(rng);
+        if self.spaces.len() < SPACES && rng.chance(60) {
+            if let Ok(child) = self.engine.fork(&mut self.mmu, one) {
+                self.spaces.push(child);
+                self.met.forks += 1;
+            }
+        } else if one != SPACE {
+            self.spaces.retain(|&space| space != one);
+            self.engine.exit(&mut self.mmu, one);
+            self.last = most_of_it();
+            if rng.chance(10) {
+                self.engine.exit(&mut self.mmu, one);
+            }
+        }
+    }
+
+    /// Whoever asks gets an answer, and what is asked changes nothing.
+    fn look(&mut self, rng: &mut Rng) {
+        let PageRange { space, start, .. } = self.range(rng);
+        let (engine, frame) = (&mut self.engine, Frame(pages(rng)));
+        match rng.below(6) {
+            0 => _ = engine.smaps(space).map(|usage| usage.stored).sum::<u64>(),
+            1 => {
+                let named = engine.rmap(frame).iter().all(|mapping| self.spaces.contains(&mapping.space));
+                assert!(named && engine.mapcount(frame) as usize <= self.spaces.len(), "{frame:?}");
+            }
+            2 => _ = (engine.page_state(space, start), engine.folio_order(space, start)),
+            3 => _ = engine.whereabouts(space, start),
+            4 => engine.set_log(rng.below(100) as usize),
+            _ => _ = engine.log_from(rng.any() >> rng.below(64)).count(),
+        }
+    }
+
+    /// A fork's two halves, of a process with an engine of its own.
+    fn fork_process(&mut self) {
+        if self.spaces != [SPACE] || self.engine.shares() {
+            return;
+        }
         if let Ok(true) = self.engine.fork_prepare(&mut self.mmu) {
             self.met.forks += 1;
             self.engine.set_evicts(false);
@@ -245,8 +387,8 @@ impl Fuzzed {
     }
 
     fn program(&mut self, rng: &mut Rng) {
-        let (at, engine, mmu) = (range(rng), &mut self.engine, &mut self.mmu);
-        let result = match rng.below(14) {
+        let (at, engine, mmu) = (self.range(rng), &mut self.engine, &mut self.mmu);
+        let result = match rng.below(16) {
             0..4 => engine.map_range(mmu, at, prot(rng)),
             4 => engine.unmap(mmu, at),
             5 => engine.discard_step(mmu, at).map(|_| ()),
@@ -265,6 +407,15 @@ impl Fuzzed {
             }
             12 => {
                 engine.page_out(mmu, at);
+                Ok(())
+            }
+            13 => {
+                engine.withdraw(mmu, at);
+                Ok(())
+            }
+            14 => {
+                let policy = if rng.chance(50) { Some(policy(rng)) } else { None };
+                engine.set_policy_of(at, policy);
                 Ok(())
             }
             _ => {
@@ -295,11 +446,11 @@ fn case(seed: u64) -> Met {
     SEED.set(seed);
     let mut rng = Rng::new(seed);
     let mut fuzzed = Fuzzed::new(&mut rng);
-    let most = PageRange::new(SPACE, Vpn(0), ARENA * 3 / 4);
-    _ = fuzzed.engine.map_range(&mut fuzzed.mmu, most, Prot::READ_WRITE);
+    _ = fuzzed.engine.map_range(&mut fuzzed.mmu, most_of_it(), Prot::READ_WRITE);
     for number in 0..VERBS_A_CASE {
         fuzzed.any_verb(&mut rng);
-        if let Err(why) = fuzzed.engine.validate() {
+        let whole = number % FULL_EVERY == FULL_EVERY - 1;
+        if let Err(why) = fuzzed.check(whole) {
             panic!("after verb {number}: {why}");
         }
     }

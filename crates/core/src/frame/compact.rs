@@ -124,9 +124,9 @@ impl Engine {
     /// job uses, and others are free that no longer run has to be broken up for. Pages that have other slots now.
     pub fn vacate(&mut self, mmu: &mut impl Mmu, start: Frame, goal: Order) -> u32 {
         let run = FrameRun::new(start, goal.pages());
-        let inside =
-            start.0 + run.pages <= self.pool.opened && goal.align_down(start.0.into()) == start.0.into();
-        let movable = inside && self.movable_pages(run, goal).is_some();
+        let inside = start.0 < self.pool.opened && run.pages <= self.pool.opened - start.0;
+        let aligned = goal.align_down(start.0.into()) == start.0.into();
+        let movable = inside && aligned && self.movable_pages(run, goal).is_some();
         if movable { self.evacuate(mmu, run, goal) } else { 0 }
     }
 
