@@ -333,7 +333,8 @@ impl Fuzzed {
             }
             6 => {
                 let (start, goal) = (Frame(pages(rng)), order(rng));
-                let start = if rng.chance(90) { Frame(goal.align_down(start.0.into()) as u32) } else { start };
+                let start =
+                    if rng.chance(90) { Frame(goal.align_down(start.0.into()) as u32) } else { start };
                 self.met.vacated += u64::from(self.engine.vacate(&mut self.mmu, start, goal));
             }
             _ => self.engine.set_shaping(shaping(rng)),
