@@ -1,0 +1,98 @@
+//! Memory that the program wants present: locked, or filled ahead.
+
+use super::{Answer, Caller, errno};
+use crate::pager::{OVERDRAFT, SPACE, worker};
+use crate::sys::clock::now_ns;
+use core::sync::atomic::Ordering;
+use quire_core::addr::PageRange;
+use quire_core::mmu::Prot;
+use quire_core::vma::Vma;
+use quire_core::{Demand, Fault, Reclaim};
+
+impl Caller {
+    pub(super) fn lock(&mut self, range: PageRange, on_fault: bool) -> Answer {
+        self.pager.tables.lock().engine.lock(&mut self.pager.mover(), range, true).map_err(errno)?;
+        if !on_fault {
+            self.bring_in(range);
+        }
+        Ok(0)
+    }
+
+    pub(super) fn unlock(&mut self, range: PageRange) -> Answer {
+        let mut tables = self.pager.tables.lock();
+        let pieces: Vec<Vma> =
+            tables.engine.vmas(SPACE).overlapping(range.start, range.end()).copied().collect();
+        for vma in pieces.iter().filter(|vma| vma.locked) {
+            let (start, end) = (vma.start.max(range.start), vma.end.min(range.end()));
+            let part = PageRange::between(SPACE, start, end);
+            tables.engine.lock(&mut self.pager.mover(), part, false).map_err(errno)?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn lock_all(&mut self, flags: i32) -> Answer {
+        let on_fault = flags & libc::MCL_ONFAULT != 0;
+        if flags & libc::MCL_FUTURE != 0 {
+            self.pager.tables.lock().lock_future = Some(on_fault);
+        }
+        if flags & libc::MCL_CURRENT != 0 {
+            let vmas = self.pager.vmas(&self.pager.tables.lock());
+            for vma in vmas.iter().filter(|vma| vma.prot != Prot::NONE && !vma.locked) {
+                self.lock(PageRange::between(SPACE, vma.start, vma.end), on_fault)?;
+            }
+        }
+        Ok(0)
+    }
+
+    pub(super) fn unlock_all(&mut self) -> Answer {
+        self.pager.tables.lock().lock_future = None;
+        let vmas = self.pager.vmas(&self.pager.tables.lock());
+        for vma in vmas.iter().filter(|vma| vma.locked) {
+            self.unlock(PageRange::between(SPACE, vma.start, vma.end))?;
+        }
+        Ok(0)
+    }
+
+    /// Makes pages present, one fault after the other, as a program would that touches them in order.
+    pub(super) fn bring_in(&mut self, range: PageRange) {
+        let mut rest = range;
+        loop {
+            self.pager.watch.service_beat();
+            self.pager.await_notes(|| self.pager.watch.service_beat());
+            let mut tables = self.pager.tables.lock();
+            let Some(vpn) = tables.engine.next_absent(rest) else { return };
+            rest = PageRange::between(SPACE, vpn, range.end());
+            self.pager.keep_grant(&mut tables);
+            let seen = self.pager.progress.load(Ordering::Acquire);
+            let fault = tables.engine.fault(&mut self.pager.mover(), SPACE, vpn, &mut self.work);
+            if matches!(fault, Fault::Mapped | Fault::Job) {
+                self.pager.note_access(vpn, false, now_ns());
+            }
+            drop(tables);
+            match fault {
+                Fault::Mapped => {}
+                Fault::Job => self.run_job(self.pager),
+                Fault::Joined => self.pager.await_progress(seen),
+                Fault::NoFrame => self.make_room(),
+                Fault::Outside => return,
+                Fault::Halt(halt) => worker::stop(halt),
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        let pager = self.pager;
+        let seen = pager.progress.load(Ordering::Acquire);
+        let mut tables = pager.tables.lock();
+        let step = tables.engine.reclaim(&mut pager.mover(), Demand::Direct, &mut self.work);
+        if step == Reclaim::Stuck {
+            tables.engine.overdraw(OVERDRAFT);
+        }
+        drop(tables);
+        match step {
+            Reclaim::Job => self.run_job(pager),
+            Reclaim::Waiting => pager.await_progress(seen),
+            Reclaim::Idle | Reclaim::Progress | Reclaim::Stuck => {}
+        }
+    }
+}
