@@ -4,7 +4,7 @@ use super::Walk;
 use crate::world::Host;
 use quire_core::{Order, PolicyKind};
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 21] = [
     "swap-ins",
     "rescues",
     "swap-outs",
@@ -24,6 +24,8 @@ const NAMES: [&str; 19] = [
     "sparse",
     "collapses",
     "compacted",
+    "stuck",
+    "gaps",
 ];
 
 /// Counts, by name.
@@ -53,6 +55,8 @@ impl Met {
             stats.sparse_folios,
             stats.collapses.iter().sum(),
             stats.compacted_pages,
+            host.checks().stuck,
+            host.checks().gaps,
         ])
     }
 
