@@ -62,7 +62,7 @@ pub struct Touch {
 /// How often something was checked that not every event lets be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Checks {
-    /// Reclaim said that it was stuck, and every page was looked at for one that could be moved out.
+    /// Reclaim said that it was stuck, or waits for jobs, and every page was looked at for one that could be moved out.
     pub stuck: u64,
     /// A change of rights was refused or done as the VMAs say.
     pub gaps: u64,
@@ -318,8 +318,8 @@ impl Host {
             Reclaim::Stuck if !self.jobs.is_empty() => {
                 return Err("reclaim is stuck while jobs are under way".into());
             }
-            Reclaim::Stuck => self.check_stuck()?,
-            Reclaim::Idle | Reclaim::Progress | Reclaim::Job | Reclaim::Waiting => {}
+            step if self.has_looked_at_all(step) => self.check_stuck()?,
+            Reclaim::Idle | Reclaim::Progress | Reclaim::Job | Reclaim::Waiting | Reclaim::Stuck => {}
         }
         Ok(step)
     }

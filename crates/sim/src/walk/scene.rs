@@ -26,7 +26,7 @@ const MOST_LOOKED_AT: u64 = 24;
 /// How often one event leads nowhere before that.
 const MOST_AGAIN: u32 = 8;
 /// Events that meet the page. The last one is one that ends its state, and the scene.
-const MOST_FIRED: u32 = 3;
+const MOST_FIRED: u32 = 4;
 
 /// What is to be met.
 #[derive(Debug)]
@@ -171,8 +171,13 @@ impl Scene {
             Some(self.unplaced(host).map_or(Event::Full(true), Event::Step))
         } else if goes(Injected::StoreSlow) && !held() {
             Some(self.hold(walk, host, rng))
+        } else if goes(Injected::NoFrame) && self.event == Meeting::Lock && host.engine.grant() == 0 {
+            // Of no frames, none may be locked.
+            Some(Event::Grant(walk.setup.grant))
         } else if goes(Injected::NoFrame) && host.engine.room() > 0 {
-            Some(Event::Grant(0))
+            let locks = self.event == Meeting::Lock;
+            let less = host.engine.grant().saturating_sub(host.engine.room()).max(1);
+            Some(Event::Grant(if locks && less < host.engine.grant() { less } else { 0 }))
         } else {
             None
         }
@@ -221,6 +226,10 @@ impl Scene {
         if host.spaces.len() > 2 && rng.chance(60) {
             self.queue.push_back(self.lose_another(host, rng));
         }
+        let locked = host.engine.vmas(self.space).at(self.vpn).is_some_and(|vma| vma.locked);
+        if host.at == self.space && locked && rng.chance(50) {
+            self.queue.push_back(Event::Lock(self.run.start, self.run.pages, false));
+        }
         if host.at == self.space && self.is_pinned(host) && rng.chance(70) {
             self.queue.push_back(Event::Pin(self.vpn, false));
         }
@@ -238,13 +247,21 @@ fn rarest(walk: &Walk, host: &Host, rng: &mut Rng) -> (Meeting, State, Injected)
             || (goal == State::Shared || event == Meeting::Fork) && host.at != SPACE;
         // What needs no family, others meet too.
         let common = walk.family && !goal.is_shared() && event != Meeting::ForkSpace;
-        if possible && !never && !(common && rng.chance(40)) {
+        // Others are slow beside it.
+        let beside = wrong == Injected::StoreSlow && rng.chance(50);
+        if possible && !never && !beside && !(common && rng.chance(40)) {
             return (event, goal, wrong);
         }
     };
     let hits = |&(event, goal, wrong): &(Meeting, State, Injected)| {
         host.tally().map_or(0, |tally| tally.of(event, goal, wrong))
     };
+    if walk.refusals
+        && rng.chance(15)
+        && let Some(cell) = seldom(walk, host, rng)
+    {
+        return cell;
+    }
     // Few ways lead there: a process forks alone, its child ends, and then it forks within the engine.
     if walk.family && walk.forks && host.at == SPACE && rng.chance(2) {
         return (Meeting::ForkSpace, State::Shared, Injected::VerbPartial);
@@ -257,6 +274,28 @@ fn rarest(walk: &Walk, host: &Host, rng: &mut Rng) -> (Meeting, State, Injected)
         }
     }
     best
+}
+
+/// Verbs that are cut on pages that others share, or in a fork: few ways lead there, and many of them astray.
+fn seldom(walk: &Walk, host: &Host, rng: &mut Rng) -> Option<(Meeting, State, Injected)> {
+    const CALLS: [Meeting; 8] = [
+        Meeting::Fault,
+        Meeting::Write,
+        Meeting::Discard,
+        Meeting::Unmap,
+        Meeting::Remap,
+        Meeting::Protect,
+        Meeting::Lock,
+        Meeting::JobDone,
+    ];
+    let wrong = pick(rng, &[Injected::VerbRefused, Injected::VerbPartial]);
+    let (event, goal) = match walk.family {
+        true if rng.chance(70) => (pick(rng, &CALLS), pick(rng, &State::ALL[State::ALL.len() - 5..])),
+        true => (Meeting::ForkSpace, pick(rng, &State::ALL)),
+        false if walk.forks && host.at == SPACE => (Meeting::Fork, pick(rng, &State::ALL)),
+        false => return None,
+    };
+    possible(event, goal, wrong).is_ok().then_some((event, goal, wrong))
 }
 
 /// A page that an earlier scene has left in the state, or else in one that leads to it.

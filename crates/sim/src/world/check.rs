@@ -244,8 +244,8 @@ impl Host {
         Ok(())
     }
 
-    /// Reclaim says that nothing can be moved out: no page on a list may be left that could be, but for those that a verb
-    /// was refused for in this very step.
+    /// Reclaim says that it can do nothing: no page on a list may be left that could be moved out, but for those in the
+    /// hands of a job, and those that a verb was refused for in this very step.
     pub(super) fn check_stuck(&mut self) -> Result<(), String> {
         // A child that keeps all that it has is stuck at once.
         if self.keeps_all {
@@ -255,7 +255,7 @@ impl Host {
         let strikes = &self.mmu.injector.strikes;
         let could = |&(space, vpn): &(Space, Vpn)| {
             let there = self.engine.whereabouts(space, vpn);
-            if !there.listed {
+            if !there.listed || there.job.is_some() {
                 return false;
             }
             let movable = self.mmu.rights(space, vpn).is_some_and(|r| r.movable());
@@ -266,7 +266,7 @@ impl Host {
         };
         let left = self.pages().find(could);
         match left {
-            Some((_, vpn)) => Err(format!("reclaim is stuck, and {vpn:?} could be moved out")),
+            Some((_, vpn)) => Err(format!("reclaim can do nothing, and {vpn:?} could be moved out")),
             None => Ok(()),
         }
     }

@@ -87,6 +87,11 @@ impl Host {
                 return seen;
             }
             if stops {
+                // With the rest of its folio.
+                let folio = (frame.0 + 1..start.0 + order.pages()).map(|f| self.engine.rmap(Frame(f)));
+                let same = named.first().and_then(|m| self.engine.folio_order(m.space, m.vpn));
+                let left = same.map_or(0, |o| o.pages() - 1 - (frame.0 & (o.pages() - 1)));
+                seen.extend(folio.take(left as usize).flatten().map(|m| (m.space, m.vpn)));
                 return seen;
             }
         }
