@@ -249,7 +249,7 @@ fn rarest(walk: &Walk, host: &Host, rng: &mut Rng) -> (Meeting, State, Injected)
         let common = walk.family && !goal.is_shared() && event != Meeting::ForkSpace;
         // Others are slow beside it.
         let beside = wrong == Injected::StoreSlow && rng.chance(50);
-        if possible && !never && !beside && !(common && rng.chance(40)) {
+        if possible && !never && !beside && !(common && rng.chance(52)) {
             return (event, goal, wrong);
         }
     };
