@@ -79,8 +79,8 @@ impl Met {
             "collapses" | "reuses" => 1,
             "sparse" if !large => 0,
             "unstorable" if !walk.refusals => 0,
-            // Each walk at its end at the least; where much goes wrong on purpose, all the time.
-            "stuck" if walk.scenes < 50 => 1_000_000 / walk.events as u64,
+            // In every other walk, at its end at the least; where much goes wrong on purpose, all the time.
+            "stuck" if walk.scenes < 50 => 500_000 / walk.events as u64,
             "stuck" => 5000,
             "gaps" => 10_000,
             _ => 40,
