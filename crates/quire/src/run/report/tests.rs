@@ -58,7 +58,7 @@ fn the_text_says_what_happened_and_nothing_else() {
         "peak 200 MiB: 190 MiB managed, 10 MiB not (95.0 % managed)\n",
         "4K       64K        2M\n",
         "collapsed            0         3         0\n",
-        "split       40 times; 12 sparse folios gave back 720 KiB\n",
+        "shaped      splits 40, sparse folios 12, given back of these 720 KiB\n",
         "1000: p50 5.1 µs, p99 786.4 µs; 3 waited for a frame, 9.0 ms in all, 5.0 ms the longest\n",
         "3.9 MiB, 95.0 % off the fault path\n",
         "400 MiB to 100 MiB (4.00x)\n",

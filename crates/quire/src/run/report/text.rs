@@ -1,7 +1,7 @@
 //! The report for people: a few aligned lines, and none for what did not happen.
 
 use super::{BySize, PAGE, Report, SIZES, Table};
-use crate::size::{counted, human};
+use crate::size::human;
 use quire_linux::control::counters::ORDERS;
 use std::fmt::Write as _;
 
@@ -107,22 +107,13 @@ fn folios(text: &mut String, report: &Report) {
             row(text, name, &cells);
         }
     }
-    splits(text, report);
-}
-
-/// How often folios were cut, and what came of those of which little was used.
-fn splits(text: &mut String, report: &Report) {
-    let folios = &report.folios;
-    if folios.splits == 0 {
-        return;
-    }
-    let mut value = counted(folios.splits, "time");
-    if folios.sparse > 0 {
-        let (sparse, bytes) = (counted(folios.sparse, "sparse folio"), human(folios.sparse_given_back_bytes));
-        // Writing to a string cannot fail.
-        let _ = write!(value, "; {sparse} gave back {bytes}");
-    }
-    row(text, "split", &value);
+    let given_back = folios.sparse_given_back_bytes;
+    let changes = [
+        ("splits", folios.splits, folios.splits.to_string()),
+        ("sparse folios", folios.sparse, folios.sparse.to_string()),
+        ("given back of these", given_back, human(given_back)),
+    ];
+    list(text, "shaped", changes.into_iter());
 }
 
 fn faults(text: &mut String, report: &Report) {
