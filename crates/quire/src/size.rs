@@ -59,12 +59,7 @@ pub(crate) fn human(bytes: u64) -> String {
 
 /// A count of things whose name takes an s: `1 range`, `2 ranges`.
 pub(crate) fn counted(number: u64, thing: &str) -> String {
-    format!("{number} {thing}{}", plural(number))
-}
-
-/// What the name of so many things ends in.
-pub(crate) const fn plural(number: u64) -> &'static str {
-    if number == 1 { "" } else { "s" }
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
