@@ -154,8 +154,9 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen() {
-        for verb in ["run", "replay", "doctor"] {
-            let help = Cli::try_parse_from(["quire", verb, "--help"]).unwrap_err().to_string();
+        for words in [&["--help"][..], &["run", "--help"], &["replay", "--help"], &["doctor", "--help"]] {
+            let line = ["quire"].iter().chain(words);
+            let help = Cli::try_parse_from(line).unwrap_err().to_string();
             assert!(help.lines().count() <= 40, "{help}");
         }
     }
