@@ -75,7 +75,12 @@ pub(crate) fn write(file: &mut File, path: &Path, what: &str, text: &str) -> Res
 
 /// Writes to stdout. Who has closed it wants no more of it.
 pub(crate) fn print(text: &str, what: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
+    printed(io::stdout().write_all(text.as_bytes()), what)
+}
+
+/// What came of writing to stdout.
+pub(crate) fn printed(result: io::Result<()>, what: &str) -> Result<(), Failure> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::own(format!(
             "{what} can't be written to stdout: {error}; send stdout somewhere else"
         ))),

@@ -34,15 +34,16 @@ fn parse() -> Result<Option<Cli>, Failure> {
     match Cli::try_parse() {
         Ok(cli) => Ok(Some(cli)),
         Err(error) if error.use_stderr() => Err(Failure::usage(&error.to_string(), &help_command())),
-        Err(help) => files::print(&help.to_string(), "the help").map(|()| None),
+        Err(help) => files::printed(help.print(), "the help").map(|()| None),
     }
 }
 
 /// The command whose help has the options that were meant.
 fn help_command() -> String {
     let command = Cli::command();
-    let verb = env::args().nth(1).filter(|word| command.find_subcommand(word).is_some());
-    verb.map_or("quire --help".into(), |verb| format!("quire {verb} --help"))
+    let verb = env::args_os().nth(1).and_then(|word| command.find_subcommand(word));
+    let name = verb.map_or(String::new(), |verb| format!(" {}", verb.get_name()));
+    format!("quire{name} --help")
 }
 
 fn execute(cli: Option<Cli>) -> Result<End, Failure> {
