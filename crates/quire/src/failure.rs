@@ -45,7 +45,7 @@ impl Failure {
             .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
             .filter(|line| !line.is_empty() && !line.starts_with("tip: to pass"))
             .collect();
-        let cause = cause.join(" ");
+        let cause = cause.join(" ").replace(" tip: ", "; ");
         Failure::own(format!("{}; see {help}", cause.strip_prefix("error: ").unwrap_or(&cause)))
     }
 }
@@ -62,5 +62,8 @@ mod tests {
         );
         assert_eq!(failure.message, "required arguments missing: <PROGRAM>...; see quire run --help");
         assert_eq!(failure.status, 125);
+        let tips =
+            "error: unexpected '--polic'\n\n  tip: it may be '--policy'\n  tip: to pass '--polic', use '--'";
+        assert_eq!(Failure::usage(tips, "h").message, "unexpected '--polic'; it may be '--policy'; see h");
     }
 }
