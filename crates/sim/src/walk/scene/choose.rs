@@ -25,7 +25,8 @@ pub(super) fn rarest(walk: &Walk, host: &Host, rng: &mut Rng) -> (Meeting, State
         let common = walk.family && !goal.is_shared() && event != Meeting::ForkSpace;
         // Others are slow beside it.
         let beside = wrong == Injected::StoreSlow && rng.chance(50);
-        if possible && !never && !beside && !(common && rng.chance(52)) {
+        let wanted = possible && !never && !beside;
+        if wanted && !(common && rng.chance(52)) {
             return (event, goal, wrong);
         }
     };
