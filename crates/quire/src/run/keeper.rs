@@ -133,9 +133,9 @@ impl<'a> Keeper<'a> {
         self.notes.period()
     }
 
-    /// Writes down all the rest.
-    pub(super) fn end_notes(&mut self) {
-        self.notes.finish();
+    /// Writes down all the rest, see [`Notes::finish`].
+    pub(super) fn end_notes(&mut self, leave: &mut dyn FnMut(usize) -> bool) {
+        self.notes.finish(leave);
     }
 
     /// Process ids of the connected processes.
