@@ -7,6 +7,7 @@
 //! Where the files can't be written as fast as that, the rings are left as they are, and the programs wait for room in
 //! them. `quire` itself never waits for a file here.
 
+use super::keeper::remedy;
 use super::log::Log;
 use super::trace::Trace;
 use quire_core::{PageRange, Space};
@@ -124,7 +125,10 @@ impl Notes {
         }
         let space = self.number()?;
         let (file, ring) = Ring::create()
-            .inspect_err(|error| eprintln!("quire: process {pid} goes unrecorded: no memory for it: {error}"))
+            .inspect_err(|&error| {
+                let remedy = remedy(error);
+                eprintln!("quire: process {pid} goes unrecorded: no memory file for it: {error}; {remedy}");
+            })
             .ok()?;
         let (notes, forks) = (VecDeque::new(), Vec::new());
         self.sources.push(Source { slot, pid, space, parent, ring, notes, forks, ended: None });
