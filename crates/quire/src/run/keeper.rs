@@ -79,8 +79,9 @@ impl<'a> Keeper<'a> {
     /// Makes the ledger and the socket. What processes have to tell goes to `notes`.
     pub(super) fn open(settings: &'a Settings, notes: Notes) -> Result<Keeper<'a>, Failure> {
         let pages = settings.budget.map_or(NO_LIMIT, |bytes| bytes / PAGE);
-        let (file, ledger) = Ledger::create(pages)
-            .map_err(|error| Failure::own(format!("the ledger can't be made (memfd): {error}; {}", remedy(error)))?;
+        let (file, ledger) = Ledger::create(pages).map_err(|error| {
+            Failure::own(format!("no memory file for the ledger: {error}; {}", remedy(error)))
+        })?;
         let directory = socket_directory()?;
         let path = directory.path().join("socket");
         let listener = listen_at(&path).map_err(|error| {

@@ -130,6 +130,10 @@ impl Notes {
                 eprintln!("quire: process {pid} goes unrecorded: no memory file for it: {error}; {remedy}");
             })
             .ok()?;
+        if self.trace.is_none() {
+            // A forked child records if its parent did.
+            ring.refuse_accesses();
+        }
         let (notes, forks) = (VecDeque::new(), Vec::new());
         self.sources.push(Source { slot, pid, space, parent, ring, notes, forks, ended: None });
         Some(file)
@@ -278,7 +282,9 @@ impl Notes {
 
     /// What can't be written any longer is not asked for any longer.
     fn end_what_failed(&mut self) {
-        self.trace.take_if(|trace| !trace.is_sound());
+        if self.trace.take_if(|trace| !trace.is_sound()).is_some() {
+            self.sources.iter().for_each(|source| source.ring.refuse_accesses());
+        }
         self.log.take_if(|log| !log.is_sound());
         if self.trace.is_none() && self.log.is_none() {
             self.sources.iter().for_each(|source| source.ring.close());
