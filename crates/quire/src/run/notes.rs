@@ -248,6 +248,7 @@ impl Notes {
         let of = |range| PageRange { space, ..range };
         let event = match note {
             Note::Access { vpn, write } => Event::Access(Access { space, vpn, write, times: 1 }),
+            Note::Written(range) => return self.write_pages(at, of(range)),
             Note::Map { range, prot } => Event::Map { range: of(range), prot },
             Note::Unmap(range) => Event::Unmap(of(range)),
             Note::Discard(range) => Event::Discard(of(range)),
@@ -266,6 +267,14 @@ impl Notes {
         };
         if let Some(trace) = &mut self.trace {
             trace.write(at, event);
+        }
+    }
+
+    /// Writes that each page of `range` was written.
+    fn write_pages(&mut self, at: u64, range: PageRange) {
+        let Some(trace) = &mut self.trace else { return };
+        for page in 0..range.pages {
+            trace.write(at, Event::Access(Access::write(range.space, range.start.plus(page))));
         }
     }
 

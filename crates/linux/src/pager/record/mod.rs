@@ -32,6 +32,9 @@ use touches::{BITE, Touches};
 pub(super) const DECISIONS: usize = 4096;
 /// Intervals by which waiting for faults makes one longer.
 const MOST_WAITED: u64 = 100;
+/// Notes that one answer to a fault may make and that don't depend on room in the ring: the access; and of decisions two, as
+/// they are told only as long as none waits.
+const MOST_ANSWER: usize = 4;
 /// How long to wait for room in the ring before looking whether `quire` still runs, in ns.
 const PATIENCE_NS: u64 = 10_000_000;
 
@@ -177,14 +180,24 @@ impl Recorder {
             // Only what may be written can be.
             let writable = Prot::from_bits(prot.bits() | Prot::READ_WRITE.bits());
             state.note(ring, Note::Map { range, prot: writable }, at);
-            let pages: Vec<Vpn> = state.touches.in_use(range).collect();
-            for vpn in pages {
-                state.note(ring, Note::Access { vpn, write: true }, at);
+            let mut rest = range;
+            while let Some(run) = state.touches.next_in_use(rest) {
+                state.note(ring, Note::Written(run), at);
+                rest = PageRange::between(SPACE, run.end(), range.end());
             }
             if writable != prot {
                 state.note(ring, Note::Protect { range, prot }, at);
             }
             state.note(ring, Note::Unmap(from), at);
+        });
+    }
+
+    /// Makes room for what answering a fault of page `vpn` notes, so that nothing is allocated when the thread goes on: it
+    /// is about to fork. Notes wait for room in the ring before each fault, so none wait now.
+    pub(super) fn make_room(&self, vpn: Vpn) {
+        self.recording(|state, _| {
+            state.queue.reserve(MOST_ANSWER);
+            state.touches.make_room(vpn);
         });
     }
 
@@ -374,6 +387,7 @@ impl Pager {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::note::MOST_WRITTEN;
     use crate::control::ring::CAPACITY;
     use crate::mmu::{Layout, LinuxMmu};
     use quire_core::job::Work;
@@ -447,11 +461,45 @@ mod tests {
         let range = pages(50, 2);
         let map = Note::Map { range, prot: Prot::READ_WRITE };
         let protect = Note::Protect { range, prot: Prot::READ };
-        assert_eq!(taken(&ring), [map, write(50), protect, Note::Unmap(pages(10, 2))]);
+        let written = Note::Written(pages(50, 1));
+        assert_eq!(taken(&ring), [map, written, protect, Note::Unmap(pages(10, 2))]);
         recorder.emptied(range);
         layout.pool().with_page(3, |page| page.fill(0));
         recorder.moved_out(Vpn(50), FrameRun::new(Frame(3), 1), layout.pool());
         assert!(taken(&ring).is_empty(), "a page that was given up begins as zeroes");
+    }
+
+    #[test]
+    fn much_that_moves_is_little_to_tell() {
+        let (recorder, ring) = recorder(EVERY, false);
+        recorder.mapped(pages(512, 1 << 14));
+        recorder.moved(pages(512, 1 << 14), Vpn(1 << 20));
+        recorder.remapped(pages(512, 1 << 14), Vpn(1 << 20), Prot::READ_WRITE);
+        let notes = taken(&ring);
+        assert_eq!(notes.len(), 2 + (1 << 14) / MOST_WRITTEN as usize);
+        let written = notes.iter().map(|note| if let Note::Written(range) = note { range.pages } else { 0 });
+        assert_eq!(written.sum::<u64>(), 1 << 14);
+    }
+
+    #[test]
+    fn answering_a_thread_that_forks_allocates_nothing() {
+        let (recorder, _ring) = recorder(EVERY, true);
+        (0..CAPACITY as u64).for_each(|page| _ = recorder.access(Vpn(page), true, page));
+        assert!(!recorder.is_behind());
+        let far = Vpn(1 << 30);
+        recorder.make_room(far);
+        let room = || {
+            let state = recorder.state.lock();
+            (state.queue.capacity(), state.touches.leaves())
+        };
+        let before = room();
+        // No room in the ring for any of it.
+        recorder.mapped(PageRange::new(SPACE, far, 1));
+        recorder.access(far, true, 0);
+        recorder.note(Note::Lost(1));
+        recorder.note(Note::Lost(1));
+        assert!(recorder.is_behind());
+        assert_eq!(room(), before);
     }
 
     #[test]

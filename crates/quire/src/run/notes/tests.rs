@@ -48,6 +48,10 @@ fn touch(at: u64, page: u64) -> Words {
     words(at, Note::Access { vpn: Vpn(page), write: true })
 }
 
+fn range(start: u64, pages: u64) -> PageRange {
+    PageRange::new(Space(0), Vpn(start), pages)
+}
+
 fn write(space: u16, page: u64) -> Event {
     Event::Access(Access::write(Space(space), Vpn(page)))
 }
@@ -58,10 +62,10 @@ fn processes_are_merged_by_time() {
     let (one, two) = (run.join(PARENT, None), run.join(CHILD, None));
     let now = now_ns();
     assert!(one.push(touch(now, 1)) && one.push(touch(now + 20, 2)));
-    assert!(two.push(touch(now + 10, 3)) && two.push(touch(now + 30, 4)));
+    assert!(two.push(touch(now + 10, 3)) && two.push(words(now + 30, Note::Written(range(4, 2)))));
     run.notes.leave(PARENT);
     let exits = [Event::Exit(Space(0)), Event::Exit(Space(1))];
-    let expected = [write(0, 1), write(1, 3), write(0, 2), write(1, 4), exits[0], exits[1]];
+    let expected = [write(0, 1), write(1, 3), write(0, 2), write(1, 4), write(1, 5), exits[0], exits[1]];
     assert_eq!(run.finish(), expected);
 }
 
@@ -111,7 +115,7 @@ fn nonsense_is_left_out() {
     ring.push([now, 0xff, 1]);
     // Beyond what a trace can hold.
     ring.push(touch(now, u64::MAX));
-    ring.push(words(now, Note::Unmap(PageRange::new(Space(0), Vpn(1), 0))));
+    ring.push(words(now, Note::Unmap(range(1, 0))));
     ring.push(touch(now, 7));
     assert_eq!(run.finish(), [write(0, 7), Event::Exit(Space(0))]);
 }
