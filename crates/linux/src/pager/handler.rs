@@ -152,7 +152,7 @@ impl Handler {
             }
             pager.keep_grant(&mut tables);
             if tables.frozen_for != 0
-                && let Some(recorder) = pager.recorder()
+                && let Some(recorder) = &pager.recorder
             {
                 // Once it is answered the thread goes on to the kernel's fork, and nobody may allocate then.
                 recorder.make_room(message.vpn);

@@ -32,8 +32,8 @@ use touches::{BITE, Touches};
 pub(super) const DECISIONS: usize = 4096;
 /// Intervals by which waiting for faults makes one longer.
 const MOST_WAITED: u64 = 100;
-/// Notes that one answer to a fault may make and that don't depend on room in the ring: the access; and of decisions two, as
-/// they are told only as long as none waits.
+/// Notes that may find no room while one fault is answered: the access; and of decisions two, as they are told only as long
+/// as none waits.
 const MOST_ANSWER: usize = 4;
 /// How long to wait for room in the ring before looking whether `quire` still runs, in ns.
 const PATIENCE_NS: u64 = 10_000_000;
@@ -193,12 +193,13 @@ impl Recorder {
     }
 
     /// Makes room for what answering a fault of page `vpn` notes, so that nothing is allocated when the thread goes on: it
-    /// is about to fork. Notes wait for room in the ring before each fault, so none wait now.
+    /// is about to fork.
     pub(super) fn make_room(&self, vpn: Vpn) {
-        self.recording(|state, _| {
-            state.queue.reserve(MOST_ANSWER);
+        let mut state = self.state.lock();
+        state.queue.reserve(MOST_ANSWER);
+        if self.interval().is_some() {
             state.touches.make_room(vpn);
-        });
+        }
     }
 
     /// Pages are at the program's addresses now.
