@@ -64,7 +64,8 @@ impl Outlet {
         loop {
             let mut state = self.shared.lock();
             if state.left > 0 {
-                state = self.shared.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                state =
+                    self.shared.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
             }
             match (state.error.take(), state.left) {
                 (Some(error), _) => return Err(error),

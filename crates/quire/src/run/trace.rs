@@ -33,7 +33,13 @@ impl Trace {
             Failure::own(format!("no trace can be written to {}: {error}; name another file", path.display()))
         })?;
         let now = now_ns();
-        Ok(Trace { writer: Some(Writer::new(Outlet::new(file))), path: path.to_owned(), every, now, flushed: 0 })
+        Ok(Trace {
+            writer: Some(Writer::new(Outlet::new(file))),
+            path: path.to_owned(),
+            every,
+            now,
+            flushed: 0,
+        })
     }
 
     /// The time between two looks at what is accessed, in ns.

@@ -90,13 +90,7 @@ impl Recorder {
     /// One that leaves its notes in `ring`.
     pub(super) fn new(secret: &Secret, every_ns: u64, log: bool, ring: Ring) -> Recorder {
         let zero = secret.hash(&[0; PAGE_SIZE]) as u64;
-        let state = State {
-            queue: VecDeque::new(),
-            touches: Touches::new(zero),
-            last: 0,
-            forks: 0,
-            told: 0,
-        };
+        let state = State { queue: VecDeque::new(), touches: Touches::new(zero), last: 0, forks: 0, told: 0 };
         let recorder = Recorder {
             secret: secret.clone(),
             every_ns,

@@ -4,6 +4,7 @@ use super::*;
 use quire_core::Vpn;
 use quire_linux::control::ring::Words;
 use quire_sim::trace::Reader;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -137,4 +138,54 @@ fn what_can_not_be_written_is_asked_for_no_longer() {
     }
     assert!(notes.join(CHILD, 2, None).is_none());
     notes.finish(&mut |_| false);
+}
+
+#[test]
+fn without_a_trace_accesses_are_refused_and_the_log_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = Trace::create(std::path::Path::new("/dev/full"), 1).unwrap();
+    let log = Log::create(&directory.path().join("log")).unwrap();
+    let mut notes = Notes::new(Some(trace), Some(log));
+    let ring = Ring::map(notes.join(PARENT, 1, None).unwrap()).unwrap();
+    assert!(ring.wants_accesses());
+    let deadline = now_ns() + 10_000_000_000;
+    while ring.wants_accesses() {
+        assert!(now_ns() < deadline, "nobody was told");
+        notes.drain();
+    }
+    let other = Ring::map(notes.join(CHILD, 2, Some(PARENT)).unwrap()).unwrap();
+    assert!(!other.wants_accesses() && !ring.is_closed());
+    ring.push(words(now_ns(), Note::Lost(3)));
+    notes.finish(&mut |_| false);
+    let log = std::fs::read_to_string(directory.path().join("log")).unwrap();
+    assert!(log.contains("lost      3 decisions"), "{log}");
+}
+
+#[test]
+fn while_a_file_takes_nothing_notes_stay_in_the_ring() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let reader = open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+    let mut notes = Notes::new(Some(Trace::create(&path, 1).unwrap()), None);
+    let ring = Ring::map(notes.join(PARENT, 1, None).unwrap()).unwrap();
+    let then = now_ns() - 100_000_000;
+    // Pages far from each other take some bytes each.
+    let far = |page: u64| touch(then, page.wrapping_mul(0x9e37_79b9) % (1 << 40));
+    let deadline = now_ns() + 20_000_000_000;
+    let mut written = 0;
+    while ring.push(far(written)) || !notes.is_full() {
+        assert!(now_ns() < deadline, "the file never filled");
+        notes.drain();
+        written += 1;
+    }
+    notes.drain();
+    assert!(!ring.push(far(0)), "there is no room");
+    // Now it is read.
+    let mut buffer = vec![0; 1 << 16];
+    while !ring.push(far(0)) {
+        assert!(now_ns() < deadline, "the ring was left alone");
+        let _ = rustix::io::read(&reader, &mut buffer);
+        notes.drain();
+    }
 }
