@@ -40,7 +40,10 @@ class Stage:
 # A mutant that one stage misses meets the next: the cheap and sharp ones come first.
 STAGES = [
     Stage("quire-core", None),
-    Stage("quire-sim", "cells", "faults", "policies", "regressions", "naive_pager", "watermarks", "fuzz_verbs"),
+    Stage(
+        *("quire-sim", "cells", "faults", "policies", "regressions", "naive_pager", "vmas", "watermarks", "withdraw"),
+        "fuzz_verbs",
+    ),
     Stage("quire-sim", "bounded", "reclaim_allocates_nothing"),
     Stage("quire-sim", "compaction", "shaping", "sharing"),
 ]

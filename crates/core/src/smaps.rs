@@ -70,7 +70,6 @@ impl VmaUsage {
                 self.kept += u64::from(kept);
             }
         }
-        self.shared += u64::from(matches!(state, PageState::Shared { mapped: true, .. }));
     }
 }
 
@@ -86,6 +85,8 @@ impl Engine {
         while let Some(vpn) = self.next_used(rest) {
             rest = PageRange::between(space, vpn.plus(1), vma.end);
             usage.add(self.page_state(space, vpn), self.folio_order(space, vpn));
+            let slot = self.pte(space, vpn).slot().filter(|&(_, mapped)| mapped);
+            usage.shared += u64::from(slot.is_some_and(|(slot, _)| !self.shared.is_sole(slot)));
             let stored = self.source_of(self.place_of(space, vpn).block());
             match stored.place {
                 Place::Zero => {}

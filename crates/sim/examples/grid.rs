@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     println!("{} best", grid::heading());
-    let time = |at: usize| results[at].as_ref().map_or(u64::MAX, quire_sim::replay::Figures::modelled_ns);
+    let time = |at: usize| results[at].as_ref().map_or(u64::MAX, |numbers| numbers[0]);
     for (at, line) in lines.enumerate() {
         let alike = |other: &usize| {
             let (a, b) = (cells[at], cells[*other]);

@@ -56,7 +56,7 @@ fn counted(host: &Host, space: Space, usage: &VmaUsage) -> [u64; 8] {
         counts[at] += 1;
         let kept = at == 0 && there.stored.is_some();
         counts[5] += u64::from(kept);
-        counts[6] += u64::from(at == 0 && there.sharers > 0);
+        counts[6] += u64::from(at == 0 && there.sharers > 1);
         counts[7] += there.stored.map_or(0, |stored| u64::from(stored.len));
     }
     counts
@@ -70,7 +70,7 @@ fn told(usage: &VmaUsage) -> [u64; 8] {
 fn any_event(rng: &mut Rng) -> Event {
     let (page, number) = (Vpn(rng.below(60)), rng.below(8) as u8);
     let put = [None, Some(Put::Small), Some(Put::Raw), Some(Put::Zero)][rng.below(4) as usize];
-    match rng.below(24) {
+    match rng.below(25) {
         0..8 => Event::Touch(number, Touch { vpn: page, put }),
         8..12 => Event::Handle(number),
         12..14 => Event::Run(number),
@@ -81,6 +81,7 @@ fn any_event(rng: &mut Rng) -> Event {
         20 => Event::Protect(page, 4, if number < 6 { Prot::READ_WRITE } else { Prot::READ }),
         21 => Event::Map(page, 4, Prot::READ_WRITE),
         22 => Event::ForkSpace,
+        23 => Event::Exit(number),
         _ => Event::Process(number),
     }
 }

@@ -4,6 +4,9 @@ use crate::allocators::Frames;
 use crate::{Effort, FRAMES, Rng, all, below, median, ns_per_step, row};
 use quire_core::Order;
 
+/// Times of the better of the other two that an operation may take.
+const MOST: f64 = 1.25;
+
 /// Which orders are asked for.
 #[derive(Clone, Copy)]
 enum Orders {
@@ -150,4 +153,9 @@ fn compare(label: &str, mix: Mix, effort: Effort) {
     ours.print(label, best, harness, effort.steps);
     row::<crate::Nothing>(label, harness, "");
     assert_eq!(ours.missed, 0, "a free unit was not found");
+    let ratio = median(ours.times.clone()) / best;
+    assert!(
+        !effort.measures() || ratio <= MOST,
+        "{label}: {ratio:.2} times the better of the two, {MOST} at the most"
+    );
 }

@@ -48,7 +48,7 @@ impl Engine {
                 at_once = spread == 0;
             }
         }
-        if at_once && is_halved(self.eviction_clock.wrapping_sub(span.0)) {
+        if at_once && is_halved(self.eviction_clock.wrapping_sub(span.0), together) {
             together.down()
         } else {
             together
@@ -66,8 +66,10 @@ impl Engine {
     }
 }
 
-/// Whether a run that left at this moment is one of those that are tried by halves.
-fn is_halved(left: u32) -> bool {
+/// Whether a run of this order that left at this moment is one of those that are tried by halves. Its other half, which
+/// left then too, need not be.
+fn is_halved(left: u32, order: Order) -> bool {
     // A number that looks random, so that no rhythm of the program falls in with it.
-    left.wrapping_mul(0x9e37_79b1) >> 16 & (HALVED - 1) == 0
+    let mixed = left.wrapping_add((order.pages() << 16) | order.pages());
+    mixed.wrapping_mul(0x9e37_79b1) >> 16 & (HALVED - 1) == 0
 }

@@ -23,8 +23,11 @@ const PARTS: u32 = 32;
 const MOST_PARTS: u32 = 19;
 /// Parts of the grant by which ranks are told apart: twice the grant in all, and what is beyond.
 const RANKS: usize = 2 * PARTS as usize + 1;
-/// Refaults between two decisions.
+/// Refaults between two decisions. Where memory is small, an eighth of it, or a program that needs another division would
+/// have gone through all of its memory several times before it gets it.
 const REFAULTS: u32 = 512;
+const REFAULTS_SHARE: u32 = 8;
+const LEAST_REFAULTS: u32 = 64;
 /// Parts by which one decision may change the division.
 const STEP: u32 = 2;
 /// What a fill from RAM costs, and one from a disk in addition until some were measured, in ns.
@@ -129,7 +132,7 @@ impl Engine {
         let part = rank * u64::from(PARTS) / u64::from(self.grant.max(1));
         self.division.refaults[(part as usize).min(RANKS - 1)] += 1;
         self.division.noted += 1;
-        if self.division.noted >= REFAULTS {
+        if self.division.noted >= (self.grant / REFAULTS_SHARE).clamp(LEAST_REFAULTS, REFAULTS) {
             self.division.noted = 0;
             self.divide();
         }
@@ -207,6 +210,32 @@ mod tests {
         // As much as holds all that is out, and that is more where frames are many.
         assert_eq!(cheapest(&refaults(0..60), 4), MOST_PARTS);
         assert_eq!(cheapest(&refaults(0..60), MOST_PARTS), 15);
+    }
+
+    #[test]
+    fn what_the_hosts_tables_take_is_neither_frames_nor_store() {
+        let division = refaults([12]);
+        let sizes = Sizes { grant: GRANT, overhead: 64, resident: 512, density: 4 * UNIT as i64 };
+        // 128 pages for both leave 64 to the store, 896 to frames: 384 more than now, and not the rank that was noted.
+        let faults = 100 * UNIT * FILL_NS;
+        assert_eq!(sizes.cost(&division, 4), faults);
+        assert_eq!(Sizes { resident: 480, ..sizes }.cost(&division, 4), 0);
+        assert_eq!(
+            Sizes { resident: 512 + 240, ..sizes }.cost(&division, 4),
+            faults + 100 * UNIT * READ_NS / 2
+        );
+    }
+
+    #[test]
+    fn where_nothing_is_stored_in_ram_no_page_belongs_there() {
+        let mut engine = engine(320);
+        let extent = engine.swap.new_file_extent(4096).expect("the file is empty");
+        let block = engine.swap.new_file_block(extent, 0, 4096, 0, 0);
+        assert!(!engine.belongs_in_ram(block));
+        engine.swap.spans.reserve(64);
+        let extent = engine.swap.new_ram_extent(crate::swap::Queue::Dense);
+        assert!(engine.swap.new_ram_block(extent, 500, 0, 0).is_some());
+        assert!(engine.belongs_in_ram(block), "nothing left after it");
     }
 
     #[test]

@@ -22,14 +22,16 @@ struct Stream {
     length: u32,
     /// Pages of its last folio that are not known to be used.
     open: u32,
-    used: u32,
+    /// The fault of this VMA that it had last, counted from 1; 0: there is no stream.
+    used: u64,
 }
 
 /// The streams of faults in one VMA, and the use of its fresh folios.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct History {
     streams: [Stream; STREAMS],
-    clock: u32,
+    /// Faults so far.
+    clock: u64,
     /// Pages that fresh memory was filled with and that are known to be used, and those that are not. Older ones count
     /// less.
     used: u32,
@@ -126,7 +128,7 @@ impl History {
         if self.used + self.open > FORGETTING {
             (self.used, self.open) = (self.used / 2, self.open / 2);
         }
-        if self.clock.is_multiple_of(FINDS_LAST) {
+        if self.clock.is_multiple_of(u64::from(FINDS_LAST)) {
             (self.found_used, self.found_unused) = (self.found_used / 2, self.found_unused / 2);
         }
     }
@@ -187,6 +189,18 @@ mod tests {
             }
         }
         assert_eq!(history.ramp(Vpn(10_003)).index(), 3);
+    }
+
+    #[test]
+    fn streams_are_kept_apart_after_any_number_of_faults() {
+        let mut history = History { clock: u64::from(u32::MAX) - 4, ..History::default() };
+        for i in 0..100 {
+            for base in [0, 10_000, 20_000] {
+                let vpn = Vpn(base + i);
+                assert_eq!(history.length(vpn), i as u32);
+                history.note(vpn, vpn, Order::BASE, true);
+            }
+        }
     }
 
     const LARGE: Order = Order::fitting(16);

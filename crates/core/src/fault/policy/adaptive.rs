@@ -95,6 +95,11 @@ mod tests {
         let trusted = FaultContext { allowance: GRACE + 100, ..CONTEXT };
         assert_eq!(largest(trusted), Order::new(4));
         assert_eq!(largest(FaultContext { allowance: GRACE + 6 + 6, ..CONTEXT }), Order::new(2));
+        assert_eq!(
+            largest(FaultContext { allowance: GRACE + 6, ..CONTEXT }),
+            Order::new(2),
+            "and the page itself"
+        );
         assert_eq!(largest(FaultContext { room: CONTEXT.limit / 4 - 1, ..trusted }), Some(Order::BASE));
         let sparse = FaultContext { sparse: true, ramp: Order::MAX, length: 4096, ..trusted };
         assert_eq!(largest(sparse), Some(Order::BASE));
