@@ -132,11 +132,10 @@ impl Touches {
     fn leaves_of(&self, range: PageRange) -> impl Iterator<Item = (u64, bool, bool, u64)> {
         let (start, end, zero) = (range.start.0, range.end().0, self.zero);
         self.leaves.range(start / LEAF..end.div_ceil(LEAF)).flat_map(move |(&number, leaf)| {
-            (number * LEAF..(number + 1) * LEAF).filter_map(move |vpn| {
+            (start.max(number * LEAF)..end.min((number + 1) * LEAF)).filter_map(move |vpn| {
                 let (word, bit) = place(vpn);
                 let (mapped, hash) = (leaf.mapped[word] & bit != 0, leaf.hashes[(vpn % LEAF) as usize]);
-                let known = (start..end).contains(&vpn) && (mapped || hash != zero);
-                known.then(|| (vpn, mapped, leaf.written[word] & bit != 0, hash))
+                (mapped || hash != zero).then(|| (vpn, mapped, leaf.written[word] & bit != 0, hash))
             })
         })
     }
