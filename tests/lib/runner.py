@@ -179,6 +179,11 @@ def verifier():
     return compiled("verifier", sorted(glob.glob(program("verifier/*.[ch]"))))
 
 
+def shape():
+    """The path of the program with memory that is worth shaping."""
+    return compiled("shape", [program("shape.c")])
+
+
 def heaps():
     """The path of the program that checks malloc's blocks."""
     return compiled("heaps", [program("heaps.c")])

@@ -60,7 +60,7 @@ impl VmaUsage {
 
     fn add(&mut self, state: PageState, order: Option<Order>) {
         match state {
-            PageState::Empty => return,
+            PageState::Empty => {}
             PageState::Filling { .. } => self.filling += 1,
             PageState::Standby { .. } | PageState::Shared { mapped: false, .. } => self.standby += 1,
             PageState::Writing => self.writing += 1,

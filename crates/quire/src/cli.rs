@@ -36,7 +36,7 @@ quire ends when the program and all its managed descendants have ended.";
 pub(crate) struct Run {
     /// The budget for anonymous memory of the program and its descendants, 16M or more [default: the
     /// cgroup's limit less a margin; if there is none, nothing is evicted]
-    #[arg(short, long, value_name = "SIZE")]
+    #[arg(short, long, value_name = "SIZE", allow_negative_numbers = true)]
     pub(crate) memory: Option<String>,
     /// Folio sizes: adaptive, fixed:SIZE, linux:SIZE,.. or huge-coalesce-base
     #[arg(long, value_name = "POLICY", default_value = "adaptive")]
@@ -47,7 +47,8 @@ pub(crate) struct Run {
     /// Keep all in memory
     #[arg(long)]
     pub(crate) no_spill: bool,
-    /// Write a trace of what the program does to its memory, for quire replay; it runs slower
+    /// Write a trace of what the program does to its memory, for quire replay; it runs slower, and every
+    /// folio is a page: not with --policy
     #[arg(long, value_name = "FILE", conflicts_with = "policy")]
     pub(crate) record: Option<PathBuf>,
     /// Time in which a page counts as accessed once in the trace
@@ -76,6 +77,10 @@ TRACE is a file of Quire's format, text of Valgrind's lackey (--trace-mem=yes), 
 gen:NAME[:pages=N][:events=N][:seed=N], with sequential, strided, uniform, zipf, sparse, phases,
 ageing, forks or several. LIST has commas; every combination is a cell, and cells run in parallel.";
 
+/// What says nothing to `--calibrate`.
+const CELLS: [&str; 10] =
+    ["trace", "policy", "memory", "fragmentation", "tlb", "epoch", "no_spill", "costs", "json", "html"];
+
 /// The options of `quire replay`.
 #[derive(Args, Debug)]
 pub(crate) struct Replay {
@@ -86,17 +91,17 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "LIST", default_value = "adaptive")]
     pub(crate) policy: String,
     /// Memory for all programs: sizes from 1M to 64G, or none for no limit
-    #[arg(short, long, value_name = "LIST", default_value = "none")]
+    #[arg(short, long, value_name = "LIST", default_value = "none", allow_negative_numbers = true)]
     pub(crate) memory: String,
     /// Of the runs of 64 KiB so many percent hold a page that can't be moved
-    #[arg(long, value_name = "LIST", default_value = "0")]
+    #[arg(long, value_name = "LIST", default_value = "0", allow_negative_numbers = true)]
     pub(crate) fragmentation: String,
     /// TLBs: none, zen3, neoverse-n1, skylake
     #[arg(long, value_name = "LIST", default_value = "zen3")]
     pub(crate) tlb: String,
     /// Look for folios to split and collapse every so many ms of modelled time; 0: never
-    #[arg(long, value_name = "MS", default_value_t = 1000)]
-    pub(crate) epoch: u64,
+    #[arg(long, value_name = "MS", default_value = "1000", allow_negative_numbers = true)]
+    pub(crate) epoch: String,
     /// There is no disk to spill to
     #[arg(long)]
     pub(crate) no_spill: bool,
@@ -104,7 +109,7 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "FILE")]
     pub(crate) costs: Option<PathBuf>,
     /// Replay nothing: measure on this machine what things cost, and write the table to FILE
-    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = CELLS)]
     pub(crate) calibrate: Option<PathBuf>,
     /// Print all figures as JSON
     #[arg(long)]
@@ -149,8 +154,9 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen() {
-        for verb in ["run", "replay", "doctor"] {
-            let help = Cli::try_parse_from(["quire", verb, "--help"]).unwrap_err().to_string();
+        for words in [&["--help"][..], &["run", "--help"], &["replay", "--help"], &["doctor", "--help"]] {
+            let line = ["quire"].iter().chain(words);
+            let help = Cli::try_parse_from(line).unwrap_err().to_string();
             assert!(help.lines().count() <= 40, "{help}");
         }
     }

@@ -34,17 +34,19 @@ impl Failure {
         Failure { status: 127, message: message.into() }
     }
 
-    /// A command line that was not understood; `text` is what the parser says, in several lines.
-    pub(crate) fn usage(text: &str) -> Failure {
-        // The parser lists missing arguments on lines of their own, then a hint and the usage.
+    /// A command line that was not understood; `text` is what the parser says, in several lines, `help` the command that
+    /// says more.
+    pub(crate) fn usage(text: &str, help: &str) -> Failure {
+        // The parser lists missing arguments on lines of their own, then a hint and the usage. One hint is left out: what
+        // looks like an option is no value that was meant for TRACE or PROGRAM.
         let cause: Vec<&str> = text
             .lines()
             .map(str::trim)
             .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-            .filter(|line| !line.is_empty())
+            .filter(|line| !line.is_empty() && !line.starts_with("tip: to pass"))
             .collect();
-        let cause = cause.join(" ");
-        Failure::own(format!("{}; see quire --help", cause.strip_prefix("error: ").unwrap_or(&cause)))
+        let cause = cause.join(" ").replace(" tip: ", "; ");
+        Failure::own(format!("{}; see {help}", cause.strip_prefix("error: ").unwrap_or(&cause)))
     }
 }
 
@@ -56,8 +58,12 @@ mod tests {
     fn a_usage_error_is_one_line() {
         let failure = Failure::usage(
             "error: required arguments missing:\n  <PROGRAM>...\n\nUsage: quire run\n\nFor more",
+            "quire run --help",
         );
-        assert_eq!(failure.message, "required arguments missing: <PROGRAM>...; see quire --help");
+        assert_eq!(failure.message, "required arguments missing: <PROGRAM>...; see quire run --help");
         assert_eq!(failure.status, 125);
+        let tips =
+            "error: unexpected '--polic'\n\n  tip: it may be '--policy'\n  tip: to pass '--polic', use '--'";
+        assert_eq!(Failure::usage(tips, "h").message, "unexpected '--polic'; it may be '--policy'; see h");
     }
 }

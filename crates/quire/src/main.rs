@@ -3,13 +3,15 @@
 mod cli;
 mod cmd;
 mod failure;
+mod files;
 mod replay;
 mod run;
 mod size;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use cli::{Cli, Verb};
 use failure::{End, Failure};
+use std::env;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -31,9 +33,17 @@ fn main() -> ExitCode {
 fn parse() -> Result<Option<Cli>, Failure> {
     match Cli::try_parse() {
         Ok(cli) => Ok(Some(cli)),
-        Err(error) if error.use_stderr() => Err(Failure::usage(&error.to_string())),
-        Err(help) => help.print().map(|()| None).map_err(|error| Failure::own(error.to_string())),
+        Err(error) if error.use_stderr() => Err(Failure::usage(&error.to_string(), &help_command())),
+        Err(help) => files::printed(help.print(), "the help").map(|()| None),
     }
+}
+
+/// The command whose help has the options that were meant.
+fn help_command() -> String {
+    let command = Cli::command();
+    let verb = env::args_os().nth(1).and_then(|word| command.find_subcommand(word));
+    let name = verb.map_or(String::new(), |verb| format!(" {}", verb.get_name()));
+    format!("quire{name} --help")
 }
 
 fn execute(cli: Option<Cli>) -> Result<End, Failure> {

@@ -1,4 +1,4 @@
-//! Amounts of memory, read and printed.
+//! Amounts of memory, read and printed; and counts in words.
 
 /// Bytes in a mebibyte.
 pub(crate) const MIB: u64 = 1 << 20;
@@ -55,6 +55,11 @@ pub(crate) fn human(bytes: u64) -> String {
     }
     let text = if unit == 0 || value >= 99.95 { format!("{value:.0}") } else { format!("{value:.1}") };
     format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
+}
+
+/// A count of things whose name takes an s: `1 range`, `2 ranges`.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -35,11 +35,37 @@ fn programs() {
 
 #[test]
 fn options() {
-    refused(&["run"], 125, &["<PROGRAM>"]);
+    refused(&["run"], 125, &["<PROGRAM>", "quire run --help"]);
     refused(&["run", "--unknown", "true"], 125, &["--unknown", "--help"]);
     refused(&["run", "--report", "xml", "true"], 125, &["xml", "text, json"]);
     refused(&["run", "--no-spill", "--swap-dir", "/var/tmp", "true"], 125, &["--no-spill", "--swap-dir"]);
-    refused(&[], 125, &["run", "doctor"]);
+    refused(&["run", "-m", "-1", "true"], 125, &["unknown size '-1'"]);
+    refused(&["run", "--record", "t", "--policy", "adaptive", "true"], 125, &["--record", "--policy"]);
+    refused(&[], 125, &["run", "doctor", "see quire --help"]);
+}
+
+#[test]
+fn one_file_for_two_things() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (file, other, new) = (path("file"), path("./file"), path("new"));
+    fs::write(&file, "mine").unwrap();
+    refused(&["run", "--record", &file, "--log", &file, "true"], 125, &["--record and --log", "its own"]);
+    refused(&["run", "--record", &file, "-o", &other, "true"], 125, &["--record and -o"]);
+    refused(&["run", "--log", &new, "-o", &new, "true"], 125, &["--log and -o", &new]);
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_full_disk_is_said_with_what_was_being_written() {
+    let full = fs::File::create("/dev/full").unwrap();
+    let doctor = Command::new(env!("CARGO_BIN_EXE_quire")).arg("doctor").stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&doctor.stderr);
+    assert!(
+        said.contains("findings") && said.contains("stdout: No space") && said.lines().count() == 1,
+        "{said}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use quire_sim::trace::{Access, Event, Writer};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn quire(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_quire")).arg("replay").args(arguments).output().expect("the binary runs")
@@ -122,6 +122,67 @@ fn costs_decide_the_time_and_nothing_that_time_does_not() {
     assert!(plain["modelled_ns"].as_u64() < slow["modelled_ns"].as_u64());
     fs::write(&path, "walk 5\nrun 6\n").unwrap();
     refused(&[SMALL, "--costs", path.to_str().unwrap()], &["line 2", "run 6", "--calibrate"]);
+    fs::write(&path, "walk 5\nwalk 5\n").unwrap();
+    refused(&[SMALL, "--costs", path.to_str().unwrap()], &["line 2", "walk 5", "leave one out"]);
+    fs::write(&path, "").unwrap();
+    refused(&[SMALL, "--costs", path.to_str().unwrap()], &["no cost", "--calibrate"]);
+}
+
+#[test]
+fn a_trace_is_a_file_and_may_be_redirected_but_not_piped() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (trace, pipe, empty) = (path("trace"), path("pipe"), path("empty"));
+    write_trace(trace.as_ref());
+    let replay = |stdin: Stdio, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quire"));
+        command.args(["replay", "/dev/stdin"]).args(arguments).stdin(stdin).output().unwrap()
+    };
+    let redirected = || Stdio::from(fs::File::open(&trace).unwrap());
+    let output = replay(redirected(), &["--policy", "adaptive,fixed:4K"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    refused(&[&pipe], &[&pipe, "not a regular file", "write it to a file"]);
+    refused(&["/dev"], &["/dev: ", "not a regular file"]);
+    let output = replay(Stdio::piped(), &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("/dev/stdin: not a regular file") && said.lines().count() == 1, "{said}");
+
+    fs::write(&empty, "").unwrap();
+    refused(&[&empty], &[&empty, "empty", "quire run --record", "valgrind"]);
+    let output = replay(redirected(), &["--html", &trace]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("TRACE and --html both name") && said.lines().count() == 1, "{said}");
+    assert_ne!(fs::metadata(&trace).unwrap().len(), 0);
+}
+
+#[test]
+fn what_can_not_be_written_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_quire"))
+        .args(["replay", SMALL])
+        .stdout(fs::File::create("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the results can't be written to stdout: No space"), "{said}");
+    let output = quire(&[SMALL, "--html", "/dev/full"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("page can't be written to /dev/full: No space"), "{said}");
+    assert!(said.contains("make room") && !said.contains("directory"), "{said}");
+}
+
+#[test]
+fn one_is_one() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = directory.path().join("trace");
+    let mut writer = Writer::new(fs::File::create(&path).unwrap());
+    writer.write(Event::Access(Access::write(Space(0), Vpn(1 << 20)))).unwrap();
+    writer.finish().unwrap();
+    let table = stdout(&[path.to_str().unwrap()]);
+    for part in [": 1 access in 1 event\n", "\n1 range mapped by a first access\n"] {
+        assert!(table.contains(part), "no {part:?} in {table}");
+    }
 }
 
 #[test]
@@ -188,11 +249,16 @@ fn the_page_has_everything_in_it() {
 fn what_is_wrong_costs_one_line() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    refused(&[], &["<TRACE>", "--help"]);
-    refused(&["/nonexistent/trace"], &["/nonexistent/trace", "gen:zipf"]);
-    refused(&["/etc/passwd"], &["/etc/passwd", "valgrind"]);
+    refused(&[], &["<TRACE>", "quire replay --help"]);
+    refused(&["/nonexistent/trace"], &["/nonexistent/trace: No such file or directory", "gen:zipf"]);
+    refused(&["/etc/passwd"], &["/etc/passwd", "valgrind", "quire run --record"]);
     refused(&["gen:nothing"], &["gen:nothing", "zipf"]);
     refused(&["gen:zipf:pages=1"], &["pages=1", "4096"]);
+    refused(&["gen:zipf:events=0"], &["events=0", "1 or more"]);
+    refused(&[SMALL, "--epoch", "-1"], &["'-1' is no epoch", "0 for never"]);
+    refused(&[SMALL, "--memory", "-1"], &["unknown size '-1'"]);
+    refused(&["--calibrate", &path("costs"), "--policy", "fixed:4K"], &["--calibrate", "--policy"]);
+    refused(&["--calibrate", &path("costs"), "--json"], &["--calibrate", "--json"]);
     refused(&[SMALL, "--policy", "fixed:5K"], &["fixed:5K", "adaptive"]);
     refused(&[SMALL, "--memory", "64M,12Q"], &["12Q", "512M", "none"]);
     refused(&[SMALL, "--memory", "4K"], &["4 KiB", "1 MiB"]);

@@ -121,8 +121,10 @@ impl Kind {
 /// Two weeks, with as many calls as make the events.
 fn ageing(space: Space, size: Size) -> Days {
     const DAYS: u64 = 14;
-    let calls_per_day = (size.events / Days::events_per_call(size.pages) / DAYS).max(1);
-    Days { space, days: DAYS, calls_per_day, pages: size.pages }
+    const FILLING: usize = 8;
+    let largest = Days::largest_for(size.pages);
+    let calls_per_day = (size.events / Days::events_per_call(largest) / DAYS).max(1);
+    Days { space, days: DAYS, calls_per_day, pages: size.pages, filling: FILLING, largest }
 }
 
 /// A family whose first process has half of the accesses, once its memory is filled.

@@ -1,14 +1,14 @@
 //! `quire doctor`: what this machine allows, and the command that mends the rest.
 
 use crate::failure::{End, Failure};
+use crate::files;
 use quire_linux::probe::{Capabilities, Right, Thp, probe};
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 /// Prints the findings. Status 0: programs can be run; 125: they can't.
 pub(crate) fn execute() -> Result<End, Failure> {
     let found = probe();
-    io::stdout().write_all(describe(&found).as_bytes()).map_err(|error| Failure::own(error.to_string()))?;
+    files::print(&describe(&found), "the findings")?;
     Ok(End::Status(if found.suffices() { 0 } else { 125 }))
 }
 

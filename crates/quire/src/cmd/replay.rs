@@ -3,17 +3,24 @@
 use super::run::check_machine;
 use crate::cli;
 use crate::failure::{End, Failure};
+use crate::files;
 use crate::replay::{self, Grid};
 use crate::size::{self, MIB};
 use quire_core::PAGE_SIZE;
 use quire_sim::replay::{Costs, NO_LIMIT, Paging, Source};
 use quire_sim::tlb::Model;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::Path;
 
 /// The least memory that can be replayed with, in bytes.
 const LEAST_MEMORY: u64 = MIB;
+
+/// The longest epoch, in ms: a day.
+const MOST_EPOCH: u64 = 86_400_000;
+
+/// What --html and --calibrate write, for messages.
+const PAGE: &str = "the page";
+const TABLE: &str = "the table of costs";
 
 /// Replays the trace in every cell and prints what came of it.
 pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
@@ -21,6 +28,11 @@ pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
         return calibrate(path);
     }
     let trace = arguments.trace.as_deref().unwrap_or_default();
+    files::refuse_same(&[
+        ("TRACE", Some(Path::new(trace))),
+        ("--costs", arguments.costs.as_deref()),
+        ("--html", arguments.html.as_deref()),
+    ])?;
     let source: Source = trace.parse().map_err(|error| Failure::own(format!("{error}")))?;
     let grid = Grid {
         source,
@@ -28,18 +40,18 @@ pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
         memories: list(&arguments.memory, memory)?,
         fragmentations: list(&arguments.fragmentation, percent)?,
         tlbs: list(&arguments.tlb, tlb)?,
-        epoch_ns: arguments.epoch.saturating_mul(1_000_000),
+        epoch_ns: epoch(&arguments.epoch)?,
         spill: !arguments.no_spill,
         costs: costs(arguments.costs.as_deref())?,
         quiet: arguments.quiet,
     };
     // What can't be written is found out before the work.
-    let page = arguments.html.as_deref().map(|path| create(path).map(|file| (path, file))).transpose()?;
+    let page = arguments.html.as_deref().map(|path| files::create(path, PAGE).map(|file| (path, file)));
+    let page = page.transpose()?;
     let results = replay::run(&grid)?;
-    print(&replay::text(&grid, &results, arguments.json))?;
+    files::print(&replay::text(&grid, &results, arguments.json), "the results")?;
     if let Some((path, mut file)) = page {
-        let written = file.write_all(replay::html::page(&grid, &results).as_bytes());
-        written.map_err(|error| unwritable(path, &error))?;
+        files::write(&mut file, path, PAGE, &replay::html::page(&grid, &results))?;
     }
     Ok(End::Status(0))
 }
@@ -47,26 +59,11 @@ pub(crate) fn execute(arguments: cli::Replay) -> Result<End, Failure> {
 /// Measures what things cost on this machine.
 fn calibrate(path: &Path) -> Result<End, Failure> {
     check_machine()?;
-    let mut file = create(path)?;
+    let mut file = files::create(path, TABLE)?;
     let table = replay::calibrate::table()?;
-    file.write_all(table.as_bytes()).map_err(|error| unwritable(path, &error))?;
-    print(&table)?;
+    files::write(&mut file, path, TABLE, &table)?;
+    files::print(&table, TABLE)?;
     Ok(End::Status(0))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::own(error.to_string())),
-        _ => Ok(()),
-    }
-}
-
-fn create(path: &Path) -> Result<fs::File, Failure> {
-    fs::File::create(path).map_err(|error| unwritable(path, &error))
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure::own(format!("{}: {error}; name a file in a directory that can be written", path.display()))
 }
 
 /// The items of a list with commas, with their names.
@@ -128,6 +125,14 @@ fn memory(name: &str) -> Result<Option<u32>, Failure> {
     Ok(Some((bytes / PAGE_SIZE as u64) as u32))
 }
 
+/// In ns.
+fn epoch(text: &str) -> Result<u64, Failure> {
+    let ms = text.parse::<u64>().ok().filter(|ms| *ms <= MOST_EPOCH);
+    ms.map(|ms| ms * 1_000_000).ok_or_else(|| {
+        Failure::own(format!("'{text}' is no epoch: write a number of ms up to {MOST_EPOCH}, or 0 for never"))
+    })
+}
+
 /// 0 to 100.
 fn percent(name: &str) -> Result<u8, Failure> {
     name.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
@@ -162,6 +167,10 @@ mod tests {
             assert!(said.contains(word) && !said.contains('\n'), "{said}");
         }
         assert_eq!(list("0,90", percent).unwrap(), [("0".into(), 0), ("90".into(), 90)]);
+        assert_eq!((epoch("0"), epoch("10")), (Ok(0), Ok(10_000_000)));
+        for text in ["-1", "", "1s", "86400001", "99999999999999999999"] {
+            assert!(epoch(text).unwrap_err().message.contains(text));
+        }
         assert!(list("50,101", percent).unwrap_err().message.contains("'101'"));
         assert!(list("zen3,zen4", tlb).unwrap_err().message.contains("neoverse-n1"));
         assert!(list("adaptive,fixed:3K", paging).unwrap_err().message.contains("fixed:3K"));

@@ -2,6 +2,7 @@
 
 use crate::cli;
 use crate::failure::{End, Failure};
+use crate::files;
 use crate::run::log::Log;
 use crate::run::notes::Notes;
 use crate::run::program::{self, Nature};
@@ -23,6 +24,11 @@ pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
     // A trace tells of pages, so each is a folio while it is recorded.
     let policy = policy_of(if arguments.record.is_some() { "fixed:4K" } else { &arguments.policy })?;
     let every = interval_of(&arguments.record_every)?;
+    files::refuse_same(&[
+        ("--record", arguments.record.as_deref()),
+        ("--log", arguments.log.as_deref()),
+        ("-o", arguments.output.as_deref()),
+    ])?;
     let program = program::find(&arguments.program[0])?;
     check_machine()?;
     let library = library::find()?;

@@ -2,12 +2,12 @@
 
 mod plot;
 
-use super::table::{self, count, faults_of, pages, swapped_in, swapped_out, time};
+use super::table::{self, accesses, count, faults_of, pages, swapped_in, swapped_out, time};
 use super::{Grid, Outcome};
-use crate::size::human;
+use crate::size::{counted, human};
 use plot::{Bar, COLOURS, Line, Part, RAMP, escape};
 use quire_core::Order;
-use quire_sim::replay::{Cause, Figures, Sample};
+use quire_sim::replay::{Cause, Sample};
 use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("html/style.css");
@@ -21,13 +21,12 @@ pub(crate) fn page(grid: &Grid, results: &[Outcome]) -> String {
          <title>quire replay: {name}</title>\n<style>\n{STYLE}</style></head><body>\n<h1>{name}</h1>\n"
     );
     if let Some(first) = results.first() {
-        let Figures { events, accesses, .. } = first.figures;
         let _ = writeln!(
             text,
-            "<p>{} accesses in {} events, replayed in {} cells by quire {}.</p>",
-            count(accesses),
-            count(events),
-            results.len(),
+            "<p>{} in {}, replayed in {} by quire {}.</p>",
+            accesses(first.figures.accesses),
+            counted(first.figures.events, "event"),
+            counted(results.len() as u64, "cell"),
             env!("CARGO_PKG_VERSION")
         );
     }
@@ -185,7 +184,7 @@ fn course(results: &[Outcome]) -> String {
         let colour = |at: usize| COLOURS[at % COLOURS.len()];
         text += &plot::key(group.iter().enumerate().map(|(at, o)| (o.named.policy.as_str(), colour(at))));
         let events = group.first().map_or(0, |o| o.figures.events);
-        let right = format!("{} events", count(events));
+        let right = counted(events, "event");
         let plot = |top: String, pick: fn(&Sample) -> u64| {
             let line = |(at, outcome): (usize, &Outcome)| Line {
                 colour: colour(at),

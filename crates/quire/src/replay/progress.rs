@@ -1,5 +1,6 @@
 //! How far all replays are: one line on a terminal.
 
+use crate::size::counted;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -53,10 +54,11 @@ impl Progress {
         let cells = state.shares.len();
         let share = state.shares.iter().sum::<f64>() / cells.max(1) as f64;
         let over = state.shares.iter().filter(|share| **share >= 1.0).count();
+        let cells = counted(cells as u64, "cell");
         let rate = state.events as f64 / self.begun.elapsed().as_secs_f64().max(0.001) / 1e6;
         let full = (share * WIDTH as f64) as usize;
         let bar = "#".repeat(full) + &".".repeat(WIDTH - full.min(WIDTH));
-        format!("[{bar}] {:3.0} %  {over} of {cells} cells  {rate:.1} M events/s", share * 100.0)
+        format!("[{bar}] {:3.0} %  {over} of {cells}  {rate:.1} M events/s", share * 100.0)
     }
 }
 

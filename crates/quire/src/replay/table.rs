@@ -1,7 +1,7 @@
 //! Results as tables for people.
 
 use super::{Grid, Outcome};
-use crate::size::human;
+use crate::size::{counted, human};
 use quire_core::fault::Shortfall;
 use quire_core::{Order, PAGE_SIZE, Stats};
 use quire_sim::replay::Figures;
@@ -14,17 +14,19 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{}: {} accesses in {} events",
-        grid.source, first.figures.accesses, first.figures.events
+        "{}: {} in {}",
+        grid.source,
+        accesses(first.figures.accesses),
+        counted(first.figures.events, "event")
     );
     if first.figures.passed_ns > 0 {
         let _ = writeln!(text, "{} passed by itself, as the trace says", time(first.figures.passed_ns));
     }
     if first.figures.implied > 0 {
-        let _ = writeln!(text, "{} ranges were mapped by their first access", first.figures.implied);
+        let _ = writeln!(text, "{} mapped by a first access", counted(first.figures.implied, "range"));
     }
     if first.figures.denied > 0 {
-        let _ = writeln!(text, "{} accesses were left out: their page forbids them", first.figures.denied);
+        let _ = writeln!(text, "{} left out that a page forbids", accesses(first.figures.denied));
     }
     for (title, columns) in sheets() {
         let _ = writeln!(text, "\n{title}");
@@ -36,6 +38,11 @@ pub(super) fn render(grid: &Grid, results: &[Outcome]) -> String {
         let _ = write!(text, "{name} {ns}");
     }
     text + "\n"
+}
+
+/// A number of accesses.
+pub(super) fn accesses(number: u64) -> String {
+    format!("{number} access{}", if number == 1 { "" } else { "es" })
 }
 
 /// The tables, with their titles.

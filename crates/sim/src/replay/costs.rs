@@ -79,16 +79,28 @@ costs! {
 
 /// What is wrong with a table of costs.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CostError {
-    /// The line, from 1.
-    pub line: usize,
-    /// What it says.
-    pub text: String,
+pub enum CostError {
+    /// A line, from 1, is no cost: what it says.
+    Unknown(usize, String),
+    /// A line, from 1, names a cost that an earlier one has named: what it says.
+    Twice(usize, String),
+    /// No cost is named.
+    Empty,
 }
 
 impl fmt::Display for CostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: '{}' is no cost: write a name and ns, as --calibrate does", self.line, self.text)
+        match self {
+            CostError::Unknown(line, text) => {
+                write!(f, "line {line}: '{text}' is no cost: write a name and ns, as --calibrate does")
+            }
+            CostError::Twice(line, text) => {
+                write!(f, "line {line}: '{text}' is a cost that an earlier line has: leave one out")
+            }
+            CostError::Empty => {
+                f.write_str("no cost is in it; make a table with quire replay --calibrate FILE")
+            }
+        }
     }
 }
 
@@ -118,23 +130,28 @@ impl Costs {
     const END: u64 = 3_600_000_000_000;
 
     /// Reads a table: a name and a number of ns on each line; what follows `#` is a comment. Costs that are not named
-    /// keep their default.
+    /// keep their default; one at least is named, and none twice.
     pub fn parse(text: &str) -> Result<Costs, CostError> {
         let mut costs = Costs::default();
+        let mut named = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let said = line.split('#').next().unwrap_or("").trim();
             if said.is_empty() {
                 continue;
             }
             let mut words = said.split_whitespace();
-            let place = words.next().and_then(|name| costs.of(name));
+            let name = words.next().unwrap_or("");
             let value = words.next().and_then(|word| word.parse().ok()).filter(|&ns| ns < Costs::END);
-            match (place, value, words.next()) {
+            match (costs.of(name), value, words.next()) {
+                (Some(_), Some(_), None) if named.contains(&name) => {
+                    return Err(CostError::Twice(number + 1, said.into()));
+                }
                 (Some(place), Some(value), None) => *place = value,
-                _ => return Err(CostError { line: number + 1, text: said.into() }),
+                _ => return Err(CostError::Unknown(number + 1, said.into())),
             }
+            named.push(name);
         }
-        Ok(costs)
+        if named.is_empty() { Err(CostError::Empty) } else { Ok(costs) }
     }
 }
 
@@ -159,8 +176,15 @@ mod tests {
     #[test]
     fn what_is_no_cost_is_named_with_its_line() {
         for line in ["walks 5", "walk", "walk five", "walk 5 6", "walk -1", "walk 3600000000000"] {
-            let error = Costs::parse(&format!("access 1\n{line}")).unwrap_err();
-            assert_eq!((error.line, error.text.as_str()), (2, line));
+            assert_eq!(Costs::parse(&format!("access 1\n{line}")), Err(CostError::Unknown(2, line.into())));
+        }
+    }
+
+    #[test]
+    fn a_table_has_costs_and_none_twice() {
+        assert_eq!(Costs::parse("walk 5\n#\nwalk 5 # again"), Err(CostError::Twice(3, "walk 5".into())));
+        for text in ["", "\n# nothing\n"] {
+            assert_eq!(Costs::parse(text), Err(CostError::Empty));
         }
     }
 }

@@ -3,9 +3,10 @@
 use crate::trace::{self, Event, Lackey, LackeyOptions, Reader};
 use crate::workload::{Kind, Size};
 use core::fmt;
+use core::ops::RangeInclusive;
 use core::str::FromStr;
 use std::cell::Cell as Count;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -33,25 +34,36 @@ pub enum Source {
 pub enum SourceError {
     /// A workload's name or parameters are not understood.
     Workload(String),
-    /// The file can't be read.
-    Io(PathBuf, io::ErrorKind),
+    /// The file can't be read, and what the system says.
+    Io(PathBuf, String),
+    /// It is no regular file: what comes out of it comes once, and each cell reads all of it.
+    Passing(PathBuf),
+    /// There is nothing in the file.
+    Empty(PathBuf),
     /// The file is neither a trace nor text of lackey.
     Unknown(PathBuf),
 }
+
+/// Where traces come from.
+const MAKE: &str = "record a trace with quire run --record FILE -- PROGRAM, or make such text with valgrind \
+                    --tool=lackey --trace-mem=yes --log-file=FILE PROGRAM";
 
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SourceError::Workload(why) => f.write_str(why),
-            SourceError::Io(path, kind) => {
-                write!(f, "{}: {kind}; name a file to read, or a workload as gen:zipf", path.display())
+            SourceError::Io(path, why) => {
+                write!(f, "{}: {why}; name a file to read, or a workload as gen:zipf", path.display())
             }
-            SourceError::Unknown(path) => write!(
+            SourceError::Passing(path) => write!(
                 f,
-                "{}: neither a trace nor text of lackey; make one with valgrind --tool=lackey --trace-mem=yes \
-                 --log-file=FILE PROGRAM",
+                "{}: not a regular file, and a trace is read once for each cell; write it to a file and name that",
                 path.display()
             ),
+            SourceError::Empty(path) => write!(f, "{}: the file is empty; {MAKE}", path.display()),
+            SourceError::Unknown(path) => {
+                write!(f, "{}: neither a trace nor text of lackey; {MAKE}", path.display())
+            }
         }
     }
 }
@@ -62,7 +74,7 @@ impl std::error::Error for SourceError {}
 const SIZE: Size = Size { pages: 1 << 16, events: 1 << 22 };
 const SEED: u64 = 1;
 /// The least and the most pages of a workload.
-const PAGES: core::ops::RangeInclusive<u64> = 1 << 12..=1 << 24;
+const PAGES: RangeInclusive<u64> = 1 << 12..=1 << 24;
 
 /// `gen:NAME[:pages=N][:events=N][:seed=N]` is a workload, anything else a file.
 impl FromStr for Source {
@@ -82,22 +94,26 @@ fn made(text: &str) -> Result<Source, String> {
     let kind: Kind = name.parse().map_err(|why| format!("gen:{name}: {why}"))?;
     let (mut size, mut seed) = (SIZE, SEED);
     for word in words {
-        let unknown = || {
-            format!(
-                "gen:{text}: '{word}' is no parameter: write pages=N (4096 to 16777216, K and M allowed), events=N \
-                 or seed=N"
-            )
+        let wrong = |why: &str| format!("gen:{text}: '{word}' {why}");
+        let (place, bounds) = match word.split_once('=').map(|(what, _)| what) {
+            Some("pages") => (&mut size.pages, PAGES),
+            Some("events") => (&mut size.events, 1..=u64::MAX),
+            Some("seed") => (&mut seed, 0..=u64::MAX),
+            _ => return Err(wrong("is no parameter: write pages=N, events=N or seed=N")),
         };
-        let (what, value) = word.split_once('=').ok_or_else(unknown)?;
-        let value = number(value).ok_or_else(unknown)?;
-        match what {
-            "pages" if PAGES.contains(&value) => size.pages = value,
-            "events" if value > 0 => size.events = value,
-            "seed" => seed = value,
-            _ => return Err(unknown()),
-        }
+        let value = word.split_once('=').and_then(|(_, value)| number(value));
+        *place = value.filter(|value| bounds.contains(value)).ok_or_else(|| wrong(&allowed(&bounds)))?;
     }
     Ok(Source::Made { kind, size, seed })
+}
+
+/// What a parameter may be.
+fn allowed(bounds: &RangeInclusive<u64>) -> String {
+    let end = match bounds.end() {
+        &u64::MAX => "or more".into(),
+        end => format!("to {end}"),
+    };
+    format!("is out of bounds: write a number of {} {end}; K, M and G are powers of 1024", bounds.start())
 }
 
 /// A number, with K, M or G for powers of 1024.
@@ -119,13 +135,19 @@ fn number(text: &str) -> Option<u64> {
 const HEAD: u64 = 64 << 10;
 
 fn file(path: &Path) -> Result<Source, SourceError> {
-    let failed = |error: io::Error| SourceError::Io(path.into(), error.kind());
+    let failed = |error: io::Error| SourceError::Io(path.into(), error.to_string());
+    // Before it is opened: that waits for a writer, if it is a pipe.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(SourceError::Passing(path.into()));
+    }
     let mut head = Vec::new();
     File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head)).map_err(failed)?;
     if trace::is_trace(&head) {
         Ok(Source::Trace(path.into()))
     } else if trace::is_lackey(&head) {
         Ok(Source::Lackey(path.into()))
+    } else if head.is_empty() {
+        Err(SourceError::Empty(path.into()))
     } else {
         Err(SourceError::Unknown(path.into()))
     }
@@ -184,7 +206,7 @@ impl Source {
 type Boxed = Box<dyn Iterator<Item = Result<Event, trace::Error>>>;
 
 fn open(path: &Path, reader: impl Fn(Counted) -> Boxed) -> Result<Events, SourceError> {
-    let failed = |error: io::Error| SourceError::Io(path.into(), error.kind());
+    let failed = |error: io::Error| SourceError::Io(path.into(), error.to_string());
     let file = File::open(path).map_err(failed)?;
     let whole = file.metadata().map_err(failed)?.len();
     let read = Rc::new(Count::new(0));
@@ -239,5 +261,20 @@ mod tests {
             let said = text.parse::<Source>().unwrap_err().to_string();
             assert!(said.contains(text.split(':').next_back().unwrap()) && !said.contains('\n'), "{said}");
         }
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_told_from_what_is_unknown() {
+        let said = |text: &str| text.parse::<Source>().unwrap_err().to_string();
+        for (word, bounds) in [
+            ("pages=0", "4096 to 16777216"),
+            ("pages=x", "4096"),
+            ("events=0", "1 or more"),
+            ("seed=-1", "0 or more"),
+        ] {
+            let said = said(&format!("gen:zipf:{word}"));
+            assert!(said.contains(word) && said.contains(bounds) && !said.contains("no parameter"), "{said}");
+        }
+        assert!(said("gen:zipf:page=8K").contains("'page=8K' is no parameter: write pages=N"));
     }
 }

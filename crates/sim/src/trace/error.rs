@@ -66,7 +66,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Number => f.write_str("a number is too long or too large: the trace is damaged"),
             ErrorKind::Event => f.write_str("an event that can't happen: the trace is damaged"),
             ErrorKind::Count { said, read } => {
-                write!(f, "the end mark says {said} events, there were {read}: the trace is damaged")
+                write!(f, "the number of events is {read}, by the end mark {said}: the trace is damaged")
             }
             ErrorKind::Checksum => f.write_str("the checksum does not fit: the trace is damaged"),
             ErrorKind::Trailing => f.write_str("something follows the end mark: one file is one trace"),

@@ -34,9 +34,15 @@ impl fmt::Display for Failure {
         let Failure { walk, seed, after, why, events, reason, decisions } = self;
         writeln!(f, "{}, seed {seed}, after {after} events: {why}", walk.name)?;
         writeln!(f, "  {:?}", walk.setup)?;
-        writeln!(f, "  {} events do: {reason}", events.len())?;
+        let enough = if let [_] = events[..] { "event does" } else { "events do" };
+        writeln!(f, "  {} {enough}: {reason}", events.len())?;
         events.iter().try_for_each(|event| writeln!(f, "    {event:?},"))?;
-        write!(f, "  the engine's last decisions:{decisions}")
+        writeln!(f, "  the engine's last decisions:{decisions}")?;
+        write!(
+            f,
+            "  this walk again: cargo run --profile walk -p quire-sim --bin walk -- --seed {seed} --setup \"{}\"",
+            walk.name
+        )
     }
 }
 
@@ -130,4 +136,22 @@ fn decisions(walk: &Walk, events: &[Event]) -> String {
         end(&mut host)
     }));
     host.decisions()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::WALKS;
+
+    #[test]
+    fn a_failure_names_the_command_that_takes_it_again() {
+        let (why, reason, decisions) = ("a".into(), "b".into(), "\n    c".into());
+        let failure =
+            Failure { walk: WALKS[0], seed: 20, after: 7, why, events: Vec::new(), reason, decisions };
+        let command = format!(
+            "cargo run --profile walk -p quire-sim --bin walk -- --seed 20 --setup \"{}\"",
+            WALKS[0].name
+        );
+        assert!(failure.to_string().contains(&command), "{failure}");
+    }
 }

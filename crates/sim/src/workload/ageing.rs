@@ -19,30 +19,38 @@ pub struct Days {
     pub calls_per_day: u64,
     /// Pages that are mapped at noon. At midnight it is half of them.
     pub pages: u64,
-}
-
-/// The largest mappings have less than twice the pages of this order: less than 16 MiB, and a 16th of the memory.
-fn largest_order(pages: u64) -> u32 {
-    (pages / 32).max(1).ilog2().min(LARGEST_ORDER)
+    /// Mappings that are filled at a time, page by page: the more programs run at once, the more of them have pages side
+    /// by side that were given out one after the other.
+    pub filling: usize,
+    /// The largest mappings have less than twice as many pages. A power of two, 2048 at the most: 16 MiB.
+    pub largest: u64,
 }
 
 impl Days {
+    /// The largest mappings of a memory of `pages` pages: less than a 16th of it.
+    pub(super) fn largest_for(pages: u64) -> u64 {
+        1 << (pages / 32).max(1).ilog2().min(LARGEST_ORDER)
+    }
+
     /// Events of a call, about: every other one maps memory and writes seven eighths of it, all pass time.
-    pub(super) fn events_per_call(pages: u64) -> u64 {
-        let orders = u64::from(largest_order(pages)) + 1;
+    pub(super) fn events_per_call(largest: u64) -> u64 {
+        let orders = u64::from(largest.ilog2()) + 1;
         // On average a mapping has three quarters of a page for each order.
         2 + orders * 3 * 7 / (4 * 16)
     }
 }
 
-/// Mappings of mixed sizes come and go for days, 4 KiB to 16 MiB: as much memory in those between any size and its
+/// Mappings of mixed sizes come and go for days, of 4 KiB and more: as much memory in those between any size and its
 /// double as in others, so that small ones are many. More are mapped by day than by night. A fifth of them stay for
-/// days, the others die young. Some are given back in part only, or discarded and filled again. Eight are being filled
-/// at a time, page by page, a quarter of all in part only; so pages that are given out one after the other are given
+/// days, the others die young. Some are given back in part only, or discarded and filled again. Several are being
+/// filled at a time, page by page, a quarter of all in part only; so pages that are given out one after the other are given
 /// back at different times.
 ///
 /// Stands for a machine that has been up for a while: half of its memory is free at midnight, in pieces between pages
-/// that stay, and a buddy that only waits can serve less than a tenth of it in folios of 64 KiB.
+/// that stay. How long the pieces are is a matter of how many mappings are filled at a time, and of how large the largest
+/// are beside all memory: with sixteen, and less than a 64th of 64 MiB, a buddy that only waits can serve 3.1 to 7.8 % of
+/// it in folios of 64 KiB after three days, over twelve seeds (`tests/compaction.rs`). With eight, and less than a 16th as
+/// in [`super::Kind::Ageing`], it is 3.3 to 13.2 %.
 #[derive(Clone, Debug)]
 pub struct Ageing {
     days: Days,
@@ -72,14 +80,13 @@ const SLOT: u64 = 2 * LARGEST;
 /// where there are so many of them that each of these tries met one.
 const STAY_PERCENT: u32 = 20;
 const TRIES: u32 = 8;
-/// Mappings that are filled at a time.
-const FILLING: usize = 8;
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
 impl Ageing {
     /// Days like these. Takes up to 30 bytes for each page that is mapped, however many days there are.
     pub fn new(days: Days, seed: u64) -> Ageing {
-        assert!(days.calls_per_day > 0 && days.pages < 1 << 32, "{days:?}");
+        assert!(days.calls_per_day > 0 && days.pages < 1 << 32 && days.filling > 0, "{days:?}");
+        assert!(days.largest.is_power_of_two() && days.largest <= 1 << LARGEST_ORDER, "{days:?}");
         // One more than can be mapped at a time, so that there is always a free one.
         let slots = days.pages as usize + 1;
         Ageing {
@@ -92,7 +99,7 @@ impl Ageing {
             slots: vec![0; slots.div_ceil(64)],
             next_slot: 0,
             due: VecDeque::with_capacity(2),
-            filling: Vec::with_capacity(FILLING + 1),
+            filling: Vec::with_capacity(days.filling + 1),
         }
     }
 
@@ -122,7 +129,7 @@ impl Ageing {
     fn ask(&mut self) -> u64 {
         let order = loop {
             let order = self.rng.any().trailing_zeros();
-            if order <= largest_order(self.days.pages) {
+            if order <= self.days.largest.ilog2() {
                 break order;
             }
         };
@@ -234,7 +241,7 @@ impl Iterator for Ageing {
                 return Some(event);
             }
             let over = self.calls == self.days.days * self.days.calls_per_day;
-            if self.filling.len() < FILLING && !over {
+            if self.filling.len() < self.days.filling && !over {
                 self.call();
             } else if self.filling.is_empty() {
                 return None;

@@ -224,7 +224,8 @@ fn phases_differ_in_what_they_touch() {
     assert_ne!(sets[1], sets[4], "other pages when it comes again");
 }
 
-const DAYS: Days = Days { space: Space(0), days: 5, calls_per_day: 40_000, pages: 1 << 16 };
+const DAYS: Days =
+    Days { space: Space(0), days: 5, calls_per_day: 40_000, pages: 1 << 16, filling: 8, largest: 1 << 11 };
 
 #[test]
 fn ageing_takes_its_days_and_breathes_with_them() {

@@ -23,6 +23,8 @@ fn outcome() -> Outcome {
     (totals.fills[0], totals.fills[9], totals.swap_ins[0], totals.evictions[4]) = (1000, 7, 500, 60);
     totals.swap_outs[4] = 55;
     totals.rescues[4] = 5;
+    totals.collapses[4] = 3;
+    (totals.splits, totals.sparse_folios, totals.sparse_pages) = (40, 12, 180);
     totals.latency[latency::bucket(5_000)] = 980;
     totals.latency[latency::bucket(700_000)] = 20;
     (totals.waits, totals.wait_ns, totals.wait_max_ns) = (3, 9_000_000, 5_000_000);
@@ -55,6 +57,8 @@ fn the_text_says_what_happened_and_nothing_else() {
         "3 managed; 1 forked without exec: evict nothing; 2 outside the budget\n",
         "peak 200 MiB: 190 MiB managed, 10 MiB not (95.0 % managed)\n",
         "4K       64K        2M\n",
+        "collapsed            0         3         0\n",
+        "shaped      splits 40, sparse folios 12, given back of these 720 KiB\n",
         "1000: p50 5.1 µs, p99 786.4 µs; 3 waited for a frame, 9.0 ms in all, 5.0 ms the longest\n",
         "3.9 MiB, 95.0 % off the fault path\n",
         "400 MiB to 100 MiB (4.00x)\n",

@@ -107,6 +107,13 @@ fn folios(text: &mut String, report: &Report) {
             row(text, name, &cells);
         }
     }
+    let given_back = folios.sparse_given_back_bytes;
+    let changes = [
+        ("splits", folios.splits, folios.splits.to_string()),
+        ("sparse folios", folios.sparse, folios.sparse.to_string()),
+        ("given back of these", given_back, human(given_back)),
+    ];
+    list(text, "shaped", changes.into_iter());
 }
 
 fn faults(text: &mut String, report: &Report) {
