@@ -69,11 +69,22 @@ fn go(walk: &Walk, seed: u64, events: &mut Vec<Event>) -> Result<Walked, String>
     Ok(Walked { met: Met::of(&host), tally })
 }
 
-/// Ends all that is under way, reads every page back, and unmaps everything: nothing may be left.
+/// Under a grant of nothing, reclaim moves out all that it can. Mostly it says then that it is stuck, and is taken at its
+/// word; what was overdrawn may content it.
+fn press_out(host: &mut Host) -> Result<(), String> {
+    let grant = host.engine.grant();
+    host.engine.set_grant(0);
+    host.settle_to_grant()?;
+    host.engine.set_grant(grant);
+    Ok(())
+}
+
+/// Ends all that is under way, presses everything out, reads every page back, and unmaps everything: nothing may be left.
 fn end(host: &mut Host) -> Result<(), String> {
     host.check_whole()?;
     host.drain()?;
     host.settle_to_grant()?;
+    press_out(host)?;
     host.read_back()?;
     host.check_whole()?;
     let arena = host.setup().arena;

@@ -12,6 +12,7 @@ mod drain;
 mod event;
 mod jobs;
 mod key;
+mod seen;
 mod verbs;
 
 pub use event::{Event, Put};
@@ -58,6 +59,15 @@ pub struct Touch {
     pub put: Option<Put>,
 }
 
+/// How often something was checked that not every event lets be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Checks {
+    /// Reclaim said that it was stuck, or waits for jobs, and every page was looked at for one that could be moved out.
+    pub stuck: u64,
+    /// A change of rights was refused or done as the VMAs say.
+    pub gaps: u64,
+}
+
 /// An engine with all that it meets. See the module's text.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -92,9 +102,10 @@ pub struct Host {
     spare: Vec<Work>,
     /// Spill files opened so far.
     files: u16,
-    /// The tables of the kernel may differ from the engine's where a verb was cut, and folios may have been left
-    /// resident for good: reclaim may find nothing although something could be moved.
-    blurred: bool,
+    /// It is a forked child, which moves nothing out.
+    keeps_all: bool,
+    /// Checks made of what only some events answer.
+    checks: Checks,
     /// What was looked at last, where not everything is checked after each event.
     watch: Option<Box<Watch>>,
     /// What events have met, where that is counted.
@@ -132,7 +143,8 @@ impl Host {
             setup,
             spare: Vec::new(),
             files: 0,
-            blurred: false,
+            keeps_all: false,
+            checks: Checks::default(),
             watch: None,
             cover: None,
             events: 0,
@@ -156,6 +168,11 @@ impl Host {
     /// The last decisions of the engine, a line each, if it keeps a log.
     pub fn decisions(&self) -> String {
         self.engine.log().map(|(number, decision)| format!("\n    {number:5}  {decision}")).collect()
+    }
+
+    /// How often that was checked which only some events let be.
+    pub fn checks(&self) -> Checks {
+        self.checks
     }
 
     /// Opens the next spill file.
@@ -210,7 +227,9 @@ impl Host {
     /// The process at hand forks. Whether there is a child; the host goes on as the parent.
     pub fn fork_space(&mut self) -> bool {
         self.meets_all(cells::Event::ForkSpace, self.at);
-        let Ok(child) = self.engine.fork(&mut self.mmu, self.at) else { return false };
+        let forked = self.engine.fork(&mut self.mmu, self.at);
+        self.meets_fork(self.at, forked.is_ok());
+        let Ok(child) = forked else { return false };
         self.model.fork(self.at, child);
         self.spaces.push(child);
         true
@@ -220,7 +239,8 @@ impl Host {
     pub fn exit(&mut self, number: usize) {
         let space = self.spaces[number];
         self.meets_all(cells::Event::Exit, space);
-        self.meets_only(|state| state.is_shared());
+        self.meets_only(|met| met.state.is_shared());
+        self.forget_failures(space);
         self.spaces.remove(number);
         self.engine.exit(&mut self.mmu, space);
         self.model.exit(space);
@@ -264,7 +284,9 @@ impl Host {
         match fault {
             Fault::NoFrame => self.parked.push(message),
             Fault::Halt(halt) => return Err(stopped(halt)),
-            Fault::Mapped | Fault::Job | Fault::Joined | Fault::Outside => {}
+            // It is answered before the page is looked at.
+            Fault::Outside => self.meets_nothing(),
+            Fault::Mapped | Fault::Job | Fault::Joined => {}
         }
         Ok(fault)
     }
@@ -285,8 +307,9 @@ impl Host {
     pub fn reclaim(&mut self, demand: Demand) -> Result<Reclaim, String> {
         let mut work = self.spare.pop().unwrap_or_default();
         self.steps += 1;
-        self.meets_all(cells::Event::Budget, self.at);
+        let before = self.meets_reclaim();
         let step = self.engine.reclaim(&mut self.mmu, demand, &mut work);
+        self.meets_reclaimed(before, self.has_looked_at_all(step));
         self.begin_if(step == Reclaim::Job, work);
         match step {
             Reclaim::Waiting if self.jobs.is_empty() => {
@@ -295,9 +318,8 @@ impl Host {
             Reclaim::Stuck if !self.jobs.is_empty() => {
                 return Err("reclaim is stuck while jobs are under way".into());
             }
-            Reclaim::Stuck => self.check_stuck()?,
-            Reclaim::Idle => self.meets_nothing(),
-            Reclaim::Progress | Reclaim::Job | Reclaim::Waiting => {}
+            step if self.has_looked_at_all(step) => self.check_stuck()?,
+            Reclaim::Idle | Reclaim::Progress | Reclaim::Job | Reclaim::Waiting | Reclaim::Stuck => {}
         }
         Ok(step)
     }

@@ -1,7 +1,7 @@
 //! Long random walks, with faults injected, over all cores: see `quire_sim::walk`.
 //!
 //! All of them are taken once, whichever tests run; each test says what it wants of them. `QUIRE_EVENTS=n` takes n events
-//! instead of twelve million, rounded up to whole shards. What fails prints its seed, its setup and the shortest list of
+//! instead of fourteen million, rounded up to whole shards. What fails prints its seed, its setup and the shortest list of
 //! events; `cargo run --profile walk -p quire-sim --bin walk` goes on for longer (docs/walks.md).
 
 use quire_core::Decision;
@@ -14,7 +14,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Events that are taken if not told: some more than those after which all must have been met.
-const TAKEN: u64 = EVENTS / 5 * 6;
+const TAKEN: u64 = EVENTS / 10 * 11;
 
 /// What all walks have met.
 struct Walked {

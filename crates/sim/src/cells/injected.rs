@@ -62,6 +62,9 @@ pub const fn possible(event: Event, state: State, injected: Injected) -> Result<
     if let Cell::Never(why) = expected(event, state) {
         return Err(why);
     }
+    if matches!(event, Event::Vacate) && matches!(state, State::Empty | State::Stored | State::SharedStored) {
+        return Err("it has no slots, so no run of slots leads to it");
+    }
     match injected {
         Injected::Nothing if matches!(state, State::Refused) => Err("it is busy because it is pinned"),
         Injected::Nothing if matches!(event, Event::JobFailed) => Err("a job that fails is an injection"),

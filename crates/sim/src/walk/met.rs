@@ -4,7 +4,7 @@ use super::Walk;
 use crate::world::Host;
 use quire_core::{Order, PolicyKind};
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 21] = [
     "swap-ins",
     "rescues",
     "swap-outs",
@@ -24,6 +24,8 @@ const NAMES: [&str; 19] = [
     "sparse",
     "collapses",
     "compacted",
+    "stuck",
+    "gaps",
 ];
 
 /// Counts, by name.
@@ -53,6 +55,8 @@ impl Met {
             stats.sparse_folios,
             stats.collapses.iter().sum(),
             stats.compacted_pages,
+            host.checks().stuck,
+            host.checks().gaps,
         ])
     }
 
@@ -75,6 +79,10 @@ impl Met {
             "collapses" | "reuses" => 1,
             "sparse" if !large => 0,
             "unstorable" if !walk.refusals => 0,
+            // In every other walk, at its end at the least; where much goes wrong on purpose, all the time.
+            "stuck" if walk.scenes < 50 => 500_000 / walk.events as u64,
+            "stuck" => 5000,
+            "gaps" => 10_000,
             _ => 40,
         };
         let all = NAMES.into_iter().zip(self.0);

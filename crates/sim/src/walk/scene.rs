@@ -4,29 +4,27 @@
 //! A scene looks at the host before each of its events, and says which one leads on. Others come in between and spoil
 //! it now and then: then it leads back, or gives up.
 
+mod choose;
 mod fire;
 mod reach;
 
-use super::events::{any_event, pick};
+use super::events::any_event;
 use super::setups::{Walk, order};
-use crate::cells::{Event as Meeting, Injected, State, possible};
+use crate::cells::{Event as Meeting, Injected, State};
 use crate::rng::Rng;
-use crate::world::{Event, Host, SPACE, Step};
+use crate::world::{Event, Host, Step};
+use choose::{beside, feeds, left_behind, rarest};
 use quire_core::job::JobKind;
 use quire_core::mmu::Prot;
-use quire_core::{Order, PageRange, PolicyKind, Space, Vpn};
+use quire_core::{PageRange, Space, Vpn};
 use std::collections::VecDeque;
 
 /// Events after which a scene gives up.
 const PATIENCE: u32 = 44;
-/// Combinations looked at for one to be met.
-const CANDIDATES: u32 = 160;
-/// Pages looked at for one to begin with.
-const MOST_LOOKED_AT: u64 = 24;
 /// How often one event leads nowhere before that.
 const MOST_AGAIN: u32 = 8;
 /// Events that meet the page. The last one is one that ends its state, and the scene.
-const MOST_FIRED: u32 = 3;
+const MOST_FIRED: u32 = 4;
 
 /// What is to be met.
 #[derive(Debug)]
@@ -171,8 +169,13 @@ impl Scene {
             Some(self.unplaced(host).map_or(Event::Full(true), Event::Step))
         } else if goes(Injected::StoreSlow) && !held() {
             Some(self.hold(walk, host, rng))
+        } else if goes(Injected::NoFrame) && self.event == Meeting::Lock && host.engine.grant() == 0 {
+            // Of no frames, none may be locked.
+            Some(Event::Grant(walk.setup.grant))
         } else if goes(Injected::NoFrame) && host.engine.room() > 0 {
-            Some(Event::Grant(0))
+            let locks = self.event == Meeting::Lock;
+            let less = host.engine.grant().saturating_sub(host.engine.room()).max(1);
+            Some(Event::Grant(if locks && less < host.engine.grant() { less } else { 0 }))
         } else {
             None
         }
@@ -221,120 +224,12 @@ impl Scene {
         if host.spaces.len() > 2 && rng.chance(60) {
             self.queue.push_back(self.lose_another(host, rng));
         }
+        let locked = host.engine.vmas(self.space).at(self.vpn).is_some_and(|vma| vma.locked);
+        if host.at == self.space && locked && rng.chance(50) {
+            self.queue.push_back(Event::Lock(self.run.start, self.run.pages, false));
+        }
         if host.at == self.space && self.is_pinned(host) && rng.chance(70) {
             self.queue.push_back(Event::Pin(self.vpn, false));
         }
     }
-}
-
-/// Of some combinations that such a walk may meet, the one that it has met least.
-fn rarest(walk: &Walk, host: &Host, rng: &mut Rng) -> (Meeting, State, Injected) {
-    let any = |rng: &mut Rng| loop {
-        let (event, goal) = (pick(rng, &Meeting::ALL), pick(rng, &State::ALL));
-        let wrong = pick(rng, &Injected::ALL);
-        let possible = possible(event, goal, wrong).is_ok() && may_have(walk, goal, wrong);
-        let never = event == Meeting::Fork && !walk.forks
-            || matches!(event, Meeting::ForkSpace | Meeting::Exit) && !walk.family
-            || (goal == State::Shared || event == Meeting::Fork) && host.at != SPACE;
-        // What needs no family, others meet too.
-        let common = walk.family && !goal.is_shared() && event != Meeting::ForkSpace;
-        if possible && !never && !(common && rng.chance(40)) {
-            return (event, goal, wrong);
-        }
-    };
-    let hits = |&(event, goal, wrong): &(Meeting, State, Injected)| {
-        host.tally().map_or(0, |tally| tally.of(event, goal, wrong))
-    };
-    // Few ways lead there: a process forks alone, its child ends, and then it forks within the engine.
-    if walk.family && walk.forks && host.at == SPACE && rng.chance(2) {
-        return (Meeting::ForkSpace, State::Shared, Injected::VerbPartial);
-    }
-    let mut best = any(rng);
-    for _ in 1..CANDIDATES {
-        let other = any(rng);
-        if hits(&other) < hits(&best) {
-            best = other;
-        }
-    }
-    best
-}
-
-/// A page that an earlier scene has left in the state, or else in one that leads to it.
-fn left_behind(host: &Host, goal: State, wrong: Injected, rng: &mut Rng) -> Option<Vpn> {
-    let pages = host.setup().arena.min(MOST_LOOKED_AT);
-    let first = rng.below(pages);
-    let mut near = None;
-    for vpn in (0..pages).map(|i| Vpn((first + i) % pages)) {
-        let Some(state) = host.state(host.at, vpn) else { continue };
-        let marked = wrong != Injected::JobFailed || host.has_failed(host.at, vpn);
-        let folio = host.engine.folio_order(host.at, vpn).is_some_and(|order| order > Order::BASE);
-        let fits = marked && (wrong != Injected::VerbPartial || folio && !vpn.0.is_multiple_of(4));
-        if fits && state == goal {
-            return Some(vpn);
-        }
-        if fits && near.is_none() && feeds(state, goal) {
-            near = Some(vpn);
-        }
-    }
-    near
-}
-
-/// Whether a page in `state` is one or two events from `goal`.
-const fn feeds(state: State, goal: State) -> bool {
-    match goal {
-        State::FillingStored | State::SharedStored => matches!(state, State::Stored | State::StandbyKept),
-        State::MappedKept => matches!(state, State::StandbyKept | State::FillingStored | State::Stored),
-        State::Writing | State::SharedStandby => matches!(state, State::Standby),
-        State::StandbyKept => matches!(state, State::Writing | State::MappedKept),
-        State::Stored => matches!(state, State::StandbyKept),
-        State::SharedWriting => matches!(state, State::Writing | State::SharedStandby),
-        State::SharedFilling => matches!(state, State::SharedStored),
-        State::SharedMapped => matches!(state, State::SharedStandby | State::Mapped | State::MappedKept),
-        State::Zombie => matches!(state, State::FillingZeroes | State::FillingStored | State::Writing),
-        _ => false,
-    }
-}
-
-/// What may go wrong beside something else, so that one event counts for both. A verb that is to be refused has to be
-/// called, and without a frame many are not.
-fn beside(walk: &Walk, wrong: Injected, rng: &mut Rng) -> Vec<Injected> {
-    let mut all = Vec::new();
-    let verbs = matches!(wrong, Injected::VerbRefused | Injected::VerbPartial);
-    if wrong == Injected::Nothing {
-        return all;
-    }
-    if rng.chance(30) {
-        all.push(Injected::StoreSlow);
-    }
-    if !verbs && walk.refusals && rng.chance(40) {
-        all.push(Injected::StoreFull);
-    }
-    if !verbs && rng.chance(25) {
-        all.push(Injected::NoFrame);
-    }
-    all
-}
-
-/// Whether walks of this kind come to such states.
-fn may_have(walk: &Walk, goal: State, wrong: Injected) -> bool {
-    let refusals = matches!(
-        wrong,
-        Injected::VerbRefused | Injected::VerbPartial | Injected::Pinned | Injected::StoreFull
-    );
-    // With base pages alone, hardly any fill of zeroes is a job, and no edge lies inside a folio.
-    let filled = matches!(goal, State::FillingZeroes | State::Zombie);
-    let cut = wrong == Injected::JobFailed
-        && matches!(
-            goal,
-            State::Empty | State::Stored | State::FillingStored | State::SharedStored | State::SharedFilling
-        );
-    let base = match walk.setup.policy {
-        PolicyKind::Fixed(order) => order == Order::BASE,
-        PolicyKind::Linux(_) => false,
-        _ => true,
-    };
-    (walk.family || !goal.is_shared())
-        && (walk.forks || goal != State::Shared)
-        && (walk.refusals || !refusals && goal != State::Refused)
-        && !(base && (filled || cut))
 }

@@ -3,7 +3,7 @@
 use super::{Failure, Met, Tally, WALKS, walk};
 
 /// Events after which every possible combination must have been met [`LEAST`] times.
-pub const EVENTS: u64 = 10_000_000;
+pub const EVENTS: u64 = 12_500_000;
 /// See [`EVENTS`].
 pub const LEAST: u64 = 1000;
 

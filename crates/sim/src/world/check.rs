@@ -244,22 +244,29 @@ impl Host {
         Ok(())
     }
 
-    /// Reclaim says that nothing can be moved out. With tables like the kernel's, no page on a list may be left
-    /// that could be.
-    pub(super) fn check_stuck(&self) -> Result<(), String> {
-        if self.blurred {
+    /// Reclaim says that it can do nothing: no page on a list may be left that could be moved out, but for those in the
+    /// hands of a job, and those that a verb was refused for in this very step.
+    pub(super) fn check_stuck(&mut self) -> Result<(), String> {
+        // A child that keeps all that it has is stuck at once.
+        if self.keeps_all {
             return Ok(());
         }
+        self.checks.stuck += 1;
+        let strikes = &self.mmu.injector.strikes;
         let could = |&(space, vpn): &(Space, Vpn)| {
             let there = self.engine.whereabouts(space, vpn);
+            if !there.listed || there.job.is_some() {
+                return false;
+            }
             let movable = self.mmu.rights(space, vpn).is_some_and(|r| r.movable());
             let free = self.mmu.entry(space, vpn).is_some_and(|pte| !pte.busy());
+            let struck = strikes.iter().any(|s| s.range.space == space && s.range.contains(vpn));
             let shared = matches!(there.state, PageState::Shared { .. });
-            there.listed && (shared || movable && free)
+            !struck && (shared || movable && free)
         };
         let left = self.pages().find(could);
         match left {
-            Some((_, vpn)) => Err(format!("reclaim is stuck, and {vpn:?} could be moved out")),
+            Some((_, vpn)) => Err(format!("reclaim can do nothing, and {vpn:?} could be moved out")),
             None => Ok(()),
         }
     }

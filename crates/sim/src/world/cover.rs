@@ -2,20 +2,30 @@
 
 use super::Host;
 use crate::cells::{Event, Injected, State};
+use crate::inject::Strike;
 use crate::tables::Pte;
 use crate::walk::Tally;
+use quire_core::mmu::Refusal;
 use quire_core::{PageRange, PageState, Space, Vpn};
 use std::collections::BTreeSet;
 
 /// An event that met a page.
 #[derive(Clone, Copy, Debug)]
-struct Met {
+pub(super) struct Met {
     event: Event,
-    space: Space,
-    vpn: Vpn,
-    state: State,
+    pub(super) space: Space,
+    pub(super) vpn: Vpn,
+    pub(super) state: State,
     /// A bit for each [`Injected`].
     injected: u8,
+}
+
+impl Met {
+    /// Whether a verb was cut that was called for the page. A fork maps pages in the child, at the same addresses.
+    pub(super) fn is_struck(&self, strike: &Strike) -> bool {
+        let there = strike.range.space == self.space || self.event == Event::ForkSpace;
+        there && strike.range.contains(self.vpn)
+    }
 }
 
 /// What was met so far.
@@ -37,13 +47,9 @@ impl Cover {
     fn settle(&mut self, host: &Host) {
         for met in &self.met {
             let mut injected = met.injected;
-            for strike in &host.mmu.injector.strikes {
-                // A fork maps pages in the child, at the same addresses.
-                let there = strike.range.space == met.space || met.event == Event::ForkSpace;
-                if there && strike.range.contains(met.vpn) {
-                    let what = if strike.done > 0 { Injected::VerbPartial } else { Injected::VerbRefused };
-                    injected |= bit(what);
-                }
+            for strike in host.mmu.injector.strikes.iter().filter(|strike| met.is_struck(strike)) {
+                let what = if strike.done > 0 { Injected::VerbPartial } else { Injected::VerbRefused };
+                injected |= bit(what);
             }
             let some = |i: &Injected| injected & bit(*i) != 0 || injected == 0 && *i == Injected::Nothing;
             let all = Injected::ALL.into_iter().filter(some);
@@ -90,11 +96,16 @@ impl Host {
         }
     }
 
-    /// An event meets all pages of a process; those near the last one that a thread touched are looked at.
+    /// An event meets all pages of a process; those near the last one that a thread touched are counted.
     pub(super) fn meets_all(&mut self, event: Event, space: Space) {
+        self.meets(event, self.near(space));
+    }
+
+    /// Pages near the last one that a thread or a message was about.
+    pub(super) fn near(&self, space: Space) -> PageRange {
         let start = self.center.0.saturating_sub(NEAR / 2);
         let end = (start + NEAR).min(self.setup.arena);
-        self.meets(event, PageRange::between(space, Vpn(start.min(end)), Vpn(end)));
+        PageRange::between(space, Vpn(start.min(end)), Vpn(end))
     }
 
     pub(super) fn meets_each(&mut self, event: Event, pages: impl IntoIterator<Item = (Space, Vpn)>) {
@@ -112,11 +123,34 @@ impl Host {
         self.cover = Some(cover);
     }
 
-    /// Forgets what the event at hand has met in other states.
-    pub(super) fn meets_only(&mut self, states: impl Fn(State) -> bool) {
+    /// Forgets what else the event at hand has met.
+    pub(super) fn meets_only(&mut self, which: impl Fn(&Met) -> bool) {
         if let Some(cover) = &mut self.cover {
-            cover.met.retain(|met| states(met.state));
+            cover.met.retain(which);
         }
+    }
+
+    /// What came of a call of the program. One that the engine has refused for reasons of its own looks at no page. One that
+    /// failed since a verb was refused counts for that alone, and for the pages that the verb was called for.
+    pub(super) fn meets_call(&mut self, result: Result<(), Refusal>) {
+        let Some(cover) = &mut self.cover else { return };
+        if result.is_ok() {
+            return;
+        }
+        let strikes = &self.mmu.injector.strikes;
+        cover.met.retain(|met| strikes.iter().any(|strike| met.is_struck(strike)));
+        cover.met.iter_mut().for_each(|met| met.injected = 0);
+    }
+
+    /// What came of a fork. One that finds no frame for the copy of a page that can't be shared ends there.
+    pub(super) fn meets_fork(&mut self, parent: Space, forked: bool) {
+        if forked || !self.mmu.injector.strikes.is_empty() {
+            return self.meets_call(if forked { Ok(()) } else { Err(Refusal::NoMemory) });
+        }
+        let own = |vpn: &Vpn| self.mmu.maps_frame(parent, *vpn).is_none();
+        let busy = |vpn: &Vpn| self.mmu.entry(parent, *vpn).is_some_and(Pte::busy);
+        let first = (0..self.setup.arena).map(Vpn).find(|vpn| own(vpn) && busy(vpn));
+        self.meets_only(|met| first.is_some_and(|first| met.vpn <= first));
     }
 
     /// Forgets what the event at hand has met: nothing came of it.
@@ -128,13 +162,26 @@ impl Host {
 
     /// A job comes back for the pages that it is about.
     pub(super) fn meets_job(&mut self, at: usize, failed: bool) {
+        self.meets_end(at, failed);
+        let Some(cover) = &mut self.cover else { return };
+        for &page in &self.jobs[at].pages {
+            if failed {
+                cover.failed.insert(page)
+            } else {
+                cover.failed.remove(&page)
+            };
+        }
+    }
+
+    /// The same, and what comes later does not hear of it.
+    pub(super) fn meets_end(&mut self, at: usize, failed: bool) {
         if self.cover.is_none() {
             return;
         }
         let (event, pages) =
             (if failed { Event::JobFailed } else { Event::JobDone }, self.jobs[at].pages.clone());
         let (late, ticket) = (self.jobs[at].late, self.jobs[at].work.ticket);
-        self.meets_each(event, pages.iter().copied());
+        self.meets_each(event, pages);
         let Some(cover) = &mut self.cover else { return };
         let engine = &self.engine;
         // A job that is void is over for its pages, but for those that are empty since.
@@ -147,12 +194,12 @@ impl Host {
             met.injected |= if late { bit(Injected::StoreSlow) } else { 0 };
             met.injected |= if failed { bit(Injected::JobFailed) } else { 0 };
         }
-        for page in pages {
-            if failed {
-                cover.failed.insert(page)
-            } else {
-                cover.failed.remove(&page)
-            };
+    }
+
+    /// A process has ended: what its pages are called, others will be.
+    pub(super) fn forget_failures(&mut self, space: Space) {
+        if let Some(cover) = &mut self.cover {
+            cover.failed.retain(|&(s, _)| s != space);
         }
     }
 

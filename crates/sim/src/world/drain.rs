@@ -125,7 +125,7 @@ impl Host {
         child.engine.fork_child();
         (child.held, child.parked) = (Vec::new(), Vec::new());
         child.threads.fill(None);
-        child.blurred = true;
+        child.keeps_all = true;
         if self.setup.spill.is_some() {
             self.open_file(self.setup.spill.unwrap_or(0));
         }

@@ -211,10 +211,8 @@ impl Host {
             Event::Protect(start, pages, prot) => return self.protect(run(start, pages), prot),
             Event::Lock(start, pages, locked) => self.lock(run(start, pages), locked),
             Event::Remap(start, pages, to) => self.remap(run(start, pages), to),
-            Event::Advise(start, pages, hint) => {
-                self.meets(cells::Event::Hint, run(start, pages));
-                self.engine.advise(run(start, pages), hint);
-            }
+            // It notes something of the VMAs, and looks at no page.
+            Event::Advise(start, pages, hint) => self.engine.advise(run(start, pages), hint),
             Event::Cool(start, pages) => {
                 self.meets(cells::Event::Hint, run(start, pages));
                 self.engine.cool(run(start, pages));
@@ -233,7 +231,6 @@ impl Host {
         self.touches(PageRange::new(self.at, vpn, 1));
         self.forget_refusal(self.at, vpn);
         if pinned {
-            self.blurred = true;
             self.mmu.pin(self.at, vpn);
         } else {
             self.mmu.unpin(self.at, vpn);
@@ -241,26 +238,19 @@ impl Host {
     }
 
     fn move_out(&mut self, pages: u32) {
-        self.meets_all(cells::Event::Budget, self.at);
-        if self.engine.move_out_behind(&mut self.mmu, pages) == 0 {
-            self.meets_nothing();
-        }
+        let before = self.meets_reclaim();
+        self.engine.move_out_behind(&mut self.mmu, pages);
+        self.meets_reclaimed(before, false);
     }
 
     fn collapse(&mut self, start: Vpn, order: Order) {
-        self.meets(cells::Event::Collapse, PageRange::new(self.at, start, u64::from(order.pages())));
+        let range = PageRange::new(self.at, start, u64::from(order.pages()));
+        self.meets_each(cells::Event::Collapse, self.seen_by_collapse(range));
         self.engine.collapse(&mut self.mmu, self.at, start, order);
     }
 
-    /// It meets the pages whose slots are in the run, and those that have no slots.
     fn vacate(&mut self, start: Frame, order: Order) {
-        let run = start.0..start.0 + order.pages();
-        let near = self.center.0.saturating_sub(8)..(self.center.0 + 8).min(self.setup.arena);
-        let pages = near.map(|vpn| (self.at, Vpn(vpn)));
-        let bare: Vec<_> =
-            pages.filter(|&(s, vpn)| self.engine.whereabouts(s, vpn).frame.is_none()).collect();
-        let slots: Vec<_> = run.flat_map(|frame| self.engine.rmap(Frame(frame))).collect();
-        self.meets_each(cells::Event::Vacate, slots.into_iter().map(|m| (m.space, m.vpn)).chain(bare));
+        self.meets_each(cells::Event::Vacate, self.seen_by_vacate(start, order));
         self.engine.vacate(&mut self.mmu, start, order);
     }
 
@@ -338,7 +328,6 @@ impl Host {
     }
 
     fn inject(&mut self, injection: Injection) {
-        self.blurred = true;
         self.mmu.injector.clear();
         self.mmu.inject(injection);
     }

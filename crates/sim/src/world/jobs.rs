@@ -127,8 +127,7 @@ impl Host {
                 self.check_places(at)?;
                 return Ok(false);
             }
-            Placed::Refused => self.blurred = true,
-            Placed::Void => {}
+            Placed::Refused | Placed::Void => {}
             Placed::Halt(halt) => return Err(stopped(halt)),
         }
         self.spare.push(self.jobs.remove(at).work);
@@ -174,7 +173,8 @@ impl Host {
             return self.finish(at, outcome).map(|_| ());
         }
         let mut stopped = self.aside();
-        self.meets_job(at, true);
+        // It has not failed for the host that goes on.
+        self.meets_end(at, true);
         match stopped.finish(at, outcome) {
             Ok(_) => Err("a fill failed, and the process goes on".into()),
             Err(_) => stopped.engine.validate(),

@@ -17,6 +17,7 @@ impl Host {
         self.meets(Event::Unmap, range);
         self.touches(range);
         let result = self.engine.unmap(&mut self.mmu, range);
+        self.meets_call(result);
         self.after_discard(range, result);
     }
 
@@ -32,6 +33,7 @@ impl Host {
                 Err(refusal) => result = Err(refusal),
             }
         }
+        self.meets_call(result);
         self.after_discard(range, result);
     }
 
@@ -68,8 +70,11 @@ impl Host {
         self.meets(Event::Protect, range);
         self.touches_edges(range);
         let mapped = self.engine.vmas(range.space).covers(range.start, range.end());
-        match self.engine.protect(&mut self.mmu, range, prot) {
-            Err(Refusal::NoRange) if mapped && !self.blurred => Err("protect found a gap".into()),
+        let result = self.engine.protect(&mut self.mmu, range, prot);
+        self.meets_call(result);
+        self.checks.gaps += 1;
+        match result {
+            Err(Refusal::NoRange) if mapped => Err("protect found a gap".into()),
             Ok(()) if !mapped => Err("protect found no gap".into()),
             _ => Ok(()),
         }
@@ -79,7 +84,8 @@ impl Host {
     pub fn lock(&mut self, range: PageRange, locked: bool) {
         self.meets(Event::Lock, range);
         self.touches_edges(range);
-        let _ = self.engine.lock(&mut self.mmu, range, locked);
+        let result = self.engine.lock(&mut self.mmu, range, locked);
+        self.meets_call(result);
     }
 
     /// Moves pages.
@@ -87,7 +93,9 @@ impl Host {
         self.meets(Event::Remap, from);
         self.touches(from);
         self.touches(PageRange::new(from.space, to, from.pages));
-        if self.engine.remap(&mut self.mmu, from, to).is_ok() {
+        let result = self.engine.remap(&mut self.mmu, from, to);
+        self.meets_call(result);
+        if result.is_ok() {
             self.model.remap(from, to);
         }
     }

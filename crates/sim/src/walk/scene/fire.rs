@@ -9,7 +9,7 @@ use crate::walk::events::{any_reason, pick};
 use crate::walk::setups::order;
 use crate::world::{Event, Host, SPACE};
 use quire_core::mmu::Prot;
-use quire_core::vma::Hint;
+use quire_core::vma::Vma;
 use quire_core::{Demand, Frame, PageRange, Vpn};
 
 /// Events looked at, of which the one is taken that this walk has had least of.
@@ -45,6 +45,8 @@ impl Scene {
             Meeting::ForkSpace => walk.family && host.spaces.len() < 4,
             Meeting::Exit => host.spaces.len() > 1,
             Meeting::JobDone | Meeting::JobFailed => self.job(host).is_some(),
+            // What is locked is not dropped.
+            Meeting::Discard => !self.is_locked(host),
             _ => true,
         }
     }
@@ -67,11 +69,19 @@ impl Scene {
         }
         if event == Meeting::Budget {
             // With room for one page, reclaim may be content.
-            let poor = self.verb_counts() || self.wrong == Injected::NoFrame;
+            let passed = !self.is_listed() && self.wrong != Injected::Nothing;
+            let poor = self.verb_counts() || self.wrong == Injected::NoFrame || passed;
             let room = u32::from(!poor && !self.beside.contains(&Injected::NoFrame));
             let used = host.engine.grant().saturating_sub(host.engine.room());
-            self.queue.push_back(Event::Cool(self.run.start, self.run.pages));
+            if self.is_listed() {
+                self.queue.push_back(Event::Cool(self.run.start, self.run.pages));
+            }
             self.queue.push_back(Event::Grant(used + room));
+        }
+        let poor = self.wrong == Injected::NoFrame || self.beside.contains(&Injected::NoFrame);
+        if event == Meeting::Lock && !poor && host.engine.grant() < walk.setup.grant {
+            // Of few frames, few may be locked.
+            self.queue.push_back(Event::Grant(walk.setup.grant));
         }
         if self.verb_counts()
             && let Some(verb) = self.verb(host, event, rng)
@@ -150,6 +160,10 @@ impl Scene {
             Meeting::Write => Event::Message(self.vpn, true),
             Meeting::Discard => {
                 let (start, pages) = self.wide(walk, rng);
+                let (vmas, end) = (host.engine.vmas(self.space), start.plus(pages));
+                let locked = vmas.overlapping(start, end).any(|vma| vma.locked);
+                let (start, pages) =
+                    if locked { self.stretch(host, |vma| !vma.locked) } else { (start, pages) };
                 Event::Discard(start, pages)
             }
             Meeting::Unmap => {
@@ -157,20 +171,33 @@ impl Scene {
                 Event::Unmap(start, pages)
             }
             Meeting::Remap => return self.play_remap(walk, host, rng),
-            Meeting::Protect => Event::Protect(start, pages, pick(rng, &[Prot::READ, Prot::READ_WRITE])),
-            Meeting::Lock => Event::Lock(start, pages, true),
+            Meeting::Protect => {
+                let (start, pages) = self.stretch(host, |_| true);
+                Event::Protect(start, pages, pick(rng, &[Prot::READ, Prot::READ_WRITE]))
+            }
+            Meeting::Lock if host.engine.grant() < 12 => Event::Lock(self.vpn, 1, true),
+            Meeting::Lock => {
+                let (start, pages) = self.stretch(host, |_| true);
+                Event::Lock(start, pages, true)
+            }
             Meeting::Fork => Event::Fork,
             Meeting::Hint if self.verb_counts() => Event::PageOut(start, pages),
-            Meeting::Hint => match rng.below(4) {
-                0 => Event::Advise(start, pages, Hint::Sequential),
-                1 => Event::Cool(start, pages),
+            Meeting::Hint => match rng.below(3) {
+                0 => Event::Cool(start, pages),
                 _ => Event::PageOut(start, pages),
             },
             Meeting::Budget => return self.play_budget(host),
-            Meeting::Collapse => Event::Collapse(start, order(2)),
+            Meeting::Collapse => {
+                // What is in no frame is looked at last; what is, behind others that are mapped.
+                let number = if self.vpn.0 % 2 == 1 || self.goal.present() { 1 } else { 2 };
+                let order = order(if rng.chance(80) { number } else { 2 });
+                Event::Collapse(Vpn(order.align_down(self.vpn.0)), order)
+            }
             Meeting::Vacate => {
-                let frame = host.engine.whereabouts(self.space, self.vpn).frame.unwrap_or(Frame(0));
-                let goal = order(2 + rng.below(2) as u8);
+                let own = self.job(host).map(|number| host.jobs[usize::from(number)].work.frames.start);
+                let there = host.engine.whereabouts(self.space, self.vpn).frame;
+                let frame = there.or(own).unwrap_or(Frame(0));
+                let goal = order(1 + rng.below(3) as u8);
                 Event::Vacate(Frame(goal.align_down(frame.0.into()) as u32), goal)
             }
             Meeting::JobDone => return self.play_end(host, Event::Run),
@@ -184,6 +211,34 @@ impl Scene {
             Meeting::VerbPartial | Meeting::VerbRefused => return,
         };
         self.queue.push_back(event);
+    }
+
+    /// As much of the run round the page as lies in VMAs that fit.
+    fn stretch(&self, host: &Host, fits: impl Fn(&Vma) -> bool) -> (Vpn, u64) {
+        let vmas = host.engine.vmas(self.space);
+        let good = |vpn: &u64| vmas.at(Vpn(*vpn)).is_some_and(&fits);
+        let start = (self.run.start.0..self.vpn.0).rev().take_while(good).last().unwrap_or(self.vpn.0);
+        let end = (self.vpn.0 + 1..self.run.end().0).take_while(good).last().unwrap_or(self.vpn.0) + 1;
+        (Vpn(start), end - start)
+    }
+
+    fn is_locked(&self, host: &Host) -> bool {
+        host.engine.vmas(self.space).at(self.vpn).is_some_and(|vma| vma.locked)
+    }
+
+    /// Whether reclaim comes to the page by a list.
+    const fn is_listed(&self) -> bool {
+        matches!(
+            self.goal,
+            State::Mapped
+                | State::MappedKept
+                | State::Standby
+                | State::StandbyKept
+                | State::Shared
+                | State::Refused
+                | State::SharedMapped
+                | State::SharedStandby
+        )
     }
 
     /// The run, and pages round it: what earlier scenes have left behind is met too. (Dropping begins with the first page
@@ -200,8 +255,9 @@ impl Scene {
 
     /// The pages go where nothing is mapped.
     fn play_remap(&mut self, walk: &Walk, host: &Host, rng: &mut Rng) {
-        let (start, pages) = (self.run.start, self.run.pages);
         let vmas = host.engine.vmas(self.space);
+        let own = vmas.at(self.vpn).map(|vma| vma.start);
+        let (start, pages) = self.stretch(host, |vma| Some(vma.start) == own);
         // As many pages as the VMA and the place have.
         let most = vmas.at(start).map_or(pages, |vma| vma.end.0 - start.0).clamp(pages, 12);
         let runs = (walk.setup.arena / 4).max(1);
@@ -221,9 +277,11 @@ impl Scene {
         self.queue.push_back(Event::Remap(start, pages, to));
     }
 
-    /// Reclaim, until it has come to the page.
+    /// Reclaim, until it has come to the page or has looked at all that it could.
     fn play_budget(&mut self, host: &Host) {
-        self.queue.push_back(Event::Reclaim(Demand::Behind));
+        let steps = if self.is_listed() { 2 } else { 6 };
+        let steps = if self.verb_counts() { 1 } else { steps };
+        (0..steps).for_each(|_| self.queue.push_back(Event::Reclaim(Demand::Behind)));
         if self.verb_counts() {
             for _ in 0..5 {
                 self.queue.push_back(Event::Run(host.jobs.len() as u8));
