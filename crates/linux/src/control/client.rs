@@ -10,11 +10,12 @@ use super::ring::Ring;
 use super::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
 use core::ffi::CStr;
 use core::time::Duration;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
 };
 use rustix::process::{getpid, getppid};
 
@@ -147,10 +148,13 @@ impl Client {
         self.try_tell(Request::ForkFailed);
     }
 
-    /// Whether `quire` still runs. It may be stopped.
+    /// Whether `quire` still runs. It may be stopped. An answer that nobody took, as it came too late, does not hide that
+    /// it has ended.
     pub fn is_connected(&self) -> bool {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        !matches!(recv(&self.socket, &mut [0u8; 1], flags), Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE))
+        let mut socket = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let over = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
+        !(poll(&mut socket, Some(&now)).is_ok() && socket[0].revents().intersects(over))
     }
 
     /// Says that the process ends in order.
@@ -177,5 +181,26 @@ impl Client {
         let (packet, fds) =
             channel::receive(&self.socket, &mut buffer, RecvFlags::empty())?.ok_or(JoinError::Answer)?;
         Ok((Reply::decode(packet).map_err(|_| JoinError::Answer)?, fds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::socketpair;
+
+    #[test]
+    fn an_answer_that_nobody_took_does_not_hide_the_end_of_quire() {
+        let (socket, quire) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let client = Client { socket };
+        assert!(client.is_connected());
+        let late = Reply::NoSpill.encode();
+        channel::send(&quire, late.as_bytes(), &[], SendFlags::empty()).unwrap();
+        // Nor does what `quire` has not read.
+        client.want();
+        assert!(client.is_connected());
+        drop(quire);
+        assert!(!client.is_connected());
     }
 }

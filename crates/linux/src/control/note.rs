@@ -10,6 +10,9 @@ use quire_core::{Decision, Order, PageRange, SplitWhy};
 /// A process has one address space.
 const SPACE: Space = Space(0);
 
+/// The most pages of a [`Note::Written`].
+pub const MOST_WRITTEN: u64 = 512;
+
 /// One note.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Note {
@@ -20,6 +23,8 @@ pub enum Note {
         /// Whether it was written.
         write: bool,
     },
+    /// Pages side by side were written, [`MOST_WRITTEN`] at most.
+    Written(PageRange),
     /// Pages were mapped; they read as zeroes.
     Map {
         /// The pages.
@@ -99,6 +104,7 @@ impl Note {
             Note::Forking { number } => Words::new(6, Vpn(0)).count(*number),
             Note::Forked { number } => Words::new(7, Vpn(0)).count(*number),
             Note::Decided(decision) => decided(decision),
+            Note::Written(pages) => range(9, pages),
             Note::Lost(decisions) => Words::new(8, Vpn(0)).count(*decisions),
         }
         .pack()
@@ -119,6 +125,7 @@ impl Note {
             6 => Note::Forking { number: count },
             7 => Note::Forked { number: count },
             8 => Note::Lost(count),
+            9 if (1..=MOST_WRITTEN).contains(&range.pages) => Note::Written(range),
             _ => Note::Decided(decision(&words)?),
         })
     }
@@ -190,6 +197,7 @@ mod tests {
             Note::Access { vpn, write: false },
             Note::Access { vpn, write: true },
             Note::Map { range, prot: Prot::READ_WRITE },
+            Note::Written(PageRange::new(space, vpn, MOST_WRITTEN)),
             Note::Unmap(range),
             Note::Discard(range),
             Note::Protect { range, prot: Prot::READ },
@@ -227,6 +235,7 @@ mod tests {
         for kind in [0, 9, 15, 25, 255] {
             assert_eq!(Note::decode([kind, 5]), None);
         }
+        assert_eq!(Note::decode([9 | (MOST_WRITTEN + 1) << 32, 5]), None);
         // Orders and reasons that do not exist.
         for (kind, small) in [(16, 0xff00), (16, 0xff_0000), (18, 10), (21, 7), (22, 0x700)] {
             assert_eq!(Note::decode([kind | small << 8, 5]), None);

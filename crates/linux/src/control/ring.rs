@@ -31,6 +31,8 @@ pub struct Layout {
     waiting: AtomicU32,
     /// Nobody reads any longer.
     closed: AtomicU32,
+    /// What the program does to its memory is of no use any longer; decisions still are.
+    no_accesses: AtomicU32,
     notes: [[AtomicU64; 3]; CAPACITY],
 }
 
@@ -81,6 +83,16 @@ impl Ring {
     /// For the writer: whether nobody reads any longer.
     pub fn is_closed(&self) -> bool {
         self.layout.closed.load(Relaxed) != 0
+    }
+
+    /// For the writer: whether the reader has use for what the program does to its memory.
+    pub fn wants_accesses(&self) -> bool {
+        self.layout.no_accesses.load(Relaxed) == 0
+    }
+
+    /// For the reader: says that it has none any longer.
+    pub fn refuse_accesses(&self) {
+        self.layout.no_accesses.store(1, Relaxed);
     }
 
     /// For the reader: says that it reads no longer.
@@ -154,6 +166,16 @@ mod tests {
         ring.close();
         assert!(ring.is_closed());
         ring.await_room(u64::MAX / 4);
+    }
+
+    #[test]
+    fn accesses_can_be_refused_alone() {
+        let (file, reader) = Ring::create().unwrap();
+        let writer = Ring::map(&file).unwrap();
+        assert!(writer.wants_accesses());
+        reader.refuse_accesses();
+        assert!(!writer.wants_accesses() && !writer.is_closed());
+        assert!(writer.push([1, 2, 3]), "the rest is still read");
     }
 
     #[test]

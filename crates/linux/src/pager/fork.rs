@@ -67,6 +67,8 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
         recorder.forking();
     }
     drop(tables);
+    // The child's first note refers to this one.
+    pager.await_notes(|| pager.watch.service_beat());
     if let Some(client) = pager.client() {
         // Without it the child finds no spill files, and ends with a message when it needs one.
         let _ = client.fork_begins();
@@ -76,7 +78,8 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     while pager.thawed.load(Ordering::Acquire) == thawed && sched::thread_lives(tid) {
         futex::wait(&pager.thawed, thawed, Some(WAIT_NS), Scope::Process);
         pager.watch.service_beat();
-        waits += 1;
+        // A thread that waits for notes to be read may be the one that forks.
+        waits = if pager.is_behind() { 0 } else { waits + 1 };
         if waits > MOST_WAITS && (pager.aside.load(Ordering::Relaxed) > 0 || pager.exchange.waits()) {
             die!(
                 "a fork has not come to its end for 10 s while other threads wait for their memory: one of them may \

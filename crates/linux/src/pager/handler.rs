@@ -151,6 +151,12 @@ impl Handler {
                 continue;
             }
             pager.keep_grant(&mut tables);
+            if tables.frozen_for != 0
+                && let Some(recorder) = &pager.recorder
+            {
+                // Once it is answered the thread goes on to the kernel's fork, and nobody may allocate then.
+                recorder.make_room(message.vpn);
+            }
             let fault = tables.engine.fault(&mut pager.mover(), SPACE, message.vpn, &mut self.work);
             if matches!(fault, Fault::Mapped | Fault::Joined | Fault::Job) {
                 pager.note_access(message.vpn, message.write, message.read_at);

@@ -15,6 +15,9 @@ pub struct Signals {
     fd: OwnedFd,
     /// The mask from before, which belongs to the children.
     before: libc::sigset_t,
+    /// What SIGXFSZ did before. It does nothing now: writing beyond a limit of the shell's (`ulimit -f`) is an error like
+    /// others.
+    beyond_limit: libc::sighandler_t,
 }
 
 impl std::fmt::Debug for Signals {
@@ -33,13 +36,13 @@ pub struct Arrived {
 }
 
 impl Signals {
-    /// Blocks `signals` for this thread and those it starts later.
+    /// Blocks `signals` for this thread and those it starts later, and ignores SIGXFSZ.
     pub fn take(signals: &[i32]) -> io::Result<Signals> {
         let mut before = MaybeUninit::uninit();
         // SAFETY: (1) all pointers are to live variables of the right type; (2) `sigemptyset` initialises
         // `set`,
         // `pthread_sigmask` initialises `before` when it returns 0; (3) the new descriptor has no other
-        // owner.
+        // owner; (4) nobody here has a handler for SIGXFSZ.
         unsafe {
             let set = set_of(signals);
             check(libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr()))?;
@@ -47,7 +50,8 @@ impl Signals {
             if fd < 0 {
                 return Err(io::Error::last_os_error());
             }
-            Ok(Signals { fd: OwnedFd::from_raw_fd(fd), before: before.assume_init() })
+            let beyond_limit = libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            Ok(Signals { fd: OwnedFd::from_raw_fd(fd), before: before.assume_init(), beyond_limit })
         }
     }
 
@@ -73,14 +77,15 @@ impl Signals {
         self.next()
     }
 
-    /// Starts a program with the signal mask from before, and with SIGPIPE as it was before Rust's
+    /// Starts a program with the signal mask and SIGXFSZ from before, and with SIGPIPE as it was before Rust's
     /// runtime ignored it.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        let before = self.before;
+        let (before, beyond_limit) = (self.before, self.beyond_limit);
         // SAFETY: the closure runs between fork and exec and only calls functions that are safe there.
         unsafe {
             command.pre_exec(move || {
                 libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+                libc::signal(libc::SIGXFSZ, beyond_limit);
                 check(libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()))
             });
         }
@@ -151,6 +156,12 @@ mod tests {
         shell.args(["-c", "kill -USR2 $$; exit 3"]);
         let status = signals.spawn(&mut shell).unwrap().wait().unwrap();
         assert_eq!(status.signal(), Some(libc::SIGUSR2));
+        // Nor that the signal of a limit on files is ignored here. In one test, as that is so for all of this process.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "kill -XFSZ $$; exit 3"]);
+        assert_eq!(signals.spawn(&mut shell).unwrap().wait().unwrap().signal(), Some(libc::SIGXFSZ));
+        // SAFETY: the signal is ignored.
+        assert_eq!(unsafe { libc::raise(libc::SIGXFSZ) }, 0);
     }
 
     #[test]

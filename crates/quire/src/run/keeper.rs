@@ -14,6 +14,7 @@ use quire_linux::control::counters::Totals;
 use quire_linux::control::ledger::{Ledger, NO_LIMIT, SlotId};
 use quire_linux::control::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen,
@@ -78,8 +79,9 @@ impl<'a> Keeper<'a> {
     /// Makes the ledger and the socket. What processes have to tell goes to `notes`.
     pub(super) fn open(settings: &'a Settings, notes: Notes) -> Result<Keeper<'a>, Failure> {
         let pages = settings.budget.map_or(NO_LIMIT, |bytes| bytes / PAGE);
-        let (file, ledger) = Ledger::create(pages)
-            .map_err(|error| Failure::own(format!("the ledger can't be made (memfd): {error}")))?;
+        let (file, ledger) = Ledger::create(pages).map_err(|error| {
+            Failure::own(format!("no memory file for the ledger: {error}; {}", remedy(error)))
+        })?;
         let directory = socket_directory()?;
         let path = directory.path().join("socket");
         let listener = listen_at(&path).map_err(|error| {
@@ -133,9 +135,9 @@ impl<'a> Keeper<'a> {
         self.notes.period()
     }
 
-    /// Writes down all the rest.
-    pub(super) fn end_notes(&mut self) {
-        self.notes.finish();
+    /// Writes down all the rest, see [`Notes::finish`].
+    pub(super) fn end_notes(&mut self, leave: &mut dyn FnMut(usize) -> bool) {
+        self.notes.finish(leave);
     }
 
     /// Process ids of the connected processes.
@@ -212,7 +214,7 @@ impl<'a> Keeper<'a> {
             let mut fds = match channel::receive(&self.peers[index].socket, &mut buffer, RecvFlags::DONTWAIT)
             {
                 Ok(Some((packet, fds))) => (packet.len(), fds),
-                Err(rustix::io::Errno::AGAIN) => return Next::Keep,
+                Err(Errno::AGAIN) => return Next::Keep,
                 Ok(None) | Err(_) => return Next::Close,
             };
             let next = match Request::decode(&buffer[..fds.0]) {
@@ -348,6 +350,15 @@ impl<'a> Keeper<'a> {
             self.orphans.insert(id, Orphans { files: peer.files, forks: peer.forks });
         }
         self.rebalance();
+    }
+}
+
+/// What to do where a memory file can't be made.
+pub(super) fn remedy(error: Errno) -> &'static str {
+    match error {
+        Errno::FBIG => "the limit on the size of files counts for it too: raise it (ulimit -f)",
+        Errno::MFILE => "raise the limit on open files (ulimit -n)",
+        _ => "free some memory",
     }
 }
 

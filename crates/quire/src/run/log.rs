@@ -1,5 +1,6 @@
 //! The log of what the engine decides in each process, as text.
 
+use super::outlet::Outlet;
 use crate::failure::Failure;
 use quire_linux::control::note::Note;
 use quire_linux::sys::clock::now_ns;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// A log that is being written: a line for each decision, with seconds since the start and the process.
 pub(crate) struct Log {
     /// None after an error.
-    writer: Option<BufWriter<File>>,
+    writer: Option<BufWriter<Outlet>>,
     path: PathBuf,
     start: u64,
 }
@@ -21,12 +22,20 @@ impl Log {
         let file = File::create(path).map_err(|error| {
             Failure::own(format!("no log can be written to {}: {error}; name another file", path.display()))
         })?;
-        Ok(Log { writer: Some(BufWriter::new(file)), path: path.to_owned(), start: now_ns() })
+        Ok(Log { writer: Some(BufWriter::new(Outlet::new(file))), path: path.to_owned(), start: now_ns() })
     }
 
-    /// Whether all could be written so far.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Whether all could be written so far. Says so if not.
+    pub(super) fn is_sound(&mut self) -> bool {
+        if let Some(error) = self.writer.as_ref().and_then(|writer| writer.get_ref().error()) {
+            self.note(Err(error));
+        }
         self.writer.is_some()
+    }
+
+    /// Whether so much waits for the file that nothing should be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.get_ref().is_full())
     }
 
     /// Writes what the engine of process `pid` noted at time `at`, in ns.
@@ -41,9 +50,16 @@ impl Log {
         self.note(result);
     }
 
-    /// Lets others read what was written so far.
+    /// Hands over to the file what was written so far.
     pub(super) fn flush(&mut self) {
         let result = self.writer.as_mut().map_or(Ok(()), BufWriter::flush);
+        self.note(result);
+    }
+
+    /// Ends the log. `leave` is asked whether to wait no longer for the file ([`Outlet::finish`]).
+    pub(super) fn finish(mut self, leave: &mut dyn FnMut(usize) -> bool) {
+        self.flush();
+        let result = self.writer.as_ref().map_or(Ok(()), |writer| writer.get_ref().finish(leave));
         self.note(result);
     }
 

@@ -1,7 +1,8 @@
 //! Running one program: start it, keep the ledger while it and its managed descendants live, report.
 //!
-//! One thread, one poll loop. [`keeper`] talks with the processes, [`sample`] looks at them from outside, [`notes`] writes
-//! down what they tell where that is asked for, and [`report`] says at the end what was seen.
+//! One poll loop. [`keeper`] talks with the processes, [`sample`] looks at them from outside, [`notes`] writes down what they
+//! tell where that is asked for, and [`report`] says at the end what was seen. Nothing in the loop waits for a file: what is
+//! recorded is written by threads ([`outlet`]).
 
 pub(crate) mod budget;
 mod fair;
@@ -9,6 +10,7 @@ mod keeper;
 pub(crate) mod library;
 pub(crate) mod log;
 pub(crate) mod notes;
+mod outlet;
 mod peak;
 pub(crate) mod program;
 pub(crate) mod report;
@@ -31,6 +33,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use spill::Spill;
 use std::env;
 use std::ffi::OsString;
+use std::iter;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -40,6 +43,8 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(50);
 /// How long to wait for a forked child to join whose parent has ended before it.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long what is recorded may wait for its file without any of it being written, once a signal said that it is time.
+const STALL: Duration = Duration::from_secs(5);
 
 /// What to run, and how.
 #[derive(Debug)]
@@ -71,7 +76,7 @@ pub(crate) fn supervise(settings: Settings, notes: Notes, target: Target) -> Res
     let child = launch(&settings, keeper.socket(), &signals)?;
     let mut supervisor = Supervisor::new(&settings, keeper, signals, child, started)?;
     let end = supervisor.run();
-    supervisor.keeper.end_notes();
+    supervisor.end_notes();
     let outcome = supervisor.outcome(end);
     drop(supervisor);
     target.write(&settings, &outcome)?;
@@ -118,6 +123,8 @@ struct Supervisor<'a> {
     ended: Option<(End, Instant)>,
     /// The user wants to wait no longer for descendants.
     leaving: bool,
+    /// A signal came that ends most programs. `quire` may have passed it on.
+    told: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -143,6 +150,7 @@ impl<'a> Supervisor<'a> {
             peak,
             ended: None,
             leaving: false,
+            told: false,
         })
     }
 
@@ -180,6 +188,7 @@ impl<'a> Supervisor<'a> {
 
     fn take_signals(&mut self) {
         while let Some(arrived) = self.signals.next() {
+            self.told |= signals::ends_waiting(arrived);
             if self.ended.is_some() {
                 self.leaving |= signals::ends_waiting(arrived);
             } else {
@@ -205,6 +214,21 @@ impl<'a> Supervisor<'a> {
         self.keeper.rebalance();
         // A program that runs for a moment only is sampled more often than one that runs long.
         self.next_tick = Instant::now() + TICK.min(self.started.elapsed() / 2);
+    }
+
+    /// Writes down what is left of the recording. A file that takes nothing is waited for until a signal comes, but not
+    /// for long if one came before.
+    fn end_notes(&mut self) {
+        let Supervisor { keeper, signals, told, .. } = self;
+        let (mut before, mut since, mut over) = (0, Instant::now(), false);
+        keeper.end_notes(&mut |left| {
+            if left != before {
+                (before, since) = (left, Instant::now());
+            }
+            over |= iter::from_fn(|| signals.next()).any(signals::ends_waiting);
+            over |= *told && since.elapsed() > STALL;
+            over
+        });
     }
 
     fn outcome(&self, end: End) -> Outcome {

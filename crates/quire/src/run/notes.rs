@@ -3,7 +3,11 @@
 //! Each process leaves its notes in a ring of its own, in order. The notes of all are merged by their times, a little
 //! behind the present, since a note may be on its way. A process that forked holds everything behind that moment up until
 //! its child has joined, so that a trace tells of the fork before it tells of the child.
+//!
+//! Where the files can't be written as fast as that, the rings are left as they are, and the programs wait for room in
+//! them. `quire` itself never waits for a file here.
 
+use super::keeper::remedy;
 use super::log::Log;
 use super::trace::Trace;
 use quire_core::{PageRange, Space};
@@ -18,7 +22,8 @@ use std::time::Duration;
 
 /// How long a note may be on its way, in ns.
 const LAG: u64 = 20_000_000;
-/// How long a forked child may take to join, in ns. One that takes longer is to the trace a program of its own.
+/// How long a forked child may take to join, in ns of [`Notes::clock`]. One that takes longer is to the trace a program of
+/// its own.
 const GRACE: u64 = 1_000_000_000;
 /// How often the rings are emptied. A program that faults all the time fills one in some 100 ms.
 const PERIOD: Duration = Duration::from_millis(5);
@@ -34,21 +39,44 @@ struct Source {
     ring: Ring,
     /// Its notes with their times, as far as they are not written down yet.
     notes: VecDeque<(u64, Note)>,
-    /// Its forks whose children have joined: which fork, and the child's number.
-    children: Vec<(u32, Space)>,
+    forks: Vec<Fork>,
     /// When it ended.
     ended: Option<u64>,
 }
 
+/// A fork, as far as its two sides have told of it.
+struct Fork {
+    number: u32,
+    /// When it was first heard of, by [`Notes::clock`].
+    heard: u64,
+    /// The child's number, once it has joined.
+    child: Option<Space>,
+}
+
 impl Source {
-    fn child(&self, fork: u32) -> Option<Space> {
-        self.children.iter().find(|(number, _)| *number == fork).map(|&(_, child)| child)
+    /// What is known of a fork, first heard of at `clock`.
+    fn fork(&mut self, number: u32, clock: u64) -> &mut Fork {
+        let at = self.forks.iter().position(|fork| fork.number == number).unwrap_or_else(|| {
+            self.forks.push(Fork { number, heard: clock, child: None });
+            self.forks.len() - 1
+        });
+        &mut self.forks[at]
+    }
+
+    /// Forgets a fork. The number of its child, if that has joined.
+    fn end_fork(&mut self, number: u32) -> Option<Space> {
+        let at = self.forks.iter().position(|fork| fork.number == number)?;
+        self.forks.swap_remove(at).child
     }
 
     /// The time of the first fork whose child may still join.
-    fn waits_since(&self, now: u64) -> Option<u64> {
+    fn waits_since(&self, clock: u64) -> Option<u64> {
+        let waits = |number| {
+            let mut known = self.forks.iter().filter(|fork| fork.number == number);
+            known.any(|fork| fork.child.is_none() && fork.heard + GRACE > clock)
+        };
         self.notes.iter().find_map(|&(at, note)| match note {
-            Note::Forking { number } if self.child(number).is_none() && at + GRACE > now => Some(at),
+            Note::Forking { number } if waits(number) => Some(at),
             _ => None,
         })
     }
@@ -63,6 +91,11 @@ pub(crate) struct Notes {
     /// The next number of a process, and those of processes that have ended, to be used when there are no more.
     next_space: u32,
     used_spaces: VecDeque<Space>,
+    /// Time in which children could join and be heard, in ns: none passes while `quire` is stopped, or leaves the rings
+    /// alone.
+    clock: u64,
+    /// When the rings were last emptied, in ns.
+    emptied: u64,
 }
 
 impl Notes {
@@ -92,37 +125,47 @@ impl Notes {
         }
         let space = self.number()?;
         let (file, ring) = Ring::create()
-            .inspect_err(|error| eprintln!("quire: process {pid} goes unrecorded: no memory for it: {error}"))
+            .inspect_err(|&error| {
+                let remedy = remedy(error);
+                eprintln!("quire: process {pid} goes unrecorded: no memory file for it: {error}; {remedy}");
+            })
             .ok()?;
-        let (notes, children) = (VecDeque::new(), Vec::new());
-        self.sources.push(Source { slot, pid, space, parent, ring, notes, children, ended: None });
+        if self.trace.is_none() {
+            // A forked child records if its parent did.
+            ring.refuse_accesses();
+        }
+        let (notes, forks) = (VecDeque::new(), Vec::new());
+        self.sources.push(Source { slot, pid, space, parent, ring, notes, forks, ended: None });
         Some(file)
     }
 
-    /// A process has ended.
+    /// A process has ended. What it noted is in its ring.
     pub(super) fn leave(&mut self, slot: SlotId) {
-        self.gather();
         if let Some(source) = self.sources.iter_mut().find(|source| source.slot == slot) {
             source.ended = Some(now_ns());
         }
     }
 
-    /// Empties the rings, and writes down what is old enough.
+    /// Empties the rings, and writes down what is old enough, as long as the files take it.
     pub(super) fn drain(&mut self) {
-        if self.sources.is_empty() {
+        self.end_what_failed();
+        if self.sources.is_empty() || self.is_full() {
             return;
         }
-        self.gather();
         let now = now_ns();
-        let held = self.sources.iter().filter_map(|source| source.waits_since(now)).min();
+        self.clock += now.saturating_sub(self.emptied).min(LAG);
+        self.emptied = now;
+        self.gather();
+        let held = self.sources.iter().filter_map(|source| source.waits_since(self.clock)).min();
         self.write_until(now.saturating_sub(LAG).min(held.unwrap_or(u64::MAX)));
         if let Some(trace) = &mut self.trace {
             trace.flush(now);
         }
     }
 
-    /// Writes down all there is, and ends the trace.
-    pub(super) fn finish(&mut self) {
+    /// Writes down all there is, and ends the trace and the log. `leave` is asked again and again, with the bytes that a
+    /// file has not taken yet, whether to wait no longer for it.
+    pub(super) fn finish(&mut self, leave: &mut dyn FnMut(usize) -> bool) {
         self.gather();
         let now = now_ns();
         for source in &mut self.sources {
@@ -131,8 +174,16 @@ impl Notes {
         }
         self.write_until(u64::MAX);
         if let Some(trace) = self.trace.take() {
-            trace.finish(now);
+            trace.finish(now, leave);
         }
+        if let Some(log) = self.log.take() {
+            log.finish(leave);
+        }
+    }
+
+    /// Whether a file has more to write than it should be given.
+    fn is_full(&self) -> bool {
+        self.trace.as_ref().is_some_and(Trace::is_full) || self.log.as_ref().is_some_and(Log::is_full)
     }
 
     fn number(&mut self) -> Option<Space> {
@@ -147,17 +198,27 @@ impl Notes {
 
     fn gather(&mut self) {
         let mut forked = Vec::new();
-        for Source { ring, notes, parent, space, .. } in &mut self.sources {
+        for source in &mut self.sources {
+            let mut forking = Vec::new();
+            let Source { ring, notes, parent, space, .. } = source;
             ring.take(|[at, first, second]| match Note::decode([first, second]) {
                 Some(Note::Forked { number }) => forked.push((*parent, number, *space)),
-                Some(note) => notes.push_back((at, note)),
+                Some(note) => {
+                    if let Note::Forking { number } = note {
+                        forking.push(number);
+                    }
+                    notes.push_back((at, note));
+                }
                 // Only a process that has lost its mind writes such; the rest of what it says may still be true.
                 None => {}
             });
+            for number in forking {
+                source.fork(number, self.clock);
+            }
         }
         for (parent, number, child) in forked {
             if let Some(source) = self.sources.iter_mut().find(|source| Some(source.slot) == parent) {
-                source.children.push((number, child));
+                source.fork(number, self.clock).child = Some(child);
             }
         }
     }
@@ -176,20 +237,23 @@ impl Notes {
             self.write(at, index, note);
         }
         self.write_exits(horizon);
-        self.end_what_failed();
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     fn write(&mut self, at: u64, index: usize, note: Note) {
-        let source = &self.sources[index];
+        let source = &mut self.sources[index];
         let space = source.space;
         let of = |range| PageRange { space, ..range };
         let event = match note {
             Note::Access { vpn, write } => Event::Access(Access { space, vpn, write, times: 1 }),
+            Note::Written(range) => return self.write_pages(at, of(range)),
             Note::Map { range, prot } => Event::Map { range: of(range), prot },
             Note::Unmap(range) => Event::Unmap(of(range)),
             Note::Discard(range) => Event::Discard(of(range)),
             Note::Protect { range, prot } => Event::Protect { range: of(range), prot },
-            Note::Forking { number } => match source.child(number) {
+            Note::Forking { number } => match source.end_fork(number) {
                 Some(child) => Event::Fork { parent: space, child },
                 None => return,
             },
@@ -206,6 +270,14 @@ impl Notes {
         }
     }
 
+    /// Writes that each page of `range` was written.
+    fn write_pages(&mut self, at: u64, range: PageRange) {
+        let Some(trace) = &mut self.trace else { return };
+        for page in 0..range.pages {
+            trace.write(at, Event::Access(Access::write(range.space, range.start.plus(page))));
+        }
+    }
+
     fn write_exits(&mut self, horizon: u64) {
         let gone =
             |source: &mut Source| source.notes.is_empty() && source.ended.is_some_and(|at| at < horizon);
@@ -219,11 +291,10 @@ impl Notes {
 
     /// What can't be written any longer is not asked for any longer.
     fn end_what_failed(&mut self) {
-        self.trace = self.trace.take().filter(Trace::is_sound);
-        self.log = self.log.take().filter(Log::is_sound);
-        if let Some(log) = &mut self.log {
-            log.flush();
+        if self.trace.take_if(|trace| !trace.is_sound()).is_some() {
+            self.sources.iter().for_each(|source| source.ring.refuse_accesses());
         }
+        self.log.take_if(|log| !log.is_sound());
         if self.trace.is_none() && self.log.is_none() {
             self.sources.iter().for_each(|source| source.ring.close());
             self.sources.clear();

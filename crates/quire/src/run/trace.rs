@@ -1,5 +1,6 @@
 //! The trace that a run records.
 
+use super::outlet::Outlet;
 use crate::failure::Failure;
 use quire_linux::sys::clock::now_ns;
 use quire_sim::trace::{Event, Writer};
@@ -16,12 +17,12 @@ const MOST_UNWRITTEN: u64 = 500_000_000;
 /// A trace that is being written.
 pub(crate) struct Trace {
     /// None after an error.
-    writer: Option<Writer<File>>,
+    writer: Option<Writer<Outlet>>,
     path: PathBuf,
     every: u64,
     /// Until when time that passed has been written, in ns.
     now: u64,
-    /// When all of it was last in the file.
+    /// When all of it was last handed over to the file.
     flushed: u64,
 }
 
@@ -32,7 +33,13 @@ impl Trace {
             Failure::own(format!("no trace can be written to {}: {error}; name another file", path.display()))
         })?;
         let now = now_ns();
-        Ok(Trace { writer: Some(Writer::new(file)), path: path.to_owned(), every, now, flushed: 0 })
+        Ok(Trace {
+            writer: Some(Writer::new(Outlet::new(file))),
+            path: path.to_owned(),
+            every,
+            now,
+            flushed: 0,
+        })
     }
 
     /// The time between two looks at what is accessed, in ns.
@@ -40,9 +47,17 @@ impl Trace {
         self.every
     }
 
-    /// Whether all could be written so far.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Whether all could be written so far. Says so if not.
+    pub(super) fn is_sound(&mut self) -> bool {
+        if let Some(error) = self.writer.as_ref().and_then(|writer| writer.get_ref().error()) {
+            self.note(Err(error));
+        }
         self.writer.is_some()
+    }
+
+    /// Whether so much waits for the file that nothing should be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.get_ref().is_full())
     }
 
     /// Writes what happened at time `at`, in ns.
@@ -51,7 +66,7 @@ impl Trace {
         self.note(result);
     }
 
-    /// Puts into the file what was written, if it is time.
+    /// Hands over to the file what was written, if it is time.
     pub(super) fn flush(&mut self, now: u64) {
         if now - self.flushed > MOST_UNWRITTEN {
             self.flushed = now;
@@ -60,10 +75,12 @@ impl Trace {
         }
     }
 
-    /// Ends the trace at time `at`.
-    pub(super) fn finish(mut self, at: u64) {
-        let result =
-            self.pass(at, 1).and_then(|()| self.writer.take().map_or(Ok(()), |w| w.finish().map(drop)));
+    /// Ends the trace at time `at`. `leave` is asked whether to wait no longer for the file ([`Outlet::finish`]).
+    pub(super) fn finish(mut self, at: u64, leave: &mut dyn FnMut(usize) -> bool) {
+        let result = self.pass(at, 1).and_then(|()| match self.writer.take() {
+            Some(writer) => writer.finish()?.finish(leave),
+            None => Ok(()),
+        });
         self.note(result);
     }
 

@@ -78,6 +78,11 @@ impl<W: Write> Writer<W> {
         self.events
     }
 
+    /// What is written to.
+    pub fn get_ref(&self) -> &W {
+        &self.to
+    }
+
     /// Writes the end mark and all that waits, flushes, and gives back what was written to.
     pub fn finish(mut self) -> io::Result<W> {
         self.record(verb::END, &[self.events]);

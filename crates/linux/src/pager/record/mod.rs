@@ -19,6 +19,7 @@ use crate::control::ring::{Ring, Words};
 use crate::sys::bytes::Stretch;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Lock};
+use crate::sys::leaked::Leaked;
 use core::mem;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use quire_core::addr::{FrameRun, PAGE_SIZE, PageRange, Vpn};
@@ -31,6 +32,9 @@ use touches::{BITE, Touches};
 pub(super) const DECISIONS: usize = 4096;
 /// Intervals by which waiting for faults makes one longer.
 const MOST_WAITED: u64 = 100;
+/// Notes that may find no room while one fault is answered: the access; and of decisions two, as they are told only as long
+/// as none waits.
+const MOST_ANSWER: usize = 4;
 /// How long to wait for room in the ring before looking whether `quire` still runs, in ns.
 const PATIENCE_NS: u64 = 10_000_000;
 
@@ -46,13 +50,13 @@ pub(crate) struct Recorder {
     waited: AtomicU64,
     /// 1 when nobody listens any longer.
     over: AtomicU32,
+    /// Empty in a forked child that has not joined yet: what it has to tell waits.
+    ring: Leaked<Ring>,
     state: Lock<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// None in a forked child that has not joined yet: what it has to tell waits.
-    ring: Option<&'static Ring>,
     /// Notes that found no room.
     queue: VecDeque<Words>,
     touches: Touches,
@@ -65,18 +69,17 @@ struct State {
 }
 
 impl State {
-    fn note(&mut self, note: Note, at: u64) {
+    fn note(&mut self, ring: Option<&Ring>, note: Note, at: u64) {
         // Times never go back within a process.
         self.last = self.last.max(at);
         let [first, second] = note.encode();
         let words = [self.last, first, second];
-        if !self.queue.is_empty() || !self.ring.is_some_and(|ring| ring.push(words)) {
+        if !self.queue.is_empty() || !ring.is_some_and(|ring| ring.push(words)) {
             self.queue.push_back(words);
         }
     }
 
-    fn drain(&mut self) {
-        let Some(ring) = self.ring else { return };
+    fn drain(&mut self, ring: &Ring) {
         while self.queue.front().is_some_and(|&words| ring.push(words)) {
             self.queue.pop_front();
         }
@@ -87,27 +90,25 @@ impl Recorder {
     /// One that leaves its notes in `ring`.
     pub(super) fn new(secret: &Secret, every_ns: u64, log: bool, ring: Ring) -> Recorder {
         let zero = secret.hash(&[0; PAGE_SIZE]) as u64;
-        let state = State {
-            ring: Some(Box::leak(Box::new(ring))),
-            queue: VecDeque::new(),
-            touches: Touches::new(zero),
-            last: 0,
-            forks: 0,
-            told: 0,
-        };
-        Recorder {
+        let state = State { queue: VecDeque::new(), touches: Touches::new(zero), last: 0, forks: 0, told: 0 };
+        let recorder = Recorder {
             secret: secret.clone(),
             every_ns,
             log,
             waited: AtomicU64::new(0),
             over: AtomicU32::new(0),
+            ring: Leaked::empty(),
             state: Lock::new(state),
-        }
+        };
+        recorder.ring.set(Box::leak(Box::new(ring)));
+        recorder
     }
 
-    /// How often what is mapped is to be moved out, in ns, if accesses are recorded.
+    /// How often what is mapped is to be moved out, in ns, while accesses are recorded: until `quire` has ended, or has no
+    /// use for them.
     pub(super) fn interval(&self) -> Option<u64> {
-        (self.every_ns > 0 && !self.is_over()).then_some(self.every_ns)
+        let wanted = self.every_ns > 0 && !self.is_over() && self.ring.get().is_none_or(Ring::wants_accesses);
+        wanted.then_some(self.every_ns)
     }
 
     /// The program has waited so long for a fault.
@@ -140,24 +141,24 @@ impl Recorder {
         self.over.swap(1, Relaxed) == 0
     }
 
-    /// The state, while accesses are recorded.
-    fn recording(&self, with: impl FnOnce(&mut State)) {
+    /// The state and the ring, while accesses are recorded.
+    fn recording(&self, with: impl FnOnce(&mut State, Option<&Ring>)) {
         if self.interval().is_some() {
-            with(&mut self.state.lock());
+            with(&mut self.state.lock(), self.ring.get());
         }
     }
 
     /// The program did this.
     pub(super) fn note(&self, note: Note) {
-        self.recording(|state| state.note(note, now_ns()));
+        self.recording(|state, ring| state.note(ring, note, now_ns()));
     }
 
     /// The program accessed a page at time `at`, in ns. Whether nothing was mapped before.
     pub(super) fn access(&self, vpn: Vpn, write: bool, at: u64) -> bool {
         let mut first = false;
-        self.recording(|state| {
+        self.recording(|state, ring| {
             first = state.touches.mapped() <= 1;
-            state.note(Note::Access { vpn, write }, at);
+            state.note(ring, Note::Access { vpn, write }, at);
             if write {
                 state.touches.write(vpn);
             }
@@ -167,37 +168,48 @@ impl Recorder {
 
     /// Pages were moved to another place with all they hold. To a trace, that is new memory that is written.
     pub(super) fn remapped(&self, from: PageRange, to: Vpn, prot: Prot) {
-        self.recording(|state| {
+        self.recording(|state, ring| {
             let range = PageRange::new(SPACE, to, from.pages);
             let at = now_ns();
             // Only what may be written can be.
             let writable = Prot::from_bits(prot.bits() | Prot::READ_WRITE.bits());
-            state.note(Note::Map { range, prot: writable }, at);
-            let pages: Vec<Vpn> = state.touches.in_use(range).collect();
-            for vpn in pages {
-                state.note(Note::Access { vpn, write: true }, at);
+            state.note(ring, Note::Map { range, prot: writable }, at);
+            let mut rest = range;
+            while let Some(run) = state.touches.next_in_use(rest) {
+                state.note(ring, Note::Written(run), at);
+                rest = PageRange::between(SPACE, run.end(), range.end());
             }
             if writable != prot {
-                state.note(Note::Protect { range, prot }, at);
+                state.note(ring, Note::Protect { range, prot }, at);
             }
-            state.note(Note::Unmap(from), at);
+            state.note(ring, Note::Unmap(from), at);
         });
+    }
+
+    /// Makes room for what answering a fault of page `vpn` notes, so that nothing is allocated when the thread goes on: it
+    /// is about to fork.
+    pub(super) fn make_room(&self, vpn: Vpn) {
+        let mut state = self.state.lock();
+        state.queue.reserve(MOST_ANSWER);
+        if self.interval().is_some() {
+            state.touches.make_room(vpn);
+        }
     }
 
     /// Pages are at the program's addresses now.
     pub(crate) fn mapped(&self, pages: PageRange) {
-        self.recording(|state| state.touches.map(pages));
+        self.recording(|state, _| state.touches.map(pages));
     }
 
     /// Pages were moved out, from `at` on to the frames of `pool`.
     pub(crate) fn moved_out(&self, at: Vpn, frames: FrameRun, pool: Stretch) {
-        self.recording(|state| {
+        self.recording(|state, ring| {
             for (i, frame) in frames.iter().enumerate() {
                 let vpn = at.plus(i as u64);
                 let hash = pool.with_page(frame.0 as usize, |page| self.secret.hash(page)) as u64;
                 if state.touches.move_out(vpn, hash) {
                     let last = state.last;
-                    state.note(Note::Access { vpn, write: true }, last);
+                    state.note(ring, Note::Access { vpn, write: true }, last);
                 }
             }
         });
@@ -205,12 +217,12 @@ impl Recorder {
 
     /// Pages are empty from now on.
     pub(crate) fn emptied(&self, pages: PageRange) {
-        self.recording(|state| state.touches.forget(pages));
+        self.recording(|state, _| state.touches.forget(pages));
     }
 
     /// What was known of `from` holds at `to` from now on.
     pub(crate) fn moved(&self, from: PageRange, to: Vpn) {
-        self.recording(|state| state.touches.move_to(from, to));
+        self.recording(|state, _| state.touches.move_to(from, to));
     }
 
     /// The first bite of pages of `range` in which some are mapped.
@@ -226,11 +238,12 @@ impl Recorder {
             return;
         }
         let mut state = self.state.lock();
-        if state.ring.is_some_and(Ring::is_closed) {
+        let ring = self.ring.get();
+        if ring.is_some_and(Ring::is_closed) {
             return self.over.store(1, Relaxed);
         }
         let now = now_ns();
-        state.drain();
+        ring.into_iter().for_each(|ring| state.drain(ring));
         for (number, decision) in engine.log_from(state.told) {
             if !state.queue.is_empty() {
                 // No room: they wait in the engine's log, where the oldest may be overwritten.
@@ -238,19 +251,19 @@ impl Recorder {
             }
             if number > state.told {
                 let lost = number - state.told;
-                state.note(Note::Lost(lost.min(u64::from(u32::MAX)) as u32), now);
+                state.note(ring, Note::Lost(lost.min(u64::from(u32::MAX)) as u32), now);
             }
             state.told = number + 1;
-            state.note(Note::Decided(*decision), now);
+            state.note(ring, Note::Decided(*decision), now);
         }
     }
 
     /// The ring, if it has no room for all that waits, or nobody reads it any longer.
     fn full_ring(&self) -> Option<&'static Ring> {
         let mut state = self.state.lock();
-        state.drain();
-        let waits = !state.queue.is_empty();
-        state.ring.filter(|ring| waits || ring.is_closed())
+        let ring = self.ring.get()?;
+        state.drain(ring);
+        (!state.queue.is_empty() || ring.is_closed()).then_some(ring)
     }
 
     /// Whether any page is mapped.
@@ -265,10 +278,10 @@ impl Recorder {
 
     /// The program is about to fork.
     pub(super) fn forking(&self) {
-        self.recording(|state| {
+        self.recording(|state, ring| {
             state.forks += 1;
             let number = state.forks;
-            state.note(Note::Forking { number }, now_ns());
+            state.note(ring, Note::Forking { number }, now_ns());
         });
     }
 
@@ -276,12 +289,12 @@ impl Recorder {
     pub(super) fn forked(&self) {
         futex::forget_holder(&self.state);
         let mut state = self.state.lock();
-        state.ring = None;
+        self.ring.clear();
         // The parent's handler may have been emptying it at that moment: it is not looked at.
         mem::forget(mem::take(&mut state.queue));
         if self.every_ns > 0 {
             let number = state.forks;
-            state.note(Note::Forked { number }, now_ns());
+            state.note(None, Note::Forked { number }, now_ns());
         }
     }
 
@@ -291,9 +304,10 @@ impl Recorder {
             self.end();
             return;
         };
+        let ring = Box::leak(Box::new(ring));
         let mut state = self.state.lock();
-        state.ring = Some(Box::leak(Box::new(ring)));
-        state.drain();
+        self.ring.set(ring);
+        state.drain(ring);
     }
 }
 
@@ -321,8 +335,9 @@ impl Pager {
     /// On the pager's threads, with no lock held: waits until all notes have found room. A `quire` that is stopped is
     /// waited for, one that has ended is not. Allocates and frees nothing, as another thread may be about to fork.
     pub(super) fn await_notes(&self, beat: impl Fn()) {
-        let Some(recorder) = self.recorder() else { return };
-        while let Some(ring) = recorder.full_ring() {
+        while let Some(recorder) = self.recorder()
+            && let Some(ring) = recorder.full_ring()
+        {
             if ring.is_closed() {
                 recorder.end();
                 return;
@@ -367,6 +382,7 @@ impl Pager {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::note::MOST_WRITTEN;
     use crate::control::ring::CAPACITY;
     use crate::mmu::{Layout, LinuxMmu};
     use quire_core::job::Work;
@@ -409,7 +425,7 @@ mod tests {
         // With room again, what waits still goes first.
         recorder.access(Vpn(notes), false, notes);
         assert!(recorder.is_behind() && taken(&ring).is_empty());
-        recorder.state.lock().drain();
+        recorder.state.lock().drain(recorder.ring.get().unwrap());
         assert!(!recorder.is_behind());
         all.extend(taken(&ring));
         assert_eq!(all, (0..=notes).map(read).collect::<Vec<_>>());
@@ -440,11 +456,45 @@ mod tests {
         let range = pages(50, 2);
         let map = Note::Map { range, prot: Prot::READ_WRITE };
         let protect = Note::Protect { range, prot: Prot::READ };
-        assert_eq!(taken(&ring), [map, write(50), protect, Note::Unmap(pages(10, 2))]);
+        let written = Note::Written(pages(50, 1));
+        assert_eq!(taken(&ring), [map, written, protect, Note::Unmap(pages(10, 2))]);
         recorder.emptied(range);
         layout.pool().with_page(3, |page| page.fill(0));
         recorder.moved_out(Vpn(50), FrameRun::new(Frame(3), 1), layout.pool());
         assert!(taken(&ring).is_empty(), "a page that was given up begins as zeroes");
+    }
+
+    #[test]
+    fn much_that_moves_is_little_to_tell() {
+        let (recorder, ring) = recorder(EVERY, false);
+        recorder.mapped(pages(512, 1 << 14));
+        recorder.moved(pages(512, 1 << 14), Vpn(1 << 20));
+        recorder.remapped(pages(512, 1 << 14), Vpn(1 << 20), Prot::READ_WRITE);
+        let notes = taken(&ring);
+        assert_eq!(notes.len(), 2 + (1 << 14) / MOST_WRITTEN as usize);
+        let written = notes.iter().map(|note| if let Note::Written(range) = note { range.pages } else { 0 });
+        assert_eq!(written.sum::<u64>(), 1 << 14);
+    }
+
+    #[test]
+    fn answering_a_thread_that_forks_allocates_nothing() {
+        let (recorder, _ring) = recorder(EVERY, true);
+        (0..CAPACITY as u64).for_each(|page| _ = recorder.access(Vpn(page), true, page));
+        assert!(!recorder.is_behind());
+        let far = Vpn(1 << 30);
+        recorder.make_room(far);
+        let room = || {
+            let state = recorder.state.lock();
+            (state.queue.capacity(), state.touches.leaves())
+        };
+        let before = room();
+        // No room in the ring for any of it.
+        recorder.mapped(PageRange::new(SPACE, far, 1));
+        recorder.access(far, true, 0);
+        recorder.note(Note::Lost(1));
+        recorder.note(Note::Lost(1));
+        assert!(recorder.is_behind());
+        assert_eq!(room(), before);
     }
 
     #[test]

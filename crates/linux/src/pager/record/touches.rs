@@ -115,20 +115,27 @@ impl Touches {
         }
     }
 
-    /// Pages of `range` that may hold something else than zeroes, in order.
-    pub(super) fn in_use(&self, range: PageRange) -> impl Iterator<Item = Vpn> {
-        self.leaves_of(range).map(|(vpn, ..)| Vpn(vpn))
+    /// The first pages of `range` that may hold something else than zeroes, as many as lie side by side, a leaf's at most.
+    pub(super) fn next_in_use(&self, range: PageRange) -> Option<PageRange> {
+        let mut pages = self.leaves_of(range).map(|(vpn, ..)| vpn);
+        let start = pages.next()?;
+        let others = (start + 1..start + LEAF).zip(pages).take_while(|(next, vpn)| next == vpn);
+        Some(PageRange::new(range.space, Vpn(start), 1 + others.count() as u64))
+    }
+
+    /// Makes room for what is to be known of a page and its neighbours.
+    pub(super) fn make_room(&mut self, vpn: Vpn) {
+        self.leaf(vpn.0);
     }
 
     /// Pages of `range` that are mapped or hold something: whether mapped, whether written, hash.
     fn leaves_of(&self, range: PageRange) -> impl Iterator<Item = (u64, bool, bool, u64)> {
         let (start, end, zero) = (range.start.0, range.end().0, self.zero);
         self.leaves.range(start / LEAF..end.div_ceil(LEAF)).flat_map(move |(&number, leaf)| {
-            (number * LEAF..(number + 1) * LEAF).filter_map(move |vpn| {
+            (start.max(number * LEAF)..end.min((number + 1) * LEAF)).filter_map(move |vpn| {
                 let (word, bit) = place(vpn);
                 let (mapped, hash) = (leaf.mapped[word] & bit != 0, leaf.hashes[(vpn % LEAF) as usize]);
-                let known = (start..end).contains(&vpn) && (mapped || hash != zero);
-                known.then(|| (vpn, mapped, leaf.written[word] & bit != 0, hash))
+                (mapped || hash != zero).then(|| (vpn, mapped, leaf.written[word] & bit != 0, hash))
             })
         })
     }
@@ -147,6 +154,14 @@ impl Touches {
 
 fn place(vpn: u64) -> (usize, u64) {
     ((vpn % LEAF / BITE) as usize, 1 << (vpn % BITE))
+}
+
+#[cfg(test)]
+impl Touches {
+    /// How many leaves there are.
+    pub(super) fn leaves(&self) -> usize {
+        self.leaves.len()
+    }
 }
 
 #[cfg(test)]
@@ -193,13 +208,16 @@ mod tests {
         touches.write(Vpn(1));
         touches.move_to(pages(0, 3), Vpn(1000));
         assert_eq!(touches.mapped(), 1);
-        assert_eq!(touches.in_use(pages(0, 5000)).collect::<Vec<_>>(), [1000, 1001, 1002].map(Vpn));
+        assert_eq!(touches.next_in_use(pages(0, 5000)), Some(pages(1000, 3)));
         assert!(!touches.move_out(Vpn(1001), 9), "it was written at its old place");
         assert!(!touches.move_out(Vpn(1000), 5));
         touches.forget(pages(1001, 1));
-        assert_eq!(touches.in_use(pages(0, 5000)).collect::<Vec<_>>(), [1000, 1002].map(Vpn));
+        assert_eq!(touches.next_in_use(pages(0, 5000)), Some(pages(1000, 1)));
+        assert_eq!(touches.next_in_use(pages(1001, 5000)), Some(pages(1002, 1)));
         touches.forget(pages(512, 1024));
         assert!(touches.leaves.contains_key(&0) && !touches.leaves.contains_key(&1));
-        assert_eq!(touches.in_use(pages(0, 5000)).count(), 0);
+        assert_eq!(touches.next_in_use(pages(0, 5000)), None);
+        touches.map(pages(500, 2 * LEAF));
+        assert_eq!(touches.next_in_use(pages(0, 5000)), Some(pages(500, LEAF)), "over the edge of a leaf");
     }
 }

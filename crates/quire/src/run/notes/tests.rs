@@ -4,6 +4,7 @@ use super::*;
 use quire_core::Vpn;
 use quire_linux::control::ring::Words;
 use quire_sim::trace::Reader;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -33,7 +34,7 @@ impl Run {
 
     /// All events of the trace but time.
     fn finish(mut self) -> Vec<Event> {
-        self.notes.finish();
+        self.notes.finish(&mut |_| false);
         let reader = Reader::new(File::open(self.path()).unwrap()).unwrap();
         reader.map(|event| event.unwrap()).filter(|event| !matches!(event, Event::Time { .. })).collect()
     }
@@ -48,6 +49,10 @@ fn touch(at: u64, page: u64) -> Words {
     words(at, Note::Access { vpn: Vpn(page), write: true })
 }
 
+fn range(start: u64, pages: u64) -> PageRange {
+    PageRange::new(Space(0), Vpn(start), pages)
+}
+
 fn write(space: u16, page: u64) -> Event {
     Event::Access(Access::write(Space(space), Vpn(page)))
 }
@@ -58,10 +63,10 @@ fn processes_are_merged_by_time() {
     let (one, two) = (run.join(PARENT, None), run.join(CHILD, None));
     let now = now_ns();
     assert!(one.push(touch(now, 1)) && one.push(touch(now + 20, 2)));
-    assert!(two.push(touch(now + 10, 3)) && two.push(touch(now + 30, 4)));
+    assert!(two.push(touch(now + 10, 3)) && two.push(words(now + 30, Note::Written(range(4, 2)))));
     run.notes.leave(PARENT);
     let exits = [Event::Exit(Space(0)), Event::Exit(Space(1))];
-    let expected = [write(0, 1), write(1, 3), write(0, 2), write(1, 4), exits[0], exits[1]];
+    let expected = [write(0, 1), write(1, 3), write(0, 2), write(1, 4), write(1, 5), exits[0], exits[1]];
     assert_eq!(run.finish(), expected);
 }
 
@@ -96,6 +101,9 @@ fn a_fork_without_a_child_holds_nothing_for_long() {
     parent.push(words(then, Note::Forking { number: 1 }));
     parent.push(touch(then + 1, 2));
     run.notes.drain();
+    assert_eq!(run.notes.sources[0].notes.len(), 2, "quire has only just heard of it");
+    run.notes.clock += GRACE;
+    run.notes.drain();
     assert!(run.notes.sources[0].notes.is_empty());
     assert_eq!(run.finish(), [write(0, 2), Event::Exit(Space(0))]);
 }
@@ -108,7 +116,7 @@ fn nonsense_is_left_out() {
     ring.push([now, 0xff, 1]);
     // Beyond what a trace can hold.
     ring.push(touch(now, u64::MAX));
-    ring.push(words(now, Note::Unmap(PageRange::new(Space(0), Vpn(1), 0))));
+    ring.push(words(now, Note::Unmap(range(1, 0))));
     ring.push(touch(now, 7));
     assert_eq!(run.finish(), [write(0, 7), Event::Exit(Space(0))]);
 }
@@ -123,7 +131,61 @@ fn what_can_not_be_written_is_asked_for_no_longer() {
             notes.drain();
         }
     }
+    let deadline = now_ns() + 10_000_000_000;
+    while !ring.is_closed() {
+        assert!(now_ns() < deadline, "nobody was told");
+        notes.drain();
+    }
+    assert!(notes.join(CHILD, 2, None).is_none());
+    notes.finish(&mut |_| false);
+}
+
+#[test]
+fn without_a_trace_accesses_are_refused_and_the_log_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = Trace::create(std::path::Path::new("/dev/full"), 1).unwrap();
+    let log = Log::create(&directory.path().join("log")).unwrap();
+    let mut notes = Notes::new(Some(trace), Some(log));
+    let ring = Ring::map(notes.join(PARENT, 1, None).unwrap()).unwrap();
+    assert!(ring.wants_accesses());
+    let deadline = now_ns() + 10_000_000_000;
+    while ring.wants_accesses() {
+        assert!(now_ns() < deadline, "nobody was told");
+        notes.drain();
+    }
+    let other = Ring::map(notes.join(CHILD, 2, Some(PARENT)).unwrap()).unwrap();
+    assert!(!other.wants_accesses() && !ring.is_closed());
+    ring.push(words(now_ns(), Note::Lost(3)));
+    notes.finish(&mut |_| false);
+    let log = std::fs::read_to_string(directory.path().join("log")).unwrap();
+    assert!(log.contains("lost      3 decisions"), "{log}");
+}
+
+#[test]
+fn while_a_file_takes_nothing_notes_stay_in_the_ring() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let reader = open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+    let mut notes = Notes::new(Some(Trace::create(&path, 1).unwrap()), None);
+    let ring = Ring::map(notes.join(PARENT, 1, None).unwrap()).unwrap();
+    let then = now_ns() - 100_000_000;
+    // Pages far from each other take some bytes each.
+    let far = |page: u64| touch(then, page.wrapping_mul(0x9e37_79b9) % (1 << 40));
+    let deadline = now_ns() + 20_000_000_000;
+    let mut written = 0;
+    while ring.push(far(written)) || !notes.is_full() {
+        assert!(now_ns() < deadline, "the file never filled");
+        notes.drain();
+        written += 1;
+    }
     notes.drain();
-    assert!(ring.is_closed() && notes.join(CHILD, 2, None).is_none());
-    notes.finish();
+    assert!(!ring.push(far(0)), "there is no room");
+    // Now it is read.
+    let mut buffer = vec![0; 1 << 16];
+    while !ring.push(far(0)) {
+        assert!(now_ns() < deadline, "the ring was left alone");
+        let _ = rustix::io::read(&reader, &mut buffer);
+        notes.drain();
+    }
 }
