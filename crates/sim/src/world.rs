@@ -102,7 +102,7 @@ pub struct Host {
     spare: Vec<Work>,
     /// Spill files opened so far.
     files: u16,
-    /// It is a forked child, which moves nothing out.
+    /// It moves nothing out.
     keeps_all: bool,
     /// Checks made of what only some events answer.
     checks: Checks,

@@ -118,26 +118,31 @@ impl fmt::Display for Shares {
     }
 }
 
+/// What is served in each order, whatever the seed.
+fn by_order(tended: bool) -> Vec<Shares> {
+    let hosts: Vec<Host> = (1..=seeds()).map(|seed| aged(seed, tended)).collect();
+    assert!(hosts.iter().all(|host| (host.engine.stats().compacted_pages > 0) == tended));
+    Order::all().map(|order| Shares(hosts.iter().map(|host| served(host, order)).collect())).collect()
+}
+
 /// Requests for 64 KiB in aged memory: a buddy that only waits serves less than a tenth of them, with compaction at
 /// least half are served, whatever the seed.
 #[test]
 fn compaction_keeps_large_folios_to_be_had_in_aged_memory() {
-    let pairs: Vec<_> = (1..=seeds()).map(|seed| (aged(seed, false), aged(seed, true))).collect();
-    println!(
-        "% of the free pages that faults get in each order, over {} seeds: least, mean, most",
-        pairs.len()
-    );
+    let (plain, tended) = std::thread::scope(|scope| {
+        let plain = scope.spawn(|| by_order(false));
+        let tended = by_order(true);
+        (plain.join().unwrap(), tended)
+    });
+    println!("% of the free pages that faults get in each order, over {} seeds: least, mean, most", seeds());
     println!("order          plain buddy      with compaction");
-    for order in Order::all() {
-        let plain = Shares(pairs.iter().map(|(plain, _)| served(plain, order)).collect());
-        let tended = Shares(pairs.iter().map(|(_, tended)| served(tended, order)).collect());
+    for ((order, plain), tended) in Order::all().zip(plain).zip(tended) {
         println!("{:5}    {plain}    {tended}", order.to_string());
         if order.index() == 4 {
             assert!(plain.most() < 0.1, "plain buddies serve {:.3?}", plain.0);
             assert!(tended.least() >= 0.5, "with compaction {:.3?} are served", tended.0);
         }
     }
-    assert!(pairs.iter().all(|(_, tended)| tended.engine.stats().compacted_pages > 0));
 }
 
 /// Of 16 runs of 64 KiB the first half is in use for 2 of 16 pages, the others for 8 of 16. A pass takes what is

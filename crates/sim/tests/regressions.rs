@@ -139,7 +139,7 @@ fn a_smaller_grant_is_kept() {
 #[test]
 fn a_fault_learns_that_nothing_is_moved_out() {
     let mut host = host(Setup { grant: 2, ..SETUP }, 2);
-    host.engine.set_evicts(false);
+    host.set_evicts(false);
     play(&mut host, &[Event::Touch(0, Touch { vpn: Vpn(5), put: None }), Event::Handle(0)]);
     assert_eq!(host.parked.len(), 1, "there is no frame");
     let mut work = Work::new();

@@ -124,7 +124,7 @@ fn where_nothing_is_moved_out_only_what_is_above_the_grant_counts() {
     for _ in 0..100 {
         play(&mut host, &[Event::ZeroAhead(GRANT, Order::BASE.up()), Event::Run(0)]);
     }
-    host.engine.set_evicts(false);
+    host.set_evicts(false);
     let charged = host.engine.frames_charged();
     play(&mut host, &[Event::Grant(charged)]);
     assert!(!host.engine.pressed());

@@ -23,7 +23,7 @@ fn touch(host: &mut Host, page: u64, put: Option<Put>) {
 fn host(policy: PolicyKind) -> Host {
     let setup = Setup { frames: 64, spans: 8, grant: 64, policy, arena: 32, threads: 4, spill: None };
     let mut host = Host::new(setup);
-    host.engine.set_evicts(false);
+    host.set_evicts(false);
     play(&mut host, Event::Map(Vpn(0), PAGES, Prot::READ_WRITE));
     for page in 0..PAGES {
         touch(&mut host, page, Some(Put::Small));
@@ -144,7 +144,7 @@ fn trials_among_all_other_events_lose_nothing() {
         let (grant, policy) = (if seed % 2 == 0 { 64 } else { 12 }, PolicyKind::Fixed(order));
         let mut host =
             Host::new(Setup { frames: 64, spans: 8, grant, policy, arena: ARENA, threads: 4, spill: None });
-        host.engine.set_evicts(seed % 2 == 1);
+        host.set_evicts(seed % 2 == 1);
         play(&mut host, Event::Map(Vpn(0), ARENA, Prot::READ_WRITE));
         for step in 0..250 {
             let event = any_event(&mut rng);

@@ -21,6 +21,12 @@ const FULL_EVERY: u32 = 1000;
 
 /// Watching: what an event has touched is checked after it, everything now and then.
 impl Host {
+    /// Whether anything is moved out from now on.
+    pub fn set_evicts(&mut self, evicts: bool) {
+        self.engine.set_evicts(evicts);
+        self.keeps_all = !evicts;
+    }
+
     /// From now on a check looks at what has changed since the last one, every thousandth at everything. All of it is
     /// taken to be right now. Where the build keeps no trail of changes, each check goes on to look at everything.
     pub fn watch(&mut self) {
@@ -247,7 +253,7 @@ impl Host {
     /// Reclaim says that it can do nothing: no page on a list may be left that could be moved out, but for those in the
     /// hands of a job, and those that a verb was refused for in this very step.
     pub(super) fn check_stuck(&mut self) -> Result<(), String> {
-        // A child that keeps all that it has is stuck at once.
+        // Whoever keeps all that it has, as a forked child does, is stuck at once.
         if self.keeps_all {
             return Ok(());
         }
