@@ -17,7 +17,7 @@ use rng::Rng;
 /// Steps in a sequence.
 const STEPS: usize = 40;
 /// Sequences, when nothing else is asked for.
-const SEQUENCES: u64 = 2000;
+const SEQUENCES: u64 = 1000;
 
 #[test]
 fn the_simulated_tables_answer_as_the_kernel_does() {
