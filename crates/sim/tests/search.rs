@@ -293,21 +293,21 @@ fn from_pages_about_to_spill() {
     let to_spill = two_to_spill();
     assert_eq!(to_spill.states(), [PageState::Stored; 2]);
     assert!(to_spill.0.engine.store_pages() > 0);
-    all_orders("4K, stored in RAM, about to spill", &to_spill, depth(7));
+    all_orders("4K, stored in RAM, about to spill", &to_spill, depth(6));
 }
 
 #[test]
 fn from_writers_at_work() {
     let writing = two_mapped().after(&[Event::Grant(1), OUT, RECLAIM, RECLAIM]);
     assert_eq!(writing.states(), [PageState::Writing; 2]);
-    all_orders("4K, two writers at work", &writing, depth(7));
+    all_orders("4K, two writers at work", &writing, depth(6));
 }
 
 #[test]
 fn from_a_spill_file() {
     let spilled = two_stored(Setup { spill: Some(1 << 16), ..SETUP });
     assert_eq!(spilled.states(), [PageState::Stored; 2]);
-    all_orders("4K, in a spill file", &spilled, depth(7));
+    all_orders("4K, in a spill file", &spilled, depth(6));
 }
 
 #[test]
