@@ -2,9 +2,9 @@
 //! ones, and bytes that never were either.
 //!
 //! No input makes a reader panic, go on after its end, or take memory; what is right comes back as it went in. One
-//! number names a case: `QUIRE_SEED=n` begins with that one, `QUIRE_FUZZ_SECONDS=n` goes on for so long with each
-//! reader (0 for one case), 5 s if not told. All is one test, since the memory that it looks at is that of the process.
-//! Ten minutes from a seed of today:
+//! number names a case: `QUIRE_SEED=n` begins with that one, `QUIRE_FUZZ_SECONDS=n` goes on for so long, half of
+//! it with each reader (0 for one case), 5 s if not told. All is one test, since the memory that it looks at is that of the process.
+//! Five minutes from a seed of today:
 //!
 //! ```text
 //! QUIRE_FUZZ_SECONDS=300 QUIRE_SEED=$(date +%s) cargo test -p quire-sim --test fuzz_readers -- --nocapture
