@@ -98,10 +98,8 @@ impl fmt::Display for Share {
 /// The amounts of memory.
 pub const SHARES: &[Share] = &[Share::All, Share::Quarters(3), Share::Quarters(2), Share::Quarters(1)];
 
-/// So often each cell is replayed, with seeds from 1 ..
-const TRIES: u64 = 5;
-/// .. and with so many percent of the amount of memory.
-const PERCENT: [u32; TRIES as usize] = [90, 95, 100, 105, 110];
+/// Each cell is replayed with so many percent of the amount of memory, and with a seed for each, from 1.
+const PERCENT: [u32; 5] = [90, 95, 100, 105, 110];
 
 /// How fragmented memory is, in percent, and with which amounts.
 pub const FRAGMENTATION: &[(u8, &[Share])] = &[(0, SHARES), (50, &[Share::All, Share::Quarters(2)])];
@@ -134,13 +132,13 @@ impl Place {
     /// Replays it, several times.
     pub fn run(&self) -> Result<Numbers, Stop> {
         let alike = self.share == Share::All && !self.workload.is_made();
-        let tries = if alike { 1 } else { TRIES };
+        let tries = if alike { &PERCENT[..1] } else { &PERCENT };
         let mut sums = [0; COLUMNS];
-        for at in 0..tries {
-            let numbers = numbers(&self.replay(at + 1, PERCENT[at as usize])?);
+        for (seed, &percent) in (1..).zip(tries) {
+            let numbers = numbers(&self.replay(seed, percent)?);
             sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
         }
-        Ok(sums.map(|sum| sum / tries))
+        Ok(sums.map(|sum| sum / tries.len() as u64))
     }
 
     fn replay(&self, seed: u64, percent: u32) -> Result<Figures, Stop> {

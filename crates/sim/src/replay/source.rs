@@ -95,14 +95,14 @@ fn made(text: &str) -> Result<Source, String> {
     let (mut size, mut seed) = (SIZE, SEED);
     for word in words {
         let wrong = |why: &str| format!("gen:{text}: '{word}' {why}");
-        let (place, bounds) = match word.split_once('=').map(|(what, _)| what) {
-            Some("pages") => (&mut size.pages, PAGES),
-            Some("events") => (&mut size.events, 1..=u64::MAX),
-            Some("seed") => (&mut seed, 0..=u64::MAX),
+        let (place, bounds, value) = match word.split_once('=') {
+            Some(("pages", value)) => (&mut size.pages, PAGES, value),
+            Some(("events", value)) => (&mut size.events, 1..=u64::MAX, value),
+            Some(("seed", value)) => (&mut seed, 0..=u64::MAX, value),
             _ => return Err(wrong("is no parameter: write pages=N, events=N or seed=N")),
         };
-        let value = word.split_once('=').and_then(|(_, value)| number(value));
-        *place = value.filter(|value| bounds.contains(value)).ok_or_else(|| wrong(&allowed(&bounds)))?;
+        let value = number(value).filter(|value| bounds.contains(value));
+        *place = value.ok_or_else(|| wrong(&allowed(&bounds)))?;
     }
     Ok(Source::Made { kind, size, seed })
 }
