@@ -162,14 +162,14 @@ def program(name):
     return os.path.join(TESTS, "programs", name)
 
 
-def compiled(name, sources):
-    """Compiles a C program of the tests where it is older than its sources; returns its path."""
+def compiled(name, sources, more=()):
+    """Compiles a C program of the tests where it is older than its sources; returns its path. `more`: further flags."""
     binary = os.path.join(work_directory(), name)
     if not os.path.exists(binary) or os.path.getmtime(binary) < max(map(os.path.getmtime, sources)):
         units = [path for path in sources if path.endswith(".c")]
         flags = ["-O2", "-pthread", "-Wall", "-Wextra", "-Werror"]
         fresh = "%s.%d" % (binary, os.getpid())
-        subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", fresh, *units], check=True)
+        subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", fresh, *units, *more], check=True)
         os.rename(fresh, binary)
     return binary
 
