@@ -8,6 +8,9 @@ use core::ops::Range;
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;
 
+/// The first byte that no mapping can reach: the last page below 2^47 stays free.
+const USER_END: usize = (1 << 47) - PAGE;
+
 /// Kinds of mapping that stay the kernel's: stacks (a fault on one can't be served while its thread holds a lock of
 /// ours), ranges that grow, huge pages of the system's pool, and addresses below 4 GiB.
 const NOT_OURS: c_int = libc::MAP_STACK | libc::MAP_GROWSDOWN | libc::MAP_HUGETLB | libc::MAP_32BIT;
@@ -38,7 +41,7 @@ pub(crate) fn map(addr: usize, len: usize, flags: c_int, arena: &Range<usize>) -
     if flags & libc::MAP_FIXED == 0 {
         return if plain { MapRoute::Managed } else { MapRoute::Kernel };
     }
-    if !is_sound(addr, len) || !overlaps(addr, len, arena) {
+    if !is_sound(addr, len) || !is_within_reach(addr, len) || !overlaps(addr, len, arena) {
         return MapRoute::Kernel;
     }
     if plain { MapRoute::Fixed } else { MapRoute::Foreign }
@@ -53,6 +56,11 @@ fn is_plain_anonymous(flags: c_int) -> bool {
 fn is_sound(addr: usize, len: usize) -> bool {
     addr.is_multiple_of(PAGE)
         && addr.checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE)).is_some()
+}
+
+/// Whether a sound range lies where mappings can be. Calls that refuse any other do so before they look at it.
+pub(crate) fn is_within_reach(addr: usize, len: usize) -> bool {
+    addr + len <= USER_END
 }
 
 fn overlaps(addr: usize, len: usize, arena: &Range<usize>) -> bool {

@@ -32,6 +32,7 @@ unsafe extern "C" fn construct(_argc: c_int, _argv: *const *const c_char, envp: 
         start_pager(&pager_api::Start { socket, inject }, quiet);
     }
     malloc::backend::choose();
+    calls::signals::find();
     calls::fork::register();
 }
 

@@ -7,7 +7,9 @@ mod decide;
 
 use core::ops::Range;
 
-use decide::{MapRoute, PAGE, Parts, RemapRoute, copies_memory, map, remap, split, split_loosely};
+use decide::{
+    MapRoute, PAGE, Parts, RemapRoute, copies_memory, is_within_reach, map, remap, split, split_loosely,
+};
 use libc::{
     MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_NORESERVE,
     MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MREMAP_FIXED, MREMAP_MAYMOVE,
@@ -61,6 +63,8 @@ fn what_the_kernel_refuses_is_left_to_it() {
     assert_eq!(map(0, 0, ANON, &ARENA), MapRoute::Kernel);
     assert_eq!(map(ARENA.start + 1, PAGE, fixed, &ARENA), MapRoute::Kernel);
     assert_eq!(map(ARENA.start, usize::MAX - PAGE, fixed, &ARENA), MapRoute::Kernel);
+    assert_eq!(map(ARENA.start, 1 << 47, fixed, &ARENA), MapRoute::Kernel);
+    assert!(is_within_reach(ARENA.start, PAGE) && !is_within_reach(ARENA.start, 1 << 47));
     assert_eq!(map(ARENA.start, PAGE, ANON | MAP_FIXED_NOREPLACE, &ARENA), MapRoute::Kernel);
     assert_eq!(split(ARENA.start + 1, PAGE, &ARENA), None);
     assert_eq!(split(ARENA.start, 0, &ARENA), None);

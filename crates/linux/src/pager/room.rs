@@ -1,5 +1,6 @@
 //! Which addresses of the arena are taken, and by whom.
 
+use quire_core::addr::Vpn;
 use std::collections::BTreeMap;
 
 /// Ranges of page numbers, kept sorted and apart; neighbours are joined.
@@ -100,6 +101,11 @@ impl Room {
     /// All foreign ranges, in rising order.
     pub(super) fn all_foreign(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.foreign.by_start.iter().map(|(&start, &end)| (start, end))
+    }
+
+    /// Where the foreign range ends that `page` lies in, as a page number.
+    pub(super) fn foreign_at(&self, page: u64) -> Option<Vpn> {
+        self.foreign.overlapping(page, page + 1).next().map(|(_, end)| Vpn(end))
     }
 
     /// The foreign parts of `start..end`, cut to it.

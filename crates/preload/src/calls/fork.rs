@@ -8,11 +8,12 @@
 use core::cell::Cell;
 use core::ffi::{c_int, c_long, c_void};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use quire_linux::sys::futex::Lock;
 
-use crate::malloc::{backend, exact};
+use super::Next;
+use crate::malloc::exact;
 use crate::raw::{self, Answer};
 use crate::{decide, heap, libc_heap, pager_api};
 
@@ -113,22 +114,8 @@ pub(super) unsafe fn by_number(number: usize, args: [usize; 6]) -> Answer {
     around(|| unsafe { raw::syscall(number, args) })
 }
 
-/// The next definition of a function, looked up once.
-struct Next(AtomicUsize);
-
-impl Next {
-    fn get(&self, name: &core::ffi::CStr) -> Option<NonNull<c_void>> {
-        if let Some(known) = NonNull::new(self.0.load(Ordering::Relaxed) as *mut c_void) {
-            return Some(known);
-        }
-        let found = backend::next(name)?;
-        self.0.store(found.as_ptr() as usize, Ordering::Relaxed);
-        Some(found)
-    }
-}
-
-static NEXT_FORK: Next = Next(AtomicUsize::new(0));
-static NEXT_CLONE: Next = Next(AtomicUsize::new(0));
+static NEXT_FORK: Next = Next::new();
+static NEXT_CLONE: Next = Next::new();
 
 /// POSIX's `_Fork`, which runs no handlers but ours.
 ///

@@ -85,7 +85,7 @@ fn over_arena(addr: usize, len: usize, kernel: impl FnOnce() -> Answer) -> Answe
 pub(super) unsafe fn unmap(addr: usize, len: usize) -> Answer {
     // SAFETY: by the caller's promise.
     let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_munmap, addr, len) };
-    match decide::split(addr, len, &arena()) {
+    match decide::split(addr, len, &arena()).filter(|_| decide::is_within_reach(addr, len)) {
         None => kernel(addr, len),
         Some(parts) => in_parts(
             &parts,

@@ -3,7 +3,9 @@
 //!
 //! * [`map`]: mmap, munmap, mremap.
 //! * [`range`]: mprotect, madvise, the mlock family, and names of mappings.
+//! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
 //! * [`fork`]: all that copies the address space.
+//! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`raw_call`]: `syscall()`, which reaches all of these by number.
 //!
 //! `brk` and `sbrk` are not interposed: what they give is unmanaged.
@@ -12,18 +14,42 @@
 //! carries the call out on a thread of its own rather than let the child take its locks.
 
 pub(crate) mod fork;
+mod look;
 mod map;
 mod range;
 mod raw_call;
+pub(crate) mod signals;
 
 pub(crate) use map::map_anonymous;
 pub(crate) use range::{advise, protect};
 
+use core::ffi::{CStr, c_void};
 use core::ops::Range;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::decide::Parts;
+use crate::malloc::backend;
 use crate::pager_api;
 use crate::raw::Answer;
+
+/// The next definition of a function, looked up once.
+struct Next(AtomicUsize);
+
+impl Next {
+    const fn new() -> Next {
+        Next(AtomicUsize::new(0))
+    }
+
+    fn get(&self, name: &CStr) -> Option<NonNull<c_void>> {
+        if let Some(known) = NonNull::new(self.0.load(Ordering::Relaxed) as *mut c_void) {
+            return Some(known);
+        }
+        let found = backend::next(name)?;
+        self.0.store(found.as_ptr() as usize, Ordering::Relaxed);
+        Some(found)
+    }
+}
 
 fn arena() -> Range<usize> {
     let (start, end) = pager_api::arena();

@@ -3,7 +3,7 @@
 use core::ffi::{c_int, c_long, c_uint};
 
 use super::map::{self, Request};
-use super::{fork, range};
+use super::{fork, look, range, signals};
 use crate::raw::{self, Answer};
 
 /// Linux's syscall, in C with a variable number of arguments: six of them at most, of which the last is on the stack.
@@ -58,6 +58,9 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_munlock => range::unlock(a, b),
             libc::SYS_mlockall => range::lock_all(a as c_int),
             libc::SYS_munlockall => range::unlock_all(),
+            libc::SYS_mincore => look::resident(a, b, c as *mut u8),
+            libc::SYS_msync => look::sync(a, b, c as c_int),
+            libc::SYS_rt_sigaction => signals::act_by_number(args),
             libc::SYS_prctl => range::control(a as c_int, [b, c, d, e]),
             _ if fork::is_fork(number, &args) => fork::by_number(number as usize, args),
             _ => raw::syscall(number as usize, args),

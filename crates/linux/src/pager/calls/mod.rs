@@ -4,6 +4,7 @@
 //! may have to take a folio from a job and wake who waits for it.
 
 mod lock;
+mod look;
 mod remap;
 
 use super::worker::Worker;
@@ -110,6 +111,13 @@ pub enum Call {
         /// With `MREMAP_FIXED`: where it is to be.
         new_addr: usize,
     },
+    /// How many bytes from `addr` on, `len` at most, are mapped without a gap.
+    MappedFrom {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+    },
     /// Bring the tables to rest for a fork. Not for programs: see [`super::fork_prepare`].
     Freeze,
 }
@@ -128,6 +136,11 @@ pub(super) fn perform(pager: &'static Pager, call: Call) -> Result<usize, i32> {
         && let Some(answer) = map_here(pager, len, prot)
     {
         return answer;
+    }
+    if let Call::MappedFrom { addr, len } = call
+        && pager.may_hold_the_lock()
+    {
+        return Ok(look::mapped_from(pager, addr, len));
     }
     pager.exchange.ask(call, sched::gettid())
 }
@@ -248,6 +261,7 @@ impl Caller {
             Call::Remap { old, old_len, new_len, flags, new_addr } => {
                 self.remap(old, old_len, new_len, flags, new_addr)
             }
+            Call::MappedFrom { addr, len } => Ok(look::mapped_from(self.pager, addr, len)),
             Call::Freeze => Err(libc::EINVAL),
         }
     }
