@@ -291,8 +291,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Puts the mapped folios of `range` where they belong after rights or locks have changed.
-    fn relist(&mut self, range: PageRange) {
+    /// Puts the mapped folios of `range` where they belong after rights or locks have changed, or a host no longer
+    /// refuses to move them out.
+    pub fn relist(&mut self, range: PageRange) {
         self.each_folio(range, |engine, head| {
             let record = *engine.frames.get(head);
             if record.state != FrameState::Mapped {

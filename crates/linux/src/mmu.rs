@@ -12,6 +12,7 @@
 //! table), so theirs refuses the verbs of [`Mover`].
 
 use crate::die;
+use crate::kept::Kept;
 use crate::pager::record::Recorder;
 use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
@@ -165,12 +166,20 @@ pub struct LinuxMmu<'a> {
     pagemap: Option<&'a Pagemap>,
     staged: Option<Stretch>,
     recorder: Option<&'a Recorder>,
+    kept: Option<&'a Kept>,
 }
 
 impl<'a> LinuxMmu<'a> {
     /// For the pager's threads, in whose descriptor table `uffd` and `pagemap` are.
     pub const fn for_pager(layout: &'a Layout, uffd: &'a Uffd, pagemap: &'a Pagemap) -> LinuxMmu<'a> {
-        LinuxMmu { layout, uffd: Some(uffd), pagemap: Some(pagemap), staged: None, recorder: None }
+        LinuxMmu {
+            layout,
+            uffd: Some(uffd),
+            pagemap: Some(pagemap),
+            staged: None,
+            recorder: None,
+            kept: None,
+        }
     }
 
     /// The same, and says where the contents are that [`Mover::copy_staged`] copies.
@@ -185,9 +194,15 @@ impl<'a> LinuxMmu<'a> {
         LinuxMmu { recorder, ..self }
     }
 
+    /// The same, and refuses to move out what `kept` names.
+    #[must_use]
+    pub const fn keeping(self, kept: &'a Kept) -> LinuxMmu<'a> {
+        LinuxMmu { kept: Some(kept), ..self }
+    }
+
     /// For the program's threads: the verbs of [`Mover`] answer [`Refusal::NoRange`] and do nothing.
     pub const fn for_program(layout: &'a Layout) -> LinuxMmu<'a> {
-        LinuxMmu { layout, uffd: None, pagemap: None, staged: None, recorder: None }
+        LinuxMmu { layout, uffd: None, pagemap: None, staged: None, recorder: None, kept: None }
     }
 
     /// Whether the verbs of [`Mover`] work.
@@ -210,6 +225,24 @@ impl<'a> LinuxMmu<'a> {
         let (slots, _) = self.layout.slots(frames).ok_or(Refusal::NoRange)?;
         let (pages, _) = self.layout.pages(at, u64::from(frames.pages))?;
         Ok((uffd, slots, pages))
+    }
+
+    /// How many of `pages` pages at `at` come before the first that is kept; `None` where none is.
+    fn before_kept(&self, at: Vpn, pages: u32) -> Option<u32> {
+        self.kept?.first_in(at.addr() as usize, pages as usize).map(|first| first as u32)
+    }
+
+    fn move_out_all(&self, at: Vpn, frames: FrameRun) -> Done {
+        match self.ends(frames, at) {
+            Ok((uffd, slots, pages)) => {
+                let done = self.transfer(uffd, slots, pages, frames.pages);
+                if let Some(recorder) = self.recorder {
+                    recorder.moved_out(at, FrameRun::new(frames.start, done.pages), self.layout.pool);
+                }
+                done
+            }
+            Err(why) => none(frames.pages, why),
+        }
     }
 
     /// Moves `pages` pages from address `src` into holes at `dst`.
@@ -353,16 +386,10 @@ impl Mover for LinuxMmu<'_> {
     }
 
     fn move_out(&mut self, _space: Space, at: Vpn, frames: FrameRun) -> Done {
-        match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => {
-                let done = self.transfer(uffd, slots, pages, frames.pages);
-                if let Some(recorder) = self.recorder {
-                    recorder.moved_out(at, FrameRun::new(frames.start, done.pages), self.layout.pool);
-                }
-                done
-            }
-            Err(why) => none(frames.pages, why),
-        }
+        let Some(before) = self.before_kept(at, frames.pages) else { return self.move_out_all(at, frames) };
+        // Denied, as what is locked is: the engine does not try again until it is told.
+        let done = self.move_out_all(at, FrameRun::new(frames.start, before));
+        done.refusal.map_or(Done::part(before, Refusal::Denied), |_| done)
     }
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {

@@ -46,6 +46,36 @@ fn next(seed: &mut u64) -> usize {
     (*seed >> 33) as usize
 }
 
+fn is_present(addr: usize) -> bool {
+    quire_linux::sys::pagemap::present_without_fd(addr / PAGE * PAGE)
+}
+
+/// Objects on a quarter of what memory there is stay where they are while all else goes out.
+fn what_is_kept_stays(base: usize, pages: usize) {
+    let object = |i: usize| (base + i * 64 * PAGE + 2 * PAGE - 8, 16);
+    let objects = pages / 64 - 1;
+    let touch_all = || {
+        for page in 0..pages {
+            // SAFETY: as in `check_page`.
+            unsafe { word(base + page * PAGE).read_volatile() };
+        }
+    };
+    for i in 0..objects {
+        let (addr, len) = object(i);
+        pager::call(Call::Keep { addr, len, owner: 0 }).unwrap();
+        assert!(is_present(addr) && is_present(addr + 8), "object {i} was not brought in");
+    }
+    touch_all();
+    for i in 0..objects {
+        let (addr, len) = object(i);
+        assert!(is_present(addr) && is_present(addr + 8), "object {i} is out");
+        pager::call(Call::LetGo { addr, len }).unwrap();
+    }
+    touch_all();
+    let left = (0..objects).filter(|&i| is_present(object(i).0)).count();
+    assert!(left < objects / 2, "{left} of {objects} stay though nothing keeps them");
+}
+
 #[test]
 fn contents_survive_a_small_budget() {
     let options = Options {
@@ -90,6 +120,7 @@ fn contents_survive_a_small_budget() {
     for thread in threads {
         thread.join().unwrap();
     }
+    what_is_kept_stays(base, pages);
     pager::call(Call::Advise { addr: base, len: pages / 2 * PAGE, advice: 4 }).unwrap();
     // SAFETY: as in `write_page`.
     assert!((0..pages / 2).all(|page| unsafe { word(base + page * PAGE).read_volatile() } == 0));

@@ -226,6 +226,7 @@ impl Pager {
     /// of a change: the tables were at rest.
     fn forget_holders(&self) {
         futex::forget_holder(&self.tables);
+        self.kept.forget_holder();
         futex::forget_holder(&self.files);
         futex::forget_holder(&self.usage);
         self.io.forget_holder();

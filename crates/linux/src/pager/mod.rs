@@ -34,6 +34,7 @@ use crate::control::client::{Client, JoinError};
 use crate::control::ledger::{Ledger, NO_LIMIT, Slot};
 use crate::control::ring::Ring;
 use crate::control::wire::Welcome;
+use crate::kept::Kept;
 use crate::mmu::{Layout, LinuxMmu};
 use crate::sys::futex::{self, Guard, Lock, Scope};
 use crate::sys::leaked::Leaked;
@@ -134,6 +135,8 @@ struct Pager {
     options: Options,
     secret: Secret,
     tables: Lock<Tables>,
+    /// What is never moved out.
+    kept: Kept,
     exchange: Exchange,
     io: io::Queue,
     descriptors: Leaked<Descriptors>,
@@ -322,6 +325,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         options: options.clone(),
         secret,
         tables: Lock::new(tables),
+        kept: Kept::new(),
         exchange: Exchange::new(),
         io: io::Queue::new(),
         descriptors: Leaked::empty(),
@@ -451,9 +455,9 @@ impl Pager {
     /// The engine's verbs, for the pager's threads.
     fn mover(&self) -> LinuxMmu<'_> {
         match self.descriptors.get() {
-            Some(d) => {
-                LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap).recorded_by(self.recorder.as_ref())
-            }
+            Some(d) => LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap)
+                .recorded_by(self.recorder.as_ref())
+                .keeping(&self.kept),
             None => self.program_mmu(),
         }
     }
@@ -515,4 +519,9 @@ fn pages_of(addr: usize, len: usize) -> PageRange {
     let start = Vpn::of(addr as u64);
     let end = Vpn::of((addr + len + PAGE_SIZE - 1) as u64);
     PageRange::between(SPACE, start, end)
+}
+
+/// The bytes of pages.
+fn bytes_of(range: PageRange) -> core::ops::Range<usize> {
+    range.start.addr() as usize..range.end().addr() as usize
 }

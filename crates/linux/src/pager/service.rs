@@ -27,12 +27,13 @@ const BITES: u32 = 64;
 pub(super) fn run(_: usize) {
     let Some(pager) = super::pager() else { return };
     let mut caller = Caller::new(pager);
-    let (mut tended, mut withdraw_at) = (0, 0);
+    let (mut tended, mut withdraw_at, mut looked) = (0, 0, 0);
     loop {
         let seen = pager.exchange.rung();
         pager.watch.service_begins();
         let more = round(pager, &mut caller, &mut tended);
         withdraw(pager, &mut caller, &mut withdraw_at);
+        caller.let_go_of_ended(&mut looked);
         pager.watch.service_rests();
         if !more {
             let wanting = pager.slot().is_some_and(|slot| slot.want_pages() > 0);

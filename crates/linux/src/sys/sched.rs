@@ -1,6 +1,6 @@
 //! Threads as the kernel sees them: priority, signals, descriptor tables.
 
-use super::{Result, raw};
+use super::{Errno, Result, raw};
 use rustix::thread::{Pid, UnshareFlags};
 
 /// How urgently a thread runs.
@@ -63,6 +63,13 @@ pub fn thread_lives(tid: u32) -> bool {
     let own = rustix::process::getpid().as_raw_nonzero().get() as usize;
     // SAFETY: signal 0 is not delivered.
     unsafe { raw::syscall(libc::SYS_tgkill, [own, pid.as_raw_nonzero().get() as usize, 0]) }.is_ok()
+}
+
+/// Whether there is a thread `tid`, of whatever process, that has not ended.
+pub fn task_exists(tid: u32) -> bool {
+    // SAFETY: signal 0 is not delivered.
+    let asked = unsafe { raw::syscall(libc::SYS_tkill, [tid as usize, 0]) };
+    !matches!(asked, Err(Errno::SRCH | Errno::INVAL))
 }
 
 /// While it lives, every signal that can be blocked is blocked in the thread that made it.

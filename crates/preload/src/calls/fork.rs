@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use quire_linux::sys::futex::Lock;
 
 use super::Next;
+use super::threads::ClearedWord;
 use crate::malloc::exact;
 use crate::raw::{self, Answer};
 use crate::{decide, heap, libc_heap, pager_api};
@@ -171,8 +172,11 @@ unsafe extern "C" fn clone(
     // SAFETY: libc's function of that name has this type.
     let next = unsafe { core::mem::transmute::<NonNull<c_void>, CloneFn>(next) };
     if !decide::copies_memory(u64::from(flags as u32)) || stack.is_null() {
+        let word = ClearedWord::of(u64::from(flags as u32), child_tid as usize);
         // SAFETY: the caller keeps the rules of clone.
-        return unsafe { next(main, stack, flags, arg, parent_tid, tls, child_tid) };
+        let tid = unsafe { next(main, stack, flags, arg, parent_tid, tls, child_tid) };
+        word.belongs_to(u32::try_from(tid).ok());
+        return tid;
     }
     let child = Child { main, arg };
     let child: *const Child = &child;

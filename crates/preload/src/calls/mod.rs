@@ -6,6 +6,7 @@
 //! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
 //! * [`fork`]: all that copies the address space.
 //! * [`signals`]: what a handler of SIGSEGV is told.
+//! * [`threads`]: what the kernel touches when a thread dies.
 //! * [`raw_call`]: `syscall()`, which reaches all of these by number.
 //!
 //! `brk` and `sbrk` are not interposed: what they give is unmanaged.
@@ -19,6 +20,7 @@ mod map;
 mod range;
 mod raw_call;
 pub(crate) mod signals;
+mod threads;
 
 pub(crate) use map::map_anonymous;
 pub(crate) use range::{advise, protect};

@@ -3,7 +3,7 @@
 use core::ffi::{c_int, c_long, c_uint};
 
 use super::map::{self, Request};
-use super::{fork, look, range, signals};
+use super::{fork, look, range, signals, threads};
 use crate::raw::{self, Answer};
 
 /// Linux's syscall, in C with a variable number of arguments: six of them at most, of which the last is on the stack.
@@ -62,7 +62,16 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_msync => look::sync(a, b, c as c_int),
             libc::SYS_rt_sigaction => signals::act_by_number(args),
             libc::SYS_prctl => range::control(a as c_int, [b, c, d, e]),
+            libc::SYS_futex => threads::futex(args),
+            libc::SYS_set_tid_address => threads::set_tid_address(a),
+            libc::SYS_set_robust_list => threads::set_robust_list(a, b),
+            libc::SYS_rseq => threads::rseq(a, b, c, d),
+            libc::SYS_exit => {
+                threads::before_exit();
+                raw::syscall(number as usize, args)
+            }
             _ if fork::is_fork(number, &args) => fork::by_number(number as usize, args),
+            libc::SYS_clone | libc::SYS_clone3 => threads::clone_by_number(number as usize, args),
             _ => raw::syscall(number as usize, args),
         }
     }

@@ -3,12 +3,13 @@
 //! New memory is mapped on the program's own thread; everything else is handed to the service thread, since it
 //! may have to take a folio from a job and wake who waits for it.
 
+mod keep;
 mod lock;
 mod look;
 mod remap;
 
 use super::worker::Worker;
-use super::{Pager, SPACE, Tables, own_pid, pages_of};
+use super::{Pager, SPACE, Tables, bytes_of, own_pid, pages_of};
 use crate::control::note::Note;
 use crate::sys::futex::Guard;
 use crate::sys::mmap;
@@ -118,6 +119,22 @@ pub enum Call {
         /// Bytes.
         len: usize,
     },
+    /// An object that the kernel touches when a thread dies, or where it can't wait: its pages stay present.
+    Keep {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+        /// The thread, by its id, whose end is the last time; 0 for an object that the program ends itself.
+        owner: u32,
+    },
+    /// Such an object is no more.
+    LetGo {
+        /// Where.
+        addr: usize,
+        /// Bytes.
+        len: usize,
+    },
     /// Bring the tables to rest for a fork. Not for programs: see [`super::fork_prepare`].
     Freeze,
 }
@@ -141,6 +158,12 @@ pub(super) fn perform(pager: &'static Pager, call: Call) -> Result<usize, i32> {
         && pager.may_hold_the_lock()
     {
         return Ok(look::mapped_from(pager, addr, len));
+    }
+    if let Call::Keep { addr, len, owner } = call
+        && pager.may_hold_the_lock()
+        && pager.kept.holds(addr, len, owner)
+    {
+        return Ok(0);
     }
     pager.exchange.ask(call, sched::gettid())
 }
@@ -262,6 +285,8 @@ impl Caller {
                 self.remap(old, old_len, new_len, flags, new_addr)
             }
             Call::MappedFrom { addr, len } => Ok(look::mapped_from(self.pager, addr, len)),
+            Call::Keep { addr, len, owner } => self.keep(addr, len, owner),
+            Call::LetGo { addr, len } => self.let_go(addr, len),
             Call::Freeze => Err(libc::EINVAL),
         }
     }
@@ -328,6 +353,7 @@ impl Caller {
             tables.room.give(start, end);
         }
         tables.engine.unmap(&mut self.pager.mover(), range).map_err(errno)?;
+        self.pager.kept.forget(bytes_of(range));
         self.pager.note(Note::Unmap(range));
         tables.room.give(range.start.0, range.end().0);
         Ok(tables)

@@ -2,7 +2,7 @@
 
 use super::{Answer, Caller, errno};
 use crate::control::note::Note;
-use crate::pager::{SPACE, arena, pages_of};
+use crate::pager::{SPACE, arena, bytes_of, pages_of};
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::vma::Vma;
 
@@ -107,6 +107,7 @@ impl Caller {
             tables.room.give(to.0, to.0 + pages);
             return Err(errno(refusal));
         }
+        self.pager.kept.moved(bytes_of(kept), to.addr() as usize);
         if let Some(recorder) = self.pager.recorder() {
             recorder.remapped(kept, to, vma.prot);
         }
