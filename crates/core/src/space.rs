@@ -57,10 +57,8 @@ impl Engine {
         mmu: &mut M,
         range: PageRange,
     ) -> Result<Option<PageRange>, Refusal> {
-        let Some(first) = self.next_used(range) else { return Ok(None) };
-        let leaf_end = Vpn((first.0 / LEAF_PAGES + 1) * LEAF_PAGES);
-        let end = leaf_end.min(range.end());
-        let bite = PageRange::between(range.space, first, end);
+        let Some(bite) = self.next_discard(range) else { return Ok(None) };
+        let (first, end) = (bite.start, bite.end());
         if self.vmas(range.space).overlapping(first, end).any(|vma| vma.locked) {
             return Err(Refusal::Denied);
         }
@@ -168,6 +166,25 @@ impl Engine {
     /// The first page of `range` that is not at the program's address, though it is mapped.
     pub fn next_absent(&self, range: PageRange) -> Option<Vpn> {
         (range.start.0..range.end().0).map(Vpn).find(|&vpn| !self.page_state(range.space, vpn).is_present())
+    }
+
+    /// The first page of `range` whose contents are elsewhere than at the program's address.
+    pub fn next_away(&self, range: PageRange) -> Option<Vpn> {
+        let mut at = range.start;
+        loop {
+            let vpn = self.next_used(PageRange::between(range.space, at, range.end()))?;
+            if !self.page_state(range.space, vpn).is_present() {
+                return Some(vpn);
+            }
+            at = vpn.plus(1);
+        }
+    }
+
+    /// The pages of `range` that the next [`Engine::discard_step`] empties.
+    pub fn next_discard(&self, range: PageRange) -> Option<PageRange> {
+        let first = self.next_used(range)?;
+        let leaf_end = Vpn((first.0 / LEAF_PAGES + 1) * LEAF_PAGES);
+        Some(PageRange::between(range.space, first, leaf_end.min(range.end())))
     }
 
     /// Moves pages of one VMA to `to`, where nothing is mapped. Folios that would lose their alignment are

@@ -12,6 +12,7 @@
 //! table), so theirs refuses the verbs of [`Mover`].
 
 use crate::die;
+use crate::fork_events::{ForkEvents, Wait};
 use crate::kept::Kept;
 use crate::pager::record::Recorder;
 use crate::sys::Cause;
@@ -38,6 +39,8 @@ const ARENA_ALIGN: usize = 2 << 20;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
     arena: Stretch,
+    /// One page behind the arena, where a thread that forks waits until its child is whole.
+    gate: Stretch,
     pool: Stretch,
     store: Stretch,
 }
@@ -46,12 +49,12 @@ impl Layout {
     /// Takes address space for `frames` frames, `spans` spans of the store, and as large an arena as can be
     /// had. ENOMEM where the limits of the process allow too little.
     pub fn reserve(frames: u32, spans: u32) -> SysResult<Layout> {
-        let arena = reserve_arena()?;
+        let (arena, gate) = reserve_arena()?;
         let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
         let pool = Stretch::new(mmap::map(pool.len())?, pool.len());
         let len = spans as usize * SPAN;
         let store = Stretch::new(mmap::map(len)?, len);
-        let layout = Layout { arena, pool, store };
+        let layout = Layout { arena, gate, pool, store };
         // A large page of the kernel's own in the arena would be dropped again at once, in the pool it
         // would be split, in the store it would not be given back span by span.
         for place in [arena, store] {
@@ -70,6 +73,26 @@ impl Layout {
     /// Only the second half of [`Layout::register`].
     pub fn register_pool(&self, uffd: &Uffd) -> SysResult<()> {
         uffd.register(self.pool.base(), self.pool.len(), Watch::WriteProtect)
+    }
+
+    /// Lets every fork be told to `uffd` that was told to the arena's before.
+    ///
+    /// The kernel tells a fork to one userfaultfd after the other, in the order of the addresses that they watch, and the
+    /// forking thread waits each time until the message is read. So it waits here while its child's arena is made whole;
+    /// if it or its process is killed meanwhile, there is no child.
+    pub fn register_gate(&self, uffd: &Uffd) -> SysResult<()> {
+        uffd.register(self.gate.base(), self.gate.len(), Watch::Missing)
+    }
+
+    /// Forks do not wait at the gate, or do so again. What is forked meanwhile has no gate.
+    pub fn open_gate(&self, open: bool) -> SysResult<()> {
+        let advice = if open { Advice::DontFork } else { Advice::DoFork };
+        mmap::advise(self.gate.base(), self.gate.len(), advice)
+    }
+
+    /// In a forked child that did not inherit it.
+    pub fn renew_gate(&self) -> SysResult<()> {
+        mmap::reserve_at(self.gate.base(), self.gate.len())
     }
 
     /// In a forked child, which did not inherit the pool: a new one of holes in the same place. It is to be
@@ -147,11 +170,12 @@ impl Layout {
     }
 }
 
-fn reserve_arena() -> SysResult<Stretch> {
+/// The arena, and the page behind it.
+fn reserve_arena() -> SysResult<(Stretch, Stretch)> {
     let mut len = MOST_ARENA;
     loop {
-        match mmap::reserve_aligned(len, ARENA_ALIGN) {
-            Ok(base) => return Ok(Stretch::new(base, len)),
+        match mmap::reserve_aligned(len + PAGE_SIZE, ARENA_ALIGN) {
+            Ok(base) => return Ok((Stretch::new(base, len), Stretch::new(base + len, PAGE_SIZE))),
             Err(Errno::NOMEM) if len > LEAST_ARENA => len /= 2,
             Err(errno) => return Err(errno),
         }
@@ -167,6 +191,7 @@ pub struct LinuxMmu<'a> {
     staged: Option<Stretch>,
     recorder: Option<&'a Recorder>,
     kept: Option<&'a Kept>,
+    forks: Option<&'a ForkEvents>,
 }
 
 impl<'a> LinuxMmu<'a> {
@@ -179,6 +204,7 @@ impl<'a> LinuxMmu<'a> {
             staged: None,
             recorder: None,
             kept: None,
+            forks: None,
         }
     }
 
@@ -200,9 +226,15 @@ impl<'a> LinuxMmu<'a> {
         LinuxMmu { kept: Some(kept), ..self }
     }
 
+    /// The same, and keeps what it brings to the program for the children in `forks` too.
+    #[must_use]
+    pub const fn told_of(self, forks: &'a ForkEvents) -> LinuxMmu<'a> {
+        LinuxMmu { forks: Some(forks), ..self }
+    }
+
     /// For the program's threads: the verbs of [`Mover`] answer [`Refusal::NoRange`] and do nothing.
     pub const fn for_program(layout: &'a Layout) -> LinuxMmu<'a> {
-        LinuxMmu { layout, uffd: None, pagemap: None, staged: None, recorder: None, kept: None }
+        LinuxMmu { layout, uffd: None, pagemap: None, staged: None, recorder: None, kept: None, forks: None }
     }
 
     /// Whether the verbs of [`Mover`] work.
@@ -254,11 +286,15 @@ impl<'a> LinuxMmu<'a> {
     fn transfer(&self, uffd: &Uffd, dst: usize, src: usize, pages: u32) -> Done {
         let has_moved = |at: usize| self.is_present(dst + at) && !self.is_present(src + at);
         piecewise(pages, Errno::INVAL, |from, len| {
-            let mut bytes = 0;
+            let (mut bytes, mut wait) = (0, Wait::begin());
             loop {
                 let at = from + bytes;
+                self.keep_for_children(dst + at, Some(self.layout.pool), src + at, len - bytes);
                 let moved = uffd.move_pages(dst + at, src + at, len - bytes);
                 bytes += moved.bytes;
+                if moved.errno == Some(Errno::AGAIN) && self.waits_for_fork(uffd, &mut wait) {
+                    continue;
+                }
                 if moved.errno != Some(Errno::EXIST) || !has_moved(from + bytes) {
                     return Moved { bytes, errno: moved.errno };
                 }
@@ -285,13 +321,41 @@ impl<'a> LinuxMmu<'a> {
         done
     }
 
-    /// Copies what is at address `source` into holes of the program.
-    fn copy_from(&self, source: usize, to: PageRange) -> Done {
+    /// After a verb stood still for a fork that is under way: whether to try again.
+    fn waits_for_fork(&self, uffd: &Uffd, wait: &mut Wait) -> bool {
+        uffd.tells_forks() && self.forks.is_some_and(|forks| wait.goes_on(forks, uffd))
+    }
+
+    /// While children wait for their memory: keeps what is about to be brought from `src`, in `place`, to the program at
+    /// `dst`. What is moved out of the program they have.
+    fn keep_for_children(&self, dst: usize, place: Option<Stretch>, src: usize, len: usize) {
+        let (Some(forks), Some(place)) = (self.forks, place) else { return };
+        if forks.waiting() == 0 || !self.layout.is_managed(dst) {
+            return;
+        }
+        for at in (0..len).step_by(PAGE_SIZE) {
+            place.with_page((src + at - place.base()) / PAGE_SIZE, |page| {
+                forks.keep(Vpn::of((dst + at) as u64), page);
+            });
+        }
+    }
+
+    /// Copies what is at address `source`, in `place`, into holes of the program.
+    fn copy_from(&self, source: usize, place: Option<Stretch>, to: PageRange) -> Done {
         let (Some(uffd), Ok((at, _))) = (self.uffd, self.pages(to)) else {
             return none(to.pages as u32, Refusal::NoRange);
         };
         let done = piecewise(to.pages as u32, Errno::NOENT, |offset, len| {
-            uffd.copy(at + offset, source + offset, len)
+            let (mut bytes, mut wait) = (0, Wait::begin());
+            loop {
+                let (dst, src) = (at + offset + bytes, source + offset + bytes);
+                self.keep_for_children(dst, place, src, len - bytes);
+                let copied = uffd.copy(dst, src, len - bytes);
+                bytes += copied.bytes;
+                if copied.errno != Some(Errno::AGAIN) || !self.waits_for_fork(uffd, &mut wait) {
+                    return Moved { bytes, errno: copied.errno };
+                }
+            }
         });
         let done = self.record_mapped(to.start, done);
         match done.refusal {
@@ -394,7 +458,10 @@ impl Mover for LinuxMmu<'_> {
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         match self.layout.slots(frames) {
-            Some((slots, _)) => self.copy_from(slots, PageRange::new(space, at, u64::from(frames.pages))),
+            Some((slots, _)) => {
+                let to = PageRange::new(space, at, u64::from(frames.pages));
+                self.copy_from(slots, Some(self.layout.pool), to)
+            }
             None => none(frames.pages, Refusal::NoRange),
         }
     }
@@ -403,7 +470,7 @@ impl Mover for LinuxMmu<'_> {
         let start = from as usize * PAGE_SIZE;
         match self.staged {
             Some(staged) if start + to.pages as usize * PAGE_SIZE <= staged.len() => {
-                self.copy_from(staged.base() + start, to)
+                self.copy_from(staged.base() + start, self.staged, to)
             }
             _ => none(to.pages as u32, Refusal::NoRange),
         }
@@ -413,7 +480,7 @@ impl Mover for LinuxMmu<'_> {
         static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
         let mut done = 0;
         for page in (0..to.pages).map(|i| PageRange::new(to.space, to.start.plus(i), 1)) {
-            if let Some(refusal) = self.copy_from(ZEROES.as_ptr().addr(), page).refusal {
+            if let Some(refusal) = self.copy_from(ZEROES.as_ptr().addr(), None, page).refusal {
                 return Done::part(done, refusal);
             }
             done += 1;

@@ -13,23 +13,59 @@ use crate::die;
 use crate::sys::Cause;
 use crate::sys::Errno;
 use crate::sys::futex::{self, Lock, Scope};
-use crate::sys::uffd::Watch;
+use crate::sys::pagemap::Pagemap;
+use crate::sys::uffd::{Uffd, Watch};
 use crate::sys::{sched, thread};
 use core::sync::atomic::{AtomicU32, Ordering};
 use quire_core::addr::{PAGE_SIZE, Vpn};
 use rustix::fd::OwnedFd;
 
-/// Before the kernel's fork, on the thread that forks, which has its turn at it.
-pub fn fork_prepare() {
-    let Some(pager) = super::pager() else { return };
+/// Whether the fork under way was announced, so that its child is to have a pager. Written by the thread that has its
+/// turn at forking.
+static ANNOUNCED: AtomicU32 = AtomicU32::new(0);
+
+/// Before the kernel's fork, on the thread that forks, which has its turn at it. `waits`: that thread will not go on before
+/// the child has ended or called exec.
+///
+/// Where the kernel tells of every fork, one may go unannounced: its child gets all of its memory before it runs, and has
+/// no pager.
+pub fn fork_prepare(waits: bool) {
+    let announced = super::pager().filter(|pager| !pager.sees_forks() || !waits && may_join_again());
+    ANNOUNCED.store(u32::from(announced.is_some()), Ordering::Relaxed);
+    let Some(pager) = announced else { return };
     let _blocked = sched::SignalsBlocked::new();
     // The answer is that all is at rest; there is no other.
     let _ = pager.exchange.ask(Call::Freeze, sched::gettid());
+    if pager.sees_forks()
+        && let Err(errno) = pager.layout.open_gate(true)
+    {
+        die!("a fork can't be prepared: {errno}", errno = Cause(errno));
+    }
+}
+
+/// Whether the fork under way was announced.
+pub fn is_announced() -> bool {
+    ANNOUNCED.load(Ordering::Relaxed) != 0
+}
+
+/// Whether a child of the calling thread, which has the same rights, could have a pager of its own. Rights may have been
+/// given up, and `/proc` left behind.
+fn may_join_again() -> bool {
+    let can = |tried: Option<Errno>| matches!(tried, None | Some(Errno::MFILE | Errno::NFILE));
+    can(Uffd::open().err()) && can(Pagemap::open().err())
 }
 
 /// After the kernel's fork, or its failure, in the parent.
 pub fn fork_parent() {
+    if ANNOUNCED.swap(0, Ordering::Relaxed) == 0 {
+        return;
+    }
     let Some(pager) = super::pager() else { return };
+    if pager.sees_forks()
+        && let Err(errno) = pager.layout.open_gate(false)
+    {
+        die!("a fork can't be ended: {errno}", errno = Cause(errno));
+    }
     pager.thawed.fetch_add(1, Ordering::Release);
     // Waking fails only for a bad address, and the word is ours.
     let _ = futex::wake(&pager.thawed, 1, Scope::Process);
@@ -87,6 +123,7 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
             );
         }
     }
+    pager.settle_announced();
     if spills {
         // The file from before is sealed: what is moved out from now on needs another.
         pager.open_spill();
@@ -104,10 +141,17 @@ static PARENT: Lock<Option<&'static Link>> = Lock::new(None);
 
 /// After the kernel's fork, in the child, on its only thread.
 pub fn fork_child() {
-    let Some(pager) = super::pager() else { return };
+    if ANNOUNCED.swap(0, Ordering::Relaxed) == 0 {
+        return;
+    }
+    let Some(pager) = super::PAGER.get() else { return };
     let _blocked = sched::SignalsBlocked::new();
     // The thread that held a lock at the fork, if any, is not in this process.
     pager.forget_holders();
+    pager.fork_events.forget();
+    super::show_arena(pager);
+    pager.through_frozen.store(0, Ordering::Relaxed);
+    pager.made_whole.store(0, Ordering::Relaxed);
     pager.pid.store(super::own_pid(), Ordering::Relaxed);
     pager.forked.store(1, Ordering::Relaxed);
     pager.exchange.forget();
@@ -139,6 +183,11 @@ pub fn fork_child() {
             "a forked child gets no memory for its frames ({errno}): is its address space limited?",
             errno = Cause(errno)
         );
+    }
+    if pager.sees_forks()
+        && let Err(errno) = pager.layout.renew_gate()
+    {
+        die!("a forked child gets no address space: {errno}", errno = Cause(errno));
     }
     if let Err(errno) = thread::spawn("quire-fault", super::STACK, child_thread, 0) {
         die!(
@@ -189,15 +238,33 @@ fn register(pager: &Pager, descriptors: &Descriptors) -> Result<(), Errno> {
     let foreign: Vec<(u64, u64)> = pager.tables.lock().room.all_foreign().collect();
     let arena = pager.layout.arena(super::SPACE);
     pager.layout.register_pool(&descriptors.uffd)?;
+    if let Some(gate) = &descriptors.gate {
+        pager.layout.register_gate(gate)?;
+    }
     let mut start = arena.start.0;
     for (from, to) in foreign.into_iter().chain([(arena.end().0, 0)]) {
         if from > start {
             let (addr, len) = (Vpn(start).addr() as usize, (from - start) as usize * PAGE_SIZE);
-            descriptors.uffd.register(addr, len, Watch::Missing)?;
+            register_part(&descriptors.uffd, addr, len)?;
         }
         start = to;
     }
     Ok(())
+}
+
+/// Looks at whether the parent has let go of the child's memory, 50 µs apart: 10 s.
+const MOST_LOOKS: u32 = 200_000;
+
+/// Until its parent has closed the descriptor that the kernel made for this memory, nobody else can register it.
+fn register_part(uffd: &Uffd, addr: usize, len: usize) -> Result<(), Errno> {
+    let mut looks = 0;
+    loop {
+        match uffd.register(addr, len, Watch::Missing) {
+            Err(Errno::BUSY) if looks < MOST_LOOKS => looks += 1,
+            answer => return answer,
+        }
+        sched::sleep(50_000);
+    }
 }
 
 /// Joins `quire` again, as a child of the process that forked. A child that can't goes on by itself.
@@ -222,10 +289,15 @@ fn rejoin(pager: &'static Pager) -> Option<Client> {
 }
 
 impl Pager {
+    /// Whether the kernel tells of every fork.
+    pub(super) fn sees_forks(&self) -> bool {
+        self.descriptors.get().is_some_and(|d| d.gate.is_some())
+    }
+
     /// Frees every lock that a thread of the parent may have held at the fork. None of them was in the middle
     /// of a change: the tables were at rest.
     fn forget_holders(&self) {
-        futex::forget_holder(&self.tables);
+        self.tables.forget_holder();
         self.kept.forget_holder();
         futex::forget_holder(&self.files);
         futex::forget_holder(&self.usage);

@@ -4,10 +4,11 @@ use super::placement::Placement;
 use super::worker::{self, Worker};
 use super::{Inject, OVERDRAFT, Pager, SPACE};
 use crate::die;
+use crate::fork_events::cannot_read;
 use crate::sys::Cause;
 use crate::sys::clock::now_ns;
 use crate::sys::sched;
-use crate::sys::uffd::{Event, UffdMsg};
+use crate::sys::uffd::{Event, Uffd, UffdMsg};
 use core::sync::atomic::Ordering;
 use quire_core::addr::Vpn;
 use quire_core::job::{JobKind, Work};
@@ -68,8 +69,14 @@ impl Handler {
         let mut messages = [UffdMsg::EMPTY; MESSAGES];
         loop {
             let timeout = if self.aside.is_empty() { NAP_NS } else { FORK_NAP_NS };
-            let count = match descriptors.uffd.wait_msgs(&mut messages, Some(timeout)) {
-                Ok(count) => count,
+            let count = match descriptors.uffd.wait_with(descriptors.gate.as_ref(), timeout) {
+                Ok((faults, gate)) => {
+                    let count = if faults { self.read(&descriptors.uffd, &mut messages) } else { 0 };
+                    if let Some(waiting) = descriptors.gate.as_ref().filter(|_| gate) {
+                        self.pager.let_through(waiting);
+                    }
+                    count
+                }
                 Err(errno) => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
             };
             self.take(&messages[..count]);
@@ -79,9 +86,22 @@ impl Handler {
         }
     }
 
+    /// Reads messages. Under the engine's lock: one may be of a fork, and until it is read what is present stays as it was.
+    fn read(&self, uffd: &Uffd, messages: &mut [UffdMsg]) -> usize {
+        let _tables = if uffd.tells_forks() { Some(self.pager.tables_first()) } else { None };
+        match uffd.read_msgs(messages) {
+            Ok(count) => {
+                self.pager.fork_events.collect(&mut messages[..count]);
+                count
+            }
+            Err(errno) => cannot_read(errno),
+        }
+    }
+
     fn take(&mut self, messages: &[UffdMsg]) {
         for message in messages {
             match message.event() {
+                Event::Taken => {}
                 Event::Fault { addr, write, tid, .. } => {
                     let message = Message { vpn: Vpn::of(addr as u64), write, tid, read_at: now_ns() };
                     self.answer(message);

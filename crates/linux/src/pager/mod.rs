@@ -13,6 +13,7 @@
 //! allocator of such a process must work on threads that libc does not know: libc's own malloc does not.
 
 mod calls;
+mod children;
 mod exchange;
 mod fork;
 mod grants;
@@ -23,10 +24,11 @@ mod publish;
 pub(crate) mod record;
 mod room;
 mod service;
+mod tables;
 mod worker;
 
 pub use calls::Call;
-pub use fork::{fork_child, fork_parent, fork_prepare};
+pub use fork::{fork_child, fork_parent, fork_prepare, is_announced};
 pub use quire_core::PolicyKind;
 
 use crate::codec::Secret;
@@ -34,12 +36,14 @@ use crate::control::client::{Client, JoinError};
 use crate::control::ledger::{Ledger, NO_LIMIT, Slot};
 use crate::control::ring::Ring;
 use crate::control::wire::Welcome;
+use crate::fork_events::ForkEvents;
 use crate::kept::Kept;
 use crate::mmu::{Layout, LinuxMmu};
-use crate::sys::futex::{self, Guard, Lock, Scope};
+use crate::sys::futex::{self, Lock, Scope};
 use crate::sys::leaked::Leaked;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
+use crate::sys::wiped::Wiped;
 use crate::sys::{Cause, Errno, sched, thread};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
@@ -48,6 +52,7 @@ use quire_core::addr::{PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::{Config, Engine, Order};
 use rustix::fd::{AsFd, OwnedFd};
 use std::ffi::CString;
+use tables::{Held, TablesLock};
 
 /// A process has one address space.
 const SPACE: Space = Space(0);
@@ -117,6 +122,8 @@ struct Tables {
 #[derive(Debug)]
 struct Descriptors {
     uffd: Uffd,
+    /// Where forks wait for their children's memory. `None` where the kernel does not tell of forks.
+    gate: Option<Uffd>,
     pagemap: Pagemap,
     client: Option<Client>,
 }
@@ -134,7 +141,9 @@ struct Pager {
     layout: Layout,
     options: Options,
     secret: Secret,
-    tables: Lock<Tables>,
+    tables: TablesLock,
+    /// Children that are not whole yet.
+    fork_events: ForkEvents,
     /// What is never moved out.
     kept: Kept,
     exchange: Exchange,
@@ -163,6 +172,11 @@ struct Pager {
     thawed: AtomicU32,
     /// Messages of faults that wait for a fork to be over.
     aside: AtomicU32,
+    /// Forks that came through the gate while another thread forked in the way that is announced.
+    through_frozen: AtomicU32,
+    /// Children made whole, and whether that was told.
+    made_whole: AtomicU32,
+    told_of_children: AtomicU32,
     /// 1 in a process that came from a fork and has not called exec.
     forked: AtomicU32,
     /// The last fault that the handler took up: time in ns, 0 when it has none.
@@ -175,8 +189,12 @@ struct Pager {
 
 static PAGER: Leaked<Pager> = Leaked::empty();
 static BOOT: Leaked<Boot> = Leaked::empty();
-static ARENA_START: AtomicU64 = AtomicU64::new(0);
-static ARENA_END: AtomicU64 = AtomicU64::new(0);
+/// What is true of this process only: a child with a copy of its memory has no pager until it says so itself.
+static HERE: Wiped = Wiped::new();
+/// Words of it: whether there is a pager, and where the arena begins and ends.
+const THERE: usize = 0;
+const ARENA_START: usize = 1;
+const ARENA_END: usize = 2;
 
 /// Pages by which a process goes over its budget when nothing can be moved out.
 const OVERDRAFT: u32 = 64;
@@ -187,14 +205,23 @@ const MOST_POLITE: u32 = 2048;
 /// Stack of each of the pager's threads, in bytes.
 const STACK: usize = 256 << 10;
 
+/// The pager of this process. `None` also in a child that was made behind our back, which has the memory of one.
 fn pager() -> Option<&'static Pager> {
-    PAGER.get()
+    if HERE.word(THERE).load(Ordering::Relaxed) == 0 { None } else { PAGER.get() }
+}
+
+/// Who asks for the arena is told from now on.
+fn show_arena(pager: &Pager) {
+    let arena = pager.layout.arena(SPACE);
+    HERE.word(THERE).store(1, Ordering::Relaxed);
+    HERE.word(ARENA_END).store(arena.end().addr() as usize, Ordering::Relaxed);
+    HERE.word(ARENA_START).store(arena.start.addr() as usize, Ordering::Relaxed);
 }
 
 /// The first byte of managed memory, and the first one past it; both 0 while there is none.
 #[inline]
 pub fn arena() -> (usize, usize) {
-    (ARENA_START.load(Ordering::Relaxed) as usize, ARENA_END.load(Ordering::Relaxed) as usize)
+    (HERE.word(ARENA_START).load(Ordering::Relaxed), HERE.word(ARENA_END).load(Ordering::Relaxed))
 }
 
 /// Whether any byte of `addr..addr + len` is managed.
@@ -265,9 +292,7 @@ fn boot_thread(_: usize) {
     let Some(boot) = BOOT.get() else { return };
     match make(&boot.options) {
         Ok(pager) => {
-            let arena = pager.layout.arena(SPACE);
-            ARENA_START.store(arena.start.addr(), Ordering::Relaxed);
-            ARENA_END.store(arena.end().addr(), Ordering::Relaxed);
+            show_arena(pager);
             let handler = Handler::new(pager);
             boot.done.open();
             handler.run();
@@ -289,8 +314,9 @@ fn own_table() -> Result<(), Errno> {
 }
 
 fn open_descriptors(client: Option<Client>) -> Result<Descriptors, Errno> {
-    let uffd = Uffd::with_features(FEATURE_MOVE | FEATURE_THREAD_ID, 0)?;
-    Ok(Descriptors { uffd, pagemap: Pagemap::open()?, client })
+    let uffd = Uffd::that_tells_forks(FEATURE_MOVE | FEATURE_THREAD_ID)?;
+    let gate = if uffd.tells_forks() { Some(Uffd::that_tells_forks(0)?) } else { None };
+    Ok(Descriptors { uffd, gate, pagemap: Pagemap::open()?, client })
 }
 
 fn make(options: &Options) -> Result<&'static Pager, StartError> {
@@ -305,6 +331,10 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     let plan = Plan::of(options, link.as_ref());
     let layout = Layout::reserve(plan.config.frames, plan.config.spans)?;
     layout.register(&descriptors.uffd)?;
+    if let Some(gate) = &descriptors.gate {
+        layout.register_gate(gate)?;
+    }
+    HERE.make()?;
     let arena = layout.arena(SPACE);
     let mut engine = Engine::new(plan.config);
     engine.set_evicts(plan.evicts);
@@ -324,7 +354,8 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         layout,
         options: options.clone(),
         secret,
-        tables: Lock::new(tables),
+        tables: TablesLock::new(tables),
+        fork_events: ForkEvents::new(),
         kept: Kept::new(),
         exchange: Exchange::new(),
         io: io::Queue::new(),
@@ -342,6 +373,9 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         usage: Lock::new((0, Usage::default())),
         thawed: AtomicU32::new(0),
         aside: AtomicU32::new(0),
+        through_frozen: AtomicU32::new(0),
+        made_whole: AtomicU32::new(0),
+        told_of_children: AtomicU32::new(0),
         forked: AtomicU32::new(0),
         busy_since: AtomicU64::new(0),
         handler_evicts: AtomicU32::new(0),
@@ -352,6 +386,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         pager.use_link(link);
     }
     PAGER.set(pager);
+    HERE.word(THERE).store(1, Ordering::Relaxed);
     pager.take_first_grant();
     pager.begin_threads()?;
     Ok(pager)
@@ -416,7 +451,7 @@ impl Pager {
     }
 
     /// The tables, for a fault.
-    fn tables_first(&self) -> Guard<'_, Tables> {
+    fn tables_first(&self) -> Held<'_> {
         self.urgent.store(1, Ordering::Relaxed);
         let tables = self.tables.lock();
         self.urgent.store(0, Ordering::Relaxed);
@@ -424,7 +459,7 @@ impl Pager {
     }
 
     /// The tables, for work behind the faults, which takes them again and again.
-    fn tables_behind(&self) -> Guard<'_, Tables> {
+    fn tables_behind(&self) -> Held<'_> {
         for _ in 0..MOST_POLITE {
             if self.urgent.load(Ordering::Relaxed) == 0 {
                 break;
@@ -457,7 +492,8 @@ impl Pager {
         match self.descriptors.get() {
             Some(d) => LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap)
                 .recorded_by(self.recorder.as_ref())
-                .keeping(&self.kept),
+                .keeping(&self.kept)
+                .told_of(&self.fork_events),
             None => self.program_mmu(),
         }
     }

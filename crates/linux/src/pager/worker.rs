@@ -46,22 +46,32 @@ const TRANSFER_BYTES: usize = PACKED_BYTES + 2 * PAGE_SIZE;
 
 impl Worker {
     pub(super) fn new(pager: &Pager) -> Worker {
-        Worker::make(pager)
+        Worker::with_room(pager, MAX_STAGED_PAGES)
+    }
+
+    /// The same, with room for `pages` pages that a fill brings.
+    pub(super) fn with_room(pager: &Pager, pages: usize) -> Worker {
+        Worker::make(pager, pages)
             .unwrap_or_else(|errno| die!("no memory for Quire's own buffers: {errno}", errno = Cause(errno)))
     }
 
-    fn make(pager: &Pager) -> Result<Worker, Errno> {
-        const STAGED: usize = MAX_STAGED_PAGES * PAGE_SIZE;
+    fn make(pager: &Pager, pages: usize) -> Result<Worker, Errno> {
+        let staged = pages * PAGE_SIZE;
         Ok(Worker {
             codec: Box::new(Codec::new(&pager.secret)?),
             out: Box::new([0; ROOM]),
             packed: Bounce::new(PACKED_BYTES)?,
             transfer: Bounce::new(TRANSFER_BYTES)?,
-            staged: Stretch::new(mmap::map_buffer(STAGED)?, STAGED),
+            staged: Stretch::new(mmap::map_buffer(staged)?, staged),
             offsets: Vec::with_capacity(MAX_JOB_PAGES),
             asked_at: 0,
             read_ns: None,
         })
+    }
+
+    /// Where a fill that does not go to the pool is brought.
+    pub(super) fn room(&self) -> Stretch {
+        self.staged
     }
 
     /// Runs a job and gives its result to the engine.
@@ -108,7 +118,7 @@ impl Worker {
     }
 
     /// Fills frames from the store. Contents that do not match their hash are never mapped.
-    fn read(&mut self, pager: &Pager, work: &Work) -> Outcome {
+    pub(super) fn read(&mut self, pager: &Pager, work: &Work) -> Outcome {
         let Ok(whole) = self.fetch_whole(pager, &work.sources) else {
             pager.count(|c| &c.spill_errors);
             return Outcome::Failed;
@@ -322,6 +332,13 @@ impl Worker {
                 Outcome::Failed
             }
         }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Refused only for what is not mapped.
+        let _ = mmap::unmap_buffer(self.staged.base(), self.staged.len());
     }
 }
 

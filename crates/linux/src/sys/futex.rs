@@ -71,6 +71,23 @@ pub struct Lock<T> {
 // lock gives its data to one thread after the other, which is sending it.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
+/// Waits until a lock that is only a word is the caller's. It is free while the word is 0.
+pub fn take_word(word: &AtomicU32) {
+    if word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        while word.swap(WANTED, Ordering::Acquire) != FREE {
+            wait(word, WANTED, None, Scope::Process);
+        }
+    }
+}
+
+/// Frees such a lock.
+pub fn free_word(word: &AtomicU32) {
+    if word.swap(FREE, Ordering::Release) == WANTED {
+        // Waking fails only for a bad address, and the word is ours.
+        let _ = wake(word, 1, Scope::Process);
+    }
+}
+
 impl<T> Lock<T> {
     /// A free lock round `data`.
     pub const fn new(data: T) -> Lock<T> {
@@ -140,10 +157,7 @@ impl<T> Lock<T> {
     }
 
     fn free(&self) {
-        if self.word.swap(FREE, Ordering::Release) == WANTED {
-            // Waking fails only for a bad address, and the word is ours.
-            let _ = wake(&self.word, 1, Scope::Process);
-        }
+        free_word(&self.word);
     }
 }
 

@@ -23,6 +23,10 @@ pub enum Advice {
     Collapse,
     /// A forked child does not get this range.
     DontFork,
+    /// Undo [`Advice::DontFork`].
+    DoFork,
+    /// A forked child gets this range empty.
+    WipeOnFork,
     /// Leave the range out of core dumps.
     DontDump,
     /// Undo [`Advice::DontDump`].
@@ -39,6 +43,8 @@ impl Advice {
             Advice::Hugepage => libc::MADV_HUGEPAGE,
             Advice::Collapse => libc::MADV_COLLAPSE,
             Advice::DontFork => libc::MADV_DONTFORK,
+            Advice::DoFork => libc::MADV_DOFORK,
+            Advice::WipeOnFork => libc::MADV_WIPEONFORK,
             Advice::DontDump => libc::MADV_DONTDUMP,
             Advice::DoDump => libc::MADV_DODUMP,
         }
@@ -169,6 +175,12 @@ impl<const N: usize> Default for Places<N> {
 pub fn replace(addr: usize, len: usize) -> Result<()> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
     map_at(addr, len, ProtFlags::READ | ProtFlags::WRITE, flags).map(|_| ())
+}
+
+/// Puts address space without access at `addr` instead of whatever was mapped there.
+pub fn reserve_at(addr: usize, len: usize) -> Result<()> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+    map_at(addr, len, ProtFlags::empty(), flags).map(|_| ())
 }
 
 /// Ends the mapping of a range.

@@ -21,6 +21,7 @@ pub mod sched;
 pub mod shared;
 pub mod thread;
 pub mod uffd;
+pub mod wiped;
 pub mod zstd;
 
 pub use cause::Cause;

@@ -123,6 +123,12 @@ pub fn sleep_for_ever() -> ! {
     }
 }
 
+/// Sleeps for about `ns` nanoseconds.
+pub fn sleep(ns: u64) {
+    let never = core::sync::atomic::AtomicU32::new(0);
+    super::futex::wait(&never, 0, Some(ns), super::futex::Scope::Process);
+}
+
 /// Gives the calling thread a descriptor table of its own, with what the shared one holds now.
 /// Threads that it makes from then on share it.
 pub fn own_descriptors() -> Result<()> {

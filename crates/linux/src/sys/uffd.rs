@@ -132,6 +132,8 @@ pub struct Moved {
 #[derive(Debug)]
 pub struct Uffd {
     fd: OwnedFd,
+    /// Whether forks are messages too.
+    tells_forks: bool,
 }
 
 impl Uffd {
@@ -163,7 +165,7 @@ impl Uffd {
     fn fresh(fd: usize) -> Uffd {
         // SAFETY: every caller has it from a call that made it, and takes it once, so nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-        Uffd { fd }
+        Uffd { fd, tells_forks: false }
     }
 
     /// Agrees on features, which must be done first and once. Says which features the kernel has;
@@ -188,6 +190,32 @@ impl Uffd {
         Ok(uffd)
     }
 
+    /// Opens one with the features in `needed` that is told of forks too, where that is allowed: CAP_SYS_PTRACE in the
+    /// first user namespace.
+    pub fn that_tells_forks(needed: u64) -> Result<Uffd> {
+        let (mut uffd, _) = Uffd::open()?;
+        match uffd.api(needed | FEATURE_EVENT_FORK) {
+            Ok(_) => uffd.tells_forks = true,
+            Err(Errno::PERM | Errno::INVAL) => _ = uffd.api(needed)?,
+            Err(errno) => return Err(errno),
+        }
+        Ok(uffd)
+    }
+
+    /// Whether forks are messages too.
+    pub fn tells_forks(&self) -> bool {
+        self.tells_forks
+    }
+
+    /// Whether a fork is under way whose message was not read, or whose thread has not gone on since: nothing can be moved
+    /// or copied then.
+    pub fn is_forking(&self) -> bool {
+        let mut arg = TransferArg::new(0, 0, 0);
+        // SAFETY: IOC_COPY takes a `TransferArg`; no bytes are copied, which is refused once a fork is no reason.
+        let answer = unsafe { self.ioctl::<IOC_COPY, _>(&mut arg) };
+        answer == Err(Errno::AGAIN)
+    }
+
     /// Makes faults of a range messages.
     pub fn register(&self, addr: usize, len: usize, watch: Watch) -> Result<()> {
         let range = RangeArg { start: addr as u64, len: len as u64 };
@@ -210,9 +238,14 @@ impl Uffd {
         unsafe { self.ioctl::<IOC_WAKE, _>(&mut arg) }
     }
 
+    /// How often a call is repeated that stands still. Where forks are messages, reading one is what helps.
+    fn stalls(&self) -> u32 {
+        if self.tells_forks { 0 } else { STALLS }
+    }
+
     /// Moves pages from `src` into holes at `dst` and wakes nobody.
     pub fn move_pages(&self, dst: usize, src: usize, len: usize) -> Moved {
-        transfer(len, |at| {
+        transfer(len, self.stalls(), |at| {
             let mut arg = TransferArg::new(dst + at, src + at, len - at);
             // SAFETY: IOC_MOVE takes a `TransferArg`.
             let result = unsafe { self.ioctl::<IOC_MOVE, _>(&mut arg) };
@@ -222,7 +255,7 @@ impl Uffd {
 
     /// Copies pages from `src` into holes at `dst`, whatever the rights of `dst`, and wakes nobody.
     pub fn copy(&self, dst: usize, src: usize, len: usize) -> Moved {
-        transfer(len, |at| {
+        transfer(len, self.stalls(), |at| {
             let mut arg = TransferArg::new(dst + at, src + at, len - at);
             // SAFETY: IOC_COPY takes a `TransferArg`.
             let result = unsafe { self.ioctl::<IOC_COPY, _>(&mut arg) };
@@ -232,7 +265,7 @@ impl Uffd {
 
     /// Maps the shared zero page into holes and wakes nobody.
     pub fn zeropage(&self, addr: usize, len: usize) -> Moved {
-        transfer(len, |at| {
+        transfer(len, self.stalls(), |at| {
             let range = RangeArg { start: (addr + at) as u64, len: (len - at) as u64 };
             let mut arg = ZeroArg { range, mode: MODE_DONTWAKE, done: 0 };
             // SAFETY: IOC_ZEROPAGE takes a `ZeroArg`.
@@ -257,6 +290,22 @@ impl Uffd {
     pub fn has_msgs(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         matches!(poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&now)), Ok(n) if n > 0)
+    }
+
+    /// Waits for messages of this one or of `other`, for at most `timeout_ns` nanoseconds. Which of the two has some.
+    pub fn wait_with(&self, other: Option<&Uffd>, timeout_ns: u64) -> Result<(bool, bool)> {
+        let time = Timespec {
+            tv_sec: (timeout_ns / 1_000_000_000) as i64,
+            tv_nsec: (timeout_ns % 1_000_000_000) as i64,
+        };
+        let mut fds =
+            [PollFd::new(&self.fd, PollFlags::IN), PollFd::new(&other.unwrap_or(self).fd, PollFlags::IN)];
+        let count = if other.is_some() { 2 } else { 1 };
+        match poll(&mut fds[..count], Some(&time)) {
+            Ok(0) | Err(Errno::INTR) => Ok((false, false)),
+            Ok(_) => Ok((!fds[0].revents().is_empty(), count == 2 && !fds[1].revents().is_empty())),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Waits for messages, for at most `timeout_ns` nanoseconds where given, and reads them.
@@ -286,7 +335,7 @@ impl TransferArg {
 }
 
 /// Repeats `call`, which gets the bytes done so far and gives the result and the kernel's result field.
-fn transfer(len: usize, mut call: impl FnMut(usize) -> (Result<()>, i64)) -> Moved {
+fn transfer(len: usize, most_stalls: u32, mut call: impl FnMut(usize) -> (Result<()>, i64)) -> Moved {
     let mut bytes = 0;
     let mut stalls = 0;
     while bytes < len {
@@ -299,7 +348,7 @@ fn transfer(len: usize, mut call: impl FnMut(usize) -> (Result<()>, i64)) -> Mov
                 bytes += done as usize;
                 stalls = 0;
             }
-            Err(Errno::AGAIN) if stalls < STALLS => stalls += 1,
+            Err(Errno::AGAIN) if stalls < most_stalls => stalls += 1,
             Err(errno) => {
                 return Moved { bytes, errno: Some(errno) };
             }
@@ -320,7 +369,7 @@ impl AsFd for Uffd {
 impl From<OwnedFd> for Uffd {
     /// Takes a descriptor that is known to be a userfaultfd, such as one that was handed over.
     fn from(fd: OwnedFd) -> Uffd {
-        Uffd { fd }
+        Uffd { fd, tells_forks: false }
     }
 }
 
@@ -339,7 +388,7 @@ mod tests {
         let mut answers = vec![(Err(Errno::AGAIN), 8192), (Err(Errno::AGAIN), -11), (Err(Errno::EXIST), -17)];
         answers.reverse();
         let mut seen = vec![];
-        let moved = transfer(16384, |at| {
+        let moved = transfer(16384, STALLS, |at| {
             seen.push(at);
             answers.pop().unwrap()
         });
@@ -350,7 +399,7 @@ mod tests {
     #[test]
     fn success_after_progress_is_all() {
         let mut first = true;
-        let moved = transfer(12288, |_| {
+        let moved = transfer(12288, STALLS, |_| {
             if core::mem::take(&mut first) { (Err(Errno::AGAIN), 4096) } else { (Ok(()), 8192) }
         });
         assert_eq!(moved, Moved { bytes: 12288, errno: None });
@@ -359,7 +408,7 @@ mod tests {
     #[test]
     fn standing_still_ends_as_again() {
         let mut calls = 0;
-        let moved = transfer(4096, |_| {
+        let moved = transfer(4096, STALLS, |_| {
             calls += 1;
             (Err(Errno::AGAIN), 0)
         });

@@ -1,5 +1,6 @@
 //! `syscall()`: calls by number, of which those on memory go the way of their namesakes.
 
+use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_uint};
 
 use super::map::{self, Request};
@@ -9,11 +10,55 @@ use crate::raw::{self, Answer};
 /// Linux's syscall, in C with a variable number of arguments: six of them at most, of which the last is on the stack.
 /// One that the caller did not pass is some word of its frame, which no call looks at.
 ///
+/// A clone with a stack of its own must not pass through a frame of ours: its child returns from here on another stack.
+///
 /// # Safety
 ///
 /// As in C.
+#[unsafe(naked)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn syscall(
+    number: c_long,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+) -> c_long {
+    naked_asm!(
+        "cmp rdi, {clone}",
+        "je 3f",
+        "cmp rdi, {clone3}",
+        "je 4f",
+        "2:",
+        "jmp {by_number}",
+        "3:",
+        "test rdx, rdx",
+        "jz 2b",
+        "jmp {with_stack}",
+        // The stack is the sixth word of clone3's arguments, which are 64 bytes at least.
+        "4:",
+        "test rsi, rsi",
+        "jz 2b",
+        "cmp rdx, 64",
+        "jb 2b",
+        "cmp qword ptr [rsi + 40], 0",
+        "je 2b",
+        "jmp {with_stack}",
+        clone = const libc::SYS_clone,
+        clone3 = const libc::SYS_clone3,
+        by_number = sym by_number,
+        with_stack = sym fork::clone_by_number,
+    )
+}
+
+/// Any other call.
+///
+/// # Safety
+///
+/// As in C.
+unsafe extern "C" fn by_number(
     number: c_long,
     a: usize,
     b: usize,

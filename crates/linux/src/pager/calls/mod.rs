@@ -9,9 +9,9 @@ mod look;
 mod remap;
 
 use super::worker::Worker;
+use super::tables::Held;
 use super::{Pager, SPACE, Tables, bytes_of, own_pid, pages_of};
 use crate::control::note::Note;
-use crate::sys::futex::Guard;
 use crate::sys::mmap;
 use crate::sys::sched::{self, SignalsBlocked};
 use core::sync::atomic::Ordering;
@@ -246,8 +246,8 @@ fn close_gap(range: PageRange) -> crate::sys::Result<()> {
 }
 
 /// A VMA that a forked child does not get, or gets empty: bits of [`Vma::tag`].
-const TAG_DONT_FORK: u32 = 1;
-const TAG_WIPE: u32 = 2;
+pub(super) const TAG_DONT_FORK: u32 = 1;
+pub(super) const TAG_WIPE: u32 = 2;
 
 /// What the service thread needs to carry out calls.
 pub(super) struct Caller {
@@ -334,14 +334,14 @@ impl Caller {
     }
 
     /// Unmaps whatever is there and takes the addresses at once, so that no other thread is given them meanwhile.
-    fn take_over(&mut self, addr: usize, len: usize) -> Result<Guard<'static, Tables>, i32> {
+    fn take_over(&mut self, addr: usize, len: usize) -> Result<Held<'static>, i32> {
         let range = pages_of(addr, len);
         let mut tables = self.clear(addr, len)?;
         if tables.room.take_at(range.start.0, range.end().0) { Ok(tables) } else { Err(libc::ENOMEM) }
     }
 
     /// Unmaps, and gives the addresses back; the lock is still held.
-    fn clear(&mut self, addr: usize, len: usize) -> Result<Guard<'static, Tables>, i32> {
+    fn clear(&mut self, addr: usize, len: usize) -> Result<Held<'static>, i32> {
         let range = pages_of(addr, len);
         if !addr.is_multiple_of(PAGE_SIZE) || range.is_empty() {
             return Err(libc::EINVAL);
@@ -380,9 +380,11 @@ impl Caller {
         }
         self.settle_record(range);
         let mut rest = Some(range);
-        while let Some(bite) = rest {
-            rest =
-                self.pager.tables.lock().engine.discard_step(&mut self.pager.mover(), bite).map_err(errno)?;
+        while let Some(range) = rest {
+            let mut tables = self.pager.tables.lock();
+            self.pager.let_children_see(&mut tables, range);
+            rest = tables.engine.discard_step(&mut self.pager.mover(), range).map_err(errno)?;
+            drop(tables);
             self.pager.watch.service_beat();
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! `mremap`: memory that grows, shrinks and moves.
 
-use super::{Answer, Caller, errno};
+use super::{Answer, Caller, TAG_DONT_FORK, errno};
 use crate::control::note::Note;
 use crate::pager::{SPACE, arena, bytes_of, pages_of};
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
@@ -103,7 +103,13 @@ impl Caller {
         let kept = PageRange::new(SPACE, old.start, old.pages.min(pages));
         self.settle_record(kept);
         let mut tables = self.pager.tables.lock();
-        if let Err(refusal) = tables.engine.remap(&mut self.pager.mover(), kept, to) {
+        self.pager.withhold_from_children(&mut tables, kept);
+        let moved = tables.engine.remap(&mut self.pager.mover(), kept, to);
+        if vma.tag & TAG_DONT_FORK == 0 {
+            self.pager.grant_to_children(kept);
+            self.pager.grant_to_children(PageRange::new(SPACE, to, kept.pages));
+        }
+        if let Err(refusal) = moved {
             tables.room.give(to.0, to.0 + pages);
             return Err(errno(refusal));
         }

@@ -29,6 +29,8 @@ pub enum Event {
     },
     /// The process forked; [`UffdMsg::take_child`] has the child's descriptor.
     Fork,
+    /// Nothing: the child of a fork was taken.
+    Taken,
     /// Another event, by its number.
     Other(u8),
 }
@@ -50,6 +52,7 @@ impl UffdMsg {
                 tid: self.args[2] as u32,
             },
             UffdMsg::EVENT_FORK => Event::Fork,
+            0 => Event::Taken,
             other => Event::Other(other),
         }
     }

@@ -1,0 +1,45 @@
+"""Children with a copy of the address space, made in every way there is: each sees all of its parent's contents, and
+goes on using memory."""
+
+import quire
+from checks import expect
+from runner import MIB
+
+from cases import case_program, expect_same, run
+
+BUDGET = 40 * MIB
+CONTENTS = 100
+
+# Announced to the library, by name or by number.
+KNOWN = ("fork", "_Fork", "clone", "__clone", "syscall-clone", "syscall-clone-stack", "clone3", "clone3-stack")
+# Known to the kernel only, or not to be waited for.
+UNKNOWN = ("assembly", "assembly-stack", "second-libc", "clone-vfork")
+FAMILIES = (
+    "grandchild-fork-assembly",
+    "grandchild-assembly-assembly",
+    "grandchild-assembly-fork",
+    "assembly-exec",
+    "daemon",
+)
+# KiB, over a guard or over nothing.
+STACKS = ("clone:8", "clone:16", "clone:8:hole", "clone:16:hole", "syscall-clone-stack:8", "assembly-stack:8")
+RACES = ("fork", "assembly", "second-libc", "both")
+
+
+def check(checks, scale):
+    forks = case_program("forks")
+    for kind in (*KNOWN, *UNKNOWN, *FAMILIES, *STACKS):
+        compare(checks, kind, [forks, kind, "3", str(CONTENTS), "0"])
+    rounds = 30 if scale.name == "small" else 100
+    for kind in RACES:
+        compare(checks, kind + " beside threads", [forks, kind, str(rounds), "60", "3"], timeout=300)
+
+
+def compare(checks, name, command, timeout=60):
+    """One check: the same under Quire as natively, and something was evicted."""
+    with checks.case("a child by " + name) as figures:
+        native = run(command, timeout=timeout)
+        managed, report = quire.run_under(command, BUDGET, ["-q"], timeout=timeout)
+        expect_same(native, managed)
+        expect(report is not None and report["evicted_behind_pages"] + report["evicted_in_fault_pages"] > 0, "no pressure")
+        figures.append("natively %.1f s, under Quire %.1f s" % (native.seconds, managed.seconds))
