@@ -30,7 +30,7 @@ def check(checks, scale):
     forks = case_program("forks")
     for kind in (*KNOWN, *UNKNOWN, *FAMILIES, *STACKS):
         compare(checks, kind, [forks, kind, "3", str(CONTENTS), "0"])
-    rounds = 30 if scale.name == "small" else 100
+    rounds = 30 if not scale.full else 100
     for kind in RACES:
         compare(checks, kind + " beside threads", [forks, kind, str(rounds), "60", "3"], timeout=300)
 
