@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError, Usage};
 pub(crate) use quire_linux::pager::{
-    Call, arena, call, fork_child, fork_parent, fork_prepare, is_announced, is_managed,
+    Call, arena, call, fork_child, fork_parent, fork_prepare, is_announced, is_managed, note_filter,
 };
 
 use crate::{heap, libc_heap};

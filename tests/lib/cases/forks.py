@@ -7,8 +7,8 @@ from runner import MIB
 
 from cases import case_program, expect_same, run
 
-BUDGET = 40 * MIB
-CONTENTS = 100
+BUDGET = 32 * MIB
+CONTENTS = 64
 
 # Announced to the library, by name or by number.
 KNOWN = ("fork", "_Fork", "clone", "__clone", "syscall-clone", "syscall-clone-stack", "clone3", "clone3-stack")
@@ -29,10 +29,10 @@ RACES = ("fork", "assembly", "second-libc", "both")
 def check(checks, scale):
     forks = case_program("forks")
     for kind in (*KNOWN, *UNKNOWN, *FAMILIES, *STACKS):
-        compare(checks, kind, [forks, kind, "3", str(CONTENTS), "0"])
-    rounds = 30 if not scale.full else 100
+        compare(checks, kind, [forks, kind, "2", str(CONTENTS), "0"])
+    rounds = 100 if scale.full else 15
     for kind in RACES:
-        compare(checks, kind + " beside threads", [forks, kind, str(rounds), "60", "3"], timeout=300)
+        compare(checks, kind + " beside threads", [forks, kind, str(rounds), "48", "3"], timeout=300)
 
 
 def compare(checks, name, command, timeout=60):

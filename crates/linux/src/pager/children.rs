@@ -52,7 +52,9 @@ impl Pager {
     /// So the kernel's tables come first. A fork from now on copies what is left; one before holds up every copy until its
     /// message was read, which tells it.
     pub(super) fn let_children_see(&self, tables: &mut Tables, range: PageRange) {
-        let Some(uffd) = self.descriptors.get().map(|d| &d.uffd).filter(|uffd| uffd.tells_forks()) else { return };
+        let Some(uffd) = self.descriptors.get().map(|d| &d.uffd).filter(|uffd| uffd.tells_forks()) else {
+            return;
+        };
         let Some(bite) = tables.engine.next_discard(range) else { return };
         let locked = tables.engine.vmas(SPACE).overlapping(bite.start, bite.end()).any(|vma| vma.locked);
         if locked {
@@ -115,7 +117,9 @@ impl Pager {
 
     /// Says once that there are children outside of the budget.
     fn tell_of_children(&self) {
-        if self.made_whole.load(Ordering::Relaxed) > 0 && self.told_of_children.swap(1, Ordering::Relaxed) == 0 {
+        if self.made_whole.load(Ordering::Relaxed) > 0
+            && self.told_of_children.swap(1, Ordering::Relaxed) == 0
+        {
             self.tell(format_args!(
                 "a child was made behind Quire's back (by a clone in assembly, or by the fork of a second libc): it has all \
                  of its memory, outside the budget"

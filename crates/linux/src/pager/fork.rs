@@ -48,9 +48,20 @@ pub fn is_announced() -> bool {
     ANNOUNCED.load(Ordering::Relaxed) != 0
 }
 
+/// Whether the program filters its system calls.
+static FILTERED: AtomicU32 = AtomicU32::new(0);
+
+/// The program is about to filter its system calls. What a pager needs may be refused from now on, or be the end.
+pub fn note_filter() {
+    FILTERED.store(1, Ordering::Relaxed);
+}
+
 /// Whether a child of the calling thread, which has the same rights, could have a pager of its own. Rights may have been
 /// given up, and `/proc` left behind.
 fn may_join_again() -> bool {
+    if FILTERED.load(Ordering::Relaxed) != 0 {
+        return false;
+    }
     let can = |tried: Option<Errno>| matches!(tried, None | Some(Errno::MFILE | Errno::NFILE));
     can(Uffd::open().err()) && can(Pagemap::open().err())
 }

@@ -28,7 +28,7 @@ mod tables;
 mod worker;
 
 pub use calls::Call;
-pub use fork::{fork_child, fork_parent, fork_prepare, is_announced};
+pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, note_filter};
 pub use quire_core::PolicyKind;
 
 use crate::codec::Secret;

@@ -4,7 +4,7 @@
 //! * [`map`]: mmap, munmap, mremap.
 //! * [`range`]: mprotect, madvise, the mlock family, and names of mappings.
 //! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
-//! * [`fork`]: all that copies the address space.
+//! * [`fork`]: all that copies the address space; [`clone`]: clone under its names and numbers.
 //! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`threads`]: what the kernel touches when a thread dies.
 //! * [`raw_call`]: `syscall()`, which reaches all of these by number.
@@ -14,6 +14,7 @@
 //! A vfork child runs these on its parent's memory and by its parent's pager, which tells it by the process id and
 //! carries the call out on a thread of its own rather than let the child take its locks.
 
+mod clone;
 pub(crate) mod fork;
 mod look;
 mod map;

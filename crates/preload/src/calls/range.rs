@@ -106,6 +106,9 @@ pub(super) unsafe fn control(option: c_int, args: [usize; 4]) -> Answer {
     if option == libc::PR_SET_VMA && pager_api::is_managed(addr, len) {
         return Ok(0);
     }
+    if option == libc::PR_SET_SECCOMP {
+        pager_api::note_filter();
+    }
     // SAFETY: by the caller's promise.
     unsafe { raw::call!(libc::SYS_prctl, option, what, addr, len, name) }
 }

@@ -4,7 +4,8 @@ use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_uint};
 
 use super::map::{self, Request};
-use super::{fork, look, range, signals, threads};
+use super::{clone, fork, look, range, signals, threads};
+use crate::pager_api;
 use crate::raw::{self, Answer};
 
 /// Linux's syscall, in C with a variable number of arguments: six of them at most, of which the last is on the stack.
@@ -49,7 +50,7 @@ unsafe extern "C" fn syscall(
         clone = const libc::SYS_clone,
         clone3 = const libc::SYS_clone3,
         by_number = sym by_number,
-        with_stack = sym fork::clone_by_number,
+        with_stack = sym clone::clone_by_number,
     )
 }
 
@@ -106,6 +107,10 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_mincore => look::resident(a, b, c as *mut u8),
             libc::SYS_msync => look::sync(a, b, c as c_int),
             libc::SYS_rt_sigaction => signals::act_by_number(args),
+            libc::SYS_seccomp => {
+                pager_api::note_filter();
+                raw::syscall(number as usize, args)
+            }
             libc::SYS_prctl => range::control(a as c_int, [b, c, d, e]),
             libc::SYS_futex => threads::futex(args),
             libc::SYS_set_tid_address => threads::set_tid_address(a),
@@ -115,7 +120,7 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
                 threads::before_exit();
                 raw::syscall(number as usize, args)
             }
-            _ if fork::is_fork(number, &args) => fork::by_number(number as usize, args),
+            _ if clone::is_fork(number, &args) => fork::by_number(number as usize, args),
             libc::SYS_clone | libc::SYS_clone3 => threads::clone_by_number(number as usize, args),
             _ => raw::syscall(number as usize, args),
         }

@@ -7,7 +7,7 @@
 //! * the descriptor of a pthread, where it lies on a stack that the program made (libc's own stacks are the kernel's);
 //! * words that threads of the program's own making give to clone, `set_tid_address`, `set_robust_list` and rseq.
 
-use core::ffi::{CStr, c_int, c_uint, c_void};
+use core::ffi::{CStr, c_int, c_long, c_uint, c_void};
 use core::mem::transmute;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +46,16 @@ impl ClearedWord {
         ClearedWord(word)
     }
 
+    /// One that was made before.
+    pub(super) const fn at(addr: usize) -> ClearedWord {
+        ClearedWord(addr)
+    }
+
+    /// Where it is; 0 if there is none.
+    pub(super) const fn addr(&self) -> usize {
+        self.0
+    }
+
     /// The clone has been made, or refused.
     pub(super) fn belongs_to(self, tid: Option<u32>) {
         match tid {
@@ -55,24 +65,32 @@ impl ClearedWord {
     }
 }
 
-/// clone or clone3 by number, of a thread that shares its memory.
+/// That of clone or clone3 by number, of a thread that shares its memory.
+///
+/// # Safety
+///
+/// As the call itself.
+pub(super) unsafe fn word_of(number: c_long, args: &[usize; 6]) -> ClearedWord {
+    if number == libc::SYS_clone {
+        return ClearedWord::of(args[0] as u64, args[3]);
+    }
+    if args[0] == 0 || args[1] < 64 {
+        return ClearedWord(0);
+    }
+    // SAFETY: by the caller's promise this points to the arguments, of which flags and child_tid are the first and third.
+    let fields = |at: usize| unsafe { (args[0] as *const u64).add(at).read() };
+    ClearedWord::of(fields(0), fields(2) as usize)
+}
+
+/// clone or clone3 by number, of a thread that shares its memory and has no stack of its own.
 ///
 /// # Safety
 ///
 /// As the call itself.
 pub(super) unsafe fn clone_by_number(number: usize, args: [usize; 6]) -> Answer {
-    let word = if number as i64 == libc::SYS_clone {
-        ClearedWord::of(args[0] as u64, args[3])
-    } else {
-        // SAFETY: by the caller's promise this points to the arguments, of which flags and child_tid are the first and third.
-        let fields = |at: usize| unsafe { (args[0] as *const u64).add(at).read() };
-        if args[0] == 0 || args[1] < 64 {
-            ClearedWord(0)
-        } else {
-            ClearedWord::of(fields(0), fields(2) as usize)
-        }
-    };
     // SAFETY: by the caller's promise.
+    let word = unsafe { word_of(number as c_long, &args) };
+    // SAFETY: the same.
     let answer = unsafe { raw::syscall(number, args) };
     if answer != Ok(0) {
         word.belongs_to(answer.ok().map(|tid| tid as u32));

@@ -8,8 +8,8 @@ mod lock;
 mod look;
 mod remap;
 
-use super::worker::Worker;
 use super::tables::Held;
+use super::worker::Worker;
 use super::{Pager, SPACE, Tables, bytes_of, own_pid, pages_of};
 use crate::control::note::Note;
 use crate::sys::mmap;
