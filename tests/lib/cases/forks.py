@@ -1,9 +1,11 @@
 """Children with a copy of the address space, made in every way there is: each sees all of its parent's contents, and
 goes on using memory."""
 
+import os
+
 import quire
 from checks import expect
-from runner import MIB
+from runner import MIB, scratch
 
 from cases import case_program, expect_same, run
 
@@ -33,6 +35,12 @@ def check(checks, scale):
     rounds = 100 if scale.full else 15
     for kind in RACES:
         compare(checks, kind + " beside threads", [forks, kind, str(rounds), "48", "3"], timeout=300)
+    rights = case_program("forks_rights")
+    compare(checks, "fork in a program that filters its calls", [rights, "filter"])
+    if os.getuid() == 0:
+        compare(checks, "fork in a program that became another user", [rights, "user"])
+        with scratch() as directory:
+            compare(checks, "fork in a program with an empty root", [rights, "root", directory])
 
 
 def compare(checks, name, command, timeout=60):
