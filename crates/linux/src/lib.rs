@@ -7,6 +7,7 @@
 //! * [`codec`]: hashing and compressing single pages.
 //! * [`control`]: what `quire` and its processes share: the ledger of memory, and messages.
 //! * [`pager`]: the engine at work inside a program.
+//! * [`image`]: what a program's file tells about whether the library will come into it.
 //! * [`probe`]: what this machine allows, and the command that mends what it refuses.
 //!
 //! Code here runs on threads that libc does not know: no stdio, no thread-locals, no `std::thread`.
@@ -14,6 +15,7 @@
 pub mod codec;
 pub mod control;
 pub mod fork_events;
+pub mod image;
 pub mod kept;
 pub mod mmu;
 pub mod pager;

@@ -31,6 +31,8 @@ pub enum Denial {
     NoDevice,
     /// No right to it, and `/dev/userfaultfd` is there but may not be opened.
     DeviceRefused,
+    /// A seccomp filter refuses it.
+    Filtered,
     /// Another error.
     Other(Errno),
 }
@@ -115,6 +117,10 @@ impl Capabilities {
 
     fn mend_uffd(&self) -> Option<Mend> {
         let (cause, command) = match self.uffd.err()? {
+            Denial::Filtered => (
+                "a seccomp filter refuses userfaultfd",
+                "allow userfaultfd in it (docker, podman: --security-opt seccomp=unconfined or a profile of your own)",
+            ),
             Denial::NotBuilt => {
                 ("this kernel has no userfaultfd", "boot a kernel with CONFIG_USERFAULTFD=y, 6.8 or newer")
             }
@@ -193,9 +199,42 @@ pub fn probe() -> Capabilities {
     }
 }
 
+/// Whether a seccomp filter, not a lack of rights or of the kernel's, is why this process was refused something by `errno`:
+/// it has a filter; and a kernel on which `quire` runs has what is needed, or the process has the right to trace, which is
+/// all that userfaultfd asks for.
+pub fn is_filtered(errno: Errno) -> bool {
+    let mut text = [0u8; 4096];
+    read_in(c"/proc/self/status", &mut text).is_some_and(|status| is_filtered_by(status, errno))
+}
+
+fn is_filtered_by(status: &[u8], errno: Errno) -> bool {
+    const PTRACE: u64 = 1 << 19;
+    let field = |name: &[u8]| {
+        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(core::str::from_utf8(line.trim_ascii()).ok()?, 16).ok()
+    };
+    field(b"Seccomp:") == Some(2)
+        && (errno == Errno::NOSYS || field(b"CapEff:").is_some_and(|rights| rights & PTRACE != 0))
+}
+
+/// Whether a seccomp filter keeps this process, and what it becomes, from userfaultfd. Without a filter, one small file is
+/// read.
+pub fn is_kept_from_uffd() -> bool {
+    let mut text = [0u8; 2048];
+    let filtered = read_in(c"/proc/self/status", &mut text)
+        .is_some_and(|status| status.windows(FILTERED.len()).any(|part| part == FILTERED));
+    filtered && matches!(Uffd::open(), Err(errno) if is_filtered(errno))
+}
+
+/// The line of a process with a filter.
+const FILTERED: &[u8] = b"\nSeccomp:\t2\n";
+
 fn ask_uffd() -> (Result<Right, Denial>, u64) {
     match Uffd::open() {
         Ok((uffd, way)) => (Ok(right(way)), uffd.api(0).unwrap_or(0)),
+        Err(errno @ (Errno::NOSYS | Errno::PERM | Errno::ACCESS)) if is_filtered(errno) => {
+            (Err(Denial::Filtered), 0)
+        }
         Err(Errno::NOSYS) => (Err(Denial::NotBuilt), 0),
         // The system call's own answer comes only where the device is missing.
         Err(Errno::PERM) => (Err(Denial::NoDevice), 0),
@@ -287,6 +326,7 @@ mod tests {
             ),
             (Capabilities { uffd: Err(Denial::DeviceRefused), ..good() }, "setfacl", true),
             (Capabilities { uffd: Err(Denial::NotBuilt), ..good() }, "CONFIG_USERFAULTFD", true),
+            (Capabilities { uffd: Err(Denial::Filtered), ..good() }, "seccomp=unconfined", true),
             (Capabilities { uffd: Err(Denial::Other(Errno::MFILE)), ..good() }, "strace", true),
             (Capabilities { can_move: false, ..good() }, "6.8", true),
             (Capabilities { address_space: Some(1 << 30), ..good() }, "ulimit -v", true),
@@ -310,6 +350,18 @@ mod tests {
         assert_eq!(here, probe());
         assert!(here.kernel.0 >= 4 && here.max_vmas > 0);
         assert_eq!(here.can_move, Uffd::offered().is_ok_and(|f| f & uffd::FEATURE_MOVE != 0));
+    }
+
+    #[test]
+    fn a_filter_is_told_from_a_lack_of_rights() {
+        let status =
+            |mode, rights| format!("CapPrm:\t0\nCapEff:\t{rights}\nNoNewPrivs:\t1\nSeccomp:\t{mode}\n");
+        let filtered = |status: String, errno| is_filtered_by(status.as_bytes(), errno);
+        assert!(filtered(status(2, "000001ffffffffff"), Errno::PERM));
+        assert!(!filtered(status(0, "000001ffffffffff"), Errno::PERM));
+        assert!(!filtered(status(2, "0000000000000000"), Errno::PERM));
+        assert!(filtered(status(2, "0000000000000000"), Errno::NOSYS));
+        assert!(!filtered(String::new(), Errno::NOSYS));
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! * `malloc`: the malloc family, and which of three heaps answers.
 //! * `heap`: Quire's own heap, `#[global_allocator]`: the pager's tables.
 //! * `libc_heap`: what libc and the loader allocate for themselves.
-//! * `calls`: mmap and its kin, fork and its kin.
+//! * `exclude`: which programs are left alone.
+//! * `calls`: mmap and its kin, fork and its kin, exec and its kin.
 //! * `decide`: what is managed, as pure functions.
 //! * `pager_api`: all that this library wants of the pager.
 //!
@@ -27,6 +28,7 @@ compile_error!("quire-preload knows the calling convention and the system calls 
 mod callers;
 mod calls;
 mod decide;
+mod exclude;
 mod heap;
 mod libc_heap;
 mod malloc;

@@ -4,7 +4,8 @@ use core::ffi::CStr;
 
 use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError, Usage};
 pub(crate) use quire_linux::pager::{
-    Call, arena, call, fork_child, fork_parent, fork_prepare, is_announced, is_managed, note_filter,
+    Call, arena, call, fork_child, fork_parent, fork_prepare, is_announced, is_counted, is_managed,
+    note_filter, tell_outside,
 };
 
 use crate::{heap, libc_heap};

@@ -5,13 +5,12 @@
 
 use core::ffi::{CStr, c_char, c_int};
 
-use quire_linux::control::client::JoinError;
-use quire_linux::control::wire::Refusal;
+use quire_linux::control::client::Client;
+use quire_linux::control::outside::Outside;
 use quire_linux::pager::StartError;
 use quire_linux::say;
-use quire_linux::sys::Cause;
-use quire_linux::sys::Errno;
 
+use crate::exclude::{self, Named};
 use crate::{callers, calls, libc_heap, malloc, pager_api};
 
 type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char);
@@ -21,68 +20,50 @@ type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *con
 #[unsafe(link_section = ".init_array.00050")]
 static CONSTRUCTOR: Constructor = construct;
 
-unsafe extern "C" fn construct(_argc: c_int, _argv: *const *const c_char, envp: *const *const c_char) {
-    callers::find();
-    libc_heap::reserve();
+unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *const *const c_char) {
     // SAFETY: the loader hands the environment as the kernel laid it out.
     let (socket, quiet) = unsafe { (variable(envp, c"QUIRE_SOCKET="), variable(envp, c"QUIRE_QUIET=")) };
     // SAFETY: the same.
-    let inject = unsafe { variable(envp, c"QUIRE_INJECT=") };
-    if let Some(socket) = socket {
-        start_pager(&pager_api::Start { socket, inject }, quiet);
+    let (inject, excluded) = unsafe { (variable(envp, c"QUIRE_INJECT="), variable(envp, c"QUIRE_EXCLUDE=")) };
+    // Before the kernel's names of it could be hidden: some programs change their arguments.
+    // SAFETY: arguments and auxiliary vector are as the kernel laid them out.
+    let named = unsafe { Named::find(argv, envp) };
+    calls::exec::find();
+    if let (Some(socket), Some(list)) = (socket, excluded)
+        && exclude::fits(list.to_bytes(), &named)
+    {
+        // Nothing of it is ours, its malloc neither.
+        tell(socket, Outside::Excluded, &named, quiet);
+        malloc::backend::choose(true);
+        return;
     }
-    malloc::backend::choose();
+    callers::find();
+    libc_heap::reserve();
+    let managed =
+        socket.is_none_or(|socket| start_pager(&pager_api::Start { socket, inject }, &named, quiet));
+    malloc::backend::choose(!managed);
     calls::signals::find();
     calls::fork::register();
 }
 
-fn start_pager(options: &pager_api::Start<'_>, quiet: Option<&'static CStr>) {
-    let Err(error) = pager_api::start(options) else { return };
-    if quiet.is_none_or(|value| value != c"1") {
-        warn(error);
+/// Whether the process is managed now.
+fn start_pager(options: &pager_api::Start<'_>, named: &Named, quiet: Option<&CStr>) -> bool {
+    match pager_api::start(options) {
+        Ok(()) => return true,
+        Err(StartError::Told(_)) => {}
+        Err(error) => tell(options.socket, error.outside(), named, quiet),
     }
-    if let Some(value) = quiet.filter(|value| value == &c"0") {
-        // One line is enough: the programs that this one starts inherit the variable.
-        // SAFETY: the environment is the process's own writable memory, and no other thread of the program exists.
-        unsafe { value.as_ptr().cast_mut().write(b'1' as c_char) };
-    }
+    false
 }
 
-/// The one line about a program that runs unmanaged: the cause, and what to do.
-fn warn(error: StartError) {
-    match error {
-        StartError::System(Errno::PERM | Errno::ACCESS) => {
-            say!("a program runs unmanaged: it has no right to use userfaultfd; see quire doctor");
-        }
-        StartError::System(Errno::NOMEM) => {
-            say!("a program runs unmanaged: its address space is limited; raise ulimit -v");
-        }
-        StartError::System(Errno::NOSYS) => {
-            say!("a program runs unmanaged: this kernel has no userfaultfd; see quire doctor");
-        }
-        StartError::System(errno) => {
-            say!("a program runs unmanaged: {errno}; see quire doctor", errno = Cause(errno));
-        }
-        StartError::Join(JoinError::Socket(Errno::PERM | Errno::ACCESS)) => {
-            say!("a program runs unmanaged: it is another user's; start quire run as that user");
-        }
-        StartError::Join(JoinError::Refused(Refusal::OtherBuild)) => {
-            say!(
-                "a program runs unmanaged: quire and its library are of different builds; install both anew"
-            );
-        }
-        StartError::Join(JoinError::Refused(Refusal::TooManyProcesses)) => {
-            say!("a program runs unmanaged: too many processes at once for this quire run");
-        }
-        StartError::Join(JoinError::Socket(errno) | JoinError::Ledger(errno)) => {
-            say!(
-                "a program runs unmanaged: quire can't be reached: {errno}; start it anew with quire run",
-                errno = Cause(errno)
-            );
-        }
-        StartError::Join(JoinError::Refused(_) | JoinError::Answer) => {
-            say!("a program runs unmanaged: quire gave no sound answer; please report this");
-        }
+/// Tells `quire` that this program runs outside the budget, and why. Where it can't be reached, the user is told; but who
+/// started a program behind a filter has told of it.
+fn tell(socket: &CStr, cause: Outside, named: &Named, quiet: Option<&CStr>) {
+    let told = Client::tell_outside(socket, cause, named.shown());
+    let speaks = !matches!(cause, Outside::Excluded | Outside::Filter);
+    if told.is_err() && speaks && quiet.is_none_or(|value| value != c"1") {
+        let name = core::str::from_utf8(named.shown()).unwrap_or("a program");
+        say!("warning: {name} runs outside the budget: {}; {}", cause.cause(), cause.mend());
     }
 }
 

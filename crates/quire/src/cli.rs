@@ -47,6 +47,10 @@ pub(crate) struct Run {
     /// Keep all in memory
     #[arg(long)]
     pub(crate) no_spill: bool,
+    /// Leave alone programs of this name or path, a pattern as in a shell; may be repeated, and
+    /// QUIRE_EXCLUDE has more, with colons in between
+    #[arg(long, value_name = "NAME")]
+    pub(crate) exclude: Vec<OsString>,
     /// Write a trace of what the program does to its memory, for quire replay; it runs slower, and every
     /// folio is a page: not with --policy
     #[arg(long, value_name = "FILE", conflicts_with = "policy")]

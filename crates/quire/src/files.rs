@@ -1,10 +1,16 @@
 //! What is written besides a program's own output: files that are named in options, and stdout.
 
 use crate::failure::Failure;
+use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+/// Writes `quire: ` and a text as one line to stderr. That it is closed or full is no reason to end.
+pub(crate) fn say(text: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_all(format!("quire: {text}\n").as_bytes());
+}
 
 /// A file that an option names; none where the option is not there.
 pub(crate) type Named<'a> = (&'static str, Option<&'a Path>);

@@ -14,6 +14,8 @@ use failure::{End, Failure};
 use std::env;
 use std::process::ExitCode;
 
+quire_linux::look_at_streams!();
+
 fn main() -> ExitCode {
     match parse().and_then(execute) {
         Ok(End::Status(status)) => ExitCode::from(status),
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
             ExitCode::from(128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)))
         }
         Err(failure) => {
-            eprintln!("quire: {}", failure.message);
+            files::say(format_args!("{}", failure.message));
             ExitCode::from(failure.status)
         }
     }

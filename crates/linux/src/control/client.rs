@@ -6,12 +6,16 @@
 use super::build_id;
 use super::channel::{self, Descriptors};
 use super::ledger::{Ledger, SlotId};
+use super::outside::Outside;
 use super::ring::Ring;
 use super::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
+use crate::sys::msg::Line;
 use core::ffi::CStr;
+use core::fmt::Write as _;
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -61,6 +65,22 @@ pub struct Joined {
 }
 
 impl Client {
+    fn connect(path: &CStr) -> Result<Client, JoinError> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Client { socket })
+    }
+
+    /// Tells `quire` at the socket `path` that this process, the program `name`, runs outside the budget. On any thread.
+    /// Where sockets are refused to it, by a filter, a word is left in a file beside that one.
+    pub fn tell_outside(path: &CStr, cause: Outside, name: &[u8]) -> Result<(), JoinError> {
+        let told =
+            Client::connect(path).and_then(|client| Ok(client.tell(Request::Outside { cause, name })?));
+        told.or_else(|error| leave_word(path, cause, name).map_err(|_| error))
+    }
+
     /// Connects to the socket at `path` and joins the ledger. A child of fork names its parent's slot, and
     /// gets the parent's spill files, each passed to `on_file` with its number, in rising order.
     pub fn join(
@@ -68,11 +88,7 @@ impl Client {
         forked_from: Option<SlotId>,
         on_file: &mut dyn FnMut(u16, OwnedFd),
     ) -> Result<Joined, JoinError> {
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
-        let client = Client { socket };
+        let client = Client::connect(path)?;
         let ids = (getpid().as_raw_nonzero().get(), getppid().map_or(0, |pid| pid.as_raw_nonzero().get()));
         client.tell(Request::Hello(Hello {
             build: build_id::build_number(),
@@ -157,6 +173,11 @@ impl Client {
         !(poll(&mut socket, Some(&now)).is_ok() && socket[0].revents().intersects(over))
     }
 
+    /// Says that this process, which has joined, runs on outside the budget.
+    pub fn leave(&self, cause: Outside) {
+        self.try_tell(Request::Outside { cause, name: b"" });
+    }
+
     /// Says that the process ends in order.
     pub fn bye(&self) {
         self.try_tell(Request::Bye);
@@ -182,6 +203,35 @@ impl Client {
             channel::receive(&self.socket, &mut buffer, RecvFlags::empty())?.ok_or(JoinError::Answer)?;
         Ok((Reply::decode(packet).map_err(|_| JoinError::Answer)?, fds))
     }
+}
+
+/// The file beside the socket in which processes leave a word: a line each, of a cause's number, a process id and a name.
+pub const WORDS: &str = "words";
+
+/// The longest path of that file.
+const WORDS_PATH: usize = 128;
+
+fn leave_word(socket: &CStr, cause: Outside, name: &[u8]) -> io::Result<()> {
+    let socket = socket.to_bytes();
+    let slash = socket.iter().rposition(|byte| *byte == b'/').ok_or(Errno::INVAL)?;
+    let mut path = [0; WORDS_PATH];
+    let parts = [&socket[..=slash], WORDS.as_bytes()];
+    let len = parts.iter().map(|part| part.len()).sum::<usize>();
+    if len >= WORDS_PATH {
+        return Err(Errno::NAMETOOLONG);
+    }
+    let mut at = 0;
+    for part in parts {
+        path[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?;
+    let file = open(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC, Mode::empty())?;
+    let mut line = Line::new();
+    let name = core::str::from_utf8(name).unwrap_or("").lines().next().unwrap_or("");
+    // Writing into a `Line` never fails. One write is one line.
+    let _ = writeln!(line, "{} {} {name}", cause as u8, getpid().as_raw_nonzero());
+    io::write(&file, line.as_bytes()).map(drop)
 }
 
 #[cfg(test)]

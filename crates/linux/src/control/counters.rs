@@ -142,6 +142,8 @@ counters! {
     resident_pages: now [AtomicU64 = u64, 0],
     /// The most that [`Self::resident_pages`] has been, in pages.
     peak_resident_pages: peak [AtomicU64 = u64, 0],
+    /// The most that pages, store and tables have been together, in bytes.
+    peak_managed_bytes: peak [AtomicU64 = u64, 0],
     /// Bytes of the store of compressed folios that are resident, at present.
     store_bytes: now [AtomicU64 = u64, 0],
     /// The most that [`Self::store_bytes`] has been, in bytes.

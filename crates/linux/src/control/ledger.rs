@@ -8,6 +8,7 @@
 
 use super::build_id;
 use super::counters::Counters;
+use super::notice::Notices;
 use crate::sys::shared::Shared;
 use core::fmt;
 use core::sync::atomic::{
@@ -33,6 +34,7 @@ pub const NO_LIMIT: u64 = u64::MAX;
 #[repr(C)]
 pub struct Layout {
     header: Header,
+    notices: Notices,
     slots: [Slot; SLOTS],
 }
 
@@ -180,6 +182,11 @@ impl Ledger {
     /// The slot with this index, below [`SLOTS`].
     pub fn slot(&self, index: u32) -> &'static Slot {
         &self.layout.slots[index as usize]
+    }
+
+    /// Notices of programs that are about to run outside the budget.
+    pub fn notices(&self) -> &'static Notices {
+        &self.layout.notices
     }
 
     /// The budget in pages, or [`NO_LIMIT`].

@@ -5,6 +5,8 @@
 //! * [`wire`]: the messages on a socket of packets; [`channel`] sends them, with file descriptors.
 //! * [`client`]: a process's end of that socket, for threads that libc does not know.
 //! * [`ring`]: shared memory in which a process that is recorded leaves [`note`]s for `quire`.
+//! * [`outside`]: why a program runs outside the budget; [`notice`]: how one says so that is about to; [`pattern`]: names
+//!   of programs that are left alone.
 //! * [`build_id`]: tells the builds of the binary and the library apart; both share these layouts.
 //! * [`latency`]: the histogram that percentiles are read from.
 
@@ -15,6 +17,9 @@ pub mod counters;
 pub mod latency;
 pub mod ledger;
 pub mod note;
+pub mod notice;
+pub mod outside;
+pub mod pattern;
 pub mod ring;
 pub mod wire;
 

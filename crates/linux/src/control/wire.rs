@@ -4,6 +4,7 @@
 //! there are no versions but the build id in the first message. Nothing here allocates.
 
 use super::ledger::SlotId;
+use super::outside::Outside;
 
 /// The longest packet, in bytes.
 pub const PACKET_BYTES: usize = 1024;
@@ -44,6 +45,13 @@ pub enum Request<'a> {
     Line(&'a str),
     /// It ends in order; nothing more will come.
     Bye,
+    /// It runs on outside the budget; nothing more will come.
+    Outside {
+        /// Why.
+        cause: Outside,
+        /// The program, as it was named.
+        name: &'a [u8],
+    },
 }
 
 /// How a process is to work.
@@ -185,6 +193,12 @@ impl Request<'_> {
                 packet
             }
             Request::Bye => Packet::new(8),
+            Request::Outside { cause, name } => {
+                let mut packet = Packet::new(9);
+                packet.put(&[*cause as u8]);
+                packet.put(&name[name.len().saturating_sub(LINE_BYTES)..]);
+                packet
+            }
         }
     }
 
@@ -205,6 +219,10 @@ impl Request<'_> {
             6 => Request::ForkFailed,
             7 => Request::Line(core::str::from_utf8(core::mem::take(&mut fields.0)).map_err(|_| Malformed)?),
             8 => Request::Bye,
+            9 => Request::Outside {
+                cause: Outside::from_number(fields.byte()?).ok_or(Malformed)?,
+                name: core::mem::take(&mut fields.0),
+            },
             _ => return Err(Malformed),
         };
         fields.end(request)
@@ -333,7 +351,7 @@ mod tests {
 
     const SLOT: SlotId = SlotId { index: 1023, generation: 9 };
 
-    fn requests() -> [Request<'static>; 9] {
+    fn requests() -> [Request<'static>; 10] {
         let hello = Hello { build: 0x0123_4567_89ab_cdef, pid: 42, ppid: 1, forked_from: None };
         [
             Request::Hello(hello),
@@ -345,6 +363,7 @@ mod tests {
             Request::ForkFailed,
             Request::Line("naïve text"),
             Request::Bye,
+            Request::Outside { cause: Outside::Excluded, name: b"/usr/bin/tool" },
         ]
     }
 
@@ -389,7 +408,7 @@ mod tests {
             longer.push(0);
             match request {
                 // Any end of the text is a text.
-                Request::Line(_) => continue,
+                Request::Line(_) | Request::Outside { .. } => continue,
                 Request::Hello(Hello { forked_from: None, .. }) => {}
                 _ => assert_eq!(Request::decode(&longer), Err(Malformed)),
             }

@@ -240,6 +240,7 @@ fn child_thread(_: usize) {
     }
     let handler = Handler::new(pager);
     pager.withdraw_all(|| ());
+    pager.publish(true);
     CHILD_READY.open();
     handler.run();
 }

@@ -14,7 +14,8 @@ const LEAST_CHUNK: u32 = 256;
 const MOST_CHUNK: u32 = 4096;
 /// Pages of headroom that a process keeps when others want some.
 const KEEP: u32 = 512;
-/// How long a count of Quire's own memory holds, in ns.
+/// How long a count of Quire's own memory holds: so many times as long as it took, but no longer than so many ns.
+const USAGE_TIMES: u64 = 100;
 const USAGE_NS: u64 = 100_000_000;
 /// Time between two messages that more is wanted, in ns.
 const WANT_NS: u64 = 5_000_000;
@@ -104,10 +105,11 @@ impl Pager {
     pub(super) fn usage(&self) -> Usage {
         let now = now_ns();
         let mut last = self.usage.lock();
-        if now - last.0 > USAGE_NS {
+        if now > last.0 {
             let mut usage = (self.options.usage)();
             usage.own += mmap::buffer_bytes() as u64;
-            *last = (now, usage);
+            let took = now_ns() - now;
+            *last = (now + (took * USAGE_TIMES).min(USAGE_NS), usage);
         }
         last.1
     }

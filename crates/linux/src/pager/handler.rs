@@ -111,6 +111,9 @@ impl Handler {
         }
         self.answer_put_aside();
         self.evict_between();
+        if !messages.is_empty() {
+            self.pager.publish(false);
+        }
     }
 
     /// Between two faults: moves out for the service thread while that sleeps. On a processor that runs no thread of
@@ -128,7 +131,7 @@ impl Handler {
             // Only where the budget has no more.
             pager.grow_grant(&mut tables);
             moved = tables.engine.move_out_behind(&mut pager.mover(), EVICTED_BETWEEN);
-            pager.tell_decisions(&tables.engine);
+            pager.show(&tables.engine);
         }
         drop(tables);
         if moved > 0 {
@@ -181,7 +184,7 @@ impl Handler {
             if matches!(fault, Fault::Mapped | Fault::Joined | Fault::Job) {
                 pager.note_access(message.vpn, message.write, message.read_at);
             }
-            pager.tell_decisions(&tables.engine);
+            pager.show(&tables.engine);
             let pressed = tables.engine.pressed();
             drop(tables);
             if pressed {
@@ -247,6 +250,7 @@ impl Handler {
         } else {
             tables.engine.reclaim(&mut pager.mover(), Demand::Direct, &mut self.direct)
         };
+        pager.show(&tables.engine);
         if step == Reclaim::Stuck {
             if !tables.engine.overdraw(OVERDRAFT) {
                 die!(

@@ -2,7 +2,7 @@
 //!
 //! * `handler` reads the messages of the userfaultfd and answers them by the engine's fault walk.
 //! * `service` runs the reclaim walk behind the faults, carries out calls that program threads hand over
-//!   (`exchange`, `calls`), keeps the grant (`grants`), counts (`publish`), and watches the handler.
+//!   (`exchange`, `calls`), keeps the grant (`grants`), shows what is counted (`publish`), and watches the handler.
 //! * `record` tells `quire` what the program does to its memory and what the engine decides, where that is asked for.
 //! * `io` threads run jobs that wait for a disk; they exist once something has been spilled.
 //!
@@ -34,11 +34,14 @@ pub use quire_core::PolicyKind;
 use crate::codec::Secret;
 use crate::control::client::{Client, JoinError};
 use crate::control::ledger::{Ledger, NO_LIMIT, Slot};
+use crate::control::notice::Notice;
+use crate::control::outside::Outside;
 use crate::control::ring::Ring;
-use crate::control::wire::Welcome;
+use crate::control::wire::{Refusal, Welcome};
 use crate::fork_events::ForkEvents;
 use crate::kept::Kept;
 use crate::mmu::{Layout, LinuxMmu};
+use crate::probe;
 use crate::sys::futex::{self, Lock, Scope};
 use crate::sys::leaked::Leaked;
 use crate::sys::pagemap::Pagemap;
@@ -99,6 +102,35 @@ pub enum StartError {
     System(Errno),
     /// `quire` could not be joined.
     Join(JoinError),
+    /// A system call failed after `quire` had been joined; `quire` knows.
+    Told(Errno),
+}
+
+impl StartError {
+    /// The cause, as far as the error tells it.
+    pub fn outside(self) -> Outside {
+        let denied = |errno| matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSYS);
+        match self {
+            StartError::System(errno) | StartError::Told(errno) if denied(errno) => {
+                if probe::is_filtered(errno) {
+                    Outside::Filter
+                } else if errno == Errno::NOSYS {
+                    Outside::NoUserfaultfd
+                } else {
+                    Outside::NoRight
+                }
+            }
+            StartError::System(Errno::NOMEM) | StartError::Told(Errno::NOMEM) => Outside::AddressSpace,
+            StartError::System(_) | StartError::Told(_) => Outside::Refused,
+            StartError::Join(JoinError::Socket(errno)) if denied(errno) && probe::is_filtered(errno) => {
+                Outside::Filter
+            }
+            StartError::Join(JoinError::Socket(Errno::PERM | Errno::ACCESS)) => Outside::OtherUser,
+            StartError::Join(JoinError::Refused(Refusal::OtherBuild)) => Outside::OtherBuild,
+            StartError::Join(JoinError::Refused(Refusal::TooManyProcesses)) => Outside::TooMany,
+            StartError::Join(_) => Outside::Unreachable,
+        }
+    }
 }
 
 impl From<Errno> for StartError {
@@ -166,7 +198,7 @@ struct Pager {
     want_said_at: AtomicU64,
     /// When the counters were last copied, in ns.
     published_at: AtomicU64,
-    /// When Quire's own memory was last counted, in ns, and what came out.
+    /// Until when a count of Quire's own memory holds, in ns, and what came out.
     usage: Lock<(u64, Usage)>,
     /// Rises when a fork is over.
     thawed: AtomicU32,
@@ -236,6 +268,20 @@ pub fn call(call: Call) -> Result<usize, i32> {
     match pager() {
         Some(pager) => calls::perform(pager, call),
         None => Err(libc::ENOSYS),
+    }
+}
+
+/// Whether `quire` keeps a ledger for this process: then it wants to know of programs that will run outside the budget.
+#[inline]
+pub fn is_counted() -> bool {
+    pager().is_some_and(|pager| pager.link().is_some())
+}
+
+/// Tells `quire` that the calling process, or the one that it has just started, is about to become a program that runs
+/// outside the budget. Makes no system call, so that it may be called anywhere.
+pub fn tell_outside(pid: u32, cause: Outside, name: &[u8]) {
+    if let Some(link) = pager().and_then(Pager::link) {
+        link.ledger.notices().leave(&Notice::new(pid, cause, name));
     }
 }
 
@@ -321,19 +367,15 @@ fn open_descriptors(client: Option<Client>) -> Result<Descriptors, Errno> {
 
 fn make(options: &Options) -> Result<&'static Pager, StartError> {
     own_table()?;
-    let (mut link, mut client, mut ring) = (None, None, None);
+    let mut descriptors = open_descriptors(None)?;
+    let (mut link, mut ring) = (None, None);
     if let Some(path) = &options.socket {
         let joined = Client::join(path, None, &mut |_, _| {}).map_err(StartError::Join)?;
-        (client, ring) = (Some(joined.client), joined.ring);
+        (descriptors.client, ring) = (Some(joined.client), joined.ring);
         link = Some(Link { ledger: joined.ledger, welcome: joined.welcome });
     }
-    let descriptors = open_descriptors(client)?;
     let plan = Plan::of(options, link.as_ref());
-    let layout = Layout::reserve(plan.config.frames, plan.config.spans)?;
-    layout.register(&descriptors.uffd)?;
-    if let Some(gate) = &descriptors.gate {
-        layout.register_gate(gate)?;
-    }
+    let layout = lay_out(&plan, &descriptors)?;
     HERE.make()?;
     let arena = layout.arena(SPACE);
     let mut engine = Engine::new(plan.config);
@@ -389,7 +431,25 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     HERE.word(THERE).store(1, Ordering::Relaxed);
     pager.take_first_grant();
     pager.begin_threads()?;
+    pager.publish(true);
     Ok(pager)
+}
+
+/// Reserves the addresses. Where that fails, `quire` is told that the process which joined goes on without it.
+fn lay_out(plan: &Plan, descriptors: &Descriptors) -> Result<Layout, StartError> {
+    let layout = Layout::reserve(plan.config.frames, plan.config.spans);
+    let layout = layout.and_then(|layout| {
+        layout.register(&descriptors.uffd)?;
+        descriptors.gate.as_ref().map_or(Ok(()), |gate| layout.register_gate(gate))?;
+        Ok(layout)
+    });
+    layout.map_err(|errno| match &descriptors.client {
+        None => StartError::System(errno),
+        Some(client) => {
+            client.leave(StartError::System(errno).outside());
+            StartError::Told(errno)
+        }
+    })
 }
 
 /// The recorder that `quire` asks for.

@@ -1,16 +1,37 @@
 //! Copies what the engine counts to where `quire` can read it, also when this process is killed.
+//!
+//! Each step of the engine shows what it changed before it lets the tables go ([`Pager::show`]): a program may end at any
+//! moment, and the report is to have all of it. What takes longer to count is copied now and then ([`Pager::publish`]).
 
 use super::Pager;
 use crate::control::counters::{Counters, set_now};
 use crate::sys::clock::now_ns;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use quire_core::{PAGE_SIZE, Stats};
+use quire_core::{Engine, PAGE_SIZE, Stats};
 
-/// Least time between two copies, in ns.
+/// Least time between two copies of what takes longer to count, in ns.
 const PERIOD_NS: u64 = 5_000_000;
 
 impl Pager {
-    /// Copies the counters, if the last copy is old enough or `now` is set.
+    /// Shows what a step of the engine counted and decided. Under the engine's lock, of which this takes some tens of
+    /// nanoseconds: only what changed is written.
+    pub(super) fn show(&self, engine: &Engine) {
+        self.tell_decisions(engine);
+        let Some(slot) = self.slot() else { return };
+        let counters = &slot.counters;
+        copy_stats(counters, engine.stats());
+        let frames = u64::from(engine.frames_charged());
+        let store = u64::from(engine.store_pages()) * PAGE_SIZE as u64;
+        show_now(&counters.spill_bytes, &counters.peak_spill_bytes, engine.spill_bytes());
+        show_now(&counters.resident_pages, &counters.peak_resident_pages, frames);
+        show_now(&counters.store_bytes, &counters.peak_store_bytes, store);
+        let managed = counters.managed_bytes();
+        if managed > counters.peak_managed_bytes.load(Relaxed) {
+            counters.peak_managed_bytes.store(managed, Relaxed);
+        }
+    }
+
+    /// Copies the rest of what is counted, if the last copy is old enough or `now` is set.
     pub(super) fn publish(&self, now: bool) {
         let Some(slot) = self.slot() else { return };
         let time = now_ns();
@@ -22,20 +43,26 @@ impl Pager {
         slot.handler_beats.store(handler, Relaxed);
         slot.service_beats.store(service, Relaxed);
         let usage = self.usage();
-        let tables = self.tables.lock();
         let counters = &slot.counters;
-        copy_stats(counters, tables.engine.stats());
-        let frames = u64::from(tables.engine.frames_charged());
-        let store = u64::from(tables.engine.store_pages()) * PAGE_SIZE as u64;
-        let spilled = tables.engine.spill_bytes();
-        drop(tables);
-        set_now(&counters.spill_bytes, &counters.peak_spill_bytes, spilled);
-        set_now(&counters.resident_pages, &counters.peak_resident_pages, frames);
-        set_now(&counters.store_bytes, &counters.peak_store_bytes, store);
         set_now(&counters.table_bytes, &counters.peak_table_bytes, usage.own);
         set_now(&counters.loader_bytes, &counters.peak_loader_bytes, usage.loader);
         set_now(&counters.libc_bytes, &counters.peak_libc_bytes, usage.libc);
         counters.forked.store(u64::from(self.is_forked_child()), Relaxed);
+        self.show(&self.tables.lock().engine);
+    }
+}
+
+/// As [`set_now`], where the only writer holds the engine's lock.
+fn show_now(counter: &AtomicU64, peak: &AtomicU64, amount: u64) {
+    if counter.load(Relaxed) != amount {
+        set_now(counter, peak, amount);
+    }
+}
+
+/// Stores a count that has changed. A line of the cache that is only read stays where it is.
+fn show_count(to: &AtomicU64, count: u64) {
+    if to.load(Relaxed) != count {
+        to.store(count, Relaxed);
     }
 }
 
@@ -47,30 +74,30 @@ fn copy_stats(to: &Counters, stats: &Stats) {
     copy_all(&to.swap_outs, &stats.swap_outs);
     copy_all(&to.refusals, &stats.refusals);
     copy_all(&to.shortfalls, &stats.shortfalls);
-    to.evicted_behind_pages.store(stats.evicted_behind, Relaxed);
-    to.evicted_in_fault_pages.store(stats.evicted_direct, Relaxed);
-    to.stored_pages.store(stats.pages_stored, Relaxed);
-    to.compressed_out_bytes.store(stats.bytes_stored, Relaxed);
-    to.unchanged_pages.store(stats.pages_same, Relaxed);
-    to.zero_pages.store(stats.pages_zero, Relaxed);
-    to.untouched_pages.store(stats.pages_zero, Relaxed);
-    to.spilled_pages.store(stats.pages_spilled, Relaxed);
-    to.late_faults.store(stats.late, Relaxed);
-    to.joined_faults.store(stats.joined, Relaxed);
-    to.splits.store(stats.splits.iter().sum(), Relaxed);
+    show_count(&to.evicted_behind_pages, stats.evicted_behind);
+    show_count(&to.evicted_in_fault_pages, stats.evicted_direct);
+    show_count(&to.stored_pages, stats.pages_stored);
+    show_count(&to.compressed_out_bytes, stats.bytes_stored);
+    show_count(&to.unchanged_pages, stats.pages_same);
+    show_count(&to.zero_pages, stats.pages_zero);
+    show_count(&to.untouched_pages, stats.pages_zero);
+    show_count(&to.spilled_pages, stats.pages_spilled);
+    show_count(&to.late_faults, stats.late);
+    show_count(&to.joined_faults, stats.joined);
+    show_count(&to.splits, stats.splits.iter().sum());
     copy_all(&to.collapses, &stats.collapses);
-    to.sparse_folios.store(stats.sparse_folios, Relaxed);
-    to.sparse_pages.store(stats.sparse_pages, Relaxed);
-    to.compacted_pages.store(stats.compacted_pages, Relaxed);
-    to.foreign_pages.store(stats.foreign, Relaxed);
-    to.unstorable_folios.store(stats.unstorable, Relaxed);
-    to.compressed_in_bytes.store(stats.pages_stored * PAGE_SIZE as u64, Relaxed);
-    to.jobs_voided.store(stats.void_jobs, Relaxed);
-    to.over_grant_pages.store(stats.most_over, Relaxed);
+    show_count(&to.sparse_folios, stats.sparse_folios);
+    show_count(&to.sparse_pages, stats.sparse_pages);
+    show_count(&to.compacted_pages, stats.compacted_pages);
+    show_count(&to.foreign_pages, stats.foreign);
+    show_count(&to.unstorable_folios, stats.unstorable);
+    show_count(&to.compressed_in_bytes, stats.pages_stored * PAGE_SIZE as u64);
+    show_count(&to.jobs_voided, stats.void_jobs);
+    show_count(&to.over_grant_pages, stats.most_over);
 }
 
 fn copy_all(to: &[AtomicU64], from: &[u64]) {
     for (to, from) in to.iter().zip(from) {
-        to.store(*from, Relaxed);
+        show_count(to, *from);
     }
 }

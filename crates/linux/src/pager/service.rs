@@ -63,7 +63,11 @@ fn carry_out(pager: &'static Pager, caller: &mut Caller) {
         pager.watch.service_beat();
         match call {
             super::Call::Freeze => fork::freeze(pager, slot, tid),
-            call => pager.exchange.answer(slot, caller.execute(call)),
+            call => {
+                let answer = caller.execute(call);
+                pager.show(&pager.tables.lock().engine);
+                pager.exchange.answer(slot, answer);
+            }
         }
     }
 }
@@ -99,7 +103,7 @@ fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
         let elsewhere = pager.handler_evicts.load(Relaxed) != 0 && !tables.engine.starved();
         let demand = if elsewhere { Demand::Store } else { Demand::Behind };
         let step = tables.engine.reclaim(&mut pager.mover(), demand, &mut caller.work);
-        pager.tell_decisions(&tables.engine);
+        pager.show(&tables.engine);
         drop(tables);
         match step {
             Reclaim::Job => caller.run_job(pager),
@@ -148,7 +152,7 @@ fn tend(pager: &'static Pager, tended: &mut u32) {
         if !tables.engine.tend(&mut pager.mover(), epoch) {
             *tended = epoch;
         }
-        pager.tell_decisions(&tables.engine);
+        pager.show(&tables.engine);
         drop(tables);
         if pager.exchange.waits() {
             return;

@@ -100,6 +100,7 @@ impl Worker {
         }
         let mut mover = pager.mover().with_staged(self.staged);
         let result = tables.engine.finish(&mut mover, work.ticket, outcome, &work.packed);
+        pager.show(&tables.engine);
         drop(tables);
         if let Err(halt) = result {
             stop(halt);

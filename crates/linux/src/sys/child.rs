@@ -77,13 +77,14 @@ impl Signals {
         self.next()
     }
 
-    /// Starts a program with the signal mask and SIGXFSZ from before, and with SIGPIPE as it was before Rust's
-    /// runtime ignored it.
+    /// Starts a program with the signal mask and SIGXFSZ from before, and with SIGPIPE and closed standard streams as they
+    /// were before Rust's runtime changed them.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let (before, beyond_limit) = (self.before, self.beyond_limit);
         // SAFETY: the closure runs between fork and exec and only calls functions that are safe there.
         unsafe {
             command.pre_exec(move || {
+                super::streams::close_again();
                 libc::signal(libc::SIGPIPE, libc::SIG_DFL);
                 libc::signal(libc::SIGXFSZ, beyond_limit);
                 check(libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()))

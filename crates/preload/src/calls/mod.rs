@@ -4,6 +4,7 @@
 //! * [`map`]: mmap, munmap, mremap.
 //! * [`range`]: mprotect, madvise, the mlock family, and names of mappings.
 //! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
+//! * [`exec`]: exec and its kin, which only tell `quire` of programs that will run outside the budget.
 //! * [`fork`]: all that copies the address space; [`clone`]: clone under its names and numbers.
 //! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`threads`]: what the kernel touches when a thread dies.
@@ -15,6 +16,7 @@
 //! carries the call out on a thread of its own rather than let the child take its locks.
 
 mod clone;
+pub(crate) mod exec;
 pub(crate) mod fork;
 mod look;
 mod map;

@@ -4,7 +4,7 @@ use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_uint};
 
 use super::map::{self, Request};
-use super::{clone, fork, look, range, signals, threads};
+use super::{clone, exec, fork, look, range, signals, threads};
 use crate::pager_api;
 use crate::raw::{self, Answer};
 
@@ -119,6 +119,17 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_exit => {
                 threads::before_exit();
                 raw::syscall(number as usize, args)
+            }
+            libc::SYS_execve | libc::SYS_execveat => {
+                exec::by_number(number == libc::SYS_execveat, &args);
+                raw::syscall(number as usize, args)
+            }
+            libc::SYS_userfaultfd => {
+                let answer = raw::syscall(number as usize, args);
+                if answer.is_ok() {
+                    exec::tell_own_userfaultfd();
+                }
+                answer
             }
             _ if clone::is_fork(number, &args) => fork::by_number(number as usize, args),
             libc::SYS_clone | libc::SYS_clone3 => threads::clone_by_number(number as usize, args),

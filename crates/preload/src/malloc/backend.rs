@@ -48,9 +48,10 @@ fn foreign() -> Option<&'static Family> {
     unsafe { FOREIGN.load(Ordering::Acquire).as_ref() }
 }
 
-/// Finds out who serves, and sets mimalloc up. Called once, before the program's first allocation.
-pub(crate) fn choose() {
-    if let Some(family) = find_foreign() {
+/// Finds out who serves, and sets mimalloc up. Called once, before the program's first allocation. A program that is
+/// `left_alone` has the malloc that it would have without us.
+pub(crate) fn choose(left_alone: bool) {
+    if let Some(family) = find_foreign(left_alone) {
         FOREIGN.store(Box::into_raw(Box::new(family)), Ordering::Release);
         return;
     }
@@ -59,9 +60,9 @@ pub(crate) fn choose() {
     unsafe { mi::mi_option_set(DESTROY_ON_EXIT, LEAVE_ALL_AT_EXIT) };
 }
 
-fn find_foreign() -> Option<Family> {
+fn find_foreign(left_alone: bool) -> Option<Family> {
     let malloc = next(c"malloc")?;
-    if callers::of(malloc.as_ptr() as usize) == Caller::Libc {
+    if !left_alone && callers::of(malloc.as_ptr() as usize) == Caller::Libc {
         return None;
     }
     // SAFETY: these names have these types, in every library that defines them.

@@ -12,7 +12,16 @@ pub(crate) fn execute() -> Result<End, Failure> {
     Ok(End::Status(if found.suffices() { 0 } else { 125 }))
 }
 
-/// The findings, a line each, and then what to mend.
+/// What programs can't do under Quire on any machine, and what to do then.
+const LIMITS: [(&str, &str); 2] = [
+    (
+        "a userfaultfd of a program's own",
+        "it gets EBUSY where it registers memory that Quire manages; quire run --exclude NAME leaves the program alone",
+    ),
+    ("core files", "what was moved out of memory is not in them; without -m they are whole"),
+];
+
+/// The findings, a line each, and then what to mend, and what can't be mended.
 fn describe(found: &Capabilities) -> String {
     let right = match found.uffd {
         Ok(Right::Root) => "yes, as root",
@@ -45,6 +54,9 @@ fn describe(found: &Capabilities) -> String {
     for mend in found.mends() {
         let _ = writeln!(text, "{} {mend}", if mend.fatal { "must be mended:" } else { "could be better:" });
     }
+    for (what, limit) in LIMITS {
+        let _ = writeln!(text, "limit: {what}: {limit}");
+    }
     let verdict = if found.suffices() { "quire run works here" } else { "quire run does not work here yet" };
     text + verdict + "\n"
 }
@@ -63,5 +75,6 @@ mod tests {
         let found = Capabilities { uffd: Err(Denial::NoDevice), can_move: false, ..probe() };
         let text = describe(&found);
         assert!(text.contains("vm.unprivileged_userfaultfd=1") && text.contains("not work"), "{text}");
+        assert!(text.contains("limit: core files") && text.contains("--exclude"), "{text}");
     }
 }

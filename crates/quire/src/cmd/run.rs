@@ -3,17 +3,22 @@
 use crate::cli;
 use crate::failure::{End, Failure};
 use crate::files;
+use crate::files::say;
 use crate::run::log::Log;
 use crate::run::notes::Notes;
-use crate::run::program::{self, Nature};
+use crate::run::program;
 use crate::run::report::Target;
 use crate::run::spill::Spill;
 use crate::run::trace::Trace;
 use crate::run::{self, Settings, budget, library};
 use crate::size::{self, MIB};
+use quire_linux::control::pattern::EXCLUDE_VARIABLE;
 use quire_linux::control::wire::PolicyName;
 use quire_linux::pager::PolicyKind;
-use quire_linux::probe;
+use quire_linux::{image, probe};
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// The least budget, in bytes.
 const LEAST_BUDGET: u64 = 16 * MIB;
@@ -29,6 +34,7 @@ pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
         ("--log", arguments.log.as_deref()),
         ("-o", arguments.output.as_deref()),
     ])?;
+    let exclude = patterns_of(&arguments.exclude, env::var_os(EXCLUDE_VARIABLE))?;
     let program = program::find(&arguments.program[0])?;
     check_machine()?;
     let library = library::find()?;
@@ -38,16 +44,18 @@ pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
     let trace = arguments.record.map(|path| Trace::create(&path, every)).transpose()?;
     let log = arguments.log.map(|path| Log::create(&path)).transpose()?;
 
-    let nature = program::nature(&program);
-    if let Some(why) = nature.unmanaged().filter(|_| !arguments.quiet) {
-        eprintln!("quire: warning: {} runs outside the budget: it is {why}", program.display());
+    let outside = CString::new(program.as_os_str().as_bytes()).ok().and_then(|path| image::outside(&path));
+    if let Some(cause) = outside.filter(|_| !arguments.quiet) {
+        let shown = program.display();
+        say(format_args!("warning: {shown} runs outside the budget: {}; {}", cause.cause(), cause.mend()));
     }
     let settings = Settings {
         budget,
         policy,
         program,
         words: arguments.program,
-        managed: nature == Nature::Dynamic,
+        outside,
+        exclude,
         library,
         spill,
         quiet: arguments.quiet,
@@ -66,6 +74,22 @@ fn budget_of(memory: Option<&str>) -> Result<Option<u64>, Failure> {
         )));
     }
     Ok(Some(bytes))
+}
+
+/// The patterns of programs that are left alone, those of the environment too, with colons in between.
+fn patterns_of(named: &[OsString], inherited: Option<OsString>) -> Result<OsString, Failure> {
+    let mut list = Vec::new();
+    for pattern in named {
+        if pattern.is_empty() || pattern.as_bytes().contains(&b':') {
+            let shown = pattern.display();
+            return Err(Failure::own(format!(
+                "--exclude '{shown}' names no program: write a name, a path or a pattern without colons"
+            )));
+        }
+        list.push(pattern.clone());
+    }
+    list.extend(inherited.filter(|inherited| !inherited.is_empty()));
+    Ok(list.join(OsStr::new(":")))
 }
 
 /// An interval in ns: a number with `us`, `ms` or `s`, from 100us to 60s.
@@ -113,6 +137,16 @@ mod tests {
         assert!(failure.message.contains("1 MiB") && failure.message.contains("16M"), "{}", failure.message);
         assert_eq!(failure.status, 125);
         assert_eq!(budget_of(Some("16M")), Ok(Some(LEAST_BUDGET)));
+    }
+
+    #[test]
+    fn patterns_are_joined_with_those_of_the_environment() {
+        let named = ["php*".into(), "/opt/*".into()];
+        assert_eq!(patterns_of(&named, Some("x:y".into())), Ok("php*:/opt/*:x:y".into()));
+        assert_eq!(patterns_of(&[], Some("".into())), Ok("".into()));
+        for wrong in ["", "a:b"] {
+            assert!(patterns_of(&[wrong.into()], None).unwrap_err().message.contains("--exclude"));
+        }
     }
 
     #[test]

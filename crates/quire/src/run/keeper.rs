@@ -4,14 +4,18 @@
 //! spill files of a process that announced a fork stay until the child has joined.
 
 use super::fair::{self, Demand};
+use super::meeting::{Meeting, Word};
 use super::notes::Notes;
+use super::over::Managed;
 use super::spill::Spill;
 use super::{Settings, budget};
 use crate::failure::Failure;
+use crate::files::say;
 use quire_linux::control::build_id;
 use quire_linux::control::channel::{self, DESCRIPTORS, Descriptors};
 use quire_linux::control::counters::Totals;
 use quire_linux::control::ledger::{Ledger, NO_LIMIT, SlotId};
+use quire_linux::control::notice::Notices;
 use quire_linux::control::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -23,13 +27,11 @@ use rustix::net::{
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// Bytes in a page.
 const PAGE: u64 = 4096;
-/// The longest path of a socket's directory that leaves room for the name, in bytes.
-const LONGEST_DIRECTORY: usize = 90;
 
 /// A connected process.
 struct Peer {
@@ -60,7 +62,7 @@ enum Next {
 pub(super) struct Keeper<'a> {
     settings: &'a Settings,
     /// Holds the socket; removed with the keeper.
-    _directory: TempDir,
+    meeting: Meeting,
     path: PathBuf,
     listener: OwnedFd,
     file: OwnedFd,
@@ -68,6 +70,8 @@ pub(super) struct Keeper<'a> {
     peers: Vec<Peer>,
     orphans: BTreeMap<SlotId, Orphans>,
     notes: Notes,
+    /// Processes that said that they run outside the budget, with the programs' names.
+    outside: Vec<Word>,
     /// What processes that have ended counted.
     gone: Totals,
     joined: u64,
@@ -82,14 +86,14 @@ impl<'a> Keeper<'a> {
         let (file, ledger) = Ledger::create(pages).map_err(|error| {
             Failure::own(format!("no memory file for the ledger: {error}; {}", remedy(error)))
         })?;
-        let directory = socket_directory()?;
-        let path = directory.path().join("socket");
+        let meeting = Meeting::make()?;
+        let path = meeting.socket();
         let listener = listen_at(&path).map_err(|error| {
             Failure::own(format!("no socket at {}: {error}; check TMPDIR", path.display()))
         })?;
         Ok(Keeper {
             settings,
-            _directory: directory,
+            meeting,
             path,
             listener,
             file,
@@ -97,6 +101,7 @@ impl<'a> Keeper<'a> {
             peers: Vec::new(),
             orphans: BTreeMap::new(),
             notes,
+            outside: Vec::new(),
             gone: Totals::ZERO,
             joined: 0,
             forked: 0,
@@ -181,6 +186,28 @@ impl<'a> Keeper<'a> {
         totals
     }
 
+    /// What each connected process says of itself.
+    pub(super) fn managed(&self) -> Vec<Managed> {
+        let of = |peer: &Peer| {
+            let counters = &self.ledger.slot(peer.slot?.index).counters;
+            let forked = counters.forked.load(Relaxed) != 0;
+            Some(Managed { pid: peer.pid, forked, bytes: counters.managed_bytes() })
+        };
+        self.peers.iter().filter_map(of).collect()
+    }
+
+    /// Processes that said since the last time that they run outside the budget, with the programs' names.
+    pub(super) fn take_outside(&mut self) -> Vec<Word> {
+        let mut words = std::mem::take(&mut self.outside);
+        words.extend(self.meeting.words());
+        words
+    }
+
+    /// What processes left that called exec.
+    pub(super) fn notices(&self) -> &'static Notices {
+        self.ledger.notices()
+    }
+
     /// Divides the budget anew when somebody's demand is unmet.
     pub(super) fn rebalance(&self) {
         let slots: Vec<_> =
@@ -232,10 +259,16 @@ impl<'a> Keeper<'a> {
             Request::Hello(hello) => return self.welcome(index, &hello),
             Request::Line(line) => {
                 if !self.settings.quiet {
-                    eprintln!("quire: {line}");
+                    say(format_args!("{line}"));
                 }
             }
             Request::Bye => return Next::Close,
+            Request::Outside { cause, name } => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                self.outside.push((self.peers[index].pid, cause, name));
+                self.joined -= u64::from(self.peers[index].slot.is_some());
+                return Next::Close;
+            }
             // Everything else is for those who have joined.
             _ if self.peers[index].slot.is_none() => return self.refuse(index, Refusal::Malformed),
             Request::Descriptor => self.peers[index]._uffd = fds.take(0),
@@ -360,20 +393,6 @@ pub(super) fn remedy(error: Errno) -> &'static str {
         Errno::MFILE => "raise the limit on open files (ulimit -n)",
         _ => "free some memory",
     }
-}
-
-/// A directory that only this user can enter, with a path short enough for a socket.
-fn socket_directory() -> Result<TempDir, Failure> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("quire-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    let temporary = std::env::temp_dir();
-    let base = if temporary.as_os_str().len() <= LONGEST_DIRECTORY { temporary } else { "/tmp".into() };
-    builder.tempdir_in(&base).map_err(|error| {
-        Failure::own(format!(
-            "no directory for a socket in {}: {error}; set TMPDIR to a writable one",
-            base.display()
-        ))
-    })
 }
 
 fn listen_at(path: &Path) -> rustix::io::Result<OwnedFd> {

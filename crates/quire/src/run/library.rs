@@ -2,8 +2,11 @@
 
 use crate::failure::Failure;
 use quire_linux::control::build_id::{BUILD_ID, find_build_id};
+use quire_linux::sys::loader;
 use std::env;
+use std::ffi::{CString, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The file's name.
@@ -15,6 +18,17 @@ pub(crate) fn find() -> Result<PathBuf, Failure> {
         env::current_exe().map_err(|error| Failure::own(format!("quire can't find itself: {error}")))?;
     let directory = binary.parent().unwrap_or(Path::new("/"));
     find_near(directory)
+}
+
+/// The library's path as only glibc's loader understands it. It replaces `$LIB` by the directory in which its libc is,
+/// below `/`, and from there the path leads back; another libc's loader looks for `$LIB` itself, finds nothing, and goes
+/// on. (musl's would load the library, and then not start the program.) Where `/$LIB` is not there, the plain path.
+pub(crate) fn for_glibc(library: &Path) -> OsString {
+    const DETOUR: &str = "/$LIB/../../../../../../../..";
+    let mut path = OsString::from(DETOUR);
+    path.push(library);
+    let leads_there = CString::new(path.as_bytes()).is_ok_and(|path| loader::finds(&path));
+    if leads_there { path } else { library.into() }
 }
 
 fn find_near(directory: &Path) -> Result<PathBuf, Failure> {
@@ -51,6 +65,17 @@ fn check(path: &Path) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use quire_linux::control::build_id::MARKER;
+
+    #[test]
+    fn glibc_finds_the_library_where_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let there = root.path().join(NAME);
+        fs::write(&there, b"not looked at").unwrap();
+        let path = for_glibc(&there);
+        assert!(path == there || path.to_string_lossy().starts_with("/$LIB/.."));
+        let missing = root.path().join("missing.so");
+        assert_eq!(for_glibc(&missing), missing);
+    }
 
     #[test]
     fn only_a_library_of_this_build_is_taken() {

@@ -2,6 +2,7 @@
 
 use super::outlet::Outlet;
 use crate::failure::Failure;
+use crate::files::say;
 use quire_linux::control::note::Note;
 use quire_linux::sys::clock::now_ns;
 use std::fs::File;
@@ -66,7 +67,7 @@ impl Log {
     fn note(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
             self.writer = None;
-            eprintln!("quire: the log can't be written to {}: {error}; it ends here", self.path.display());
+            say(format_args!("the log can't be written to {}: {error}; it ends here", self.path.display()));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Running one program: start it, keep the ledger while it and its managed descendants live, report.
 //!
 //! One poll loop. [`keeper`] talks with the processes, [`sample`] looks at them from outside, [`notes`] writes down what they
-//! tell where that is asked for, and [`report`] says at the end what was seen. Nothing in the loop waits for a file: what is
+//! tell where that is asked for, and [`report`] says at the end what was seen. [`outside`] and [`over`] tell the user at once
+//! where the budget does not hold. Nothing in the loop waits for a file: what is
 //! recorded is written by threads ([`outlet`]).
 
 pub(crate) mod budget;
@@ -9,8 +10,11 @@ mod fair;
 mod keeper;
 pub(crate) mod library;
 pub(crate) mod log;
+mod meeting;
 pub(crate) mod notes;
 mod outlet;
+mod outside;
+mod over;
 mod peak;
 pub(crate) mod program;
 pub(crate) mod report;
@@ -20,10 +24,15 @@ pub(crate) mod spill;
 pub(crate) mod trace;
 
 use crate::failure::{End, Failure};
+use crate::files::say;
 use keeper::Keeper;
 use notes::Notes;
+use outside::Outsiders;
+use over::Watch;
 use peak::Peak;
 use quire_linux::control::SOCKET_VARIABLE;
+use quire_linux::control::outside::Outside;
+use quire_linux::control::pattern::EXCLUDE_VARIABLE;
 use quire_linux::control::wire::PolicyName;
 use quire_linux::sys::child::Signals;
 use report::{Outcome, Target};
@@ -33,6 +42,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use spill::Spill;
 use std::env;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::iter;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -57,8 +67,10 @@ pub(crate) struct Settings {
     pub(crate) program: PathBuf,
     /// The program as it was named, and its arguments.
     pub(crate) words: Vec<OsString>,
-    /// Whether the library comes into the program, as far as its file tells.
-    pub(crate) managed: bool,
+    /// Why the program itself runs outside the budget, as far as its file tells.
+    pub(crate) outside: Option<Outside>,
+    /// Patterns of programs that are left alone, with colons in between.
+    pub(crate) exclude: OsString,
     /// The preload library.
     pub(crate) library: PathBuf,
     /// Where to spill to.
@@ -88,21 +100,29 @@ fn launch(settings: &Settings, socket: &Path, signals: &Signals) -> Result<Child
     let mut command = Command::new(&settings.program);
     command.arg0(&settings.words[0]).args(&settings.words[1..]);
     command.env("LD_PRELOAD", preload(&settings.library)).env(SOCKET_VARIABLE, socket);
+    if !settings.exclude.is_empty() {
+        command.env(EXCLUDE_VARIABLE, &settings.exclude);
+    }
     if settings.quiet {
         command.env("QUIRE_QUIET", "1");
     }
     signals.spawn(&mut command).map_err(|error| {
         let shown = settings.program.display();
+        if error.kind() == ErrorKind::NotFound {
+            return Failure::not_found(format!(
+                "the interpreter of '{shown}' was not found: check its first line"
+            ));
+        }
         Failure::not_executable(format!(
             "program '{shown}' can't be executed: {error}; check it with: file {shown}"
         ))
     })
 }
 
-/// The library, and behind it what was to be preloaded anyway.
+/// The library as the loader is to be told of it, and behind it what was to be preloaded anyway.
 fn preload(library: &Path) -> OsString {
-    let mut value = OsString::from(library);
-    if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty() && others != library) {
+    let mut value = library::for_glibc(library);
+    if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty() && *others != value) {
         value.push(":");
         value.push(others);
     }
@@ -119,6 +139,10 @@ struct Supervisor<'a> {
     started: Instant,
     next_tick: Instant,
     peak: Peak,
+    outsiders: Outsiders,
+    watch: Watch,
+    budget: Option<u64>,
+    quiet: bool,
     /// How the program ended, and when.
     ended: Option<(End, Instant)>,
     /// The user wants to wait no longer for descendants.
@@ -138,7 +162,10 @@ impl<'a> Supervisor<'a> {
         let pid = Pid::from_raw(child.id().cast_signed()).expect("a child has a process id");
         let pidfd = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|error| Failure::own(format!("the program can't be watched (pidfd_open): {error}")))?;
-        let peak = Peak::new(settings.quiet, (!settings.managed).then_some(child.id()));
+        let mut outsiders = Outsiders::new(settings.quiet);
+        if let Some(cause) = settings.outside {
+            outsiders.know(child.id(), cause);
+        }
         let next_tick = started + Duration::from_millis(5);
         Ok(Supervisor {
             keeper,
@@ -147,7 +174,11 @@ impl<'a> Supervisor<'a> {
             pidfd,
             started,
             next_tick,
-            peak,
+            peak: Peak::default(),
+            outsiders,
+            watch: Watch::new(settings.budget, settings.quiet),
+            budget: settings.budget,
+            quiet: settings.quiet,
             ended: None,
             leaving: false,
             told: false,
@@ -159,6 +190,7 @@ impl<'a> Supervisor<'a> {
             self.wait();
             self.take_signals();
             self.reap();
+            self.hear();
             if Instant::now() >= self.next_tick {
                 self.tick();
             }
@@ -203,14 +235,29 @@ impl<'a> Supervisor<'a> {
             && let Ok(Some(status)) = self.child.try_wait()
         {
             self.ended = Some((end_of(status), Instant::now()));
+            if status.core_dumped() && self.budget.is_some() && !self.quiet {
+                say(format_args!(
+                    "warning: the core file lacks what was moved out of memory; without -m it is whole"
+                ));
+            }
         }
+    }
+
+    /// Takes down who runs outside the budget.
+    fn hear(&mut self) {
+        for (pid, cause, name) in self.keeper.take_outside() {
+            self.outsiders.hear(pid, cause, &name);
+        }
+        self.outsiders.read(self.keeper.notices());
     }
 
     fn tick(&mut self) {
         let main = self.ended.is_none().then(|| self.child.id());
         let connected: Vec<u32> = self.keeper.pids().collect();
         let sample = sample::sample(main.into_iter().chain(connected.iter().copied()));
-        self.peak.note(&sample, &self.keeper.totals(), &connected);
+        self.peak.note(&sample, &self.keeper.totals());
+        self.outsiders.look(&sample, &connected, Instant::now());
+        self.watch.note(&sample, &self.keeper.managed());
         self.keeper.rebalance();
         // A program that runs for a moment only is sampled more often than one that runs long.
         self.next_tick = Instant::now() + TICK.min(self.started.elapsed() / 2);
@@ -239,7 +286,7 @@ impl<'a> Supervisor<'a> {
             managed: self.keeper.joined(),
             forked: self.keeper.forked(),
             refused: self.keeper.refused(),
-            unmanaged: self.peak.unmanaged_processes(),
+            outside: self.outsiders.counts().clone(),
             peak_granted: self.keeper.peak_granted(),
             peak: self.peak.clone(),
             totals: self.keeper.totals(),

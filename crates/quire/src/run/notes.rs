@@ -10,6 +10,7 @@
 use super::keeper::remedy;
 use super::log::Log;
 use super::trace::Trace;
+use crate::files::say;
 use quire_core::{PageRange, Space};
 use quire_linux::control::ledger::SlotId;
 use quire_linux::control::note::Note;
@@ -127,7 +128,7 @@ impl Notes {
         let (file, ring) = Ring::create()
             .inspect_err(|&error| {
                 let remedy = remedy(error);
-                eprintln!("quire: process {pid} goes unrecorded: no memory file for it: {error}; {remedy}");
+                say(format_args!("process {pid} goes unrecorded: no memory file for it: {error}; {remedy}"));
             })
             .ok()?;
         if self.trace.is_none() {

@@ -17,8 +17,15 @@ pub(crate) struct Member {
     pub(crate) started: u64,
     /// Where its stack and its arguments begin: as random as an address space is, and inherited by fork.
     image: (u64, u64),
-    /// Resident anonymous bytes.
-    anonymous: u64,
+    /// Resident anonymous bytes; of what it shares with copies of itself, its part.
+    pub(crate) anonymous: u64,
+}
+
+#[cfg(test)]
+impl Member {
+    pub(crate) fn new(pid: u32, anonymous: u64) -> Member {
+        Member { pid, started: 0, image: (u64::from(pid), 0), anonymous }
+    }
 }
 
 /// A sample of all processes.
@@ -26,20 +33,32 @@ pub(crate) struct Member {
 pub(crate) struct Sample {
     /// The processes, by id.
     pub(crate) members: Vec<Member>,
-    /// Resident anonymous bytes of all, each page counted once.
+    /// Resident anonymous bytes of all and of this process, each page counted once.
     pub(crate) anonymous: u64,
 }
 
 /// Samples the processes `roots` and all their descendants, beside this process.
 pub(crate) fn sample(roots: impl IntoIterator<Item = u32>) -> Sample {
-    let members: Vec<Member> = descendants(roots).into_iter().filter_map(member).collect();
-    let mut families: BTreeMap<(u64, u64), Vec<Member>> = BTreeMap::new();
-    for member in &members {
-        families.entry(member.image).or_default().push(*member);
+    let mut members: Vec<Member> = descendants(roots).into_iter().filter_map(member).collect();
+    let mut families: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
+    for (at, member) in members.iter().enumerate() {
+        families.entry(member.image).or_default().push(at);
     }
+    families.values().filter(|family| family.len() > 1).for_each(|family| share(&mut members, family));
     let own = status_anonymous("self").unwrap_or(0);
-    let anonymous = own + families.values().map(|family| family_anonymous(family)).sum::<u64>();
+    let anonymous = own + members.iter().map(|member| member.anonymous).sum::<u64>();
     Sample { members, anonymous }
+}
+
+/// When a process started, in clock ticks; nothing of one that has ended.
+pub(crate) fn started(pid: u32) -> Option<u64> {
+    Some(parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?.0)
+}
+
+/// What a process calls itself.
+pub(crate) fn name(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if name.is_empty() { "a program".into() } else { name.trim().into() }
 }
 
 /// The processes and their descendants, as far as the kernel tells.
@@ -93,17 +112,21 @@ pub(crate) fn kib_after(text: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The anonymous bytes of processes that are copies of one another.
-fn family_anonymous(family: &[Member]) -> u64 {
-    let mut apart: Vec<Member> = Vec::new();
-    for member in family {
-        if !apart.iter().any(|other| same_memory(member.pid, other.pid) == Some(true)) {
-            apart.push(*member);
+/// Counts once what processes share that are copies of one another.
+fn share(members: &mut [Member], family: &[usize]) {
+    let mut apart: Vec<usize> = Vec::new();
+    for at in family {
+        let pid = members[*at].pid;
+        if apart.iter().any(|other| same_memory(pid, members[*other].pid) == Some(true)) {
+            members[*at].anonymous = 0;
+        } else {
+            apart.push(*at);
         }
     }
-    match apart.as_slice() {
-        [alone] => alone.anonymous,
-        many => many.iter().map(|member| proportional(member).unwrap_or(member.anonymous)).sum(),
+    if apart.len() > 1 {
+        for at in apart {
+            members[at].anonymous = proportional(&members[at]).unwrap_or(members[at].anonymous);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::outlet::Outlet;
 use crate::failure::Failure;
+use crate::files::say;
 use quire_linux::sys::clock::now_ns;
 use quire_sim::trace::{Event, Writer};
 use std::fs::File;
@@ -106,10 +107,10 @@ impl Trace {
         if let Err(error) = result {
             self.writer = None;
             // The program's status is its own, so this line is all that tells: also with -q.
-            eprintln!(
-                "quire: the trace can't be written to {}: {error}; it ends too early, and the program goes on unrecorded",
+            say(format_args!(
+                "the trace can't be written to {}: {error}; it ends too early, and the program goes on unrecorded",
                 self.path.display()
-            );
+            ));
         }
     }
 }

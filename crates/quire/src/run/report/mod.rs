@@ -3,6 +3,7 @@
 mod text;
 
 use super::Settings;
+use super::over;
 use super::peak::Peak;
 use super::spill::Spill;
 use crate::cli::Form;
@@ -10,6 +11,7 @@ use crate::failure::{End, Failure};
 use quire_linux::control::build_id::BUILD_ID;
 use quire_linux::control::counters::{ORDERS, REASONS, REFUSALS, SHORTFALLS, Totals};
 use quire_linux::control::latency;
+use quire_linux::control::outside::Outside;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,8 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) forked: u64,
     /// Processes that asked to join and were refused.
     pub(crate) refused: u64,
-    /// Processes that never joined, as far as the samples show.
-    pub(crate) unmanaged: u64,
+    /// Processes that ran outside the budget, as far as they were seen, by cause.
+    pub(crate) outside: BTreeMap<Outside, u64>,
     /// The most of the budget that was taken, in bytes.
     pub(crate) peak_granted: u64,
     pub(crate) peak: Peak,
@@ -122,7 +124,25 @@ struct Processes {
     managed: u64,
     forked: u64,
     unmanaged: u64,
+    unmanaged_because: Table,
+    excluded: u64,
     refused: u64,
+}
+
+impl Processes {
+    fn new(outcome: &Outcome) -> Processes {
+        let mut because: Table =
+            outcome.outside.iter().map(|(cause, count)| (cause.name(), *count)).collect();
+        let excluded = because.remove(Outside::Excluded.name()).unwrap_or(0);
+        Processes {
+            managed: outcome.managed,
+            forked: outcome.forked,
+            unmanaged: because.values().sum(),
+            unmanaged_because: because,
+            excluded,
+            refused: outcome.refused,
+        }
+    }
 }
 
 #[derive(Serialize, Clone, PartialEq, Debug)]
@@ -131,6 +151,7 @@ struct Memory {
     peak_managed_bytes: u64,
     peak_unmanaged_bytes: u64,
     managed_share: Option<f64>,
+    over_budget: bool,
     peak_granted_bytes: u64,
     peak_over_grant_bytes: u64,
     peak_store_bytes: u64,
@@ -221,13 +242,8 @@ impl Report {
             policy: settings.policy.as_str().into(),
             spill_directory,
             no_spill_because,
-            processes: Processes {
-                managed: outcome.managed,
-                forked: outcome.forked,
-                unmanaged: outcome.unmanaged,
-                refused: outcome.refused,
-            },
-            memory: Memory::new(outcome),
+            processes: Processes::new(outcome),
+            memory: Memory::new(settings, outcome),
             folios: Folios::new(totals),
             faults: Faults::new(totals),
             eviction: Eviction::new(outcome),
@@ -239,10 +255,10 @@ impl Report {
 }
 
 impl Memory {
-    fn new(outcome: &Outcome) -> Memory {
+    fn new(settings: &Settings, outcome: &Outcome) -> Memory {
         let (peak, totals) = (&outcome.peak, &outcome.totals);
         // A program that ended between two samples shows in what it counted itself.
-        let counted = totals.peak_resident_pages * PAGE;
+        let counted = totals.peak_managed_bytes;
         let (resident, managed) =
             if counted > peak.resident { (counted, counted) } else { (peak.resident, peak.managed) };
         Memory {
@@ -250,6 +266,7 @@ impl Memory {
             peak_managed_bytes: managed,
             peak_unmanaged_bytes: resident - managed,
             managed_share: ratio(managed, resident),
+            over_budget: settings.budget.is_some_and(|budget| resident > over::limit(budget)),
             peak_granted_bytes: outcome.peak_granted,
             peak_over_grant_bytes: totals.over_grant_pages * PAGE,
             peak_store_bytes: peak.store.max(totals.peak_store_bytes),

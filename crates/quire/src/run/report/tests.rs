@@ -10,7 +10,8 @@ fn settings() -> Settings {
         policy: PolicyName::new("adaptive").unwrap(),
         program: "/usr/bin/python3".into(),
         words: vec!["python3".into(), "job.py".into()],
-        managed: true,
+        outside: None,
+        exclude: "".into(),
         library: "/nonexistent".into(),
         spill: Spill::To("/var/tmp".into()),
         quiet: false,
@@ -34,7 +35,7 @@ fn outcome() -> Outcome {
     (totals.spilled_bytes, totals.spill_read_pages) = (10 << 20, 256);
     (totals.refusals[0], totals.shortfalls[2]) = (4, 9);
     totals.over_grant_pages = 16;
-    let mut peak = Peak::new(true, None);
+    let mut peak = Peak::default();
     (peak.resident, peak.managed, peak.store) = (200 << 20, 190 << 20, 50 << 20);
     Outcome {
         end: End::Signal(9),
@@ -42,7 +43,7 @@ fn outcome() -> Outcome {
         managed: 3,
         forked: 1,
         refused: 0,
-        unmanaged: 2,
+        outside: BTreeMap::from([(Outside::Static, 1), (Outside::NoPreload, 1), (Outside::Excluded, 3)]),
         peak_granted: 199 << 20,
         peak,
         totals,
@@ -54,7 +55,7 @@ fn the_text_says_what_happened_and_nothing_else() {
     let text = text::render(&Report::new(&settings(), &outcome()));
     for part in [
         "quire: python3: signal 9 after 12.35 s; budget 200 MiB, policy adaptive\n",
-        "3 managed; 1 forked without exec: evict nothing; 2 outside the budget\n",
+        "3 managed; 1 forked without exec: evict nothing; 2 outside the budget (no_preload 1, static 1); 3 excluded\n",
         "peak 200 MiB: 190 MiB managed, 10 MiB not (95.0 % managed)\n",
         "4K       64K        2M\n",
         "collapsed            0         3         0\n",
@@ -75,12 +76,12 @@ fn the_text_says_what_happened_and_nothing_else() {
 
 #[test]
 fn a_run_without_events_is_short() {
-    let peak = Peak::new(true, None);
+    let peak = Peak::default();
     let outcome = Outcome {
         end: End::Status(0),
         managed: 1,
         forked: 0,
-        unmanaged: 0,
+        outside: BTreeMap::new(),
         totals: Totals::ZERO,
         peak,
         ..outcome()
@@ -112,6 +113,7 @@ fn the_object_has_every_field_that_is_documented() {
 fn paths(tree: &Value, prefix: &str) -> Vec<String> {
     let tables = [
         "end",
+        "unmanaged_because",
         "refusals",
         "shortfalls",
         "fills",
@@ -136,9 +138,20 @@ fn paths(tree: &Value, prefix: &str) -> Vec<String> {
 fn a_short_run_shows_what_the_process_counted_itself() {
     let mut outcome = outcome();
     (outcome.peak.resident, outcome.peak.managed) = (0, 0);
-    outcome.totals.peak_resident_pages = 300;
-    let memory = Memory::new(&outcome);
+    outcome.totals.peak_managed_bytes = 300 * PAGE;
+    let memory = Memory::new(&settings(), &outcome);
     assert_eq!((memory.peak_resident_bytes, memory.managed_share), (300 * PAGE, Some(1.0)));
+}
+
+#[test]
+fn a_budget_that_was_not_kept_is_in_the_first_line() {
+    let mut outcome = outcome();
+    let headline = |outcome: &Outcome| {
+        text::render(&Report::new(&settings(), outcome)).lines().next().unwrap_or_default().to_owned()
+    };
+    assert!(!headline(&outcome).contains("over the budget"));
+    outcome.peak.resident = 850 << 20;
+    assert!(headline(&outcome).ends_with("; peak 850 MiB, over the budget"), "{}", headline(&outcome));
 }
 
 #[test]

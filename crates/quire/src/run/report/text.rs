@@ -29,16 +29,27 @@ fn headline(text: &mut String, report: &Report) {
     let program = report.program.first().map_or("", String::as_str);
     let end: Vec<String> = report.end.iter().map(|(kind, number)| format!("{kind} {number}")).collect();
     let budget = report.budget_bytes.map_or("no budget".into(), |bytes| format!("budget {}", human(bytes)));
+    let over = if report.memory.over_budget {
+        format!("; peak {}, over the budget", human(report.memory.peak_resident_bytes))
+    } else {
+        String::new()
+    };
     let _ = writeln!(
         text,
-        "quire: {program}: {} after {:.2} s; {budget}, policy {}",
+        "quire: {program}: {} after {:.2} s; {budget}, policy {}{over}",
         end.join(" "),
         report.seconds,
         report.policy
     );
     let counts = &report.processes;
-    let others =
-        [("forked without exec: evict nothing", counts.forked), ("outside the budget", counts.unmanaged)];
+    let because: Vec<String> =
+        counts.unmanaged_because.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+    let outside = format!("outside the budget ({})", because.join(", "));
+    let others = [
+        ("forked without exec: evict nothing", counts.forked),
+        (&outside, counts.unmanaged),
+        ("excluded", counts.excluded),
+    ];
     let others: Vec<String> = others
         .into_iter()
         .filter(|(_, count)| *count > 0)

@@ -1,0 +1,212 @@
+//! Programs of the tree that run outside the budget: told by themselves, by who starts them, or found in the samples.
+//!
+//! The first of each cause is told to the user, with what mends it; all are counted.
+
+use super::sample::{self, Sample};
+use crate::files::say;
+use quire_linux::control::notice::{Look, Notices, Reader};
+use quire_linux::control::outside::Outside;
+use quire_linux::image;
+use quire_linux::sys::child::same_memory;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How old an unconnected process must be to count where nothing says why it does not connect: a new one has yet to join.
+const SETTLED: Duration = Duration::from_millis(500);
+/// How soon the id of a process that has ended is not given to another.
+const REUSED: Duration = Duration::from_secs(2);
+/// What the library's file is called, as far as it tells.
+const LIBRARY: &str = "libquire_preload";
+
+/// A process, by its id and by when it started.
+type Process = (u32, u64);
+
+/// The programs that were found so far.
+#[derive(Debug)]
+pub(super) struct Outsiders {
+    quiet: bool,
+    counts: BTreeMap<Outside, u64>,
+    said: BTreeSet<Outside>,
+    reader: Reader,
+    /// Processes that are counted already.
+    counted: BTreeSet<Process>,
+    /// When one with this id was counted last.
+    recent: BTreeMap<u32, Instant>,
+    /// Unconnected processes that are not, with the moment when they were first seen.
+    strangers: BTreeMap<Process, Instant>,
+}
+
+impl Outsiders {
+    pub(super) fn new(quiet: bool) -> Outsiders {
+        Outsiders {
+            quiet,
+            counts: BTreeMap::new(),
+            said: BTreeSet::new(),
+            reader: Reader::default(),
+            counted: BTreeSet::new(),
+            recent: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+        }
+    }
+
+    /// How many there were, by cause.
+    pub(super) fn counts(&self) -> &BTreeMap<Outside, u64> {
+        &self.counts
+    }
+
+    /// The program itself runs outside, as was said before it was started.
+    pub(super) fn know(&mut self, pid: u32, cause: Outside) {
+        self.said.insert(cause);
+        self.count(pid, cause, "");
+    }
+
+    /// A process tells that it runs outside, as the program `name`.
+    pub(super) fn hear(&mut self, pid: u32, cause: Outside, name: &str) {
+        self.count(pid, cause, name);
+    }
+
+    /// Reads what processes left behind that call exec.
+    pub(super) fn read(&mut self, notices: &Notices) {
+        while let Some(look) = notices.look(&mut self.reader) {
+            match look {
+                Look::Found(notice) => {
+                    self.count(notice.pid, notice.cause, &String::from_utf8_lossy(notice.name()));
+                }
+                Look::Lost(count) => *self.counts.entry(Outside::NotJoined).or_default() += count,
+            }
+        }
+    }
+
+    /// Looks for processes that do not connect.
+    pub(super) fn look(&mut self, sample: &Sample, connected: &[u32], now: Instant) {
+        let mut still = BTreeMap::new();
+        for member in sample.members.iter().filter(|member| !connected.contains(&member.pid)) {
+            let process = (member.pid, member.started);
+            if self.counted.contains(&process) {
+                continue;
+            }
+            let since = *self.strangers.get(&process).unwrap_or(&now);
+            match cause_of(member.pid, now - since >= SETTLED, connected) {
+                Some(cause) => self.count(member.pid, cause, ""),
+                None => {
+                    still.insert(process, since);
+                }
+            }
+        }
+        self.strangers = still;
+    }
+
+    /// Counts a process, once, and tells of the first of each cause.
+    fn count(&mut self, pid: u32, cause: Outside, name: &str) {
+        if cause == Outside::OwnUserfaultfd {
+            return self.tell(pid, cause, name);
+        }
+        if self.is_counted(pid, Instant::now()) {
+            return;
+        }
+        *self.counts.entry(cause).or_default() += 1;
+        self.tell(pid, cause, name);
+    }
+
+    /// Whether a process was counted already; it is now. One that has ended is told by its id, as long as that is not given to
+    /// another.
+    fn is_counted(&mut self, pid: u32, now: Instant) -> bool {
+        let last = self.recent.insert(pid, now);
+        match sample::started(pid) {
+            Some(started) => !self.counted.insert((pid, started)),
+            None => last.is_some_and(|last| now - last < REUSED),
+        }
+    }
+
+    fn tell(&mut self, pid: u32, cause: Outside, name: &str) {
+        // Who has the library in it and can't reach us has said so itself.
+        let speaks = !matches!(cause, Outside::Excluded | Outside::NotJoined);
+        if speaks && self.said.insert(cause) && !self.quiet {
+            say(format_args!("warning: {}", line(pid, cause, name)));
+        }
+    }
+}
+
+/// The line about a process.
+fn line(pid: u32, cause: Outside, name: &str) -> String {
+    let base = name.rsplit('/').next().unwrap_or_default();
+    let name = if base.is_empty() { sample::name(pid) } else { base.into() };
+    let what = if cause == Outside::OwnUserfaultfd { "" } else { " runs outside the budget" };
+    format!("{name} (process {pid}){what}: {}; {}", cause.cause(), cause.mend())
+}
+
+/// Why a process that is not connected runs outside; `None`: perhaps it does not.
+fn cause_of(pid: u32, settled: bool, connected: &[u32]) -> Option<Outside> {
+    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
+        return settled.then_some(Outside::NotJoined);
+    };
+    if maps.contains(LIBRARY) {
+        // It is joining; or it lives in the memory of one that has, as after vfork.
+        let borrows = || connected.iter().any(|other| same_memory(pid, *other) == Some(true));
+        return (settled && !borrows()).then_some(Outside::NotJoined);
+    }
+    if let Some(cause) = cause_by_file(pid) {
+        return Some(cause);
+    }
+    // A loader maps what is preloaded before libc.
+    let is_loaded = maps.contains("/libc.so.") || maps.contains("/libc-");
+    (settled || is_loaded).then(|| if names_us(pid) { Outside::NotLoaded } else { Outside::NoPreload })
+}
+
+fn cause_by_file(pid: u32) -> Option<Outside> {
+    let exe = format!("/proc/{pid}/exe");
+    let program = fs::read_link(&exe).ok()?;
+    // Of a program started as `ld.so PROGRAM` this is the loader, which looks static.
+    let is_loader = program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld"));
+    image::outside(&CString::new(exe).ok()?).filter(|cause| !(is_loader && *cause == Outside::Static))
+}
+
+/// Whether the environment that a process was started with brings the library into it.
+fn names_us(pid: u32) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| {
+        entry.starts_with(b"LD_PRELOAD=")
+            && entry.windows(LIBRARY.len()).any(|part| part == LIBRARY.as_bytes())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_without_the_library_is_found_with_its_cause() {
+        let mut child = Command::new("sleep").arg("20").stdin(Stdio::null()).spawn().unwrap();
+        let mut outsiders = Outsiders::new(true);
+        let start = Instant::now();
+        while outsiders.counts().is_empty() && start.elapsed() < Duration::from_secs(10) {
+            outsiders.look(&sample::sample([child.id()]), &[], start);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Once is enough, whoever tells of it.
+        outsiders.hear(child.id(), Outside::Excluded, "sleep");
+        outsiders.look(&sample::sample([child.id()]), &[], start + SETTLED);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(outsiders.counts(), &BTreeMap::from([(Outside::NoPreload, 1)]));
+    }
+
+    #[test]
+    fn a_connected_process_is_none() {
+        let mut outsiders = Outsiders::new(true);
+        let own = std::process::id();
+        let sample = sample::sample([own]);
+        outsiders.look(&sample, &[own], Instant::now());
+        assert!(outsiders.counts().is_empty());
+    }
+
+    #[test]
+    fn a_line_names_program_cause_and_mend() {
+        let line = line(12, Outside::Static, "/bin/busybox");
+        assert!(line.starts_with("busybox (process 12) runs outside the budget: it is static"), "{line}");
+        assert!(line.ends_with("leave memory for it beside -m"), "{line}");
+    }
+}

@@ -1,0 +1,238 @@
+//! Whether the tree keeps its budget, as the samples show it: where it does not, one line says so at once, and why.
+
+use super::sample::{self, Sample, kib_after};
+use crate::files::say;
+use crate::size::{MIB, human};
+use std::fs;
+
+/// Beside the budget and a tenth of it, in bytes: `quire` itself, stacks, and what each program has of its own.
+const MARGIN: u64 = 24 * MIB;
+/// The least that a process has unmanaged for a line about it, in bytes.
+const MUCH: u64 = 64 * MIB;
+
+/// The most that a tree with this budget may have without a word, in bytes.
+pub(crate) fn limit(budget: u64) -> u64 {
+    budget.saturating_add(budget / 10).saturating_add(MARGIN)
+}
+
+/// What a connected process says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Managed {
+    pub(super) pid: u32,
+    /// Whether it came from a fork without exec.
+    pub(super) forked: bool,
+    /// What is managed of its memory, in bytes.
+    pub(super) bytes: u64,
+}
+
+/// What the user was told.
+#[derive(Debug)]
+pub(super) struct Watch {
+    budget: Option<u64>,
+    quiet: bool,
+    said_over: bool,
+    said_unmanaged: bool,
+}
+
+impl Watch {
+    pub(super) fn new(budget: Option<u64>, quiet: bool) -> Watch {
+        Watch { budget, quiet, said_over: false, said_unmanaged: false }
+    }
+
+    /// Looks at a sample.
+    pub(super) fn note(&mut self, sample: &Sample, managed: &[Managed]) {
+        let Some(budget) = self.budget.filter(|_| !self.quiet) else { return };
+        let parts = Parts::of(sample, managed, budget);
+        if let Some((pid, bytes)) = parts.most_unmanaged
+            && bytes > MUCH.max(budget / 4)
+            && !self.said_unmanaged
+        {
+            self.said_unmanaged = true;
+            say(format_args!("warning: {}", unmanaged_line(pid, bytes)));
+        }
+        if sample.anonymous > limit(budget) && !self.said_over {
+            self.said_over = true;
+            let (used, budget) = (human(sample.anonymous), human(budget));
+            say(format_args!("warning: the tree uses {used}, its budget is {budget}: {}", parts.cause()));
+        }
+    }
+}
+
+/// What a tree's memory is, beside what its budget is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Parts {
+    /// Forked children, and their bytes.
+    forked: (usize, u64),
+    /// Processes that are not connected, and their bytes.
+    outside: (usize, u64),
+    /// Bytes of connected processes that are not managed.
+    unmanaged: u64,
+    /// The process that has most of these, and how many.
+    most_unmanaged: Option<(u32, u64)>,
+    /// Managed bytes above the budget.
+    held: u64,
+}
+
+impl Parts {
+    fn of(sample: &Sample, managed: &[Managed], budget: u64) -> Parts {
+        let mut parts = Parts::default();
+        let mut all = 0;
+        for member in &sample.members {
+            match managed.iter().find(|process| process.pid == member.pid) {
+                None => parts.outside = (parts.outside.0 + 1, parts.outside.1 + member.anonymous),
+                Some(process) if process.forked => {
+                    parts.forked = (parts.forked.0 + 1, parts.forked.1 + member.anonymous);
+                }
+                Some(process) => {
+                    let rest = member.anonymous.saturating_sub(process.bytes);
+                    all += member.anonymous - rest;
+                    parts.unmanaged += rest;
+                    parts.most_unmanaged = parts.most_unmanaged.max_by_bytes((member.pid, rest));
+                }
+            }
+        }
+        parts.held = all.saturating_sub(budget);
+        parts
+    }
+
+    /// The largest of them in words, and what mends it.
+    fn cause(&self) -> String {
+        let most = self.forked.1.max(self.outside.1).max(self.unmanaged).max(self.held);
+        if most == self.forked.1 {
+            let (count, bytes) = (self.forked.0, human(self.forked.1));
+            return format!(
+                "{count} forked children have {bytes} of it and move nothing out before they call exec; a larger -m, \
+                 or fewer of them, would help"
+            );
+        }
+        if most == self.outside.1 {
+            let (count, bytes) = (self.outside.0, human(self.outside.1));
+            return format!(
+                "what runs outside the budget ({count}) has {bytes} of it; leave memory for it beside -m"
+            );
+        }
+        if most == self.unmanaged {
+            let bytes = human(self.unmanaged);
+            return format!(
+                "{bytes} of its programs' memory are not managed (stacks, .bss, brk, other mallocs); leave memory for it \
+                 beside -m"
+            );
+        }
+        let bytes = human(self.held);
+        format!(
+            "{bytes} above it can't be moved out (locked, read-only, or no store takes it); a larger -m, or a --swap-dir \
+             with room, would help"
+        )
+    }
+}
+
+/// Keeps whoever has more.
+trait MaxByBytes {
+    fn max_by_bytes(self, other: (u32, u64)) -> Self;
+}
+
+impl MaxByBytes for Option<(u32, u64)> {
+    fn max_by_bytes(self, other: (u32, u64)) -> Self {
+        self.filter(|own| own.1 >= other.1).or(Some(other))
+    }
+}
+
+/// The line about a process of whose memory much is not managed.
+fn unmanaged_line(pid: u32, bytes: u64) -> String {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    format!(
+        "{} (process {pid}): of its memory {} are not managed, most of it {}; leave memory for it beside -m",
+        sample::name(pid),
+        human(bytes),
+        largest_kind(&smaps, bytes)
+    )
+}
+
+/// What most of `unmanaged` bytes are, by the text of smaps.
+fn largest_kind(smaps: &str, unmanaged: u64) -> &'static str {
+    let (mut brk, mut stack, mut data) = (0, 0, 0);
+    let (mut kind, mut file_end) = ("", "");
+    for line in smaps.lines() {
+        if let Some(anonymous) = kib_after(line, "Anonymous:") {
+            match kind {
+                "[heap]" => brk += anonymous,
+                "[stack]" => stack += anonymous,
+                "file" => data += anonymous,
+                _ => {}
+            }
+        } else if let Some((start, end, name)) = header(line) {
+            let is_file = name.starts_with('/');
+            // What has no name and follows a file's last pages at once is its .bss.
+            kind = if is_file || (name.is_empty() && start == file_end) { "file" } else { name };
+            file_end = if is_file { end } else { "" };
+        }
+    }
+    let rest = unmanaged.saturating_sub(brk + stack + data);
+    [
+        (brk, "its heap by brk (another malloc than ours, or the program itself)"),
+        (stack, "its stack"),
+        (data, "its .data and .bss"),
+        (rest, "mapped by system calls of its own (another malloc, a sanitizer), or at addresses of its own"),
+    ]
+    .into_iter()
+    .max_by_key(|(bytes, _)| *bytes)
+    .map_or("", |(_, words)| words)
+}
+
+/// Start, end and name of a mapping, if the line begins one.
+fn header(line: &str) -> Option<(&str, &str, &str)> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    start.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(())?;
+    Some((start, end, words.nth(4).unwrap_or("")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::sample::Member;
+
+    fn sample(members: &[(u32, u64)]) -> Sample {
+        let members: Vec<Member> = members.iter().map(|(pid, mib)| Member::new(*pid, *mib * MIB)).collect();
+        let anonymous = members.iter().map(|member| member.anonymous).sum();
+        Sample { members, anonymous }
+    }
+
+    fn managed(pid: u32, forked: bool, mib: u64) -> Managed {
+        Managed { pid, forked, bytes: mib * MIB }
+    }
+
+    #[test]
+    fn the_largest_part_is_the_cause() {
+        let cause =
+            |members: &[(u32, u64)], all: &[Managed]| Parts::of(&sample(members), all, 100 * MIB).cause();
+        let all = [managed(1, false, 90), managed(2, true, 80), managed(3, true, 80)];
+        assert!(cause(&[(1, 95), (2, 80), (3, 80)], &all).starts_with("2 forked children have 160 MiB"));
+        assert!(cause(&[(1, 95), (2, 8), (9, 80)], &all).starts_with("what runs outside the budget (1)"));
+        assert!(cause(&[(1, 250)], &all).starts_with("160 MiB of its programs' memory"));
+        assert!(cause(&[(1, 250)], &[managed(1, false, 250)]).starts_with("150 MiB above it"));
+    }
+
+    #[test]
+    fn small_budgets_are_not_cried_about() {
+        assert_eq!(limit(16 * MIB), 16 * MIB + 16 * MIB / 10 + MARGIN);
+        assert_eq!(limit(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn the_largest_kind_is_found_in_smaps() {
+        let smaps = "\
+55aa0000-55bb0000 rw-p 00000000 08:01 17      /usr/bin/tool
+Anonymous:          12 kB
+55bb0000-56bb0000 rw-p 00000000 00:00 0
+Anonymous:        9000 kB
+56bb1000-57bb0000 rw-p 00000000 00:00 0       [heap]
+Anonymous:        1000 kB
+7fbb1000-7fbc0000 rw-p 00000000 00:00 0
+Anonymous:        7000 kB
+";
+        assert_eq!(largest_kind(smaps, 11 * MIB), "its .data and .bss");
+        assert!(largest_kind(smaps, 40 * MIB).starts_with("mapped by system calls"));
+        assert!(largest_kind(&smaps.replace("1000 kB", "99000 kB"), 100 * MIB).starts_with("its heap"));
+    }
+}
