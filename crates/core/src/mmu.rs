@@ -33,6 +33,11 @@ impl Prot {
         self.0 as u32
     }
 
+    /// Whether pages may be written to.
+    pub const fn writable(self) -> bool {
+        self.0 & 2 != 0
+    }
+
     /// Whether pages can be moved between such a range and the pool.
     pub const fn movable(self) -> bool {
         self.0 == Prot::READ_WRITE.0

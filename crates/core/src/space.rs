@@ -187,6 +187,25 @@ impl Engine {
         Some(PageRange::between(range.space, first, leaf_end.min(range.end())))
     }
 
+    /// Lets the host take the contents of `range` away with `take`, after which its pages are empty. Contents that are
+    /// not at the program's address have to be brought there first: [`Refusal::Again`].
+    pub fn hand_over<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        range: PageRange,
+        take: impl FnOnce(&mut M) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        self.settle_edges(mmu, range)?;
+        self.settle(mmu, range);
+        if self.next_away(range).is_some() {
+            return Err(Refusal::Again);
+        }
+        take(mmu)?;
+        self.drop_pages(mmu, range);
+        mmu.wake(range);
+        Ok(())
+    }
+
     /// Moves pages of one VMA to `to`, where nothing is mapped. Folios that would lose their alignment are
     /// split as far as needed.
     pub fn remap<M: Mover>(&mut self, mmu: &mut M, from: PageRange, to: Vpn) -> Result<(), Refusal> {

@@ -28,8 +28,9 @@ use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
 pub const SPAN: usize = 32 * 1024;
 /// The unit of [`Place::Ram`](quire_core::job::Place::Ram), in bytes.
 pub const STORE_UNIT: usize = 16;
-/// The largest arena, in bytes. Address space alone costs nothing.
-const MOST_ARENA: usize = 1 << 40;
+/// The largest arena, in bytes: a quarter of what a process can have. Address space alone costs nothing, but programs
+/// that reserve 16 TiB and more for themselves want room too, and get it from the kernel where the arena has none.
+const MOST_ARENA: usize = 1 << 45;
 /// The least arena worth having, in bytes.
 const LEAST_ARENA: usize = 1 << 36;
 /// The arena begins at a multiple of this, so that 2 MiB of addresses are one table of the page tables.
@@ -365,16 +366,17 @@ impl<'a> LinuxMmu<'a> {
         }
     }
 
-    /// Moves one piece of a kernel VMA and registers it in its new place.
+    /// Moves one piece of a kernel VMA and registers it in its old place and, if it is `managed`, in its new one.
     ///
     /// The kernel drops the registration of what it moves, and with it that of every neighbour which it joins to the
     /// moved piece: their holes would read as zeroes from now on. While it moves, the piece bears a mark that no
     /// neighbour has (it is left out of core dumps), so it is joined to nothing but, side by side, its old place.
-    fn remap_piece(&self, uffd: &Uffd, from: usize, to: usize, len: usize) -> SysResult<()> {
+    fn remap_piece(&self, uffd: &Uffd, from: usize, to: usize, len: usize, managed: bool) -> SysResult<()> {
         mmap::advise(from, len, Advice::DontDump)?;
         let moved = mmap::move_pages(from, len, to);
-        for place in [from, to] {
+        for (place, known) in [(from, true), (to, managed)] {
             if moved.is_ok()
+                && known
                 && let Err(errno) = uffd.register(place, len, Watch::Missing)
             {
                 die!(
@@ -388,6 +390,43 @@ impl<'a> LinuxMmu<'a> {
             let _ = mmap::advise(to, len, Advice::DoDump);
         }
         moved
+    }
+
+    /// Moves program pages over a mapping outside the arena: they are the kernel's there. The old place stays as it is,
+    /// without its contents. Works VMA by VMA of the kernel's, as [`Mover::remap`] does.
+    pub(crate) fn move_away(&mut self, from: PageRange, to: usize) -> Result<(), Refusal> {
+        let uffd = self.uffd.ok_or(Refusal::NoRange)?;
+        let (old, _) = self.pages(from)?;
+        self.move_pieces(uffd, old, to, from.pages, false)?;
+        if let Some(recorder) = self.recorder {
+            recorder.emptied(from);
+        }
+        Ok(())
+    }
+
+    /// The process ends where a later piece is refused after an earlier one has moved, since half a move can't be told.
+    fn move_pieces(
+        &self,
+        uffd: &Uffd,
+        old: usize,
+        new: usize,
+        pages: u64,
+        managed: bool,
+    ) -> Result<(), Refusal> {
+        let count = u32::try_from(pages).map_err(|_| Refusal::NoMemory)?;
+        let moved = piecewise(count, Errno::FAULT, |at, len| {
+            match self.remap_piece(uffd, old + at, new + at, len, managed) {
+                Ok(()) => Moved { bytes: len, errno: None },
+                Err(errno) => Moved { bytes: 0, errno: Some(errno) },
+            }
+        });
+        match (moved.pages, moved.refusal) {
+            (_, None) => Ok(()),
+            (0, Some(why)) => Err(why),
+            (some, Some(why)) => {
+                die!("only {some} of {pages} pages at {old:#x} could be moved: {why:?}")
+            }
+        }
     }
 }
 
@@ -507,8 +546,7 @@ impl Mover for LinuxMmu<'_> {
         }
     }
 
-    /// Works VMA by VMA of the kernel's, whose bounds it finds by trying. The process ends where a later one
-    /// is refused after an earlier one has moved, since half a move can't be told.
+    /// Works VMA by VMA of the kernel's, whose bounds it finds by trying.
     fn remap(&mut self, from: PageRange, to: Vpn) -> Result<(), Refusal> {
         let uffd = self.uffd.ok_or(Refusal::NoRange)?;
         let (old, len) = self.pages(from)?;
@@ -516,19 +554,7 @@ impl Mover for LinuxMmu<'_> {
         if old.abs_diff(new) < len {
             return Err(Refusal::Denied);
         }
-        let moved = piecewise(from.pages as u32, Errno::FAULT, |at, len| {
-            match self.remap_piece(uffd, old + at, new + at, len) {
-                Ok(()) => Moved { bytes: len, errno: None },
-                Err(errno) => Moved { bytes: 0, errno: Some(errno) },
-            }
-        });
-        match (moved.pages, moved.refusal) {
-            (0, Some(why)) => return Err(why),
-            (pages, Some(why)) => {
-                die!("only {pages} of {} pages at {old:#x} could be moved: {why:?}", from.pages)
-            }
-            (_, None) => {}
-        }
+        self.move_pieces(uffd, old, new, from.pages, true)?;
         if let Some(recorder) = self.recorder {
             recorder.moved(from, to);
         }

@@ -1,6 +1,7 @@
-//! Who calls malloc: the program, libc or the loader, told by the return address.
+//! Where code lies; and who calls malloc: the program, libc or the loader, told by the return address.
 
 use core::ffi::{c_int, c_void};
+use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// On whose behalf memory is allocated.
@@ -39,6 +40,36 @@ impl Text {
 static LIBC: Text = Text::unknown();
 static LOADER: Text = Text::unknown();
 
+/// Where code lies: a range for each group of objects that lie side by side.
+static TEXTS: [Text; GROUPS] = [const { Text::unknown() }; GROUPS];
+/// The program itself, its libraries, and some to spare.
+const GROUPS: usize = 4;
+/// Objects less apart than this are one group.
+const APART: usize = 256 << 20;
+
+/// Where the code lies that was loaded with the program, in ranges that may be empty.
+pub(crate) fn texts() -> [Range<usize>; GROUPS] {
+    TEXTS.each_ref().map(|text| {
+        let start = text.start.load(Ordering::Relaxed);
+        start..start + text.len.load(Ordering::Relaxed)
+    })
+}
+
+fn add_text(start: usize, end: usize) {
+    for text in &TEXTS {
+        let known = text.start.load(Ordering::Relaxed)
+            ..text.start.load(Ordering::Relaxed) + text.len.load(Ordering::Relaxed);
+        let near = start < known.end.saturating_add(APART) && known.start < end.saturating_add(APART);
+        if known.is_empty() {
+            return text.set(start, end - start);
+        }
+        if near {
+            let joined = known.start.min(start)..known.end.max(end);
+            return text.set(joined.start, joined.len());
+        }
+    }
+}
+
 /// Whose code `address` is. Before [`find`] all code is the program's.
 #[inline]
 pub(crate) fn of(address: usize) -> Caller {
@@ -73,6 +104,7 @@ unsafe extern "C" fn note_text(info: *mut libc::dl_phdr_info, _size: usize, _dat
 }
 
 fn note_segment(start: usize, len: usize) {
+    add_text(start, start.saturating_add(len));
     // Two functions that nothing interposes, one of each; both objects have one executable segment. (The auxiliary
     // vector would not do: a program started as `ld.so PROGRAM` has no AT_BASE.)
     let inside_libc = libc::__errno_location as *const () as usize;

@@ -15,6 +15,9 @@ const USER_END: usize = (1 << 47) - PAGE;
 /// ours), ranges that grow, huge pages of the system's pool, and addresses below 4 GiB.
 const NOT_OURS: c_int = libc::MAP_STACK | libc::MAP_GROWSDOWN | libc::MAP_HUGETLB | libc::MAP_32BIT;
 
+/// How far apart code and what it jumps to directly may lie.
+const JUMP: usize = 1 << 31;
+
 /// Who serves an mmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MapRoute {
@@ -22,29 +25,79 @@ pub(crate) enum MapRoute {
     Kernel,
     /// The pager, wherever it has room.
     Managed,
+    /// The pager, at the hint if nothing is there, else wherever it has room.
+    Hinted,
+    /// The kernel at the hint if nothing is there: code in the making that has to lie near other code. Else the pager,
+    /// wherever it has room.
+    NearCode,
     /// The kernel outside the arena, the pager inside, exactly there.
     Fixed,
+    /// The pager, exactly there if nothing is there.
+    FixedFree,
     /// The kernel, over a part of the arena that the pager gives up first.
     Foreign,
+    /// The kernel, over a part of the arena if nothing is there; else wherever it likes.
+    ForeignHinted,
+    /// The kernel, over a part of the arena if nothing is there.
+    ForeignFree,
 }
 
-/// Decides on mmap. A hint without `MAP_FIXED` is ignored, as POSIX allows.
-pub(crate) fn map(addr: usize, len: usize, flags: c_int, arena: &Range<usize>) -> MapRoute {
-    let plain = is_plain_anonymous(flags);
+/// Decides on mmap. `texts` is where the program's code lies.
+///
+/// Hints that name neither the arena nor the neighbourhood of code are ignored, as POSIX allows: several runtimes give
+/// one for their whole heap, and the kernel's memory is not managed.
+pub(crate) fn map(
+    addr: usize,
+    len: usize,
+    flags: c_int,
+    arena: &Range<usize>,
+    texts: &[Range<usize>],
+) -> MapRoute {
     if arena.is_empty() || len == 0 {
         return MapRoute::Kernel;
     }
-    if flags & libc::MAP_FIXED_NOREPLACE == libc::MAP_FIXED_NOREPLACE {
-        // The whole arena is mapped, so inside it the kernel says EEXIST: right for memory in use, allowed for the rest.
+    let plain = is_plain_anonymous(flags);
+    let free = flags & libc::MAP_FIXED_NOREPLACE != 0;
+    if free || flags & libc::MAP_FIXED != 0 {
+        let ours = is_sound(addr, len) && is_within_reach(addr, len) && overlaps(addr, len, arena);
+        return match (ours, free, plain) {
+            (false, ..) => MapRoute::Kernel,
+            (true, false, true) => MapRoute::Fixed,
+            (true, false, false) => MapRoute::Foreign,
+            // Across the edge of the arena something is mapped anyway.
+            (true, true, _) if !is_inside(addr, len, arena) => MapRoute::Kernel,
+            (true, true, true) => MapRoute::FixedFree,
+            (true, true, false) => MapRoute::ForeignFree,
+        };
+    }
+    let hint = addr - addr % PAGE;
+    if hint > 0 && is_sound(hint, len) && is_inside(hint, len, arena) {
+        let anywhere = flags & (libc::MAP_GROWSDOWN | libc::MAP_HUGETLB | libc::MAP_32BIT) == 0;
+        return match (plain, anywhere) {
+            (true, _) => MapRoute::Hinted,
+            (false, true) => MapRoute::ForeignHinted,
+            (false, false) => MapRoute::Kernel,
+        };
+    }
+    if !plain {
         return MapRoute::Kernel;
     }
-    if flags & libc::MAP_FIXED == 0 {
-        return if plain { MapRoute::Managed } else { MapRoute::Kernel };
+    let near = |text: &Range<usize>| !text.is_empty() && is_near(hint, len, text);
+    if hint > 0 && is_sound(hint, len) && texts.iter().any(near) {
+        MapRoute::NearCode
+    } else {
+        MapRoute::Managed
     }
-    if !is_sound(addr, len) || !is_within_reach(addr, len) || !overlaps(addr, len, arena) {
-        return MapRoute::Kernel;
-    }
-    if plain { MapRoute::Fixed } else { MapRoute::Foreign }
+}
+
+/// Whether code anywhere in one of the two ranges can jump anywhere in the other.
+fn is_near(addr: usize, len: usize, text: &Range<usize>) -> bool {
+    let (start, end) = (addr.min(text.start), (addr + len).max(text.end));
+    end - start < JUMP
+}
+
+fn is_inside(addr: usize, len: usize, arena: &Range<usize>) -> bool {
+    addr >= arena.start && (addr + len).next_multiple_of(PAGE) <= arena.end
 }
 
 fn is_plain_anonymous(flags: c_int) -> bool {
@@ -100,29 +153,80 @@ pub(crate) fn split_loosely(addr: usize, len: usize, arena: &Range<usize>) -> Op
 pub(crate) enum RemapRoute {
     /// The kernel alone.
     Kernel,
-    /// The pager: the old range is managed.
-    Managed,
+    /// The old range is in the arena.
+    Inside,
     /// The kernel, onto a part of the arena that the pager gives up first.
     Foreign,
     /// Nobody: the range crosses the arena's edge, hence is not one mapping.
     Fault,
 }
 
-/// Decides on mremap.
-pub(crate) fn remap(
-    old: usize,
-    old_len: usize,
-    new: usize,
-    new_len: usize,
-    flags: c_int,
-    arena: &Range<usize>,
-) -> RemapRoute {
-    // Length 0 doubles a shared mapping; of managed memory there is none to double.
-    if let Some(parts) = split(old, old_len.max(1), arena) {
-        let whole = parts.before.is_empty() && parts.behind.is_empty();
-        return if whole { RemapRoute::Managed } else { RemapRoute::Fault };
+/// The arguments of an mremap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Remap {
+    pub(crate) old: usize,
+    /// In bytes.
+    pub(crate) old_len: usize,
+    /// In bytes.
+    pub(crate) new_len: usize,
+    pub(crate) flags: c_int,
+    /// Only with `MREMAP_FIXED`.
+    pub(crate) new_addr: usize,
+}
+
+impl Remap {
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.flags & libc::MREMAP_FIXED != 0
     }
-    if flags & libc::MREMAP_FIXED != 0 && split(new, new_len, arena).is_some() {
+
+    /// Whether the old range stays mapped.
+    pub(crate) fn keeps(&self) -> bool {
+        self.flags & libc::MREMAP_DONTUNMAP != 0
+    }
+
+    pub(crate) fn may_move(&self) -> bool {
+        self.flags & libc::MREMAP_MAYMOVE != 0
+    }
+
+    /// The same with lengths of whole pages, unless that is too long.
+    pub(crate) fn in_pages(&self) -> Option<Remap> {
+        let old_len = self.old_len.checked_next_multiple_of(PAGE)?;
+        let new_len = self.new_len.checked_next_multiple_of(PAGE)?;
+        Some(Remap { old_len, new_len, ..*self })
+    }
+
+    /// Whether the kernel would look at the ranges at all rather than answer `EINVAL`. Lengths are of whole pages.
+    fn is_sound(&self) -> bool {
+        let known = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+        let moves = self.is_fixed() || self.keeps();
+        let fits = |addr: usize, len: usize| addr.checked_add(len).is_some_and(|end| end <= USER_END);
+        self.flags & !known == 0
+            && self.old.is_multiple_of(PAGE)
+            && fits(self.old, self.old_len)
+            && self.new_len > 0
+            && self.new_len <= USER_END
+            && (!moves || self.may_move())
+            && (!self.keeps() || self.new_len == self.old_len)
+            && (!self.is_fixed() || self.new_addr.is_multiple_of(PAGE) && fits(self.new_addr, self.new_len))
+            && (!self.is_fixed() || !self.overlaps_itself())
+    }
+
+    fn overlaps_itself(&self) -> bool {
+        self.old < self.new_addr + self.new_len && self.new_addr < self.old + self.old_len
+    }
+}
+
+/// Decides on mremap. What the kernel refuses for its arguments alone, and what only doubles a mapping (length 0), is the
+/// kernel's.
+pub(crate) fn remap(call: &Remap, arena: &Range<usize>) -> RemapRoute {
+    let Some(call) = call.in_pages().filter(Remap::is_sound) else { return RemapRoute::Kernel };
+    if call.old_len > 0
+        && let Some(parts) = split(call.old, call.old_len, arena)
+    {
+        let whole = parts.before.is_empty() && parts.behind.is_empty();
+        return if whole { RemapRoute::Inside } else { RemapRoute::Fault };
+    }
+    if call.is_fixed() && split(call.new_addr, call.new_len, arena).is_some() {
         return RemapRoute::Foreign;
     }
     RemapRoute::Kernel

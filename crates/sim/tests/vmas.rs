@@ -1,6 +1,6 @@
 //! What holds for one VMA: a policy of its own, and counts of what it has.
 
-use quire_core::mmu::Prot;
+use quire_core::mmu::{Mmu, Prot, Refusal};
 use quire_core::vma::Hint;
 use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Space, VmaUsage, Vpn};
 use quire_sim::Host;
@@ -123,4 +123,24 @@ fn it_reads_like_smaps() {
     assert_eq!(lines[1..3], ["Size:                 64 kB", "Rss:                  24 kB"]);
     assert_eq!(lines.last(), Some(&"Folios8K:             24 kB"));
     assert!(texts[1].starts_with("28000-29000 r--p\n") && texts[1].ends_with("Hint:           Random\n"));
+}
+
+#[test]
+fn a_host_takes_only_what_is_at_the_programs_address() {
+    let mut host = Host::new(SETUP);
+    play(&mut host, &[Event::Map(Vpn(0), 16, Prot::READ_WRITE)]);
+    for page in [2, 9] {
+        touch(&mut host, page, Some(Put::Small));
+    }
+    host.engine.page_out(&mut host.mmu, PageRange::new(SPACE, Vpn(8), 8));
+    let (near, all) = (PageRange::new(SPACE, Vpn(0), 8), PageRange::new(SPACE, Vpn(0), 16));
+    assert_eq!((host.engine.next_away(near), host.engine.next_away(all)), (None, Some(Vpn(8))));
+    let refused = host.engine.hand_over(&mut host.mmu, all, |_| unreachable!("a part is away"));
+    assert_eq!(refused, Err(Refusal::Again));
+    let denied = host.engine.hand_over(&mut host.mmu, near, |_| Err(Refusal::NoMemory));
+    assert_eq!(denied, Err(Refusal::NoMemory));
+    assert_eq!(host.engine.page_state(SPACE, Vpn(2)), PageState::Mapped { kept: false });
+    host.engine.hand_over(&mut host.mmu, near, |mmu| mmu.discard(near)).unwrap();
+    assert_eq!(host.engine.page_state(SPACE, Vpn(2)), PageState::Empty);
+    host.engine.validate().unwrap();
 }

@@ -14,6 +14,7 @@
 
 mod calls;
 mod children;
+mod commit;
 mod exchange;
 mod fork;
 mod grants;
@@ -27,7 +28,7 @@ mod service;
 mod tables;
 mod worker;
 
-pub use calls::Call;
+pub use calls::{Call, Kind, Piece};
 pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, note_filter};
 pub use quire_core::PolicyKind;
 
@@ -173,6 +174,8 @@ struct Pager {
     layout: Layout,
     options: Options,
     secret: Secret,
+    /// What one request may ask for at the most.
+    commit: commit::Commit,
     tables: TablesLock,
     /// Children that are not whole yet.
     fork_events: ForkEvents,
@@ -283,6 +286,24 @@ pub fn tell_outside(pid: u32, cause: Outside, name: &[u8]) {
     if let Some(link) = pager().and_then(Pager::link) {
         link.ledger.notices().leave(&Notice::new(pid, cause, name));
     }
+}
+
+/// What lies at the beginning of a range of pages of the arena, and how far.
+pub fn piece(addr: usize, len: usize) -> Piece {
+    let known = call(Call::Piece { addr, len });
+    known.map_or(Piece { kind: Kind::Gap, end: addr + len }, Piece::decode)
+}
+
+/// Whether the program has put a mapping of the kernel's over any part of the arena.
+#[inline]
+pub fn has_foreign() -> bool {
+    room::has_foreign()
+}
+
+/// Whether the system would give a program so much memory at once.
+pub fn may_commit(bytes: usize) -> bool {
+    let pages = bytes.div_ceil(PAGE_SIZE) as u64;
+    pager().is_none_or(|pager| pager.commit.may_map(pages, libc::PROT_WRITE, 0).is_ok())
 }
 
 /// Starts the pager of this process: lays out its memory, starts its threads, joins `quire`.
@@ -396,6 +417,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         layout,
         options: options.clone(),
         secret,
+        commit: commit::Commit::of_system(),
         tables: TablesLock::new(tables),
         fork_events: ForkEvents::new(),
         kept: Kept::new(),

@@ -1,7 +1,16 @@
 //! Which addresses of the arena are taken, and by whom.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use quire_core::addr::Vpn;
 use std::collections::BTreeMap;
+
+/// How many mappings of the kernel's lie in the arena, for calls that want to know without a lock.
+static FOREIGN: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the program has put a mapping of the kernel's over any part of the arena.
+pub(super) fn has_foreign() -> bool {
+    FOREIGN.load(Ordering::Relaxed) > 0
+}
 
 /// Ranges of page numbers, kept sorted and apart; neighbours are joined.
 #[derive(Debug, Default)]
@@ -88,14 +97,30 @@ impl Room {
         free
     }
 
+    /// Takes these pages, as far as they are free.
+    pub(super) fn take_all(&mut self, start: u64, end: u64) {
+        self.free.remove(start, end);
+    }
+
     pub(super) fn give(&mut self, start: u64, end: u64) {
-        self.foreign.remove(start, end);
+        self.unmark_foreign(start, end);
         self.free.insert(start, end);
     }
 
     pub(super) fn mark_foreign(&mut self, start: u64, end: u64) {
         self.free.remove(start, end);
         self.foreign.insert(start, end);
+        self.tell_foreign();
+    }
+
+    /// Nobody's mapping is there any longer; the pages stay taken.
+    pub(super) fn unmark_foreign(&mut self, start: u64, end: u64) {
+        self.foreign.remove(start, end);
+        self.tell_foreign();
+    }
+
+    fn tell_foreign(&self) {
+        FOREIGN.store(self.foreign.by_start.len(), Ordering::Relaxed);
     }
 
     /// All foreign ranges, in rising order.

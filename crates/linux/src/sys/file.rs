@@ -10,6 +10,14 @@ use rustix::fd::AsFd;
 /// The alignment that direct I/O gets here, in bytes: enough for every file system and disk.
 pub const ALIGN: usize = PAGE_SIZE;
 
+/// The first byte of a file, if it can be read.
+pub fn first_byte(path: &core::ffi::CStr) -> Option<u8> {
+    use rustix::fs::{Mode, OFlags};
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut byte = [0];
+    read_full(fd, &mut byte, 0).ok().map(|()| byte[0])
+}
+
 /// Reads until `buf` is full. The end of the file before that is EIO.
 pub fn read_full(fd: impl AsFd, mut buf: &mut [u8], mut offset: u64) -> Result<()> {
     while !buf.is_empty() {

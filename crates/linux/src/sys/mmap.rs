@@ -65,7 +65,13 @@ pub fn reserve(len: usize) -> Result<usize> {
     map_at(0, len, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)
 }
 
-/// The same, the start being a multiple of `align`, a power of two.
+/// The same at `addr`, in the place of whatever was mapped there.
+pub fn reserve_at(addr: usize, len: usize) -> Result<()> {
+    map_at(addr, len, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED)
+        .map(|_| ())
+}
+
+/// The same as [`reserve`], the start being a multiple of `align`, a power of two.
 pub fn reserve_aligned(len: usize, align: usize) -> Result<usize> {
     let whole = reserve(len + align)?;
     let start = whole.next_multiple_of(align);
@@ -177,10 +183,10 @@ pub fn replace(addr: usize, len: usize) -> Result<()> {
     map_at(addr, len, ProtFlags::READ | ProtFlags::WRITE, flags).map(|_| ())
 }
 
-/// Puts address space without access at `addr` instead of whatever was mapped there.
-pub fn reserve_at(addr: usize, len: usize) -> Result<()> {
+/// Puts fresh memory with these rights, in the bits of `mmap(2)`, at `addr` instead of whatever was mapped there.
+pub fn map_over(addr: usize, len: usize, prot: u32) -> Result<()> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-    map_at(addr, len, ProtFlags::empty(), flags).map(|_| ())
+    map_at(addr, len, ProtFlags::from_bits_retain(prot), flags).map(|_| ())
 }
 
 /// Ends the mapping of a range.

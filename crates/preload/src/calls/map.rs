@@ -1,10 +1,13 @@
-//! mmap, munmap, mremap.
+//! mmap and munmap.
 
 use core::ffi::{c_int, c_void};
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{arena, in_parts};
-use crate::decide::{self, MapRoute, RemapRoute};
-use crate::pager_api::{self, Call};
+use super::arena;
+use crate::callers;
+use crate::decide::{self, MapRoute};
+use crate::pager_api::{self, Call, Kind};
 use crate::raw::{self, Answer};
 
 /// The arguments of an mmap.
@@ -24,18 +27,45 @@ pub(super) struct Request {
 /// As mmap: with `MAP_FIXED` the range is the caller's to replace.
 pub(super) unsafe fn map(request: &Request) -> Answer {
     let Request { addr, len, prot, flags, .. } = *request;
-    match decide::map(addr, len, flags, &arena()) {
+    let texts = if addr == 0 { Default::default() } else { callers::texts() };
+    let at = addr - addr % decide::PAGE;
+    let grows = flags & libc::MAP_GROWSDOWN != 0;
+    // SAFETY: by the caller's promise, in each of them.
+    unsafe {
+        match decide::map(addr, len, flags, &arena(), &texts) {
+            MapRoute::Kernel if grows && addr == 0 && !arena().is_empty() => map_growing(request),
+            MapRoute::Kernel => kernel_map(request),
+            MapRoute::Managed => map_anywhere(request),
+            MapRoute::Hinted => match pager_api::call(Call::MapAt { addr: at, len, prot, flags }) {
+                Err(libc::EEXIST) => map_anywhere(request),
+                answer => answer,
+            },
+            MapRoute::NearCode => {
+                let flags = flags | libc::MAP_FIXED_NOREPLACE;
+                kernel_map(&Request { addr: at, flags, ..*request }).or_else(|_| map_anywhere(request))
+            }
+            MapRoute::Fixed => map_fixed(request),
+            MapRoute::FixedFree => pager_api::call(Call::MapAt { addr, len, prot, flags }),
+            MapRoute::Foreign => match refusal(request) {
+                Some(errno) => Err(errno),
+                None => over_arena(addr, len, || kernel_map(request)),
+            },
+            MapRoute::ForeignHinted => match map_foreign_free(&Request { addr: at, ..*request }) {
+                Err(libc::EEXIST) => kernel_map(request),
+                answer => answer,
+            },
+            MapRoute::ForeignFree => map_foreign_free(request),
+        }
+    }
+}
+
+/// Managed memory wherever there is room. Where the arena has none, it is the kernel's.
+unsafe fn map_anywhere(request: &Request) -> Answer {
+    let Request { len, prot, flags, .. } = *request;
+    match pager_api::call(Call::Map { len, prot, flags }) {
         // SAFETY: by the caller's promise.
-        MapRoute::Kernel => unsafe { kernel_map(request) },
-        MapRoute::Managed => match pager_api::call(Call::Map { len, prot, flags }) {
-            // SAFETY: by the caller's promise.
-            Err(libc::EOPNOTSUPP) => unsafe { kernel_map(request) },
-            answer => answer,
-        },
-        // SAFETY: by the caller's promise.
-        MapRoute::Fixed => unsafe { map_fixed(request) },
-        // SAFETY: by the caller's promise.
-        MapRoute::Foreign => unsafe { over_arena(addr, len, || kernel_map(request)) },
+        Err(libc::EOPNOTSUPP) => unsafe { kernel_map(request) },
+        answer => answer,
     }
 }
 
@@ -49,34 +79,141 @@ pub(crate) fn map_anonymous(len: usize, prot: c_int) -> Answer {
 /// # Safety
 ///
 /// As mmap.
-unsafe fn kernel_map(request: &Request) -> Answer {
+pub(super) unsafe fn kernel_map(request: &Request) -> Answer {
     let Request { addr, len, prot, flags, fd, offset } = *request;
     // SAFETY: by the caller's promise.
     unsafe { raw::call!(libc::SYS_mmap, addr, len, prot, flags, fd as isize, offset) }
+}
+
+/// How far below the arena a range that grows downwards is put, and how far such ranges are apart.
+const BELOW: usize = 1 << 40;
+const APART: usize = 1 << 30;
+/// Ranges that grow downwards, so far.
+static GROWING: AtomicUsize = AtomicUsize::new(0);
+
+/// A range that grows downwards. Left to itself the kernel puts it where it just fits, perhaps right above the arena,
+/// and whatever is mapped next, Quire's own memory too, goes right below it. Far from all that it can grow.
+unsafe fn map_growing(request: &Request) -> Answer {
+    let number = GROWING.fetch_add(1, Ordering::Relaxed) + 1;
+    let reach = request.len.saturating_add(number * APART).saturating_add(BELOW);
+    let addr = arena().start.saturating_sub(reach) / decide::PAGE * decide::PAGE;
+    let flags = request.flags | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: by the caller's promise; nothing that exists is touched.
+    unsafe { kernel_map(&Request { addr, flags, ..*request }).or_else(|_| kernel_map(request)) }
 }
 
 /// Plain anonymous memory, exactly there, with a part of it inside the arena.
 unsafe fn map_fixed(request: &Request) -> Answer {
     let Request { addr, len, prot, flags, .. } = *request;
     let Some(parts) = decide::split(addr, len, &arena()) else { return Err(libc::EINVAL) };
-    in_parts(
-        &parts,
+    for part in [&parts.before, &parts.behind].into_iter().filter(|part| !part.is_empty()) {
         // SAFETY: the caller gives the range up, and this is a part of it.
-        |part| unsafe { kernel_map(&Request { addr: part.start, len: part.len(), ..*request }) },
-        |part| pager_api::call(Call::MapFixed { addr: part.start, len: part.len(), prot, flags }),
-    )?;
+        unsafe { kernel_map(&Request { addr: part.start, len: part.len(), ..*request }) }?;
+    }
+    let (start, len) = (parts.inside.start, parts.inside.len());
+    // SAFETY: the same.
+    unsafe { end_foreign(&parts.inside) }?;
+    pager_api::call(Call::MapFixed { addr: start, len, prot, flags })?;
     Ok(addr)
 }
 
 /// Lets the kernel put a mapping over a part of the arena. The pager gives that part up first, so that nothing of it is
-/// left in its tables, and learns afterwards that it is in use. If the kernel refuses, the range stays unmapped.
-fn over_arena(addr: usize, len: usize, kernel: impl FnOnce() -> Answer) -> Answer {
+/// left in its tables, and gives its addresses to nobody. If the kernel refuses, the range is unmapped.
+///
+/// # Safety
+///
+/// The range is the caller's to replace.
+pub(super) unsafe fn over_arena(addr: usize, len: usize, kernel: impl FnOnce() -> Answer) -> Answer {
     let Some(parts) = decide::split(addr, len, &arena()) else { return kernel() };
-    let (addr, len) = (parts.inside.start, parts.inside.len());
-    pager_api::call(Call::Unmap { addr, len })?;
-    let answer = kernel()?;
-    pager_api::call(Call::MapForeign { addr, len })?;
-    Ok(answer)
+    pager_api::call(Call::Claim { addr: parts.inside.start, len: parts.inside.len() })?;
+    let answer = kernel();
+    if answer.is_err() {
+        // SAFETY: by the caller's promise.
+        unsafe { unmap_inside(&parts.inside) }?;
+    }
+    answer
+}
+
+/// A mapping of the kernel's over a part of the arena where nothing is mapped; else EEXIST.
+unsafe fn map_foreign_free(request: &Request) -> Answer {
+    let Request { addr, len, flags, .. } = *request;
+    pager_api::call(Call::ClaimFree { addr, len })?;
+    let flags = flags & !libc::MAP_FIXED_NOREPLACE | libc::MAP_FIXED;
+    // SAFETY: nothing of the program's is there.
+    unsafe {
+        let answer = kernel_map(&Request { flags, ..*request });
+        if answer.is_err() {
+            unmap_inside(&(addr..addr + len))?;
+        }
+        answer
+    }
+}
+
+/// Whether the kernel would refuse to map this file whatever the place. It is to be found out before the program's memory
+/// is given up, which natively stays then. Devices are not tried: to map some of them is to begin something.
+unsafe fn refusal(request: &Request) -> Option<i32> {
+    if request.flags & libc::MAP_ANONYMOUS != 0 {
+        return None;
+    }
+    match kind_of(request.fd) {
+        Err(errno) => return Some(errno),
+        Ok(kind) if kind != libc::S_IFREG => return None,
+        Ok(_) => {}
+    }
+    let flags = request.flags & !(libc::MAP_FIXED | libc::MAP_POPULATE | libc::MAP_LOCKED);
+    // SAFETY: nothing that exists is touched, and what is mapped is unmapped again.
+    unsafe {
+        match kernel_map(&Request { addr: 0, flags, ..*request }) {
+            Ok(at) => raw::call!(libc::SYS_munmap, at, request.len).err(),
+            // There may be memory enough once the old mapping is gone.
+            Err(libc::ENOMEM) => None,
+            Err(errno) => Some(errno),
+        }
+    }
+}
+
+/// The type of a descriptor's file, as `st_mode` has it.
+fn kind_of(fd: c_int) -> Result<libc::mode_t, i32> {
+    let mut stat = core::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the kernel fills a structure of this type, for which all zeroes are good too.
+    let stat = unsafe {
+        raw::call!(libc::SYS_fstat, fd as isize, stat.as_mut_ptr())?;
+        stat.assume_init()
+    };
+    Ok(stat.st_mode & libc::S_IFMT)
+}
+
+/// Replaces the mappings of the kernel's in a part of the arena by addresses without anything, which the pager then takes
+/// back. It is done here, not on a thread of the pager's, since the end of a mapping may wait for a file.
+///
+/// # Safety
+///
+/// As munmap.
+pub(super) unsafe fn end_foreign(range: &Range<usize>) -> Answer {
+    if !pager_api::has_foreign() {
+        return Ok(0);
+    }
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    let mut at = range.start;
+    while at < range.end {
+        let piece = pager_api::piece(at, range.end - at);
+        if piece.kind == Kind::Foreign {
+            let (addr, len) = (at, piece.end - at);
+            // SAFETY: by the caller's promise.
+            unsafe { kernel_map(&Request { addr, len, prot: libc::PROT_NONE, flags, fd: -1, offset: 0 }) }?;
+        }
+        at = piece.end;
+    }
+    Ok(0)
+}
+
+/// # Safety
+///
+/// As munmap: nobody uses the range any more, which lies in the arena.
+pub(super) unsafe fn unmap_inside(range: &Range<usize>) -> Answer {
+    // SAFETY: by the caller's promise.
+    unsafe { end_foreign(range) }?;
+    pager_api::call(Call::Unmap { addr: range.start, len: range.len() })
 }
 
 /// # Safety
@@ -85,34 +222,14 @@ fn over_arena(addr: usize, len: usize, kernel: impl FnOnce() -> Answer) -> Answe
 pub(super) unsafe fn unmap(addr: usize, len: usize) -> Answer {
     // SAFETY: by the caller's promise.
     let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_munmap, addr, len) };
-    match decide::split(addr, len, &arena()).filter(|_| decide::is_within_reach(addr, len)) {
-        None => kernel(addr, len),
-        Some(parts) => in_parts(
-            &parts,
-            |part| kernel(part.start, part.len()),
-            |part| pager_api::call(Call::Unmap { addr: part.start, len: part.len() }),
-        ),
+    let parts = decide::split(addr, len, &arena()).filter(|_| decide::is_within_reach(addr, len));
+    let Some(parts) = parts else { return kernel(addr, len) };
+    // SAFETY: the same.
+    unsafe { unmap_inside(&parts.inside) }?;
+    for part in [&parts.before, &parts.behind].into_iter().filter(|part| !part.is_empty()) {
+        kernel(part.start, part.len())?;
     }
-}
-
-/// # Safety
-///
-/// As mremap: the old range, and with `MREMAP_FIXED` the new one, are the caller's to change.
-pub(super) unsafe fn remap(
-    old: usize,
-    old_len: usize,
-    new_len: usize,
-    flags: c_int,
-    new_addr: usize,
-) -> Answer {
-    // SAFETY: by the caller's promise.
-    let kernel = || unsafe { raw::call!(libc::SYS_mremap, old, old_len, new_len, flags, new_addr) };
-    match decide::remap(old, old_len, new_addr, new_len, flags, &arena()) {
-        RemapRoute::Kernel => kernel(),
-        RemapRoute::Managed => pager_api::call(Call::Remap { old, old_len, new_len, flags, new_addr }),
-        RemapRoute::Foreign => over_arena(new_addr, new_len, kernel),
-        RemapRoute::Fault => Err(libc::EFAULT),
-    }
+    Ok(0)
 }
 
 /// POSIX's mmap.
@@ -160,22 +277,4 @@ unsafe extern "C" fn mmap64(
 unsafe extern "C" fn munmap(addr: *mut c_void, len: usize) -> c_int {
     // SAFETY: the caller keeps munmap's rules.
     raw::to_int(unsafe { unmap(addr as usize, len) })
-}
-
-/// Linux's mremap. In C its last argument is optional; in this calling convention it is a register either way, which
-/// only counts with `MREMAP_FIXED` or `MREMAP_DONTUNMAP`.
-///
-/// # Safety
-///
-/// As in C.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn mremap(
-    old: *mut c_void,
-    old_len: usize,
-    new_len: usize,
-    flags: c_int,
-    new_addr: *mut c_void,
-) -> *mut c_void {
-    // SAFETY: the caller keeps mremap's rules.
-    raw::to_address(unsafe { remap(old as usize, old_len, new_len, flags, new_addr as usize) })
 }

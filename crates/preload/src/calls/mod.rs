@@ -1,7 +1,7 @@
 //! The interposed calls. Each touches managed memory, and goes to the pager; or does not, and goes to the kernel as it
 //! is; or lies across the arena's edge, and is cut there.
 //!
-//! * [`map`]: mmap, munmap, mremap.
+//! * [`map`]: mmap, munmap. [`remap`]: mremap.
 //! * [`range`]: mprotect, madvise, the mlock family, and names of mappings.
 //! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
 //! * [`exec`]: exec and its kin, which only tell `quire` of programs that will run outside the budget.
@@ -22,6 +22,7 @@ mod look;
 mod map;
 mod range;
 mod raw_call;
+mod remap;
 pub(crate) mod signals;
 mod threads;
 
@@ -35,7 +36,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::decide::Parts;
 use crate::malloc::backend;
-use crate::pager_api;
+use crate::pager_api::{self, Kind};
 use crate::raw::Answer;
 
 /// The next definition of a function, looked up once.
@@ -61,19 +62,46 @@ fn arena() -> Range<usize> {
     start..end
 }
 
-/// Carries out a call on the three parts of a range: by `kernel` outside the arena, by `pager` inside. The first error
-/// ends it, as it would in the kernel, which works its way up from the lowest address too.
-fn in_parts(
+/// What comes of a call that meets a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtGap {
+    /// It ends with ENOMEM.
+    Stop,
+    /// It goes on, and says ENOMEM at the end.
+    GoOn,
+}
+
+/// Carries out a call on a range, piece by piece from the lowest address, as the kernel does: by `kernel` what is outside
+/// the arena and the mappings of the kernel's that the program put into it, by `pager` what is managed. The first error
+/// ends it, but for gaps that it goes on across.
+fn in_pieces(
     parts: &Parts,
+    at_gap: AtGap,
     kernel: impl Fn(&Range<usize>) -> Answer,
     pager: impl Fn(&Range<usize>) -> Answer,
 ) -> Answer {
-    if !parts.before.is_empty() {
-        kernel(&parts.before)?;
+    let mut gap = false;
+    let mut each = |kind: Kind, part: &Range<usize>| {
+        let answer = match kind {
+            _ if part.is_empty() => Ok(0),
+            Kind::Managed => pager(part),
+            Kind::Foreign => kernel(part),
+            Kind::Gap => Err(libc::ENOMEM),
+        };
+        gap |= answer == Err(libc::ENOMEM);
+        if answer == Err(libc::ENOMEM) && at_gap == AtGap::GoOn { Ok(0) } else { answer }
+    };
+    each(Kind::Foreign, &parts.before)?;
+    if pager_api::has_foreign() {
+        let mut at = parts.inside.start;
+        while at < parts.inside.end {
+            let piece = pager_api::piece(at, parts.inside.end - at);
+            each(piece.kind, &(at..piece.end))?;
+            at = piece.end;
+        }
+    } else {
+        each(Kind::Managed, &parts.inside)?;
     }
-    let answer = pager(&parts.inside)?;
-    if !parts.behind.is_empty() {
-        kernel(&parts.behind)?;
-    }
-    Ok(answer)
+    each(Kind::Foreign, &parts.behind)?;
+    if gap { Err(libc::ENOMEM) } else { Ok(0) }
 }

@@ -2,7 +2,7 @@
 
 use core::ffi::{c_int, c_uint, c_void};
 
-use super::{arena, in_parts};
+use super::{AtGap, arena, in_pieces};
 use crate::decide::{self, Parts};
 use crate::pager_api::{self, Call};
 use crate::raw::{self, Answer};
@@ -12,8 +12,9 @@ pub(crate) fn protect(addr: usize, len: usize, prot: c_int) -> Answer {
     let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_mprotect, addr, len, prot) };
     match decide::split(addr, len, &arena()) {
         None => kernel(addr, len),
-        Some(parts) => in_parts(
+        Some(parts) => in_pieces(
             &parts,
+            AtGap::Stop,
             |part| kernel(part.start, part.len()),
             |part| pager_api::call(Call::Protect { addr: part.start, len: part.len(), prot }),
         ),
@@ -35,10 +36,13 @@ pub(super) fn protect_by_key(addr: usize, len: usize, prot: c_int, key: c_int) -
 pub(crate) fn advise(addr: usize, len: usize, advice: c_int) -> Answer {
     // SAFETY: takes no pointers to follow; what the program does to its own memory is its affair.
     let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_madvise, addr, len, advice) };
+    let populates = advice == libc::MADV_POPULATE_READ || advice == libc::MADV_POPULATE_WRITE;
+    let at_gap = if populates { AtGap::Stop } else { AtGap::GoOn };
     match decide::split(addr, len, &arena()) {
         None => kernel(addr, len),
-        Some(parts) => in_parts(
+        Some(parts) => in_pieces(
             &parts,
+            at_gap,
             |part| kernel(part.start, part.len()),
             |part| pager_api::call(Call::Advise { addr: part.start, len: part.len(), advice }),
         ),
@@ -52,8 +56,9 @@ pub(super) fn lock(addr: usize, len: usize, flags: c_uint) -> Answer {
     let on_fault = flags & libc::MLOCK_ONFAULT != 0;
     match managed_to_lock(addr, len, flags) {
         None => kernel(addr, len),
-        Some(parts) => in_parts(
+        Some(parts) => in_pieces(
             &parts,
+            AtGap::Stop,
             |part| kernel(part.start, part.len()),
             |part| pager_api::call(Call::Lock { addr: part.start, len: part.len(), on_fault }),
         ),
@@ -70,8 +75,9 @@ pub(super) fn unlock(addr: usize, len: usize) -> Answer {
     let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_munlock, addr, len) };
     match decide::split_loosely(addr, len, &arena()) {
         None => kernel(addr, len),
-        Some(parts) => in_parts(
+        Some(parts) => in_pieces(
             &parts,
+            AtGap::Stop,
             |part| kernel(part.start, part.len()),
             |part| pager_api::call(Call::Unlock { addr: part.start, len: part.len() }),
         ),

@@ -4,7 +4,8 @@ use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_uint};
 
 use super::map::{self, Request};
-use super::{clone, exec, fork, look, range, signals, threads};
+use super::{clone, exec, fork, look, range, remap, signals, threads};
+use crate::decide::Remap;
 use crate::pager_api;
 use crate::raw::{self, Answer};
 
@@ -95,7 +96,9 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
                 offset: f as i64,
             }),
             libc::SYS_munmap => map::unmap(a, b),
-            libc::SYS_mremap => map::remap(a, b, c, d as c_int, e),
+            libc::SYS_mremap => {
+                remap::remap(&Remap { old: a, old_len: b, new_len: c, flags: d as c_int, new_addr: e })
+            }
             libc::SYS_mprotect => range::protect(a, b, c as c_int),
             libc::SYS_pkey_mprotect => range::protect_by_key(a, b, c as c_int, d as c_int),
             libc::SYS_madvise => range::advise(a, b, c as c_int),

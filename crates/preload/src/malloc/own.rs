@@ -5,6 +5,15 @@ use core::ptr;
 use libmimalloc_sys as mi;
 
 use super::{Block, exact};
+use crate::pager_api;
+
+/// Only of larger blocks it is asked whether there is memory for them.
+const LARGE: usize = 1 << 30;
+
+/// Whether the kernel would refuse so large a block at once. mimalloc maps without asking it.
+fn is_refused(size: usize) -> bool {
+    size > LARGE && !pager_api::may_commit(size)
+}
 
 pub(super) unsafe fn malloc(size: usize) -> Block {
     if exact::wants(size) {
@@ -12,6 +21,9 @@ pub(super) unsafe fn malloc(size: usize) -> Block {
         if !block.is_null() {
             return block;
         }
+    }
+    if is_refused(size) {
+        return ptr::null_mut();
     }
     // SAFETY: any size may be asked for.
     unsafe { mi::mi_malloc(size) }
@@ -28,11 +40,17 @@ pub(super) unsafe fn calloc(count: usize, size: usize) -> Block {
             return block;
         }
     }
+    if is_refused(total) {
+        return ptr::null_mut();
+    }
     // SAFETY: any sizes may be asked for.
     unsafe { mi::mi_calloc(count, size) }
 }
 
 pub(super) unsafe fn memalign(alignment: usize, size: usize) -> Block {
+    if is_refused(size) {
+        return ptr::null_mut();
+    }
     // SAFETY: the alignment is a power of two.
     unsafe { mi::mi_malloc_aligned(size, alignment) }
 }
@@ -40,6 +58,9 @@ pub(super) unsafe fn memalign(alignment: usize, size: usize) -> Block {
 /// Each heap changes its blocks in place where it can. A block that grows into the other's sizes, or out of its own,
 /// moves.
 pub(super) unsafe fn realloc(block: Block, size: usize) -> Block {
+    if is_refused(size) {
+        return ptr::null_mut();
+    }
     // SAFETY: the block is in use.
     let old = unsafe { usable_size(block) };
     if exact::owns(block) {

@@ -4,12 +4,26 @@ use super::{Answer, Caller, errno};
 use crate::pager::{OVERDRAFT, SPACE, worker};
 use crate::sys::clock::now_ns;
 use core::sync::atomic::Ordering;
-use quire_core::addr::PageRange;
+use quire_core::addr::{PageRange, Vpn};
 use quire_core::mmu::Prot;
 use quire_core::vma::Vma;
-use quire_core::{Demand, Fault, Reclaim};
+use quire_core::{Demand, Engine, Fault, Reclaim};
 
 impl Caller {
+    /// Up to the first gap, as the kernel does it; where there is one, nothing is brought in.
+    pub(super) fn lock_mapped(&mut self, range: PageRange, on_fault: bool) -> Answer {
+        let run = self.leading_run(range)?;
+        self.lock(run, on_fault || run != range)?;
+        if run == range { Ok(0) } else { Err(libc::ENOMEM) }
+    }
+
+    /// Up to the first gap.
+    pub(super) fn unlock_mapped(&mut self, range: PageRange) -> Answer {
+        let run = self.leading_run(range)?;
+        self.unlock(run)?;
+        if run == range { Ok(0) } else { Err(libc::ENOMEM) }
+    }
+
     pub(super) fn lock(&mut self, range: PageRange, on_fault: bool) -> Answer {
         self.pager.tables.lock().engine.lock(&mut self.pager.mover(), range, true).map_err(errno)?;
         if !on_fault {
@@ -55,12 +69,21 @@ impl Caller {
 
     /// Makes pages present, one fault after the other, as a program would that touches them in order.
     pub(super) fn bring_in(&mut self, range: PageRange) {
+        self.bring(range, Engine::next_absent);
+    }
+
+    /// The same for pages that have contents; others stay empty.
+    pub(super) fn bring_back(&mut self, range: PageRange) {
+        self.bring(range, Engine::next_away);
+    }
+
+    fn bring(&mut self, range: PageRange, next: fn(&Engine, PageRange) -> Option<Vpn>) {
         let mut rest = range;
         loop {
             self.pager.watch.service_beat();
             self.pager.await_notes(|| self.pager.watch.service_beat());
             let mut tables = self.pager.tables.lock();
-            let Some(vpn) = tables.engine.next_absent(rest) else { return };
+            let Some(vpn) = next(&tables.engine, rest) else { return };
             rest = PageRange::between(SPACE, vpn, range.end());
             self.pager.keep_grant(&mut tables);
             let seen = self.pager.progress.load(Ordering::Acquire);

@@ -1,10 +1,38 @@
 //! `mremap`: memory that grows, shrinks and moves.
+//!
+//! What can fail is done first, on addresses that nobody has yet; the memory moves when nothing more can be refused.
 
+use super::advice::{forget_kernel_marks, pieces};
 use super::{Answer, Caller, TAG_DONT_FORK, errno};
 use crate::control::note::Note;
-use crate::pager::{SPACE, arena, bytes_of, pages_of};
+use crate::pager::{SPACE, Tables, bytes_of, is_managed, pages_of};
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::vma::Vma;
+
+/// Where memory goes that an mremap moves.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    /// To managed addresses.
+    Arena(Vpn),
+    /// Over a mapping outside the arena, by its address.
+    Outside(usize),
+}
+
+impl Target {
+    fn addr(self) -> usize {
+        match self {
+            Target::Arena(start) => start.addr() as usize,
+            Target::Outside(addr) => addr,
+        }
+    }
+
+    fn plus(self, pages: u64) -> Target {
+        match self {
+            Target::Arena(start) => Target::Arena(start.plus(pages)),
+            Target::Outside(addr) => Target::Outside(addr + pages as usize * PAGE_SIZE),
+        }
+    }
+}
 
 impl Caller {
     pub(super) fn remap(
@@ -15,49 +43,92 @@ impl Caller {
         flags: i32,
         new_addr: usize,
     ) -> Answer {
-        let (old, new_pages) = (pages_of(old, old_len), new_len.div_ceil(PAGE_SIZE) as u64);
+        let (old, pages) = (pages_of(old, old_len), new_len.div_ceil(PAGE_SIZE) as u64);
         let fixed = flags & libc::MREMAP_FIXED != 0;
         let keeps = flags & libc::MREMAP_DONTUNMAP != 0;
-        if old.is_empty() || new_pages == 0 || keeps && new_pages != old.pages {
+        let may_move = flags & libc::MREMAP_MAYMOVE != 0;
+        if old.is_empty() || pages == 0 || keeps && pages != old.pages || (fixed || keeps) && !may_move {
             return Err(libc::EINVAL);
         }
+        if !fixed && !keeps && pages <= old.pages {
+            return self.shrink(old, pages);
+        }
+        if fixed && pages == old.pages {
+            return self.move_each(old, target_at(old, pages, new_addr)?, keeps);
+        }
         let vma = self.vma_of(old)?;
-        if !fixed && !keeps {
-            if new_pages <= old.pages {
-                return self.shrink(old, new_pages);
+        if pages > old.pages {
+            self.pager.commit.may_grow(&vma, pages - old.pages)?;
+        }
+        if !fixed && !keeps && self.grow_in_place(old, pages, &vma)? {
+            return Ok(old.start.addr() as usize);
+        }
+        if !may_move {
+            return Err(libc::ENOMEM);
+        }
+        let target = match fixed.then(|| target_at(old, pages, new_addr)).transpose()? {
+            Some(target) => target,
+            // The arena may have no room where the kernel has.
+            None => {
+                let start = self.pager.tables.lock().room.take(pages).ok_or(libc::EOPNOTSUPP)?;
+                return self.move_to(old, Target::Arena(Vpn(start)), pages, &vma, keeps);
             }
-            if self.grow_in_place(old, new_pages, &vma)? {
-                return Ok(old.start.addr() as usize);
-            }
+        };
+        self.take_target(target, pages)?;
+        if pages < old.pages {
+            self.unmap_pages(PageRange::between(SPACE, old.start.plus(pages), old.end()))?;
         }
-        if flags & libc::MREMAP_MAYMOVE == 0 {
-            return Err(if fixed || keeps { libc::EINVAL } else { libc::ENOMEM });
-        }
-        let target = self.place_for_remap(old, new_pages, fixed.then_some(new_addr))?;
-        self.move_to(old, target, new_pages, &vma)?;
-        if keeps {
-            self.map_again(old, &vma)?;
-        } else {
-            // What did not move was unmapped, and may be another's already.
-            let moved = old.pages.min(new_pages);
-            self.pager.tables.lock().room.give(old.start.0, old.start.0 + moved);
-        }
-        Ok(target.addr() as usize)
+        self.move_to(PageRange::new(SPACE, old.start, old.pages.min(pages)), target, pages, &vma, keeps)
     }
 
     /// The one VMA that a remapped range must lie in.
     fn vma_of(&self, range: PageRange) -> Result<Vma, i32> {
-        let tables = self.pager.tables.lock();
-        let vma = tables.engine.vmas(SPACE).at(range.start).copied().ok_or(libc::EFAULT)?;
+        let vma = self.first_vma(range)?;
         if range.end() > vma.end { Err(libc::EFAULT) } else { Ok(vma) }
     }
 
+    fn first_vma(&self, range: PageRange) -> Result<Vma, i32> {
+        self.pager.tables.lock().engine.vmas(SPACE).at(range.start).copied().ok_or(libc::EFAULT)
+    }
+
+    /// Of several VMAs too, and across gaps, as long as the range begins with one.
     fn shrink(&mut self, old: PageRange, pages: u64) -> Answer {
+        self.first_vma(old)?;
         let tail = PageRange::between(SPACE, old.start.plus(pages), old.end());
         if !tail.is_empty() {
-            self.unmap(tail.start.addr() as usize, tail.pages as usize * PAGE_SIZE)?;
+            self.unmap_pages(tail)?;
         }
         Ok(old.start.addr() as usize)
+    }
+
+    fn unmap_pages(&mut self, range: PageRange) -> Answer {
+        self.unmap(range.start.addr() as usize, range.pages as usize * PAGE_SIZE)
+    }
+
+    /// Moves every VMA of a range, each to its place in the target. Gaps move nothing, and what is in the target
+    /// opposite to them stays.
+    fn move_each(&mut self, old: PageRange, target: Target, keeps: bool) -> Answer {
+        self.first_vma(old)?;
+        let vmas = pieces(&self.pager.tables.lock(), old);
+        for vma in vmas {
+            let part = PageRange::between(SPACE, vma.start, vma.end);
+            let to = target.plus(vma.start.0 - old.start.0);
+            self.take_target(to, part.pages)?;
+            self.move_to(part, to, part.pages, &vma, keeps)?;
+        }
+        Ok(target.addr())
+    }
+
+    /// Makes a place free for what moves there, and takes its addresses.
+    fn take_target(&mut self, target: Target, pages: u64) -> Result<(), i32> {
+        match target {
+            Target::Arena(start) => {
+                drop(self.take_over(start.addr() as usize, pages as usize * PAGE_SIZE)?);
+            }
+            // The calling thread has put a mapping there that is written over.
+            Target::Outside(_) => {}
+        }
+        Ok(())
     }
 
     fn grow_in_place(&mut self, old: PageRange, pages: u64, vma: &Vma) -> Result<bool, i32> {
@@ -65,65 +136,102 @@ impl Caller {
         if !self.pager.tables.lock().room.take_at(tail.start.0, tail.end().0) {
             return Ok(false);
         }
-        self.map_again(tail, vma)?;
+        self.map_tail(tail, vma)?;
         Ok(true)
     }
 
-    /// Maps empty pages that are to be like `vma`. Their addresses are taken already.
-    fn map_again(&mut self, range: PageRange, vma: &Vma) -> Result<(), i32> {
+    /// Maps empty pages that grow `vma`. Their addresses are taken; if that fails, they are given back.
+    fn map_tail(&mut self, tail: PageRange, vma: &Vma) -> Result<(), i32> {
         let mut tables = self.pager.tables.lock();
+        if let Err(errno) = self.map_like(&mut tables, tail, vma) {
+            tables.room.give(tail.start.0, tail.end().0);
+            return Err(errno);
+        }
+        drop(tables);
+        if vma.locked
+            && let Err(errno) = self.lock(tail, false)
+        {
+            self.unmap_pages(tail)?;
+            return Err(errno);
+        }
+        Ok(())
+    }
+
+    /// Maps empty pages with all that holds for `vma` but its lock.
+    fn map_like(&self, tables: &mut Tables, range: PageRange, vma: &Vma) -> Result<(), i32> {
         tables.engine.map_range(&mut self.pager.mover(), range, vma.prot).map_err(errno)?;
         self.pager.note(Note::Map { range, prot: vma.prot });
         tables.engine.advise(range, vma.hint);
-        drop(tables);
-        if vma.locked {
-            self.lock(range, false)?;
-        }
-        Ok(())
+        tables.engine.set_policy_of(range, vma.policy);
+        self.pager.mark(tables, range, vma.tag, 0)
     }
 
-    fn place_for_remap(&mut self, old: PageRange, pages: u64, at: Option<usize>) -> Result<Vpn, i32> {
-        let Some(addr) = at else {
-            return self.pager.tables.lock().room.take(pages).map(Vpn).ok_or(libc::ENOMEM);
+    /// Moves `old`, which is in `vma`, to a place that is taken and free, and grows it there to `pages`.
+    fn move_to(&mut self, old: PageRange, to: Target, pages: u64, vma: &Vma, keeps: bool) -> Answer {
+        let start = match to {
+            Target::Outside(addr) => return self.move_away(old, addr, pages, vma, keeps),
+            Target::Arena(start) => start,
         };
-        let target = pages_of(addr, pages as usize * PAGE_SIZE);
-        let overlaps = target.start < old.end() && old.start < target.end();
-        let (start, end) = arena();
-        if !addr.is_multiple_of(PAGE_SIZE) || overlaps {
-            return Err(libc::EINVAL);
+        let tail = PageRange::between(SPACE, start.plus(old.pages), start.plus(pages));
+        if !tail.is_empty()
+            && let Err(errno) = self.map_tail(tail, vma)
+        {
+            self.pager.tables.lock().room.give(start.0, tail.start.0);
+            return Err(errno);
         }
-        if addr < start || target.end().addr() as usize > end {
-            return Err(libc::ENOMEM);
-        }
-        drop(self.take_over(addr, pages as usize * PAGE_SIZE)?);
-        Ok(target.start)
-    }
-
-    fn move_to(&mut self, old: PageRange, to: Vpn, pages: u64, vma: &Vma) -> Result<(), i32> {
-        let kept = PageRange::new(SPACE, old.start, old.pages.min(pages));
-        self.settle_record(kept);
+        self.settle_record(old);
         let mut tables = self.pager.tables.lock();
-        self.pager.withhold_from_children(&mut tables, kept);
-        let moved = tables.engine.remap(&mut self.pager.mover(), kept, to);
+        self.pager.withhold_from_children(&mut tables, old);
+        let moved = tables.engine.remap(&mut self.pager.mover(), old, start);
         if vma.tag & TAG_DONT_FORK == 0 {
-            self.pager.grant_to_children(kept);
-            self.pager.grant_to_children(PageRange::new(SPACE, to, kept.pages));
+            self.pager.grant_to_children(old);
+            self.pager.grant_to_children(PageRange::new(SPACE, start, old.pages));
         }
         if let Err(refusal) = moved {
-            tables.room.give(to.0, to.0 + pages);
+            tables.room.give(start.0, tail.start.0);
+            drop(tables);
+            if !tail.is_empty() {
+                self.unmap_pages(tail)?;
+            }
             return Err(errno(refusal));
         }
-        self.pager.kept.moved(bytes_of(kept), to.addr() as usize);
+        self.pager.kept.moved(bytes_of(old), start.addr() as usize);
         if let Some(recorder) = self.pager.recorder() {
-            recorder.remapped(kept, to, vma.prot);
+            recorder.remapped(old, start, vma.prot);
         }
-        drop(tables);
-        if pages > old.pages {
-            self.map_again(PageRange::new(SPACE, to.plus(old.pages), pages - old.pages), vma)?;
-        } else if pages < old.pages {
-            let tail = PageRange::between(SPACE, old.start.plus(pages), old.end());
-            self.unmap(tail.start.addr() as usize, tail.pages as usize * PAGE_SIZE)?;
+        self.leave_behind(&mut tables, old, vma, keeps)?;
+        Ok(start.addr() as usize)
+    }
+
+    /// What is at the old place of memory that has moved: with `keeps` empty pages like it, else nothing.
+    pub(super) fn leave_behind(
+        &self,
+        tables: &mut Tables,
+        old: PageRange,
+        vma: &Vma,
+        keeps: bool,
+    ) -> Result<(), i32> {
+        if keeps {
+            return self.map_like(tables, old, vma);
         }
+        forget_kernel_marks(old, vma.tag);
+        tables.room.give(old.start.0, old.end().0);
         Ok(())
     }
+}
+
+/// The place that a program names for memory it moves.
+fn target_at(old: PageRange, pages: u64, addr: usize) -> Result<Target, i32> {
+    let target = pages_of(addr, pages as usize * PAGE_SIZE);
+    let overlaps = target.start < old.end() && old.start < target.end();
+    if !addr.is_multiple_of(PAGE_SIZE) || overlaps {
+        return Err(libc::EINVAL);
+    }
+    let (start, end) = crate::pager::arena();
+    let len = target.pages as usize * PAGE_SIZE;
+    if !is_managed(addr, len) {
+        return Ok(Target::Outside(addr));
+    }
+    // Half in the arena and half not, it could not be moved in one piece.
+    if addr >= start && addr + len <= end { Ok(Target::Arena(target.start)) } else { Err(libc::ENOMEM) }
 }

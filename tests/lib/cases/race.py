@@ -1,0 +1,15 @@
+"""Six threads that map, map over, move, protect, discard and unmap beside each other lose nothing and are refused nothing."""
+
+from cases import case_program, same_as_native
+from runner import MIB
+
+SECONDS = 10
+SECONDS_IN_FULL = 600
+
+
+def check(checks, scale):
+    seconds = SECONDS_IN_FULL if scale.full else SECONDS
+    program = [case_program("race", "-pthread"), str(seconds)]
+    for budget in (48 * MIB, None):
+        name = "%d s of calls by six threads, %s" % (seconds, "48 MiB" if budget else "no budget")
+        same_as_native(checks, name, program, budget, timeout=seconds + 60)
