@@ -111,9 +111,9 @@ fn is_sound(addr: usize, len: usize) -> bool {
         && addr.checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE)).is_some()
 }
 
-/// Whether a sound range lies where mappings can be. Calls that refuse any other do so before they look at it.
+/// Whether a range lies where mappings can be. Calls that refuse any other do so before they look at it.
 pub(crate) fn is_within_reach(addr: usize, len: usize) -> bool {
-    addr + len <= USER_END
+    addr.checked_add(len).is_some_and(|end| end <= USER_END)
 }
 
 fn overlaps(addr: usize, len: usize, arena: &Range<usize>) -> bool {
@@ -148,6 +148,13 @@ pub(crate) fn split_loosely(addr: usize, len: usize, arena: &Range<usize>) -> Op
     split(addr - slack, len.checked_add(slack)?, arena)
 }
 
+/// Whether mprotect knows all of these rights.
+pub(crate) fn are_rights(prot: c_int) -> bool {
+    /// For semaphores, which x86 takes and forgets.
+    const PROT_SEM: c_int = 8;
+    prot & !(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC | PROT_SEM) == 0
+}
+
 /// Who serves an mremap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RemapRoute {
@@ -157,6 +164,8 @@ pub(crate) enum RemapRoute {
     Inside,
     /// The kernel, onto a part of the arena that the pager gives up first.
     Foreign,
+    /// The old range begins in the arena and has no length, or one that no mapping has.
+    Unsized,
     /// Nobody: the range crosses the arena's edge, hence is not one mapping.
     Fault,
 }
@@ -188,38 +197,41 @@ impl Remap {
         self.flags & libc::MREMAP_MAYMOVE != 0
     }
 
-    /// The same with lengths of whole pages, unless that is too long.
-    pub(crate) fn in_pages(&self) -> Option<Remap> {
-        let old_len = self.old_len.checked_next_multiple_of(PAGE)?;
-        let new_len = self.new_len.checked_next_multiple_of(PAGE)?;
-        Some(Remap { old_len, new_len, ..*self })
+    /// The same with lengths of whole pages. As in the kernel, the longest become 0.
+    pub(crate) fn in_pages(&self) -> Remap {
+        let pages = |len: usize| len.checked_next_multiple_of(PAGE).unwrap_or(0);
+        Remap { old_len: pages(self.old_len), new_len: pages(self.new_len), ..*self }
     }
 
     /// Whether the kernel would look at the ranges at all rather than answer `EINVAL`. Lengths are of whole pages.
     fn is_sound(&self) -> bool {
         let known = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
         let moves = self.is_fixed() || self.keeps();
-        let fits = |addr: usize, len: usize| addr.checked_add(len).is_some_and(|end| end <= USER_END);
         self.flags & !known == 0
             && self.old.is_multiple_of(PAGE)
-            && fits(self.old, self.old_len)
             && self.new_len > 0
             && self.new_len <= USER_END
             && (!moves || self.may_move())
             && (!self.keeps() || self.new_len == self.old_len)
-            && (!self.is_fixed() || self.new_addr.is_multiple_of(PAGE) && fits(self.new_addr, self.new_len))
+            && (!self.is_fixed()
+                || self.new_addr.is_multiple_of(PAGE) && is_within_reach(self.new_addr, self.new_len))
             && (!self.is_fixed() || !self.overlaps_itself())
     }
 
     fn overlaps_itself(&self) -> bool {
-        self.old < self.new_addr + self.new_len && self.new_addr < self.old + self.old_len
+        self.old < self.new_addr + self.new_len && self.new_addr < self.old.saturating_add(self.old_len)
     }
 }
 
-/// Decides on mremap. What the kernel refuses for its arguments alone, and what only doubles a mapping (length 0), is the
-/// kernel's.
+/// Decides on mremap. What the kernel refuses for its arguments alone is the kernel's.
 pub(crate) fn remap(call: &Remap, arena: &Range<usize>) -> RemapRoute {
-    let Some(call) = call.in_pages().filter(Remap::is_sound) else { return RemapRoute::Kernel };
+    let call = call.in_pages();
+    if !call.is_sound() {
+        return RemapRoute::Kernel;
+    }
+    if arena.contains(&call.old) && (call.old_len == 0 || !is_within_reach(call.old, call.old_len)) {
+        return RemapRoute::Unsized;
+    }
     if call.old_len > 0
         && let Some(parts) = split(call.old, call.old_len, arena)
     {

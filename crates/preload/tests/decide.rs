@@ -8,7 +8,8 @@ mod decide;
 use core::ops::Range;
 
 use decide::{
-    MapRoute, PAGE, Parts, Remap, RemapRoute, copies_memory, is_within_reach, remap, split, split_loosely,
+    MapRoute, PAGE, Parts, Remap, RemapRoute, are_rights, copies_memory, is_within_reach, remap, split,
+    split_loosely,
 };
 use libc::{
     MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_NORESERVE,
@@ -158,7 +159,6 @@ fn moves_that_the_kernel_refuses_for_their_arguments_are_left_to_it() {
     let to_fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
     let refused = [
         (start + 1, PAGE, 0, PAGE, MREMAP_MAYMOVE),
-        (start, 0, 0, PAGE, MREMAP_MAYMOVE),
         (start, PAGE, 0, 0, MREMAP_MAYMOVE),
         (start, PAGE, 0, usize::MAX, MREMAP_MAYMOVE),
         (start, PAGE, 0, 1 << 47, MREMAP_MAYMOVE),
@@ -183,4 +183,22 @@ fn moves_that_the_kernel_refuses_for_their_arguments_are_left_to_it() {
 fn a_clone_without_shared_memory_is_a_fork() {
     assert!(copies_memory(libc::SIGCHLD as u64));
     assert!(!copies_memory((libc::CLONE_VM | libc::CLONE_VFORK) as u64));
+}
+
+#[test]
+fn moves_of_no_length_or_of_one_that_nothing_has_are_told_apart() {
+    let (start, end) = (ARENA.start, ARENA.end);
+    for len in [0, usize::MAX, 1 << 47] {
+        assert_eq!(mremap(start, len, 0, PAGE, MREMAP_MAYMOVE), RemapRoute::Unsized, "{len:#x}");
+    }
+    assert_eq!(mremap(start, 0, start, PAGE, MREMAP_FIXED | MREMAP_MAYMOVE), RemapRoute::Unsized);
+    assert_eq!(mremap(end, 0, start, PAGE, MREMAP_FIXED | MREMAP_MAYMOVE), RemapRoute::Foreign);
+    assert_eq!(mremap(end, 0, end + PAGE, PAGE, MREMAP_FIXED | MREMAP_MAYMOVE), RemapRoute::Kernel);
+    assert_eq!(mremap(start, PAGE, 0, usize::MAX, MREMAP_MAYMOVE), RemapRoute::Kernel);
+}
+
+#[test]
+fn rights_are_those_that_mprotect_knows() {
+    assert!(are_rights(libc::PROT_NONE) && are_rights(7) && are_rights(8));
+    assert!(!are_rights(0x10) && !are_rights(libc::PROT_GROWSDOWN) && !are_rights(i32::MIN));
 }

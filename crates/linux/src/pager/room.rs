@@ -1,7 +1,6 @@
 //! Which addresses of the arena are taken, and by whom.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
-use quire_core::addr::Vpn;
 use std::collections::BTreeMap;
 
 /// How many mappings of the kernel's lie in the arena, for calls that want to know without a lock.
@@ -126,11 +125,6 @@ impl Room {
     /// All foreign ranges, in rising order.
     pub(super) fn all_foreign(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.foreign.by_start.iter().map(|(&start, &end)| (start, end))
-    }
-
-    /// Where the foreign range ends that `page` lies in, as a page number.
-    pub(super) fn foreign_at(&self, page: u64) -> Option<Vpn> {
-        self.foreign.overlapping(page, page + 1).next().map(|(_, end)| Vpn(end))
     }
 
     /// The foreign parts of `start..end`, cut to it.

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use super::{Next, arena};
 use crate::decide;
-use crate::pager_api::{self, Call};
+use crate::pager_api::{self, Kind};
 use crate::raw::{self, Answer};
 
 /// mincore.
@@ -34,18 +34,24 @@ pub(super) fn sync(addr: usize, len: usize, flags: c_int) -> Answer {
     if gap(addr, len).is_some() { Err(libc::ENOMEM) } else { Ok(answer) }
 }
 
-/// How many bytes of a range lie before the first gap in managed memory, where there is one. `None` also for ranges that
-/// the kernel refuses as they stand.
+/// How many bytes of a range lie before the first gap in the arena, where there is one. `None` also for ranges that the
+/// kernel refuses as they stand.
 fn gap(addr: usize, len: usize) -> Option<usize> {
     let inside = decide::split(addr, len, &arena()).filter(|_| decide::is_within_reach(addr, len))?.inside;
-    let mapped = pager_api::call(Call::MappedFrom { addr: inside.start, len: inside.len() }).ok()?;
-    (mapped < inside.len()).then(|| inside.start - addr + mapped)
+    let mut at = inside.start;
+    while at < inside.end {
+        let piece = pager_api::piece(at, inside.end - at);
+        if piece.kind == Kind::Gap {
+            return Some(at - addr);
+        }
+        at = piece.end;
+    }
+    None
 }
 
 /// Whether nothing is mapped at `addr`, which lies in the arena.
 pub(super) fn is_gap(addr: usize) -> bool {
-    let addr = addr - addr % decide::PAGE;
-    pager_api::call(Call::MappedFrom { addr, len: decide::PAGE }) == Ok(0)
+    pager_api::piece(addr - addr % decide::PAGE, decide::PAGE).kind == Kind::Gap
 }
 
 /// Linux's mincore.

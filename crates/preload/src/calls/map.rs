@@ -27,6 +27,10 @@ pub(super) struct Request {
 /// As mmap: with `MAP_FIXED` the range is the caller's to replace.
 pub(super) unsafe fn map(request: &Request) -> Answer {
     let Request { addr, len, prot, flags, .. } = *request;
+    if !request.offset.unsigned_abs().is_multiple_of(decide::PAGE as u64) {
+        // SAFETY: it is refused, whatever the rest is.
+        return unsafe { kernel_map(request) };
+    }
     let texts = if addr == 0 { Default::default() } else { callers::texts() };
     let at = addr - addr % decide::PAGE;
     let grows = flags & libc::MAP_GROWSDOWN != 0;
@@ -149,16 +153,20 @@ unsafe fn map_foreign_free(request: &Request) -> Answer {
     }
 }
 
-/// Whether the kernel would refuse to map this file whatever the place. It is to be found out before the program's memory
-/// is given up, which natively stays then. Devices are not tried: to map some of them is to begin something.
+/// Whether the kernel would refuse such a mapping whatever the place. It is to be found out before the program's memory is
+/// given up, which natively stays then. Devices are not tried: to map some of them is to begin something.
 unsafe fn refusal(request: &Request) -> Option<i32> {
     if request.flags & libc::MAP_ANONYMOUS != 0 {
-        return None;
-    }
-    match kind_of(request.fd) {
-        Err(errno) => return Some(errno),
-        Ok(kind) if kind != libc::S_IFREG => return None,
-        Ok(_) => {}
+        let kind = request.flags & libc::MAP_TYPE;
+        if (kind == libc::MAP_PRIVATE || kind == libc::MAP_SHARED) && request.flags & libc::MAP_HUGETLB == 0 {
+            return None;
+        }
+    } else {
+        match kind_of(request.fd) {
+            Err(errno) => return Some(errno),
+            Ok(kind) if kind != libc::S_IFREG => return None,
+            Ok(_) => {}
+        }
     }
     let flags = request.flags & !(libc::MAP_FIXED | libc::MAP_POPULATE | libc::MAP_LOCKED);
     // SAFETY: nothing that exists is touched, and what is mapped is unmapped again.

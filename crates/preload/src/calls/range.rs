@@ -4,7 +4,7 @@ use core::ffi::{c_int, c_uint, c_void};
 
 use super::{AtGap, arena, in_pieces};
 use crate::decide::{self, Parts};
-use crate::pager_api::{self, Call};
+use crate::pager_api::{self, Call, Kind};
 use crate::raw::{self, Answer};
 
 pub(crate) fn protect(addr: usize, len: usize, prot: c_int) -> Answer {
@@ -12,13 +12,26 @@ pub(crate) fn protect(addr: usize, len: usize, prot: c_int) -> Answer {
     let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_mprotect, addr, len, prot) };
     match decide::split(addr, len, &arena()) {
         None => kernel(addr, len),
-        Some(parts) => in_pieces(
+        Some(parts) if decide::are_rights(prot) => in_pieces(
             &parts,
             AtGap::Stop,
             |part| kernel(part.start, part.len()),
             |part| pager_api::call(Call::Protect { addr: part.start, len: part.len(), prot }),
         ),
+        Some(parts) => Err(refusal(&parts, prot)),
     }
+}
+
+/// What the kernel says of rights that there are not, and of the flags by which a range of memory grows: of memory that
+/// does not, or of none.
+fn refusal(parts: &Parts, prot: c_int) -> c_int {
+    let inside = &parts.inside;
+    let gap = pager_api::piece(inside.start, inside.len());
+    let known = decide::are_rights(prot & !(libc::PROT_GROWSDOWN | libc::PROT_GROWSUP));
+    let both = prot & libc::PROT_GROWSDOWN != 0 && prot & libc::PROT_GROWSUP != 0;
+    // Downwards, what grows is the first mapping of the range, wherever it begins.
+    let nothing = gap.kind == Kind::Gap && (prot & libc::PROT_GROWSDOWN == 0 || gap.end == inside.end);
+    if known && !both && nothing { libc::ENOMEM } else { libc::EINVAL }
 }
 
 /// Protection keys: memory with one can't be managed, since frames have none. -1 and 0 mean none.
@@ -40,12 +53,16 @@ pub(crate) fn advise(addr: usize, len: usize, advice: c_int) -> Answer {
     let at_gap = if populates { AtGap::Stop } else { AtGap::GoOn };
     match decide::split(addr, len, &arena()) {
         None => kernel(addr, len),
-        Some(parts) => in_pieces(
-            &parts,
-            at_gap,
-            |part| kernel(part.start, part.len()),
-            |part| pager_api::call(Call::Advise { addr: part.start, len: part.len(), advice }),
-        ),
+        Some(parts) => {
+            // What is no advice to this kernel it refuses for any length, before it looks at memory.
+            kernel(addr, 0)?;
+            in_pieces(
+                &parts,
+                at_gap,
+                |part| kernel(part.start, part.len()),
+                |part| pager_api::call(Call::Advise { addr: part.start, len: part.len(), advice }),
+            )
+        }
     }
 }
 
@@ -53,16 +70,27 @@ pub(super) fn lock(addr: usize, len: usize, flags: c_uint) -> Answer {
     // mlock2 is the newer of the two, and 0 makes it mlock.
     // SAFETY: takes no pointers to follow.
     let kernel = |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_mlock2, addr, len, flags) };
-    let on_fault = flags & libc::MLOCK_ONFAULT != 0;
     match managed_to_lock(addr, len, flags) {
         None => kernel(addr, len),
-        Some(parts) => in_pieces(
-            &parts,
-            AtGap::Stop,
-            |part| kernel(part.start, part.len()),
-            |part| pager_api::call(Call::Lock { addr: part.start, len: part.len(), on_fault }),
-        ),
+        Some(parts) => {
+            // All of a range is locked before any of it is filled, which may fail.
+            if pager_api::has_foreign() {
+                lock_pieces(&parts, libc::MLOCK_ONFAULT)?;
+            }
+            lock_pieces(&parts, flags)
+        }
     }
+}
+
+fn lock_pieces(parts: &Parts, flags: c_uint) -> Answer {
+    let on_fault = flags & libc::MLOCK_ONFAULT != 0;
+    in_pieces(
+        parts,
+        AtGap::Stop,
+        // SAFETY: takes no pointers to follow.
+        |part| unsafe { raw::call!(libc::SYS_mlock2, part.start, part.len(), flags) },
+        |part| pager_api::call(Call::Lock { addr: part.start, len: part.len(), on_fault }),
+    )
 }
 
 fn managed_to_lock(addr: usize, len: usize, flags: c_uint) -> Option<Parts> {

@@ -19,9 +19,12 @@ pub(super) unsafe fn remap(call: &Remap) -> Answer {
     unsafe {
         match decide::remap(call, &arena()) {
             RemapRoute::Kernel => kernel(call),
-            RemapRoute::Inside => match call.in_pages() {
-                Some(call) => inside(&call),
-                None => Err(libc::EINVAL),
+            RemapRoute::Inside => inside(&call.in_pages()),
+            RemapRoute::Unsized => match pager_api::piece(call.old, decide::PAGE).kind {
+                Kind::Gap => Err(libc::EFAULT),
+                // There is nothing to share, and nothing so long.
+                Kind::Managed => Err(libc::EINVAL),
+                Kind::Foreign => double(&call.in_pages()),
             },
             RemapRoute::Foreign => over_arena(call.new_addr, call.new_len, || kernel(call)),
             RemapRoute::Fault => Err(libc::EFAULT),
@@ -35,11 +38,27 @@ unsafe fn kernel(call: &Remap) -> Answer {
     unsafe { raw::call!(libc::SYS_mremap, old, old_len, new_len, flags, new_addr) }
 }
 
+/// Maps what a mapping of the kernel's in the arena shows once more, if it is shared: length 0 means that.
+unsafe fn double(call: &Remap) -> Answer {
+    let target = decide::split(call.new_addr, call.new_len, &arena()).filter(|_| call.is_fixed());
+    // SAFETY: by the caller's promise; nothing that exists is touched before the double does.
+    unsafe {
+        if target.is_none() {
+            return kernel(call);
+        }
+        let flags = libc::MREMAP_MAYMOVE;
+        let old = kernel(&Remap { flags, ..*call })?;
+        to_target(&Remap { old, old_len: call.new_len, ..*call })
+    }
+}
+
 /// The old range is in the arena.
 unsafe fn inside(call: &Remap) -> Answer {
-    let end = call.old + call.old_len;
+    // What a target has no place for is unmapped, whatever it is.
+    let len = if call.is_fixed() { call.old_len.min(call.new_len) } else { call.old_len };
+    let end = call.old + len;
     let first = if pager_api::has_foreign() {
-        pager_api::piece(call.old, call.old_len)
+        pager_api::piece(call.old, len)
     } else {
         pager_api::Piece { kind: Kind::Managed, end }
     };

@@ -9,10 +9,6 @@ use quire_core::addr::{PAGE_SIZE, PageRange};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::{Hint, Vma};
 
-/// Kernel advice that Linux's own headers have and the `libc` crate may not.
-const MADV_GUARD_INSTALL: i32 = 102;
-const MADV_GUARD_REMOVE: i32 = 103;
-
 /// A VMA that a forked child does not get, or gets empty: bits of [`Vma::tag`].
 pub(in crate::pager) const TAG_DONT_FORK: u32 = 1;
 pub(in crate::pager) const TAG_WIPE: u32 = 2;
@@ -23,13 +19,31 @@ const MARKS: [(u32, i32, i32); 2] = [
     (TAG_WIPE, libc::MADV_WIPEONFORK, libc::MADV_KEEPONFORK),
 ];
 
-/// Whether this is advice that is followed, or accepted and without effect.
+/// Whether this is advice that is followed, or accepted and without effect. What the kernel does not know it has refused.
 fn is_known(advice: i32) -> bool {
-    // A guard is an entry in the page tables that no move gets past: as on a kernel without guards.
-    let guard = advice == MADV_GUARD_INSTALL || advice == MADV_GUARD_REMOVE;
-    let refused = guard || advice == libc::MADV_REMOVE || advice == libc::MADV_HWPOISON;
-    !refused && matches!(advice, 0..=4 | 8..=25)
+    // Beyond that are guards: entries in the page tables that no move gets past. Refused, as by a kernel without them.
+    matches!(advice, 0..=4 | 8..=25)
 }
+
+/// Whether the kernel refuses this advice for such memory. It has treated what lies before then.
+fn refuses(advice: i32, vma: &Vma) -> bool {
+    match advice {
+        libc::MADV_DONTNEED | libc::MADV_FREE | libc::MADV_COLD | libc::MADV_PAGEOUT => vma.locked,
+        libc::MADV_POPULATE_READ => vma.prot.bits() & libc::PROT_READ as u32 == 0,
+        libc::MADV_POPULATE_WRITE => !vma.prot.writable(),
+        libc::MADV_COLLAPSE => !holds_large_page(vma),
+        libc::MADV_REMOVE => true,
+        _ => false,
+    }
+}
+
+/// Whether an aligned page of 2 MiB lies in it.
+fn holds_large_page(vma: &Vma) -> bool {
+    vma.start.0.next_multiple_of(LARGE) + LARGE <= vma.end.0
+}
+
+/// Pages of 2 MiB.
+const LARGE: u64 = 512;
 
 impl Caller {
     /// Drops contents in bites of 2 MiB, letting others have the lock in between.
@@ -102,10 +116,25 @@ impl Caller {
             if gap && populates {
                 break;
             }
-            self.advise_mapped(run, advice)?;
+            self.advise_run(run, advice)?;
             rest = PageRange::between(SPACE, run.end(), range.end());
         }
         if gap || !rest.is_empty() { Err(libc::ENOMEM) } else { Ok(0) }
+    }
+
+    /// VMA by VMA, as the kernel does it.
+    fn advise_run(&mut self, run: PageRange, advice: i32) -> Result<(), i32> {
+        let tables = self.pager.tables.lock();
+        let whole: Vec<Vma> = tables.engine.vmas(SPACE).overlapping(run.start, run.end()).copied().collect();
+        drop(tables);
+        for vma in whole {
+            if refuses(advice, &vma) {
+                return Err(libc::EINVAL);
+            }
+            let part = PageRange::between(SPACE, vma.start.max(run.start), vma.end.min(run.end()));
+            self.advise_mapped(part, advice)?;
+        }
+        Ok(())
     }
 
     fn advise_mapped(&mut self, range: PageRange, advice: i32) -> Result<(), i32> {
@@ -120,7 +149,7 @@ impl Caller {
             libc::MADV_COLLAPSE => self.hint_whole(range, Hint::Huge),
             libc::MADV_COLD => self.pager.tables.lock().engine.cool(range),
             libc::MADV_PAGEOUT => self.pager.tables.lock().engine.page_out(&mut self.pager.mover(), range),
-            libc::MADV_POPULATE_READ | libc::MADV_POPULATE_WRITE => self.bring_in(range),
+            libc::MADV_POPULATE_READ | libc::MADV_POPULATE_WRITE => _ = self.bring_in(range),
             libc::MADV_DONTFORK => self.mark(range, TAG_DONT_FORK, 0)?,
             libc::MADV_DOFORK => self.mark(range, 0, TAG_DONT_FORK)?,
             libc::MADV_WIPEONFORK => self.mark(range, TAG_WIPE, 0)?,

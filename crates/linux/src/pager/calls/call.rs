@@ -118,13 +118,6 @@ pub enum Call {
         /// Bytes.
         len: usize,
     },
-    /// How many bytes from `addr` on, `len` at most, are mapped without a gap.
-    MappedFrom {
-        /// Where.
-        addr: usize,
-        /// Bytes.
-        len: usize,
-    },
     /// An object that the kernel touches when a thread dies, or where it can't wait: its pages stay present.
     Keep {
         /// Where.

@@ -1,5 +1,6 @@
 //! Memory that the program wants present: locked, or filled ahead.
 
+use super::advice::pieces;
 use super::{Answer, Caller, errno};
 use crate::pager::{OVERDRAFT, SPACE, worker};
 use crate::sys::clock::now_ns;
@@ -13,8 +14,14 @@ impl Caller {
     /// Up to the first gap, as the kernel does it; where there is one, nothing is brought in.
     pub(super) fn lock_mapped(&mut self, range: PageRange, on_fault: bool) -> Answer {
         let run = self.leading_run(range)?;
-        self.lock(run, on_fault || run != range)?;
-        if run == range { Ok(0) } else { Err(libc::ENOMEM) }
+        self.lock(run, true)?;
+        if run != range {
+            return Err(libc::ENOMEM);
+        }
+        if !on_fault && self.bring_in(run) < run.end() {
+            return Err(libc::ENOMEM);
+        }
+        Ok(0)
     }
 
     /// Up to the first gap.
@@ -27,7 +34,8 @@ impl Caller {
     pub(super) fn lock(&mut self, range: PageRange, on_fault: bool) -> Answer {
         self.pager.tables.lock().engine.lock(&mut self.pager.mover(), range, true).map_err(errno)?;
         if !on_fault {
-            self.bring_in(range);
+            // What may not be touched is locked all the same.
+            let _ = self.bring_in(range);
         }
         Ok(0)
     }
@@ -67,9 +75,17 @@ impl Caller {
         Ok(0)
     }
 
-    /// Makes pages present, one fault after the other, as a program would that touches them in order.
-    pub(super) fn bring_in(&mut self, range: PageRange) {
-        self.bring(range, Engine::next_absent);
+    /// Makes pages present, one fault after the other, as a program would that touches them in order: up to memory without
+    /// rights, where it answers.
+    pub(super) fn bring_in(&mut self, range: PageRange) -> Vpn {
+        let vmas = pieces(&self.pager.tables.lock(), range);
+        for vma in vmas {
+            if vma.prot == Prot::NONE {
+                return vma.start;
+            }
+            self.bring(PageRange::between(SPACE, vma.start, vma.end), Engine::next_absent);
+        }
+        range.end()
     }
 
     /// The same for pages that have contents; others stay empty.

@@ -13,7 +13,6 @@ mod away;
 mod call;
 mod keep;
 mod lock;
-mod look;
 mod piece;
 mod place;
 mod remap;
@@ -52,7 +51,6 @@ fn here(pager: &Pager, call: Call) -> Option<Answer> {
         }
         Call::Piece { addr, len } => Some(Ok(piece::find(&pager.tables.lock(), addr, len).encode())),
         Call::Keep { addr, len, owner } if pager.kept.holds(addr, len, owner) => Some(Ok(0)),
-        Call::MappedFrom { addr, len } => Some(Ok(look::mapped_from(pager, addr, len))),
         _ => None,
     }
 }
@@ -110,7 +108,6 @@ impl Caller {
             Call::Remap { old, old_len, new_len, flags, new_addr } => {
                 self.remap(old, old_len, new_len, flags, new_addr)
             }
-            Call::MappedFrom { addr, len } => Ok(look::mapped_from(self.pager, addr, len)),
             Call::Keep { addr, len, owner } => self.keep(addr, len, owner),
             Call::LetGo { addr, len } => self.let_go(addr, len),
             Call::Piece { addr, len } => Ok(piece::find(&self.pager.tables.lock(), addr, len).encode()),

@@ -90,7 +90,7 @@ impl Caller {
                 return Err(errno);
             }
         } else if flags & libc::MAP_POPULATE != 0 {
-            self.bring_in(range);
+            let _ = self.bring_in(range);
         }
         Ok(())
     }

@@ -56,7 +56,8 @@ impl Caller {
         if fixed && pages == old.pages {
             return self.move_each(old, target_at(old, pages, new_addr)?, keeps);
         }
-        let vma = self.vma_of(old)?;
+        // What does not move is unmapped, whatever it is.
+        let vma = self.vma_of(PageRange::new(SPACE, old.start, old.pages.min(pages)))?;
         if pages > old.pages {
             self.pager.commit.may_grow(&vma, pages - old.pages)?;
         }
