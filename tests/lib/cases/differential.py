@@ -112,3 +112,5 @@ def check(checks, scale):
     list_is_true(checks)
     compare(checks, "what a handler is told of a touch", ["faults"], timeout)
     same_as_native(checks, "handlers of SIGSEGV", [case_program("segv")])
+    same_as_native(checks, "process_madvise", [case_program("vectors")])
+    same_as_native(checks, "process_madvise after pressure", [case_program("vectors"), str(PRESSURE)], BUDGET)

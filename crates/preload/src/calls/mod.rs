@@ -2,7 +2,7 @@
 //! is; or lies across the arena's edge, and is cut there.
 //!
 //! * [`map`]: mmap, munmap. [`remap`]: mremap.
-//! * [`range`]: mprotect, madvise, the mlock family, and names of mappings.
+//! * [`range`]: mprotect, madvise, the mlock family, and names of mappings. [`vectors`]: advice for several ranges.
 //! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
 //! * [`exec`]: exec and its kin, which only tell `quire` of programs that will run outside the budget.
 //! * [`fork`]: all that copies the address space; [`clone`]: clone under its names and numbers.
@@ -25,6 +25,7 @@ mod raw_call;
 mod remap;
 pub(crate) mod signals;
 mod threads;
+mod vectors;
 
 pub(crate) use map::map_anonymous;
 pub(crate) use range::{advise, protect};

@@ -4,7 +4,7 @@ use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_uint};
 
 use super::map::{self, Request};
-use super::{clone, exec, fork, look, range, remap, signals, threads};
+use super::{clone, exec, fork, look, range, remap, signals, threads, vectors};
 use crate::decide::Remap;
 use crate::pager_api;
 use crate::raw::{self, Answer};
@@ -102,6 +102,9 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_mprotect => range::protect(a, b, c as c_int),
             libc::SYS_pkey_mprotect => range::protect_by_key(a, b, c as c_int, d as c_int),
             libc::SYS_madvise => range::advise(a, b, c as c_int),
+            libc::SYS_process_madvise => {
+                vectors::advise_ranges(a as c_int, b as *const libc::iovec, c, d as c_int, e as c_uint)
+            }
             libc::SYS_mlock => range::lock(a, b, 0),
             libc::SYS_mlock2 => range::lock(a, b, c as c_uint),
             libc::SYS_munlock => range::unlock(a, b),
