@@ -14,9 +14,9 @@ from checks import expect
 from runner import MIB, compiled, expect_success, program, run
 
 # Of so many sets one is tried, unless all are asked for.
-SHARE = 8
+SHARE = 16
 # Under pressure, where each set takes longer.
-PRESSED_SHARE = 40
+PRESSED_SHARE = 80
 BUDGET = 32 * MIB
 PRESSURE = 64
 

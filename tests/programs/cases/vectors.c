@@ -17,7 +17,7 @@ static long by_function(int self, struct iovec *ranges, size_t count, int advice
 static void try(const char *name, long (*call)(int, struct iovec *, size_t, int), int advice, int self, size_t pressure) {
     char *at = map_memory(4 * PIECE);
     write_contents(at, 4 * PIECE, 1);
-    if (pressure)
+    if (pressure && advice == MADV_DONTNEED)
         press(pressure);
     struct iovec ranges[] = {{at, PIECE}, {at + 2 * PIECE, PIECE}};
     errno = 0;
