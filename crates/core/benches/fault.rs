@@ -192,7 +192,7 @@ fn fresh(effort: Effort) {
 fn touch_all(order: Order, pages: u64, zeroed: bool) -> Duration {
     let mut host = Host::new(PolicyKind::Fixed(order), pages, 4 * pages as u32);
     if zeroed {
-        while host.engine.zero_ahead(pages as u32, Order::MAX, &mut host.work) {
+        while host.engine.zero_ahead(&mut host.bits, pages as u32, Order::MAX, &mut host.work) {
             host.run();
         }
     }

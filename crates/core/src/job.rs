@@ -145,7 +145,8 @@ pub struct Work {
     pub ticket: Ticket,
     /// What to do.
     pub kind: JobKind,
-    /// Zero: no memory is behind the frames yet, so that touching them is enough.
+    /// Zero, read: no memory is behind the frames yet. What they get is fresh, and reads as zeroes: touching it is enough
+    /// for a job that brings those.
     pub fresh: bool,
     /// Read: the contents go to a place of the host's own instead of the frames, which have no memory behind them and
     /// are not to be touched. From there the end of the job copies them to the program.

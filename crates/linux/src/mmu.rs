@@ -466,8 +466,7 @@ impl Mmu for LinuxMmu<'_> {
 
     fn release_all(&mut self, runs: &[FrameRun]) {
         for some in runs.chunks(mmap::MOST_DROPPED) {
-            // Refused only for what is not mapped, and what is not given back is used again all the same.
-            let _ = mmap::drop_all(some.iter().filter_map(|&run| self.layout.slots(run)));
+            given_back(mmap::drop_all(some.iter().filter_map(|&run| self.layout.slots(run))));
         }
     }
 
@@ -583,8 +582,17 @@ fn none(pages: u32, why: Refusal) -> Done {
 
 fn give_back(addr: usize, len: usize) {
     if len > 0 {
-        // Refused only for what is not mapped, and what is not given back is used again all the same.
-        let _ = mmap::advise(addr, len, Advice::DontNeedLocked);
+        given_back(mmap::advise(addr, len, Advice::DontNeedLocked));
+    }
+}
+
+/// What is not given back would be taken for fresh memory: old contents would be a program's zeroes, and a page that the
+/// kernel still sends for the program would be written.
+fn given_back(result: SysResult<()>) {
+    match result {
+        // Not mapped, as in a forked child that has no pool yet: nothing is there.
+        Ok(()) | Err(Errno::NOMEM) => {}
+        Err(errno) => die!("memory can't be given back to the kernel: {errno}", errno = Cause(errno)),
     }
 }
 

@@ -34,6 +34,11 @@ pub struct SimMmu {
     pool: Vec<Option<Pte>>,
     /// Frames of the pool with memory behind them.
     pool_resident: u64,
+    /// Frames whose memory is a page that a program had: the kernel may read it for somebody still, as it does for
+    /// `MSG_ZEROCOPY` and `vmsplice`, which hold a page without pinning it.
+    held: Vec<bool>,
+    /// A frame that was written though its memory is such a page.
+    pub overwritten: Option<Frame>,
     /// The threads that wait on holes.
     pub waiters: Waiters,
     /// Refusals to come.
@@ -54,6 +59,8 @@ impl SimMmu {
             spaces: BTreeMap::new(),
             pool: vec![None; frames as usize],
             pool_resident: 0,
+            held: vec![false; frames as usize],
+            overwritten: None,
             waiters: Waiters::default(),
             injector: Injector::default(),
             store: SimStore::default(),
@@ -170,6 +177,8 @@ impl SimMmu {
             spaces: BTreeMap::from([(space, tables)]),
             pool: vec![None; self.pool.len()],
             pool_resident: 0,
+            held: vec![false; self.pool.len()],
+            overwritten: None,
             waiters: Waiters::default(),
             injector: Injector::default(),
             store: self.store.clone(),
@@ -257,6 +266,7 @@ impl SimMmu {
 
     /// Writes a frame, as a job does.
     pub fn write_frame(&mut self, frame: Frame, value: u64) {
+        self.note_write(frame);
         let before = self.pool[frame.0 as usize];
         self.set_slot(frame, Some(before.map_or(Pte::page(value), |pte| pte.written(value))));
     }
@@ -272,6 +282,12 @@ impl SimMmu {
         self.spaces.values().map(Tables::resident).sum::<u64>() + self.pool_resident
     }
 
+    fn note_write(&mut self, frame: Frame) {
+        if self.held[frame.0 as usize] {
+            self.overwritten = Some(frame);
+        }
+    }
+
     /// Writes a slot of the pool.
     ///
     /// # Panics
@@ -283,6 +299,7 @@ impl SimMmu {
         self.pool_resident += u64::from(pte.is_some_and(Pte::is_memory));
         self.pool_resident -= u64::from(slot.is_some_and(Pte::is_memory));
         *slot = pte;
+        self.held[frame.0 as usize] &= pte.is_some();
     }
 }
 
@@ -384,6 +401,7 @@ impl SimMmu {
         }
         self.tables(space).take(vpn.0);
         self.set_slot(frame, Some(pte));
+        self.held[frame.0 as usize] = true;
         Ok(())
     }
 
@@ -440,6 +458,7 @@ impl SimMmu {
             return Err(Refusal::Busy);
         }
         self.set_slot(frame, Some(pte));
+        self.held[frame.0 as usize] = true;
         self.tables(space).put(vpn.0, Pte::Frame(frame));
         Ok(())
     }
@@ -458,6 +477,7 @@ impl SimMmu {
 
     fn copy_one_out(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
         let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
+        self.note_write(frame);
         self.set_slot(frame, Some(Pte::page(pte.value())));
         Ok(())
     }

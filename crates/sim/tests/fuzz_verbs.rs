@@ -239,7 +239,7 @@ impl Fuzzed {
     fn reclaim(&mut self, rng: &mut Rng) {
         let mut work = Work::new();
         if rng.chance(10) {
-            let begun = self.engine.zero_ahead(pages(rng), order(rng), &mut work);
+            let begun = self.engine.zero_ahead(&mut self.mmu, pages(rng), order(rng), &mut work);
             return self.begin(begun, work);
         }
         if rng.chance(10) {

@@ -19,7 +19,7 @@ use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameRecord, FrameState, List, Use};
 use crate::job::{JobKind, MAX_STAGED_PAGES, Reach, Stored, Work};
 use crate::log::Decision;
-use crate::mmu::Mover;
+use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
 use crate::page::{Pte, ZERO_BLOCK};
 use crate::sharing::{SHARED, SharedPage};
@@ -179,16 +179,12 @@ impl Engine {
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
         let run = self.uniform_run(space, vpn, choice.wanted.min(context.vma_fit), stored);
         let set = choice.set.and(OrderSet::up_to(run)).with(Order::BASE);
-        let purpose = match stored {
-            true if set.largest() <= Some(STAGED) => Use::Staging,
-            true => Use::Contents,
-            false if set.largest() <= Some(Order::BASE) => Use::OneZero,
-            false => Use::Zeroes,
-        };
-        let in_line = choice.in_line.filter(|_| set.largest() == Some(Order::BASE));
+        let base = set.largest() == Some(Order::BASE);
+        let purpose = if stored || base { Use::Contents } else { Use::Zeroes };
+        let in_line = choice.in_line.filter(|_| base);
         let Some((head, order, backing)) = in_line
-            .and_then(|run| self.take_in_line(space, vpn, run, purpose))
-            .or_else(|| self.take_frames(set, purpose))
+            .and_then(|run| self.take_in_line(mmu, (space, vpn), run, purpose))
+            .or_else(|| self.take_frames(mmu, set, purpose))
         else {
             return self.no_frame(space, vpn);
         };
@@ -300,31 +296,45 @@ impl Engine {
         Some(reach)
     }
 
-    /// Frames for a fault, in one call for the largest order there is. When none of the wanted size is free,
-    /// folios whose contents are stored give up theirs: that moves and waits for nothing.
-    pub(crate) fn take_frames(&mut self, set: OrderSet, purpose: Use) -> Option<(Frame, Order, Backing)> {
+    /// Frames for a fault, in one call for the largest order there is. When none of the wanted size is free, dirty ones
+    /// are made holes, and folios whose contents are stored give up theirs: that moves and waits for nothing.
+    pub(crate) fn take_frames(
+        &mut self,
+        mmu: &mut impl Mmu,
+        set: OrderSet,
+        purpose: Use,
+    ) -> Option<(Frame, Order, Backing)> {
         let wanted = set.largest()?;
-        let limit = self.frame_limit();
+        let limit = self.refresh(mmu, wanted.pages());
         let got = self.pool.take(set, purpose, limit);
         match got {
             Some((_, order, _)) if order == wanted => return got,
             Some((frame, order, backing)) => self.pool.give(FrameRun::new(frame, order.pages()), backing),
             None => {}
         }
-        self.drop_clean(wanted.pages());
+        self.drop_clean(wanted.pages().max(self.fresh_goal() / CLEAN_SHARE));
+        let limit = self.refresh(mmu, wanted.pages());
         self.pool.take(set, purpose, limit)
+    }
+
+    /// Makes holes of dirty frames where the limit does not allow `pages` pages more. Returns how much may be charged: the
+    /// limit, or as much as was, so that who is above it can have one page for another.
+    fn refresh(&mut self, mmu: &mut impl Mmu, pages: u32) -> u32 {
+        let (limit, charged) = (self.frame_limit(), self.pool.charged());
+        self.pool.refresh(pages, limit, mmu);
+        limit.max(charged)
     }
 
     /// A frame for one page that lies to the frames of its neighbours, in the aligned run of pages of order `run`, as the
     /// page lies to them. Where there are none yet, one in a free run, so that the neighbours' can follow.
     fn take_in_line(
         &mut self,
-        space: Space,
-        vpn: Vpn,
+        mmu: &mut impl Mmu,
+        (space, vpn): (Space, Vpn),
         run: Order,
         purpose: Use,
     ) -> Option<(Frame, Order, Backing)> {
-        let limit = self.frame_limit();
+        let limit = self.refresh(mmu, run.pages());
         let start = Vpn(run.align_down(vpn.0));
         let offset = (vpn.0 - start.0) as u32;
         let first = (0..run.pages()).find_map(|i| {
@@ -333,6 +343,10 @@ impl Engine {
         });
         let Some(first) = first else { return self.pool.take_within(run, offset, purpose, limit) };
         let frame = Frame(first + offset);
+        if self.pool.backing_of(frame) == Some(Backing::Dirty) {
+            // The neighbours will ask for theirs.
+            self.pool.refresh_run(FrameRun::new(Frame(first), run.pages()), mmu);
+        }
         self.pool.take_at(frame, limit).map(|backing| (frame, Order::BASE, backing))
     }
 
@@ -439,6 +453,10 @@ impl Engine {
 
 /// The largest run in which neighbours are looked for that were used together: 64 KiB.
 const TOGETHER: Order = Order::fitting(16);
+
+/// A fault that finds nothing else takes this part of [`Engine::fresh_goal`] from what is in standby and stored, so that
+/// the faults after it need no call of their own for that.
+const CLEAN_SHARE: u32 = 4;
 
 /// The order that one touch of a larger standby folio brings back: 64 KiB.
 const RESCUE: Order = Order::fitting(16);

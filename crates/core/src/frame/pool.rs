@@ -2,6 +2,10 @@
 //!
 //! A slot of the pool is a number; memory is behind it only when it was used. Free slots are kept apart by
 //! that: `holes` have none, `dirty` ones have some with old contents, `zeroed` ones are ready for a fault.
+//!
+//! A dirty frame is never handed out. Its memory was a page of the program's, which the kernel may still be reading for
+//! somebody: what `MSG_ZEROCOPY`, `vmsplice` and their like send they hold without pinning it. So that memory is not
+//! written again, but goes back to the system: the frame is a hole then, and what comes into it fresh memory.
 
 #[cfg(test)]
 mod tests;
@@ -22,14 +26,10 @@ pub(crate) enum Backing {
 /// What a run of frames is wanted for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Use {
-    /// A page that reads as zeroes: frames that are zeroed already come first.
+    /// Pages that read as zeroes: frames that are zeroed already come first.
     Zeroes,
-    /// Contents from the store: any frame will do, zeroed ones last.
+    /// Contents from elsewhere, or one page of zeroes, which is copied: zeroed frames come last.
     Contents,
-    /// Few pages of contents that are copied to the program from elsewhere: holes first.
-    Staging,
-    /// One page that reads as zeroes, which is copied: a hole first.
-    OneZero,
     /// Zeroing ahead of need: frames that are not zeroed.
     Zeroing,
 }
@@ -37,11 +37,9 @@ pub(crate) enum Use {
 impl Use {
     fn preference(self) -> &'static [Backing] {
         match self {
-            Use::Zeroes => &[Backing::Zeroed, Backing::Dirty, Backing::Hole],
-            Use::Contents => &[Backing::Dirty, Backing::Hole, Backing::Zeroed],
-            Use::Staging => &[Backing::Hole, Backing::Dirty, Backing::Zeroed],
-            Use::OneZero => &[Backing::Hole, Backing::Zeroed, Backing::Dirty],
-            Use::Zeroing => &[Backing::Dirty, Backing::Hole],
+            Use::Zeroes => &[Backing::Zeroed, Backing::Hole],
+            Use::Contents => &[Backing::Hole, Backing::Zeroed],
+            Use::Zeroing => &[Backing::Hole],
         }
     }
 }
@@ -118,7 +116,7 @@ impl FramePool {
         self.in_use() + self.spare()
     }
 
-    /// The largest run whose order is in `set`, of whatever backing; among equals what suits `purpose` best.
+    /// The largest run whose order is in `set` and that is not dirty; among equals what suits `purpose` best.
     /// Holes are used only as far as `limit` charged pages allow.
     pub(crate) fn take(
         &mut self,
@@ -139,9 +137,9 @@ impl FramePool {
         Some((frame, order, backing))
     }
 
-    /// One frame, if it is free. A hole only as far as `limit` charged pages allow.
+    /// One frame, if it is free and not dirty. A hole only as far as `limit` charged pages allow.
     pub(crate) fn take_at(&mut self, frame: Frame, limit: u32) -> Option<Backing> {
-        let backing = self.backing_of(frame)?;
+        let backing = self.backing_of(frame).filter(|&backing| backing != Backing::Dirty)?;
         let allowed = backing != Backing::Hole || self.charged() < limit;
         (allowed && self.buddy(backing).alloc_at(frame)).then_some(backing)
     }
@@ -197,6 +195,28 @@ impl FramePool {
         }
         self.release(&runs[..count], mmu);
         given
+    }
+
+    /// Makes holes of dirty frames until `limit` allows `pages` charged pages more, or none are left: many in one call, so
+    /// that it costs each who takes them little.
+    pub(crate) fn refresh(&mut self, pages: u32, limit: u32, mmu: &mut impl Mmu) {
+        while self.dirty.free_frames() > 0 && self.charged() + pages > limit {
+            let some = self.dirty.free_frames().min(pages.max(TRIM_RUNS as u32));
+            self.trim(self.charged() - some, mmu);
+        }
+    }
+
+    /// Makes holes of the dirty frames of a run of at most [`TRIM_RUNS`].
+    pub(crate) fn refresh_run(&mut self, run: FrameRun, mmu: &mut impl Mmu) {
+        let mut runs = [FrameRun::new(Frame(0), 0); TRIM_RUNS];
+        let mut count = 0;
+        for frame in run.iter().take(TRIM_RUNS) {
+            if self.dirty.alloc_at(frame) {
+                runs[count] = FrameRun::new(frame, 1);
+                count += 1;
+            }
+        }
+        self.release(&runs[..count], mmu);
     }
 
     /// Gives back the memory behind runs that are in no buddy: they are holes.

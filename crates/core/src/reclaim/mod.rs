@@ -16,9 +16,9 @@ pub use store::Placed;
 
 use crate::addr::{Frame, FrameRun};
 use crate::engine::Engine;
-use crate::frame::{Backing, FrameState, List, Use};
+use crate::frame::{FrameState, List, Use};
 use crate::job::{JobKind, Work};
-use crate::mmu::Mover;
+use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
 use crate::tickets::pin_of;
 
@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// Pages that small fills find for which no memory was taken yet: 1/32 of all frames, 1 MiB at most.
-    fn fresh_goal(&self) -> u32 {
+    pub(crate) fn fresh_goal(&self) -> u32 {
         (self.frame_limit() / 32).min(MOST_FRESH)
     }
 
@@ -246,14 +246,14 @@ impl Engine {
 
     /// Zeroes frames ahead of need: a job of at most `order`, while fewer than `target` pages are ready and
     /// the grant has memory to spare.
-    pub fn zero_ahead(&mut self, target: u32, order: Order, work: &mut Work) -> bool {
+    pub fn zero_ahead(&mut self, mmu: &mut impl Mmu, target: u32, order: Order, work: &mut Work) -> bool {
         let spare = self.frame_limit().saturating_sub(self.pool.in_use());
         if self.pool.zeroed() >= target.min(spare / 2) {
             return false;
         }
         let limit = self.frame_limit().saturating_sub(self.fresh_goal());
-        let Some((frame, order, backing)) = self.pool.take(OrderSet::up_to(order), Use::Zeroing, limit)
-        else {
+        self.pool.refresh(order.pages(), limit, mmu);
+        let Some((frame, order, _)) = self.pool.take(OrderSet::up_to(order), Use::Zeroing, limit) else {
             return false;
         };
         let run = FrameRun::new(frame, order.pages());
@@ -262,7 +262,7 @@ impl Engine {
         // Nobody's folio: it is void from the start, and its frames come back as zeroed.
         self.tickets.get_mut(slot).void = true;
         work.begin(self.tickets.get(slot).ticket, JobKind::Zero, run);
-        work.fresh = backing == Backing::Hole;
+        work.fresh = true;
         for frame in run.iter() {
             let record = self.frames.get_mut(frame);
             (record.state, record.job) = (FrameState::Zombie, pin_of(slot));

@@ -7,7 +7,7 @@ use crate::fault::{Fault, OrderPolicy, Source, answered};
 use crate::frame::{Backing, FrameState, List, Use};
 use crate::job::{MAX_STAGED_PAGES, Work};
 use crate::log::Decision;
-use crate::mmu::Mover;
+use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
 use crate::vma::Vma;
 
@@ -51,7 +51,7 @@ impl Engine {
         }
         match state {
             _ if mapped => self.late(mmu, space, vma, vpn, work),
-            PageState::Stored => self.bring_in(vma, page, work),
+            PageState::Stored => self.bring_in(mmu, vma, page, work),
             PageState::Standby { .. } | PageState::Writing => self.rescue_shared(mmu, page),
             _ => self.map_here(mmu, page),
         }
@@ -81,12 +81,12 @@ impl Engine {
     }
 
     /// A job brings in one copy for all who share the page, and as many of its neighbours as the policy wants.
-    fn bring_in(&mut self, vma: &Vma, page: SharedPage, work: &mut Work) -> Fault {
+    fn bring_in(&mut self, mmu: &mut impl Mmu, vma: &Vma, page: SharedPage, work: &mut Work) -> Fault {
         let context = self.fault_context(page.space, vma, page.vpn, true);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
         let run = self.shared_run(page, choice.wanted.min(context.vma_fit));
         let set = choice.set.and(OrderSet::up_to(run)).with(Order::BASE);
-        let Some((head, order, backing)) = self.take_frames(set, Use::Contents) else {
+        let Some((head, order, backing)) = self.take_frames(mmu, set, Use::Contents) else {
             return self.no_frame(page.space, page.vpn);
         };
         let why = self.note_shortfall(&choice, &context, run, order);
@@ -137,7 +137,7 @@ impl Engine {
             return self.copy(mmu, vma, page, work);
         }
         let Some(block) = self.pte(SHARED, slot).only_stored().filter(|&block| self.swap.join(block)) else {
-            return self.bring_in(vma, page, work);
+            return self.bring_in(mmu, vma, page, work);
         };
         self.unlink(space, vpn, slot);
         self.set_pte(space, vpn, self.pte(space, vpn).with_block(Some(block)));
@@ -153,7 +153,7 @@ impl Engine {
         let run = self.run_to_copy(mmu, page, choice.wanted.min(context.vma_fit).min(MOST_COPIED));
         let wanted = if choice.wanted > MOST_COPIED { choice.set.with(MOST_COPIED) } else { choice.set };
         let set = wanted.and(OrderSet::up_to(run)).with(Order::BASE);
-        let Some((head, order, backing)) = self.take_frames_beside(source, set) else {
+        let Some((head, order, backing)) = self.take_frames_beside(mmu, source, set) else {
             let head = self.frames.head_of(source);
             if self.frames.get(head).list == List::Clean {
                 // There is room for one of the two, and this one can come from the store.
@@ -205,12 +205,17 @@ impl Engine {
     }
 
     /// Frames for a copy of what is in `source`, which are not to be given up for it.
-    fn take_frames_beside(&mut self, source: Frame, set: OrderSet) -> Option<(Frame, Order, Backing)> {
+    fn take_frames_beside(
+        &mut self,
+        mmu: &mut impl Mmu,
+        source: Frame,
+        set: OrderSet,
+    ) -> Option<(Frame, Order, Backing)> {
         let head = self.frames.head_of(source);
         let record = *self.frames.get(head);
         debug_assert!(record.state != FrameState::Filling);
         self.frames.delist(head);
-        let taken = self.take_frames(set, Use::Staging);
+        let taken = self.take_frames(mmu, set, Use::Contents);
         self.frames.enlist(head, record.list);
         taken
     }

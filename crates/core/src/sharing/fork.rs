@@ -207,7 +207,7 @@ impl Engine {
         page: PageRange,
         child: Space,
     ) -> Result<(), Refusal> {
-        let taken = self.take_frames(OrderSet::only(Order::BASE), Use::Contents);
+        let taken = self.take_frames(mmu, OrderSet::only(Order::BASE), Use::Contents);
         let (frame, order, backing) = taken.ok_or(Refusal::NoMemory)?;
         let run = FrameRun::new(frame, order.pages());
         for _ in 0..PATIENCE {

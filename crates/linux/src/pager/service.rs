@@ -123,7 +123,8 @@ fn zero_ahead(pager: &'static Pager, caller: &mut Caller) {
         let mut tables = pager.tables_behind();
         let target = (tables.engine.frames_in_use() / 8).min(MOST_ZEROED);
         let order = Order::fitting(u64::from(target.max(1)));
-        let begun = target > 0 && tables.engine.zero_ahead(target, order, &mut caller.work);
+        let begun =
+            target > 0 && tables.engine.zero_ahead(&mut pager.mover(), target, order, &mut caller.work);
         drop(tables);
         if !begun {
             return;

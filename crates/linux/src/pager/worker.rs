@@ -124,8 +124,12 @@ impl Worker {
             pager.count(|c| &c.spill_errors);
             return Outcome::Failed;
         };
-        let (to, first) =
-            if work.staged { (self.staged, 0) } else { (pager.layout.pool(), work.frames.start.0 as usize) };
+        let (to, first) = if work.staged {
+            (self.staged, 0)
+        } else {
+            populate(pager, work);
+            (pager.layout.pool(), work.frames.start.0 as usize)
+        };
         for (page, source) in (first..).zip(&work.sources) {
             let good = match source.place {
                 Place::Zero => {
@@ -351,16 +355,24 @@ fn stored_len(packed: Packed) -> usize {
     }
 }
 
-/// Zeroes frames. Those without memory get zeroed memory from the kernel.
+/// Frames that read as zeroes: they have no memory behind them yet, and what the kernel gives is zeroed.
 fn zero(pager: &Pager, work: &Work) -> Outcome {
-    let FrameRun { start, pages } = work.frames;
-    let (at, len) = (start.0 as usize * PAGE_SIZE, pages as usize * PAGE_SIZE);
-    let fresh =
-        work.fresh && mmap::advise(pager.layout.pool().base() + at, len, Advice::PopulateWrite).is_ok();
-    if !fresh {
+    if !populate(pager, work) {
+        let (at, len) = place_of(work.frames);
         pager.layout.pool().with(at, len, |bytes| bytes.fill(0));
     }
     Outcome::Done
+}
+
+/// Gets memory for the frames of a fill, if they have none, in one call. Where that is refused, a touch gets it.
+fn populate(pager: &Pager, work: &Work) -> bool {
+    let (at, len) = place_of(work.frames);
+    work.fresh && mmap::advise(pager.layout.pool().base() + at, len, Advice::PopulateWrite).is_ok()
+}
+
+/// Where in the pool frames are, and their length, in bytes.
+fn place_of(frames: FrameRun) -> (usize, usize) {
+    (frames.start.0 as usize * PAGE_SIZE, frames.pages as usize * PAGE_SIZE)
 }
 
 /// The engine can't go on: the process ends with the reason, and what to do about it.

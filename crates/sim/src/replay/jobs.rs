@@ -24,16 +24,17 @@ pub(super) struct Taken {
     pub(super) disk: u64,
 }
 
-/// Zeroes frames.
+/// Zeroes frames: all of them get their memory now.
 pub(super) fn zero<T: Tlb>(memory: &mut Memory<T>, work: &Work) -> Taken {
     let costs = memory.costs;
     work.frames.iter().for_each(|frame| memory.fill(frame, 0));
     let pages = u64::from(work.frames.pages);
     memory.zeroed_bytes += memory.bytes(pages);
-    Taken { cpu: pages * if work.fresh { costs.fresh_page } else { costs.zero_page }, disk: 0 }
+    Taken { cpu: pages * costs.fresh_page, disk: 0 }
 }
 
-/// Reads stored pages into frames, or to where they are staged.
+/// Reads stored pages into frames, or to where they are staged. Memory for frames comes from the system in one call, which
+/// hardly costs more than that it is zeroed.
 pub(super) fn read<T: Tlb>(memory: &mut Memory<T>, work: &Work, traffic: &mut Traffic) -> Taken {
     let costs = memory.costs;
     let mut taken = Taken::default();
@@ -43,7 +44,10 @@ pub(super) fn read<T: Tlb>(memory: &mut Memory<T>, work: &Work, traffic: &mut Tr
         let version = source.hash as u32;
         match work.staged {
             true => memory.staged.push(version),
-            false => memory.fill(frame, version),
+            false => {
+                memory.fill(frame, version);
+                taken.cpu += if work.fresh { costs.zero_page } else { 0 };
+            }
         }
         if source.place == Place::Zero {
             memory.zeroed_bytes += memory.bytes(1);

@@ -146,7 +146,8 @@ impl<T: Tlb> Host<T> {
     fn zero_ahead(&mut self) -> bool {
         let target = (self.engine.frames_in_use() / 8).min(MOST_ZEROED / self.memory.base.pages());
         let order = Order::fitting(u64::from(target.max(1)));
-        let begun = target > 0 && self.engine.zero_ahead(target, order, &mut self.service.work);
+        let begun =
+            target > 0 && self.engine.zero_ahead(&mut self.memory, target, order, &mut self.service.work);
         if begun {
             self.begin_behind();
         }

@@ -223,8 +223,11 @@ impl Host {
         Ok(())
     }
 
-    /// What is resident is charged.
+    /// What is resident is charged, and no frame was written that held a program's page.
     fn check_memory(&self) -> Result<(), String> {
+        if let Some(frame) = self.mmu.overwritten {
+            return Err(format!("{frame:?} was written, and its memory is a page that a program had"));
+        }
         let charged = u64::from(self.engine.charged() - self.engine.store_pages());
         let resident = self.mmu.resident();
         if resident <= charged {

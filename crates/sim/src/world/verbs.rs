@@ -103,7 +103,7 @@ impl Host {
     /// Zeroes frames ahead of need.
     pub fn zero_ahead(&mut self, target: u32, order: Order) {
         let mut work = self.spare.pop().unwrap_or_default();
-        let begun = self.engine.zero_ahead(target, order, &mut work);
+        let begun = self.engine.zero_ahead(&mut self.mmu, target, order, &mut work);
         self.begin_if(begun, work);
     }
 }
