@@ -16,6 +16,7 @@ MODES = (
     ("holders_ring", "send_zc", "io_uring SEND_ZC"),
     ("holders_ring", "fixed", "io_uring registered buffers"),
     ("holders_net", "packet", "AF_PACKET"),
+    ("holders_net", "xdp", "AF_XDP"),
 )
 
 

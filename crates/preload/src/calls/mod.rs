@@ -8,6 +8,7 @@
 //! * [`fork`]: all that copies the address space; [`clone`]: clone under its names and numbers.
 //! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`threads`]: what the kernel touches when a thread dies.
+//! * [`socket`]: setsockopt, for memory that is pinned.
 //! * [`raw_call`]: `syscall()`, which reaches all of these by number.
 //!
 //! `brk` and `sbrk` are not interposed: what they give is unmanaged.
@@ -24,6 +25,7 @@ mod range;
 mod raw_call;
 mod remap;
 pub(crate) mod signals;
+mod socket;
 mod threads;
 
 pub(crate) use map::map_anonymous;

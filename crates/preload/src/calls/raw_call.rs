@@ -4,7 +4,7 @@ use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_uint};
 
 use super::map::{self, Request};
-use super::{clone, exec, fork, look, range, remap, signals, threads};
+use super::{clone, exec, fork, look, range, remap, signals, socket, threads};
 use crate::decide::Remap;
 use crate::pager_api;
 use crate::raw::{self, Answer};
@@ -134,6 +134,7 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
                 }
                 answer
             }
+            libc::SYS_setsockopt => socket::set_option(a as c_int, (b as c_int, c as c_int), d, e),
             _ if clone::is_fork(number, &args) => fork::by_number(number as usize, args),
             libc::SYS_clone | libc::SYS_clone3 => threads::clone_by_number(number as usize, args),
             _ => raw::syscall(number as usize, args),
