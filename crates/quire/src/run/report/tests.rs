@@ -55,7 +55,8 @@ fn the_text_says_what_happened_and_nothing_else() {
     let text = text::render(&Report::new(&settings(), &outcome()));
     for part in [
         "quire: python3: signal 9 after 12.35 s; budget 200 MiB, policy adaptive\n",
-        "3 managed; 1 forked without exec: evict nothing; 2 outside the budget (no_preload 1, static 1); 3 excluded\n",
+        "3 managed; 1 forked without exec: evict nothing; 2 outside the budget; 3 excluded\n",
+        "outside     no_preload 1, static 1\n",
         "peak 200 MiB: 190 MiB managed, 10 MiB not (95.0 % managed)\n",
         "4K       64K        2M\n",
         "collapsed            0         3         0\n",

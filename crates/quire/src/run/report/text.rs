@@ -42,12 +42,9 @@ fn headline(text: &mut String, report: &Report) {
         report.policy
     );
     let counts = &report.processes;
-    let because: Vec<String> =
-        counts.unmanaged_because.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
-    let outside = format!("outside the budget ({})", because.join(", "));
     let others = [
         ("forked without exec: evict nothing", counts.forked),
-        (&outside, counts.unmanaged),
+        ("outside the budget", counts.unmanaged),
         ("excluded", counts.excluded),
     ];
     let others: Vec<String> = others
@@ -59,6 +56,7 @@ fn headline(text: &mut String, report: &Report) {
         let note = if others.is_empty() { String::new() } else { format!("; {}", others.join("; ")) };
         row(text, "processes", &format!("{} managed{note}", counts.managed));
     }
+    reasons(text, "outside", &counts.unmanaged_because);
 }
 
 fn memory(text: &mut String, report: &Report) {
