@@ -7,10 +7,11 @@
 //! brings to the program is kept here for the child as well: it is in neither of the tables' states then.
 
 use crate::die;
+use crate::mmu::Layout;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Lock};
 use crate::sys::uffd::{Event, Uffd, UffdMsg};
-use crate::sys::{Cause, sched};
+use crate::sys::{Cause, Errno, sched};
 use core::sync::atomic::{AtomicU32, Ordering};
 use quire_core::addr::{PAGE_SIZE, Vpn};
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ const NAP_NS: u64 = 20_000;
 pub struct ForkEvents {
     waiting: AtomicU32,
     children: Lock<Children>,
+    /// 1 where the kernel does not tell, once something was moved out: children do not get the arena.
+    withheld: AtomicU32,
 }
 
 /// What is known of them.
@@ -43,12 +46,25 @@ impl ForkEvents {
     /// No children yet.
     pub fn new() -> ForkEvents {
         let children = Children { memories: Vec::with_capacity(CHILDREN), brought: BTreeMap::new() };
-        ForkEvents { waiting: AtomicU32::new(0), children: Lock::new(children) }
+        ForkEvents { waiting: AtomicU32::new(0), children: Lock::new(children), withheld: AtomicU32::new(0) }
     }
 
     /// How many children wait for the rest of their memory.
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Where the kernel does not tell of forks, and before the first page is moved out. A child that nobody announced has no
+    /// arena from then on: it ends by SIGSEGV where it would read zeroes.
+    pub(crate) fn withhold(&self, layout: &Layout) {
+        if self.withheld.swap(1, Ordering::Relaxed) == 0 {
+            layout.pass_on(false);
+        }
+    }
+
+    /// Whether that has been done.
+    pub(crate) fn withholds(&self) -> bool {
+        self.withheld.load(Ordering::Relaxed) != 0
     }
 
     /// Takes the children out of messages. Under the engine's lock.
@@ -63,10 +79,7 @@ impl ForkEvents {
     /// Reads the messages that are there. A fault is only woken: it comes again. Under the engine's lock.
     pub fn drain(&self, uffd: &Uffd) -> usize {
         let mut messages = [UffdMsg::EMPTY; 8];
-        let count = match uffd.read_msgs(&mut messages) {
-            Ok(count) => count,
-            Err(errno) => cannot_read(errno),
-        };
+        let count = read(uffd, &mut messages);
         self.collect(&mut messages[..count]);
         for message in &messages[..count] {
             if let Event::Fault { addr, .. } = message.event()
@@ -141,14 +154,16 @@ impl Wait {
     }
 }
 
-/// The messages of a userfaultfd can't be read: nobody who waits for memory would ever go on.
-pub(crate) fn cannot_read(errno: crate::sys::Errno) -> ! {
-    use crate::sys::Errno;
-    match errno {
-        Errno::MFILE | Errno::NFILE => die!(
-            "no descriptor is left for the memory of a forked child ({errno}): is the number of open files limited?",
-            errno = Cause(errno)
-        ),
-        errno => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
-    }
+/// Reads the messages that are there. One of a fork takes a descriptor, which the limit of the program, whose files these
+/// are not, may have no room for. Without the messages nobody who waits for memory would ever go on. On the pager's threads:
+/// they have a table of their own, and in it the program's standard input, which they do without.
+pub(crate) fn read(uffd: &Uffd, messages: &mut [UffdMsg]) -> usize {
+    let read = match uffd.read_msgs(messages) {
+        Err(Errno::MFILE) => {
+            let _ = sched::close_range(0, 0);
+            sched::beyond_descriptor_limit(|| uffd.read_msgs(messages))
+        }
+        read => read,
+    };
+    read.unwrap_or_else(|errno| die!("messages of page faults can't be read: {errno}", errno = Cause(errno)))
 }

@@ -91,6 +91,14 @@ impl Layout {
         mmap::advise(self.gate.base(), self.gate.len(), advice)
     }
 
+    /// Whether a forked child gets the arena.
+    pub(crate) fn pass_on(&self, to_children: bool) {
+        let advice = if to_children { Advice::DoFork } else { Advice::DontFork };
+        if let Err(errno) = mmap::advise(self.arena.base(), self.arena.len(), advice) {
+            die!("{advice:?} is refused for the arena: {errno}", errno = Cause(errno));
+        }
+    }
+
     /// In a forked child that did not inherit it.
     pub fn renew_gate(&self) -> SysResult<()> {
         mmap::reserve_at(self.gate.base(), self.gate.len())
@@ -268,6 +276,9 @@ impl<'a> LinuxMmu<'a> {
     fn move_out_all(&self, at: Vpn, frames: FrameRun) -> Done {
         match self.ends(frames, at) {
             Ok((uffd, slots, pages)) => {
+                if let Some(forks) = self.forks.filter(|_| !uffd.tells_forks()) {
+                    forks.withhold(self.layout);
+                }
                 let done = self.transfer(uffd, slots, pages, frames.pages);
                 if let Some(recorder) = self.recorder {
                     recorder.moved_out(at, FrameRun::new(frames.start, done.pages), self.layout.pool);

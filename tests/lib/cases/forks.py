@@ -37,17 +37,33 @@ def check(checks, scale):
         compare(checks, kind + " beside threads", [forks, kind, str(rounds), "48", "3"], timeout=300)
     rights = case_program("forks_rights")
     compare(checks, "fork in a program that filters its calls", [rights, "filter"])
+    compare(checks, "fork in a program with few descriptors", [rights, "descriptors"])
     if os.getuid() == 0:
         compare(checks, "fork in a program that became another user", [rights, "user"])
         with scratch() as directory:
             compare(checks, "fork in a program with an empty root", [rights, "root", directory])
+        unseen(checks, forks)
 
 
-def compare(checks, name, command, timeout=60):
-    """One check: the same under Quire as natively, and something was evicted."""
-    with checks.case("a child by " + name) as figures:
-        native = run(command, timeout=timeout)
-        managed, report = quire.run_under(command, BUDGET, ["-q"], timeout=timeout)
+def unseen(checks, forks):
+    """Without CAP_SYS_PTRACE the kernel tells of no fork: children that are announced are whole, and no other reads zeroes."""
+    front = ["setpriv", "--bounding-set", "-sys_ptrace"]
+    for kind in ("fork", "clone:8", "syscall-clone-stack", "grandchild-fork-fork"):
+        compare(checks, kind + " without CAP_SYS_PTRACE", [forks, kind, "3", str(CONTENTS), "0"], front=front)
+    with checks.case("a child by assembly without CAP_SYS_PTRACE ends where it would read zeroes"):
+        result = run([*front, *quire.command_line([forks, "assembly", "2", str(CONTENTS), "0"], BUDGET, ["-q"])])
+        expect(result.text.count("child made: status b") == 2, result.text[:200] + result.describe())
+        expect("assembly: 0 children" in result.text and "parent: 0 words wrong" in result.text, result.text[:200])
+
+
+def compare(checks, name, command, timeout=60, front=()):
+    """One check: the same under Quire as natively, and something was evicted. `front` comes before both commands."""
+    with checks.case("a child by " + name) as figures, scratch() as directory:
+        native = run([*front, *command], timeout=timeout)
+        path = os.path.join(directory, "report.json")
+        options = ["-q", "--report", "json", "-o", path]
+        managed = run([*front, *quire.command_line(command, BUDGET, options)], timeout=timeout)
+        report = quire.Report(path) if os.path.exists(path) and os.path.getsize(path) else None
         expect_same(native, managed)
         expect(report is not None and report["evicted_behind_pages"] + report["evicted_in_fault_pages"] > 0, "no pressure")
         figures.append("natively %.1f s, under Quire %.1f s" % (native.seconds, managed.seconds))

@@ -8,7 +8,7 @@ use super::calls::{TAG_DONT_FORK, TAG_WIPE};
 use super::worker::{self, Worker};
 use super::{Pager, SPACE, Tables};
 use crate::die;
-use crate::fork_events::Children;
+use crate::fork_events::{Children, read};
 use crate::say;
 use crate::sys::clock::now_ns;
 use crate::sys::mmap::{self, Advice};
@@ -83,10 +83,26 @@ impl Pager {
         }
     }
 
-    fn advise(&self, range: PageRange, advice: Advice) {
+    /// After it has moved out of the arena.
+    pub(super) fn leave_to_children(&self, range: PageRange) {
+        if self.sees_forks() || self.fork_events.withholds() {
+            self.advise(range, Advice::DoFork);
+        }
+    }
+
+    pub(super) fn advise(&self, range: PageRange, advice: Advice) {
         let (addr, len) = (range.start.addr() as usize, range.pages as usize * PAGE_SIZE);
         if let Err(errno) = mmap::advise(addr, len, advice) {
             die!("{advice:?} is refused for memory at {addr:#x}: {errno}", errno = Cause(errno));
+        }
+    }
+
+    /// Where children do not get the arena: the next one does, but for what the program keeps from it.
+    pub(super) fn pass_on_for_fork(&self) {
+        let tables = self.tables.lock();
+        self.layout.pass_on(true);
+        for vma in self.vmas(&tables).iter().filter(|vma| vma.tag & TAG_DONT_FORK != 0) {
+            self.advise(PageRange::between(SPACE, vma.start, vma.end), Advice::DontFork);
         }
     }
 
@@ -102,10 +118,7 @@ impl Pager {
     pub(super) fn let_through(&self, gate: &Uffd) {
         let tables = self.tables_first();
         let mut messages = [UffdMsg::EMPTY; 8];
-        let count = match gate.read_msgs(&mut messages) {
-            Ok(count) => count,
-            Err(errno) => crate::fork_events::cannot_read(errno),
-        };
+        let count = read(gate, &mut messages);
         // The children's gates are closed with these descriptors.
         let through = messages[..count].iter_mut().filter_map(UffdMsg::take_child).count() as u32;
         if tables.frozen_for != 0 {

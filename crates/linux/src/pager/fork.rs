@@ -57,13 +57,12 @@ pub fn note_filter() {
 }
 
 /// Whether a child of the calling thread, which has the same rights, could have a pager of its own. Rights may have been
-/// given up, and `/proc` left behind.
+/// given up, `/proc` left behind, descriptors limited.
 fn may_join_again() -> bool {
     if FILTERED.load(Ordering::Relaxed) != 0 {
         return false;
     }
-    let can = |tried: Option<Errno>| matches!(tried, None | Some(Errno::MFILE | Errno::NFILE));
-    can(Uffd::open().err()) && can(Pagemap::open().err())
+    Uffd::open().is_ok() && Pagemap::open().is_ok()
 }
 
 /// After the kernel's fork, or its failure, in the parent.
@@ -120,6 +119,9 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
         // Without it the child finds no spill files, and ends with a message when it needs one.
         let _ = client.fork_begins();
     }
+    if pager.fork_events.withholds() {
+        pager.pass_on_for_fork();
+    }
     pager.exchange.answer(slot, Ok(0));
     let mut waits = 0;
     while pager.thawed.load(Ordering::Acquire) == thawed && sched::thread_lives(tid) {
@@ -135,6 +137,9 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
         }
     }
     pager.settle_announced();
+    if pager.fork_events.withholds() {
+        pager.layout.pass_on(false);
+    }
     if spills {
         // The file from before is sealed: what is moved out from now on needs another.
         pager.open_spill();
@@ -189,6 +194,10 @@ pub fn fork_child() {
         die!("a forked child can't drop what its parent did not pass on: {refusal:?}");
     }
     drop(tables);
+    if pager.fork_events.withholds() {
+        // What is stored is missing in its children too.
+        pager.layout.pass_on(false);
+    }
     if let Err(errno) = pager.layout.renew_pool() {
         die!(
             "a forked child gets no memory for its frames ({errno}): is its address space limited?",

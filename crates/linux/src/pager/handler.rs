@@ -4,7 +4,7 @@ use super::placement::Placement;
 use super::worker::{self, Worker};
 use super::{Inject, OVERDRAFT, Pager, SPACE};
 use crate::die;
-use crate::fork_events::cannot_read;
+use crate::fork_events;
 use crate::sys::Cause;
 use crate::sys::clock::now_ns;
 use crate::sys::sched;
@@ -89,13 +89,9 @@ impl Handler {
     /// Reads messages. Under the engine's lock: one may be of a fork, and until it is read what is present stays as it was.
     fn read(&self, uffd: &Uffd, messages: &mut [UffdMsg]) -> usize {
         let _tables = if uffd.tells_forks() { Some(self.pager.tables_first()) } else { None };
-        match uffd.read_msgs(messages) {
-            Ok(count) => {
-                self.pager.fork_events.collect(&mut messages[..count]);
-                count
-            }
-            Err(errno) => cannot_read(errno),
-        }
+        let count = fork_events::read(uffd, messages);
+        self.pager.fork_events.collect(&mut messages[..count]);
+        count
     }
 
     fn take(&mut self, messages: &[UffdMsg]) {

@@ -245,6 +245,11 @@ fn pager() -> Option<&'static Pager> {
     if HERE.word(THERE).load(Ordering::Relaxed) == 0 { None } else { PAGER.get() }
 }
 
+/// Whether children that nobody announces do not get the arena.
+fn withholds() -> bool {
+    PAGER.get().is_some_and(|pager| pager.fork_events.withholds())
+}
+
 /// Who asks for the arena is told from now on.
 fn show_arena(pager: &Pager) {
     let arena = pager.layout.arena(SPACE);

@@ -137,6 +137,25 @@ pub fn own_descriptors() -> Result<()> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FILES) }
 }
 
+/// Descriptors that [`beyond_descriptor_limit`] has room for.
+const MANY: u64 = 4096;
+
+/// Does `call` with room for more descriptors than the process is limited to, as far as it has the right to that.
+pub fn beyond_descriptor_limit<R>(call: impl FnOnce() -> R) -> R {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let more = before.maximum.map(|hard| hard.max(MANY));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: more, maximum: more }).or_else(|_| {
+        setrlimit(Resource::Nofile, Rlimit { current: before.maximum, maximum: before.maximum })
+    });
+    let result = call();
+    if raised.is_ok() {
+        // What was allowed a moment ago still is.
+        let _ = setrlimit(Resource::Nofile, before);
+    }
+    result
+}
+
 /// Closes the descriptors `first..=last` of the calling thread's table.
 pub fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: only threads with a table of their own close what is not theirs by name (see `own_descriptors`).

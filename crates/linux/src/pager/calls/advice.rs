@@ -253,6 +253,10 @@ pub(super) fn forget_kernel_marks(range: PageRange, tag: u32) {
 }
 
 fn advise_kernel(range: PageRange, advice: i32) -> Result<(), i32> {
+    if advice == libc::MADV_DOFORK && crate::pager::withholds() {
+        // As the rest of the arena; the tables know.
+        return Ok(());
+    }
     mmap::advise_by_number(range.start.addr() as usize, range.pages as usize * PAGE_SIZE, advice)
         .map_err(|errno| errno.raw_os_error())
 }

@@ -55,7 +55,7 @@ impl Caller {
                 tables.engine.hand_over(&mut self.pager.mover(), bite, |mmu| mmu.move_away(bite, place));
             if vma.tag & TAG_DONT_FORK == 0 {
                 self.pager.grant_to_children(bite);
-                self.pager.grant_to_children(PageRange::new(SPACE, Vpn::of(place as u64), bite.pages));
+                self.pager.leave_to_children(PageRange::new(SPACE, Vpn::of(place as u64), bite.pages));
             }
             // What was brought in may have been moved out again meanwhile.
             if moved != Err(Refusal::Again) {

@@ -7,7 +7,7 @@ use super::{Answer, Caller, errno};
 use crate::control::note::Note;
 use crate::pager::tables::Held;
 use crate::pager::{Pager, SPACE, Tables, bytes_of, pages_of};
-use crate::sys::mmap;
+use crate::sys::mmap::{self, Advice};
 use crate::sys::uffd::Watch;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
@@ -169,9 +169,14 @@ impl Caller {
     fn take_back_foreign(&self, start: u64, end: u64) -> Result<(), i32> {
         let (addr, len) = (Vpn(start).addr() as usize, (end - start) as usize * PAGE_SIZE);
         let Some(descriptors) = self.pager.descriptors.get() else { return Err(libc::ENOMEM) };
-        close_gap(PageRange::between(SPACE, Vpn(start), Vpn(end)))
+        let range = PageRange::between(SPACE, Vpn(start), Vpn(end));
+        close_gap(range)
             .and_then(|()| descriptors.uffd.register(addr, len, Watch::Missing))
-            .map_err(|errno| errno.raw_os_error())
+            .map_err(|errno| errno.raw_os_error())?;
+        if self.pager.fork_events.withholds() {
+            self.pager.advise(range, Advice::DontFork);
+        }
+        Ok(())
     }
 }
 
