@@ -56,13 +56,16 @@ pub fn note_filter() {
     FILTERED.store(1, Ordering::Relaxed);
 }
 
+/// The least limit on descriptors with which a pager can do: its own, and a few spill files.
+const LEAST_DESCRIPTORS: u64 = 32;
+
 /// Whether a child of the calling thread, which has the same rights, could have a pager of its own. Rights may have been
 /// given up, `/proc` left behind, descriptors limited.
 fn may_join_again() -> bool {
     if FILTERED.load(Ordering::Relaxed) != 0 {
         return false;
     }
-    Uffd::open().is_ok() && Pagemap::open().is_ok()
+    sched::descriptor_limit() >= LEAST_DESCRIPTORS && Uffd::open().is_ok() && Pagemap::open().is_ok()
 }
 
 /// After the kernel's fork, or its failure, in the parent.

@@ -156,6 +156,11 @@ pub fn beyond_descriptor_limit<R>(call: impl FnOnce() -> R) -> R {
     result
 }
 
+/// How many descriptors the process may have at a time.
+pub fn descriptor_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Closes the descriptors `first..=last` of the calling thread's table.
 pub fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: only threads with a table of their own close what is not theirs by name (see `own_descriptors`).
