@@ -106,6 +106,13 @@ static void gaps(void) {
     show_error("munlock across", munlock(AT(4), 10 * PAGE));
     show_error("DONTNEED where it was locked", madvise(AT(4), 4 * PAGE, MADV_DONTNEED));
     end();
+    begin("a lock where nothing can be brought in");
+    put(0, 8);
+    mprotect(AT(3), 2 * PAGE, PROT_NONE);
+    show_error("mlock", mlock(AT(0), 8 * PAGE));
+    show_error("mlock2 on fault", mlock2(AT(0), 8 * PAGE, MLOCK_ONFAULT));
+    show_error("munlock", munlock(AT(0), 8 * PAGE));
+    end();
     begin("munmap across, twice");
     put_gap();
     show_error("munmap", munmap(AT(4), 10 * PAGE));

@@ -162,4 +162,16 @@ mod tests {
         assert_eq!(room.foreign_in(0, 100), None);
         assert!(room.take_at(0, 30));
     }
+
+    #[test]
+    fn what_is_no_longer_foreign_stays_taken_until_it_is_given() {
+        let mut room = Room::new(0, 100);
+        room.take_all(0, 30);
+        room.mark_foreign(10, 40);
+        room.unmark_foreign(10, 40);
+        assert_eq!(room.foreign_in(0, 100), None);
+        assert!(!room.take_at(35, 45));
+        room.give(0, 40);
+        assert!(room.take_at(0, 100));
+    }
 }

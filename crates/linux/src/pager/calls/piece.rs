@@ -84,3 +84,16 @@ impl Caller {
         self.next_run(range).filter(|run| run.start == range.start).ok_or(libc::ENOMEM)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_travel_as_one_word() {
+        for kind in [Kind::Gap, Kind::Managed, Kind::Foreign] {
+            let piece = Piece { kind, end: 0x7fff_ffff_f000 };
+            assert_eq!(Piece::decode(piece.encode()), piece);
+        }
+    }
+}
