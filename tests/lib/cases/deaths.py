@@ -1,14 +1,16 @@
-"""Threads that die or that nobody may starve: what the kernel touches at a thread's end, and real-time threads."""
+"""Threads that die, and threads that nobody may starve: what the kernel touches at a thread's end, and real-time threads."""
 
-from cases import case_program, expect_same, same_as_native, both
+from cases import both, case_program, expect_same, same_as_native
 from checks import expect
 from runner import MIB
 
 MODES = (
-    "robust", "robust waiters", "robust exit", "robust pi", "robust pi,waiters",
-    "wait", "wait pi",
+    "robust", "robust waiters", "robust exit", "robust pi", "robust pi,waiters", "wait", "wait pi",
     "futex", "own-threads", "own-list", "own-owner", "own-stacks", "moves",
 )
+
+# The kernel lets ordinary threads run for a moment in each second: that must not be what helps.
+RESCUED_AFTER = 0.9
 
 
 def check(checks, scale):
@@ -16,6 +18,10 @@ def check(checks, scale):
     for mode in MODES:
         same_as_native(checks, "deaths " + mode, [program, *mode.split()], 32 * MIB)
     many(checks, program)
+    for policy in ("rr", "fifo"):
+        for what in ("fresh", "read", "calls"):
+            real_time(checks, what, policy, 32 * MIB, ())
+    real_time(checks, "forks", "fifo", 64 * MIB, ("--no-spill",))
 
 
 def many(checks, program):
@@ -25,3 +31,16 @@ def many(checks, program):
         expect_same(native, managed)
         expect(managed.seconds < 20, "it took %.1f s" % managed.seconds)
         figures.append("%.1f s" % managed.seconds)
+
+
+def real_time(checks, what, policy, budget, options):
+    """Who is as urgent as those that keep every processor busy, or more, has its memory in natively comparable time."""
+    with checks.case("deaths real-time %s %s" % (what, policy)) as figures:
+        native, managed, report = both([case_program("deaths_rt"), what, policy], budget, (*options, "-q"))
+        expect_same(native, managed)
+        if not native.stderr.strip():
+            figures.append("no right to real-time threads")
+            return
+        seconds = [float(result.stderr.split()[-1]) for result in (native, managed)]
+        figures.append("natively %.3f s, under Quire %.3f s" % tuple(seconds))
+        expect(seconds[1] < RESCUED_AFTER, "it waited until ordinary threads were let run")

@@ -10,6 +10,8 @@ use super::outside::Outside;
 use super::ring::Ring;
 use super::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
 use crate::sys::msg::Line;
+use crate::sys::sched::Scheduling;
+use crate::sys::urge::Lent;
 use core::ffi::CStr;
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -17,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{self, Errno};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
 };
@@ -197,7 +199,15 @@ impl Client {
         let _ = channel::send(&self.socket, request.encode().as_bytes(), &[], SendFlags::DONTWAIT);
     }
 
+    /// `quire` is an ordinary thread: a real-time one that waits for it lends it its urgency.
+    fn lend(&self) -> Option<Lent> {
+        Scheduling::of(0).filter(|own| own.is_real_time())?;
+        let peer = socket_peercred(&self.socket).ok()?;
+        Lent::to(peer.pid.as_raw_nonzero().get().cast_unsigned())
+    }
+
     fn answer(&self) -> Result<(Reply, Descriptors), JoinError> {
+        let _lent = self.lend();
         let mut buffer = [0; PACKET_BYTES];
         let (packet, fds) =
             channel::receive(&self.socket, &mut buffer, RecvFlags::empty())?.ok_or(JoinError::Answer)?;

@@ -5,8 +5,10 @@
 
 use super::calls::Call;
 use crate::control::ledger;
-use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::futex::{self, Lock, Scope, Woken};
 use crate::sys::leaked::Leaked;
+use crate::sys::sched;
+use crate::sys::urge::{self, Lent};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 const SLOTS: usize = 64;
@@ -26,6 +28,8 @@ pub(super) struct Rung {
 #[derive(Debug)]
 struct Slot {
     word: AtomicU32,
+    /// The caller, by its id, if it is a real-time thread; else 0.
+    urgent: AtomicU32,
     body: Lock<Option<(Call, u32)>>,
     answer: Lock<Result<usize, i32>>,
 }
@@ -44,8 +48,14 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) const fn new() -> Exchange {
-        let slots = [const { Slot { word: AtomicU32::new(FREE), body: Lock::new(None), answer: Lock::new(Ok(0)) } };
-            SLOTS];
+        let slots = [const {
+            Slot {
+                word: AtomicU32::new(FREE),
+                urgent: AtomicU32::new(0),
+                body: Lock::new(None),
+                answer: Lock::new(Ok(0)),
+            }
+        }; SLOTS];
         Exchange { slots, bell: AtomicU32::new(0), door: Leaked::empty(), sleeping: AtomicU32::new(0) }
     }
 
@@ -62,11 +72,20 @@ impl Exchange {
     /// Hands over `call` of thread `tid` and waits for the answer.
     pub(super) fn ask(&self, call: Call, tid: u32) -> Result<usize, i32> {
         let slot = self.claim(tid);
+        let urgent = sched::is_real_time(0);
+        slot.urgent.store(if urgent { tid } else { 0 }, Ordering::Relaxed);
         *slot.body.lock() = Some((call, tid));
         slot.word.store(POSTED, Ordering::Release);
+        if urgent {
+            urge::urge_service();
+        }
         self.ring();
+        let patience = urgent.then_some(urge::PATIENCE_NS);
         while slot.word.load(Ordering::Acquire) != DONE {
-            futex::wait(&slot.word, POSTED, None, Scope::Process);
+            if futex::wait(&slot.word, POSTED, patience, Scope::Process) == Woken::TimedOut {
+                // It may have calmed down at the moment in which it was urged.
+                urge::urge_service();
+            }
         }
         let answer = *slot.answer.lock();
         slot.word.store(FREE, Ordering::Release);
@@ -94,6 +113,12 @@ impl Exchange {
         self.slots.iter().any(|slot| slot.word.load(Ordering::Relaxed) == POSTED)
     }
 
+    /// Whether a call of a real-time thread waits, or is being carried out.
+    pub(super) fn is_urgent(&self) -> bool {
+        let urgent = |slot: &Slot| slot.urgent.load(Ordering::Relaxed) != 0;
+        self.slots.iter().any(|slot| slot.word.load(Ordering::Acquire) == POSTED && urgent(slot))
+    }
+
     /// The next call that waits for the service thread: its slot, the call, the thread that asks.
     pub(super) fn next(&self) -> Option<(usize, Call, u32)> {
         self.slots.iter().enumerate().find_map(|(i, slot)| {
@@ -107,6 +132,10 @@ impl Exchange {
     pub(super) fn answer(&self, slot: usize, answer: Result<usize, i32>) {
         let slot = &self.slots[slot];
         *slot.answer.lock() = answer;
+        let _turn = match slot.urgent.load(Ordering::Relaxed) {
+            0 => None,
+            tid => Lent::for_the_wake(tid),
+        };
         slot.word.store(DONE, Ordering::Release);
         // Waking fails only for a bad address, and the word is ours.
         let _ = futex::wake(&slot.word, 1, Scope::Process);

@@ -15,7 +15,7 @@ use crate::sys::Errno;
 use crate::sys::futex::{self, Lock, Scope};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{Uffd, Watch};
-use crate::sys::{sched, thread};
+use crate::sys::{sched, thread, urge};
 use core::sync::atomic::{AtomicU32, Ordering};
 use quire_core::addr::{PAGE_SIZE, Vpn};
 use rustix::fd::OwnedFd;
@@ -181,6 +181,7 @@ pub fn fork_child() {
     pager.aside.store(0, Ordering::Relaxed);
     pager.handler_evicts.store(0, Ordering::Relaxed);
     pager.urgent.store(0, Ordering::Relaxed);
+    urge::forget();
     if let Some(recorder) = &pager.recorder {
         recorder.forked();
     }
@@ -224,6 +225,7 @@ pub fn fork_child() {
 /// The handler of a forked child: its own descriptors, its own place in the ledger, the parent's spill files.
 fn child_thread(_: usize) {
     let Some(pager) = super::pager() else { return };
+    let hurry = urge::hurry();
     if let Err(errno) = super::own_table() {
         die!("a forked child can't have descriptors of its own: {errno}", errno = Cause(errno));
     }
@@ -247,6 +249,7 @@ fn child_thread(_: usize) {
     }
     let descriptors: &'static Descriptors = Box::leak(Box::new(descriptors));
     pager.descriptors.set(descriptors);
+    drop(hurry);
     if let Err(errno) = pager.begin_threads() {
         die!("a forked child can't start Quire's threads: {errno}", errno = Cause(errno));
     }

@@ -9,6 +9,7 @@ use crate::sys::Cause;
 use crate::sys::clock::now_ns;
 use crate::sys::sched;
 use crate::sys::uffd::{Event, Uffd, UffdMsg};
+use crate::sys::urge;
 use core::sync::atomic::Ordering;
 use quire_core::addr::Vpn;
 use quire_core::job::{JobKind, Work};
@@ -187,6 +188,7 @@ impl Handler {
                 pager.exchange.ring();
             }
             match fault {
+                Fault::Joined if self.placement.is_urgent() => urge::urge_service(),
                 Fault::Mapped | Fault::Joined | Fault::Outside => {}
                 Fault::Job => answered = self.fill(message),
                 Fault::NoFrame => {
@@ -225,7 +227,8 @@ impl Handler {
         // For as long as a disk takes, the thread is not kept here: it may have a signal to handle.
         self.placement.after();
         if pager.io.is_open() && !self.placement.is_alone() {
-            pager.io.push(&mut self.work, message.read_at);
+            let urgent = if self.placement.is_urgent() { message.tid } else { 0 };
+            pager.io.push(&mut self.work, message.read_at, urgent);
             return false;
         }
         // No other thread faults that would wait too, or once in a long while; and to hand the job to another

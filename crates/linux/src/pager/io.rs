@@ -4,6 +4,8 @@ use super::STACK;
 use super::worker::Worker;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::sched::{self, Scheduling};
+use crate::sys::urge::Lent;
 use crate::sys::{Errno, thread};
 use core::mem;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -18,6 +20,8 @@ struct Request {
     work: Box<Work>,
     /// When the fault was read, in ns; 0 for a job that no fault waits for.
     read_at: u64,
+    /// The thread that waits, by its id, if it is a real-time one; else 0.
+    urgent: u32,
 }
 
 #[derive(Debug)]
@@ -76,7 +80,9 @@ impl Queue {
     /// run beside a fork. The caller's descriptor table becomes theirs.
     pub(super) fn open(&self) -> Result<(), Errno> {
         while self.threads.load(Ordering::Relaxed) < THREADS {
-            thread::spawn("quire-io", STACK, run, 0)?;
+            let thread = thread::spawn("quire-io", STACK, run, 0)?;
+            // Faults wait for it as for the handler, which still comes first. Said here, since it is waited for at once.
+            let _ = Scheduling::lent().give(thread.tid());
             let threads = self.threads.fetch_add(1, Ordering::Release) + 1;
             while self.ready.load(Ordering::Acquire) < threads {
                 futex::wait(&self.ready, threads - 1, None, Scope::Process);
@@ -92,11 +98,11 @@ impl Queue {
     }
 
     /// Takes over the job in `work`, which is an empty one afterwards.
-    pub(super) fn push(&self, work: &mut Box<Work>, read_at: u64) {
+    pub(super) fn push(&self, work: &mut Box<Work>, read_at: u64, urgent: u32) {
         let mut pending = self.pending.lock();
         let empty = pending.empty_work();
         let work = mem::replace(work, empty);
-        pending.requests.push_back(Request { work, read_at });
+        pending.requests.push_back(Request { work, read_at, urgent });
         drop(pending);
         self.bell.fetch_add(1, Ordering::Release);
         // Waking fails only for a bad address, and the word is ours.
@@ -131,12 +137,17 @@ impl Queue {
 
 fn run(_: usize) {
     let Some(pager) = super::pager() else { return };
+    if !sched::is_real_time(0) {
+        sched::raise_priority();
+    }
     let mut worker = Worker::new(pager);
     pager.io.is_ready();
     loop {
         let mut request = pager.io.pop();
         worker.asked_at = request.read_at;
+        let turn = if request.urgent != 0 { Lent::for_the_wake(request.urgent) } else { None };
         worker.run(pager, &mut request.work);
+        drop(turn);
         if let Some(slot) = pager.slot().filter(|_| request.read_at != 0) {
             slot.counters.count_fault(now_ns() - request.read_at);
         }

@@ -43,12 +43,12 @@ use crate::fork_events::ForkEvents;
 use crate::kept::Kept;
 use crate::mmu::{Layout, LinuxMmu};
 use crate::probe;
-use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::futex::{self, Lock, Scope, Woken};
 use crate::sys::leaked::Leaked;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
 use crate::sys::wiped::Wiped;
-use crate::sys::{Cause, Errno, sched, thread};
+use crate::sys::{Cause, Errno, sched, thread, urge};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
 use handler::Handler;
@@ -529,7 +529,7 @@ fn machine_pages() -> u64 {
 impl Pager {
     /// Starts the service thread, which shares the caller's descriptor table.
     fn begin_threads(&'static self) -> Result<(), Errno> {
-        thread::spawn("quire-service", STACK, service::run, 0)?;
+        urge::serves(thread::spawn("quire-service", STACK, service::run, 0)?.tid());
         if let (Some(client), Some(d)) = (self.client(), self.descriptors.get()) {
             // Only a second guard: while a copy is open, holes never read as zeroes.
             let _ = client.hand_over(d.uffd.as_fd());
@@ -607,7 +607,10 @@ impl Pager {
     /// Sleeps until there has been progress since `seen`, at most a millisecond.
     fn await_progress(&self, seen: u32) {
         self.awaiting.fetch_add(1, Ordering::SeqCst);
-        futex::wait(&self.progress, seen, Some(1_000_000), Scope::Process);
+        if futex::wait(&self.progress, seen, Some(urge::PATIENCE_NS), Scope::Process) == Woken::TimedOut {
+            // What is lent to whoever holds the lock is given back at once: nobody waits for that here.
+            drop(urge::waits_for_long());
+        }
         self.awaiting.fetch_sub(1, Ordering::SeqCst);
     }
 

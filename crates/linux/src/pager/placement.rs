@@ -5,7 +5,8 @@
 //! scheduler would rather wake a thread on an idle processor, it may run only on the handler's one at the moment of the
 //! wake. Before it runs it has its own set of processors back. When faults are rare the scheduler places everybody.
 
-use crate::sys::Result;
+use crate::sys::urge::Lent;
+use crate::sys::{Result, sched};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
@@ -35,6 +36,10 @@ pub(super) struct Placement {
     /// The processor that handler and threads share, while faults are dense.
     here: Option<CpuSet>,
     guest: Option<Guest>,
+    /// The thread that was last asked about, and whether it is a real-time one.
+    asked: (u32, bool),
+    /// What keeps such a thread's turn.
+    turn: Option<Lent>,
 }
 
 impl Placement {
@@ -49,11 +54,21 @@ impl Placement {
             (self.faults, self.window_began) = (0, now);
             if dense { self.come_to(tid) } else { self.leave() }
         }
+        if self.asked.0 != tid || self.faults == 0 {
+            self.asked = (tid, sched::is_real_time(tid));
+        }
         self.invite(tid);
     }
 
-    /// Thread `tid` is about to be woken: while faults are dense, on the handler's processor.
+    /// Whether the fault that is being answered is a real-time thread's.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.asked.1
+    }
+
+    /// Thread `tid` is about to be woken: while faults are dense, on the handler's processor. A real-time thread that waits
+    /// would give way to others that are as urgent, which natively it does not.
     pub(super) fn invite(&mut self, tid: u32) {
+        self.turn = if self.asked.1 { Lent::for_the_wake(tid) } else { None };
         self.guest = None;
         let (Some(here), Some(tid)) = (&self.here, Pid::from_raw(tid as i32)) else { return };
         let Ok(own) = sched_getaffinity(Some(tid)) else { return };
@@ -65,6 +80,7 @@ impl Placement {
     /// The fault has been answered: the thread may run where it always could. If somebody has said otherwise
     /// meanwhile, that holds.
     pub(super) fn after(&mut self) {
+        self.turn = None;
         if let (Some(Guest { tid, own }), Some(here)) = (self.guest.take(), &self.here)
             && sched_getaffinity(Some(tid)).is_ok_and(|now| now == *here)
         {
@@ -136,7 +152,7 @@ mod tests {
     #[test]
     fn a_thread_keeps_its_processors() {
         std::thread::spawn(|| {
-            let tid = crate::sys::sched::gettid();
+            let tid = sched::gettid();
             let before = sched_getaffinity(None).unwrap();
             let mut placement = Placement::default();
             assert!(placement.processor_of(tid).is_some_and(|cpu| before.is_set(cpu)));

@@ -4,6 +4,7 @@ use super::calls::Caller;
 use super::{Pager, fork};
 use crate::sys::Cause;
 use crate::sys::clock::now_ns;
+use crate::sys::urge;
 use crate::{die, say};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use quire_core::{Demand, Order, PAGE_SIZE, Reclaim};
@@ -57,7 +58,7 @@ fn round(pager: &'static Pager, caller: &mut Caller, tended: &mut u32) -> bool {
     more
 }
 
-/// Calls that program threads have handed over.
+/// Calls that program threads have handed over. Afterwards no real-time thread waits for one.
 fn carry_out(pager: &'static Pager, caller: &mut Caller) {
     while let Some((slot, call, tid)) = pager.exchange.next() {
         pager.watch.service_beat();
@@ -69,6 +70,9 @@ fn carry_out(pager: &'static Pager, caller: &mut Caller) {
                 pager.exchange.answer(slot, answer);
             }
         }
+    }
+    if !pager.exchange.is_urgent() {
+        urge::calm();
     }
 }
 
@@ -110,7 +114,7 @@ fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
             Reclaim::Progress => pager.progress(),
             Reclaim::Idle | Reclaim::Waiting | Reclaim::Stuck => return false,
         }
-        if pager.exchange.waits() {
+        if pager.exchange.waits() || urge::is_urged() {
             carry_out(pager, caller);
         }
     }
@@ -131,7 +135,7 @@ fn zero_ahead(pager: &'static Pager, caller: &mut Caller) {
         }
         caller.run_job(pager);
         pager.watch.service_beat();
-        if pager.exchange.waits() {
+        if pager.exchange.waits() || urge::is_urged() {
             carry_out(pager, caller);
         }
     }
@@ -155,7 +159,7 @@ fn tend(pager: &'static Pager, tended: &mut u32) {
         }
         pager.show(&tables.engine);
         drop(tables);
-        if pager.exchange.waits() {
+        if pager.exchange.waits() || urge::is_urged() {
             return;
         }
         pager.watch.service_beat();

@@ -3,7 +3,7 @@
 //! The lock works on any thread, known to libc or not, and can stand in a `static`. It has no poisoning:
 //! the process ends on panic.
 
-use super::{Errno, Result, clock};
+use super::{Errno, Result, clock, urge};
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -97,9 +97,7 @@ impl<T> Lock<T> {
     /// Waits until the lock is the caller's.
     pub fn lock(&self) -> Guard<'_, T> {
         if !self.take_free() && !self.spin() {
-            while self.word.swap(WANTED, Ordering::Acquire) != FREE {
-                wait(&self.word, WANTED, None, Scope::Process);
-            }
+            self.sleep();
         }
         Guard { lock: self }
     }
@@ -141,6 +139,16 @@ impl<T> Lock<T> {
 
     fn take_free(&self) -> bool {
         self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[cold]
+    fn sleep(&self) {
+        let mut lent = None;
+        while self.word.swap(WANTED, Ordering::Acquire) != FREE {
+            if wait(&self.word, WANTED, Some(urge::PATIENCE_NS), Scope::Process) == Woken::TimedOut {
+                lent = urge::waits_for_long().or(lent);
+            }
+        }
     }
 
     fn spin(&self) -> bool {

@@ -23,6 +23,7 @@ pub mod shared;
 pub mod streams;
 pub mod thread;
 pub mod uffd;
+pub mod urge;
 pub mod wiped;
 pub mod zstd;
 

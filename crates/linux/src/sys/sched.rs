@@ -1,6 +1,7 @@
 //! Threads as the kernel sees them: priority, signals, descriptor tables.
 
 use super::{Errno, Result, raw};
+use core::sync::atomic::{AtomicU32, Ordering};
 use rustix::thread::{Pid, UnshareFlags};
 
 /// How urgently a thread runs.
@@ -14,12 +15,87 @@ pub enum Priority {
     Plain,
 }
 
-/// `SCHED_FIFO | SCHED_RESET_ON_FORK`.
-const FIFO: usize = libc::SCHED_FIFO as usize | 0x4000_0000;
+/// Children of the thread are ordinary threads again.
+const RESET_ON_FORK: u32 = 0x4000_0000;
+const FIFO: u32 = libc::SCHED_FIFO as u32 | RESET_ON_FORK;
+/// The highest real-time priority that Linux has.
+const HIGHEST: u32 = 99;
 
-/// Makes the calling thread as urgent as the system allows.
+/// By which rule, and how urgently, a thread is scheduled.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Scheduling {
+    /// `SCHED_FIFO` or another, with the flag for children.
+    pub policy: u32,
+    /// 1 to 99 for real-time threads; 0 for ordinary ones.
+    pub priority: u32,
+}
+
+impl Scheduling {
+    /// That of thread `tid`; 0 is the calling one.
+    pub fn of(tid: u32) -> Option<Scheduling> {
+        // SAFETY: the call takes a number only.
+        let policy = unsafe { raw::syscall(libc::SYS_sched_getscheduler, [tid as usize]) }.ok()? as u32;
+        let mut scheduling = Scheduling { policy, priority: 0 };
+        if scheduling.is_real_time() {
+            let mut param = libc::sched_param { sched_priority: 0 };
+            let args = [tid as usize, (&raw mut param).addr()];
+            // SAFETY: `param` outlives the call, which fills it.
+            unsafe { raw::syscall(libc::SYS_sched_getparam, args) }.ok()?;
+            scheduling.priority = param.sched_priority as u32;
+        }
+        Some(scheduling)
+    }
+
+    /// What threads are lent who keep more urgent ones waiting: all but the highest, which stays the lender's.
+    pub fn lent() -> Scheduling {
+        Scheduling { policy: FIFO, priority: highest_allowed().saturating_sub(1).max(1) }
+    }
+
+    /// Makes thread `tid` so; 0 is the calling one. Whether the system allows it.
+    pub fn give(self, tid: u32) -> bool {
+        set_policy(tid, self.policy, self.priority).is_ok()
+    }
+
+    /// Whether such a thread comes before all ordinary ones.
+    pub fn is_real_time(self) -> bool {
+        const DEADLINE: i32 = 6;
+        matches!((self.policy & !RESET_ON_FORK) as i32, libc::SCHED_FIFO | libc::SCHED_RR | DEADLINE)
+    }
+
+    /// Whether such a thread is at least as urgent.
+    pub fn outranks(self, other: Scheduling) -> bool {
+        self.is_real_time() && self.priority >= other.priority
+    }
+}
+
+/// Whether thread `tid` comes before all ordinary ones.
+pub fn is_real_time(tid: u32) -> bool {
+    Scheduling::of(tid).is_some_and(Scheduling::is_real_time)
+}
+
+/// The highest priority that the calling thread may take: RLIMIT_RTPRIO counts only for those without CAP_SYS_NICE, for
+/// whom it is found by trying.
+fn highest_allowed() -> u32 {
+    match ALLOWED.load(Ordering::Relaxed) {
+        0 => HIGHEST,
+        known => known,
+    }
+}
+
+/// What [`raise_priority`] has found out; 0 before that.
+static ALLOWED: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the calling thread as urgent as the system allows, so that it comes before all who may wait for it.
 pub fn raise_priority() -> Priority {
-    if set_policy(FIFO, 1).is_ok() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Rtprio).current;
+    for priority in [HIGHEST, limit.unwrap_or(u64::from(HIGHEST)).min(u64::from(HIGHEST)) as u32] {
+        if priority > 0 && set_policy(0, FIFO, priority).is_ok() {
+            ALLOWED.store(priority, Ordering::Relaxed);
+            return Priority::Fifo;
+        }
+    }
+    if Scheduling::of(0).is_some_and(Scheduling::is_real_time) {
+        // Inherited, and not to be had again.
         return Priority::Fifo;
     }
     // RLIMIT_NICE may allow a part of the way.
@@ -39,15 +115,18 @@ pub fn can_fifo() -> bool {
     match before {
         Ok(policy) if matches!(policy as i32 & 0xff, libc::SCHED_FIFO | libc::SCHED_RR) => true,
         // Without the reset flag, which only a privileged thread could take back.
-        Ok(policy) => set_policy(libc::SCHED_FIFO as usize, 1).is_ok() && set_policy(policy, 0).is_ok(),
+        Ok(policy) => {
+            set_policy(0, libc::SCHED_FIFO as u32, 1).is_ok() && set_policy(0, policy as u32, 0).is_ok()
+        }
         Err(_) => false,
     }
 }
 
-fn set_policy(policy: usize, priority: i32) -> Result<()> {
-    let param = libc::sched_param { sched_priority: priority };
+fn set_policy(tid: u32, policy: u32, priority: u32) -> Result<()> {
+    let param = libc::sched_param { sched_priority: priority as i32 };
+    let args = [tid as usize, policy as usize, (&raw const param).addr()];
     // SAFETY: `param` outlives the call, which only reads it.
-    unsafe { raw::syscall(libc::SYS_sched_setscheduler, [0, policy, (&raw const param).addr()]) }.map(|_| ())
+    unsafe { raw::syscall(libc::SYS_sched_setscheduler, args) }.map(|_| ())
 }
 
 /// The calling thread's id.
@@ -117,7 +196,7 @@ pub(crate) fn set_mask(mask: u64) -> u64 {
 
 /// Ends all work of the calling thread, but not the thread.
 pub fn sleep_for_ever() -> ! {
-    let never = core::sync::atomic::AtomicU32::new(0);
+    let never = AtomicU32::new(0);
     loop {
         super::futex::wait(&never, 0, None, super::futex::Scope::Process);
     }
@@ -125,7 +204,7 @@ pub fn sleep_for_ever() -> ! {
 
 /// Sleeps for about `ns` nanoseconds.
 pub fn sleep(ns: u64) {
-    let never = core::sync::atomic::AtomicU32::new(0);
+    let never = AtomicU32::new(0);
     super::futex::wait(&never, 0, Some(ns), super::futex::Scope::Process);
 }
 

@@ -8,7 +8,9 @@ use crate::control::note::Note;
 use crate::pager::tables::Held;
 use crate::pager::{Pager, SPACE, Tables, bytes_of, pages_of};
 use crate::sys::mmap::{self, Advice};
+use crate::sys::sched;
 use crate::sys::uffd::Watch;
+use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
 
@@ -24,6 +26,7 @@ pub(super) fn map_here(
     if tables.frozen_for != 0 || tables.lock_future.is_some() || pager.is_behind() {
         return None;
     }
+    let _holding = Holding::by(sched::gettid());
     Some(map_new(pager, &mut tables, at, len, prot, flags))
 }
 
