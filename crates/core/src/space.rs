@@ -374,6 +374,26 @@ impl Engine {
         if covered { Ok(()) } else { Err(Refusal::NoRange) }
     }
 
+    /// Forgets pages and what is mapped there, and leaves all contents where they are: the range is somebody else's from
+    /// now on. [`Refusal::Busy`] while [`Engine::next_away`] names one.
+    pub fn disown<M: Mover>(&mut self, mmu: &mut M, range: PageRange) -> Result<(), Refusal> {
+        self.settle_edges(mmu, range)?;
+        self.settle(mmu, range);
+        if self.next_away(range).is_some() {
+            return Err(Refusal::Busy);
+        }
+        self.drop_pages(mmu, range);
+        let space = self.space_mut(range.space);
+        space.vmas.remove(range.start, range.end());
+        space.pages.prune(range);
+        Ok(())
+    }
+
+    /// How many pages of `range` are not empty: at the program's address, in frames beside it, or stored.
+    pub fn used_pages(&self, range: PageRange) -> u64 {
+        if range.is_empty() { 0 } else { self.spaces[usize::from(range.space.0)].pages.used_in(range) }
+    }
+
     pub(crate) fn next_used(&self, range: PageRange) -> Option<Vpn> {
         self.spaces[usize::from(range.space.0)].pages.next_used(range)
     }

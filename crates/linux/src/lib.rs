@@ -6,6 +6,7 @@
 //! * [`kept`]: pages that are never moved out.
 //! * [`codec`]: hashing and compressing single pages.
 //! * [`control`]: what `quire` and its processes share: the ledger of memory, and messages.
+//! * [`limits`]: the program's limits on its address space and its data.
 //! * [`pager`]: the engine at work inside a program.
 //! * [`image`]: what a program's file tells about whether the library will come into it.
 //! * [`probe`]: what this machine allows, and the command that mends what it refuses.
@@ -17,6 +18,7 @@ pub mod control;
 pub mod fork_events;
 pub mod image;
 pub mod kept;
+pub mod limits;
 pub mod mmu;
 pub mod pager;
 pub mod probe;

@@ -14,6 +14,7 @@
 use crate::die;
 use crate::fork_events::{ForkEvents, Wait};
 use crate::kept::Kept;
+use crate::limits;
 use crate::pager::record::Recorder;
 use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
@@ -32,7 +33,7 @@ pub const STORE_UNIT: usize = 16;
 /// that reserve 16 TiB and more for themselves want room too, and get it from the kernel where the arena has none.
 const MOST_ARENA: usize = 1 << 45;
 /// The least arena worth having, in bytes.
-const LEAST_ARENA: usize = 1 << 36;
+pub(crate) const LEAST_ARENA: u64 = 1 << 36;
 /// The arena begins at a multiple of this, so that 2 MiB of addresses are one table of the page tables.
 const ARENA_ALIGN: usize = 2 << 20;
 
@@ -60,6 +61,8 @@ impl Layout {
         // would be split, in the store it would not be given back span by span.
         for place in [arena, store] {
             mmap::no_huge_pages(place.base(), place.len())?;
+            // What the program maps in the arena is marked the other way then.
+            mmap::advise(place.base(), place.len(), Advice::DontDump)?;
         }
         layout.prepare_pool()?;
         Ok(layout)
@@ -155,6 +158,7 @@ impl Layout {
 
     fn prepare_pool(&self) -> SysResult<()> {
         mmap::no_huge_pages(self.pool.base(), self.pool.len())?;
+        mmap::advise(self.pool.base(), self.pool.len(), Advice::DontDump)?;
         mmap::advise(self.pool.base(), self.pool.len(), Advice::DontFork)
     }
 
@@ -181,11 +185,11 @@ impl Layout {
 
 /// The arena, and the page behind it.
 fn reserve_arena() -> SysResult<(Stretch, Stretch)> {
-    let mut len = MOST_ARENA;
+    let mut len = MOST_ARENA.min(limits::most_arena());
     loop {
         match mmap::reserve_aligned(len + PAGE_SIZE, ARENA_ALIGN) {
             Ok(base) => return Ok((Stretch::new(base, len), Stretch::new(base + len, PAGE_SIZE))),
-            Err(Errno::NOMEM) if len > LEAST_ARENA => len /= 2,
+            Err(Errno::NOMEM) if len > LEAST_ARENA as usize => len /= 2,
             Err(errno) => return Err(errno),
         }
     }
@@ -381,9 +385,9 @@ impl<'a> LinuxMmu<'a> {
     ///
     /// The kernel drops the registration of what it moves, and with it that of every neighbour which it joins to the
     /// moved piece: their holes would read as zeroes from now on. While it moves, the piece bears a mark that no
-    /// neighbour has (it is left out of core dumps), so it is joined to nothing but, side by side, its old place.
+    /// neighbour has (advice that means nothing here), so it is joined to nothing but, side by side, its old place.
     fn remap_piece(&self, uffd: &Uffd, from: usize, to: usize, len: usize, managed: bool) -> SysResult<()> {
-        mmap::advise(from, len, Advice::DontDump)?;
+        mmap::advise(from, len, Advice::Random)?;
         let moved = mmap::move_pages(from, len, to);
         for (place, known) in [(from, true), (to, managed)] {
             if moved.is_ok()
@@ -396,9 +400,11 @@ impl<'a> LinuxMmu<'a> {
                 );
             }
         }
-        let _ = mmap::advise(from, len, Advice::DoDump);
+        let _ = mmap::advise(from, len, Advice::Normal);
         if moved.is_ok() {
-            let _ = mmap::advise(to, len, Advice::DoDump);
+            let _ = mmap::advise(to, len, Advice::Normal);
+            // Until it is mapped again, it is like all that is free.
+            let _ = mmap::advise(from, len, Advice::DontDump);
         }
         moved
     }

@@ -4,7 +4,7 @@
 //! nothing behind; it may run before `main`.
 
 use crate::sys::uffd::{self, Uffd, Way};
-use crate::sys::{Errno, sched};
+use crate::sys::{Errno, rlimit, sched};
 use core::fmt;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
@@ -65,7 +65,7 @@ pub struct Capabilities {
     pub thp: Thp,
     /// The handler's thread may run before all others.
     pub fifo: bool,
-    /// The limit of address space in bytes (`ulimit -v`), where there is one.
+    /// The limit of address space in bytes (`ulimit -v`), where there is one that this process can't raise.
     pub address_space: Option<u64>,
     /// The overcommit mode; 2 charges reserved memory as if it were used.
     pub overcommit: u32,
@@ -91,7 +91,7 @@ impl fmt::Display for Mend {
 }
 
 /// The least address space that is worth starting in, in bytes: arena, pool and store.
-const LEAST_ADDRESS_SPACE: u64 = 1 << 37;
+const LEAST_ADDRESS_SPACE: u64 = 1 << 38;
 /// The number of VMAs below which a program that protects single pages may run out of them.
 const FEW_VMAS: u32 = 65530;
 
@@ -150,9 +150,9 @@ impl Capabilities {
 
     fn mend_address_space(&self) -> Option<Mend> {
         (self.address_space? < LEAST_ADDRESS_SPACE).then_some(Mend {
-            cause: "the limit of address space is below 128 GiB",
+            cause: "the limit of address space is below 256 GiB and can't be raised: programs run unmanaged",
             command: "ulimit -v unlimited",
-            fatal: true,
+            fatal: false,
         })
     }
 
@@ -184,7 +184,7 @@ impl Capabilities {
 /// Asks the machine.
 pub fn probe() -> Capabilities {
     let (uffd, features) = ask_uffd();
-    let limit = getrlimit(Resource::As).current;
+    let may_raise = rlimit::may_raise();
     Capabilities {
         uffd,
         can_move: features & uffd::FEATURE_MOVE != 0,
@@ -193,7 +193,7 @@ pub fn probe() -> Capabilities {
         thp: thp(),
         // By trying: it depends on a limit, a capability, and whether the control group has real-time.
         fifo: sched::can_fifo(),
-        address_space: limit,
+        address_space: getrlimit(Resource::As).maximum.filter(|_| !may_raise),
         overcommit: number_in(c"/proc/sys/vm/overcommit_memory").unwrap_or(0),
         max_vmas: number_in(c"/proc/sys/vm/max_map_count").unwrap_or(FEW_VMAS),
     }
@@ -329,7 +329,7 @@ mod tests {
             (Capabilities { uffd: Err(Denial::Filtered), ..good() }, "seccomp=unconfined", true),
             (Capabilities { uffd: Err(Denial::Other(Errno::MFILE)), ..good() }, "strace", true),
             (Capabilities { can_move: false, ..good() }, "6.8", true),
-            (Capabilities { address_space: Some(1 << 30), ..good() }, "ulimit -v", true),
+            (Capabilities { address_space: Some(1 << 30), ..good() }, "ulimit -v", false),
             (Capabilities { overcommit: 2, ..good() }, "overcommit_memory=0", true),
             (Capabilities { max_vmas: 1000, ..good() }, "max_map_count", false),
             (Capabilities { fifo: false, ..good() }, "CAP_SYS_NICE", false),

@@ -39,6 +39,11 @@ pub(crate) fn resident_bytes() -> (u64, u64) {
     (SMALL.load(Ordering::Relaxed), touched as u64 + unknown)
 }
 
+/// Bytes mapped for this heap.
+pub(crate) fn mapped_bytes() -> u64 {
+    SMALL.load(Ordering::Relaxed) + LARGE.load(Ordering::Relaxed)
+}
+
 /// In a child after fork, on its only thread: ends it with a message if the pager's promise was not kept, as the heap
 /// would then block or corrupt it.
 pub(crate) fn in_child() {
@@ -55,6 +60,7 @@ struct Pages;
 unsafe impl Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let Some(at) = raw::map_pages(size) else { return (ptr::null_mut(), 0, 0) };
+        leave_out_of_dumps(at as usize, size);
         SMALL.fetch_add(size as u64, Ordering::Relaxed);
         (at, size, 0)
     }
@@ -176,6 +182,7 @@ fn map_direct(layout: Layout) -> *mut u8 {
         unmap_if_any((start + len) as *mut u8, slack - head);
     }
     keep_small_pages(start, len);
+    leave_out_of_dumps(start, len);
     LARGE.fetch_add(len as u64, Ordering::Relaxed);
     PLACES.note(start, len);
     start as *mut u8
@@ -185,6 +192,12 @@ fn map_direct(layout: Layout) -> *mut u8 {
 fn keep_small_pages(at: usize, len: usize) {
     // SAFETY: advice on a mapping of ours that changes no contents. A kernel without huge pages refuses; fine.
     let _ = unsafe { raw::call!(libc::SYS_madvise, at, len, libc::MADV_NOHUGEPAGE) };
+}
+
+/// A core dump is about the program.
+fn leave_out_of_dumps(at: usize, len: usize) {
+    // SAFETY: advice on a mapping of ours that changes no contents. Where it is refused, a dump is larger.
+    let _ = unsafe { raw::call!(libc::SYS_madvise, at, len, libc::MADV_DONTDUMP) };
 }
 
 /// # Safety
@@ -213,8 +226,8 @@ unsafe fn unmap_direct(at: *mut u8, size: usize) {
 /// `at` is a direct block of `old` bytes, aligned to no more than a page, with no other pointer to it in use.
 unsafe fn remap_direct(at: *mut u8, old: usize, new: usize) -> *mut u8 {
     // SAFETY: by the caller's promise; the old address is given up.
-    let moved = unsafe { raw::call!(libc::SYS_mremap, at, pages(old), pages(new), libc::MREMAP_MAYMOVE) };
-    let Ok(to) = moved else { return ptr::null_mut() };
+    let remap = || unsafe { raw::call!(libc::SYS_mremap, at, pages(old), pages(new), libc::MREMAP_MAYMOVE) };
+    let Ok(to) = raw::own_memory(remap) else { return ptr::null_mut() };
     PLACES.forget(at as usize);
     PLACES.note(to, pages(new));
     LARGE.fetch_add(pages(new) as u64, Ordering::Relaxed);

@@ -44,6 +44,11 @@ pub(crate) fn reserve() {
     }
 }
 
+/// Bytes mapped for this heap.
+pub(crate) fn mapped_bytes() -> u64 {
+    if START.load(Ordering::Relaxed) == 0 { 0 } else { RANGE as u64 }
+}
+
 /// Bytes in use by the loader, and by libc.
 pub(crate) fn live_bytes() -> (u64, u64) {
     (LOADER.live.load(Ordering::Relaxed), LIBC.live.load(Ordering::Relaxed))

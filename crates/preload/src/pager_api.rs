@@ -32,8 +32,14 @@ pub(crate) fn start(options: &Start<'_>) -> Result<(), StartError> {
         memory: None,
         policy: PolicyKind::Adaptive,
         usage,
+        mapped,
         inject,
     })
+}
+
+/// Bytes that this library has mapped outside managed memory, touched or not.
+fn mapped() -> u64 {
+    heap::mapped_bytes() + libc_heap::mapped_bytes()
 }
 
 /// Bytes that this library holds outside managed memory. Takes no lock and calls nobody.

@@ -3,6 +3,8 @@
 use core::arch::asm;
 use core::ffi::{c_int, c_void};
 
+use quire_linux::limits;
+
 /// What a system call answers: a value, or the error's number.
 pub(crate) type Answer = Result<usize, i32>;
 
@@ -85,7 +87,16 @@ pub(crate) fn map_pages(len: usize) -> Option<*mut u8> {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new mapping where the kernel likes; nothing that exists is touched.
-    unsafe { call!(libc::SYS_mmap, 0usize, len, prot, flags, -1isize, 0usize) }.ok().map(|at| at as *mut u8)
+    let map = || unsafe { call!(libc::SYS_mmap, 0usize, len, prot, flags, -1isize, 0usize) };
+    own_memory(map).ok().map(|at| at as *mut u8)
+}
+
+/// Asks the kernel for memory of this library's own: limits of the program's make way for it.
+pub(crate) fn own_memory(ask: impl Fn() -> Answer) -> Answer {
+    match ask() {
+        Err(libc::ENOMEM) if limits::make_room() => ask(),
+        answer => answer,
+    }
 }
 
 /// Unmaps what [`map_pages`] mapped, or a part of it.

@@ -25,6 +25,8 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
     let (socket, quiet) = unsafe { (variable(envp, c"QUIRE_SOCKET="), variable(envp, c"QUIRE_QUIET=")) };
     // SAFETY: the same.
     let (inject, excluded) = unsafe { (variable(envp, c"QUIRE_INJECT="), variable(envp, c"QUIRE_EXCLUDE=")) };
+    // SAFETY: the same.
+    let limits = unsafe { variable(envp, calls::limits::VARIABLE) };
     // Before the kernel's names of it could be hidden: some programs change their arguments.
     // SAFETY: arguments and auxiliary vector are as the kernel laid them out.
     let named = unsafe { Named::find(argv, envp) };
@@ -38,9 +40,14 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
         return;
     }
     callers::find();
-    libc_heap::reserve();
-    let managed =
-        socket.is_none_or(|socket| start_pager(&pager_api::Start { socket, inject }, &named, quiet));
+    calls::inherit::find();
+    let managed = socket.is_none_or(|socket| {
+        calls::limits::hold(limits);
+        start_pager(&pager_api::Start { socket, inject }, &named, quiet)
+    });
+    if managed {
+        libc_heap::reserve();
+    }
     malloc::backend::choose(!managed);
     calls::signals::find();
     calls::fork::register();
@@ -48,10 +55,10 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
 
 /// Whether the process is managed now.
 fn start_pager(options: &pager_api::Start<'_>, named: &Named, quiet: Option<&CStr>) -> bool {
-    match pager_api::start(options) {
-        Ok(()) => return true,
-        Err(StartError::Told(_)) => {}
-        Err(error) => tell(options.socket, error.outside(), named, quiet),
+    let Err(error) = pager_api::start(options) else { return true };
+    calls::limits::release();
+    if !matches!(error, StartError::Told(_)) {
+        tell(options.socket, error.outside(), named, quiet);
     }
     false
 }

@@ -115,7 +115,7 @@ impl Outside {
             Outside::NotJoined => "it did not join quire",
             Outside::Refused => "a system call that Quire needs was refused to it",
             Outside::OwnUserfaultfd => {
-                "it has a userfaultfd of its own, which can't be registered on memory that Quire manages (EBUSY)"
+                "it has a userfaultfd of its own: memory that it registers is the kernel's from then on"
             }
         }
     }

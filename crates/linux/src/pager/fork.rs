@@ -172,6 +172,7 @@ pub fn fork_child() {
     pager.through_frozen.store(0, Ordering::Relaxed);
     pager.made_whole.store(0, Ordering::Relaxed);
     pager.pid.store(super::own_pid(), Ordering::Relaxed);
+    crate::limits::forked();
     pager.forked.store(1, Ordering::Relaxed);
     pager.exchange.forget();
     pager.io.forget();

@@ -35,6 +35,13 @@ impl Pager {
         }
     }
 
+    /// Whether a chunk more of the budget could be had.
+    pub(super) fn gets_more(&self, tables: &mut Tables) -> bool {
+        let before = tables.engine.grant();
+        self.grow_grant(tables);
+        tables.engine.grant() > before
+    }
+
     /// Takes a chunk more of the budget, if there is any; else says that it is wanted.
     pub(super) fn grow_grant(&self, tables: &mut Tables) {
         let Some(link) = self.budgeted() else { return };

@@ -41,7 +41,8 @@ use crate::control::ring::Ring;
 use crate::control::wire::{Refusal, Welcome};
 use crate::fork_events::ForkEvents;
 use crate::kept::Kept;
-use crate::mmu::{Layout, LinuxMmu};
+use crate::limits;
+use crate::mmu::{LEAST_ARENA, Layout, LinuxMmu};
 use crate::probe;
 use crate::sys::futex::{self, Lock, Scope, Woken};
 use crate::sys::leaked::Leaked;
@@ -92,6 +93,8 @@ pub struct Options {
     pub policy: PolicyKind,
     /// How many bytes Quire's own heap takes.
     pub usage: fn() -> Usage,
+    /// How many bytes of its own it has mapped, touched or not.
+    pub mapped: fn() -> u64,
     /// An error on purpose.
     pub inject: Option<Inject>,
 }
@@ -393,6 +396,11 @@ fn open_descriptors(client: Option<Client>) -> Result<Descriptors, Errno> {
 
 fn make(options: &Options) -> Result<&'static Pager, StartError> {
     own_table()?;
+    // The pool has at most twice as many slots as the machine has pages, and the store is a part of that.
+    let most = 3 * machine_pages() * PAGE_SIZE as u64;
+    if !limits::suffice(LEAST_ARENA + most, most) {
+        return Err(Errno::NOMEM.into());
+    }
     let mut descriptors = open_descriptors(None)?;
     let (mut link, mut ring) = (None, None);
     if let Some(path) = &options.socket {

@@ -13,12 +13,12 @@ pub(super) fn has_foreign() -> bool {
 
 /// Ranges of page numbers, kept sorted and apart; neighbours are joined.
 #[derive(Debug, Default)]
-struct Ranges {
+pub(super) struct Ranges {
     by_start: BTreeMap<u64, u64>,
 }
 
 impl Ranges {
-    fn insert(&mut self, mut start: u64, mut end: u64) {
+    pub(super) fn insert(&mut self, mut start: u64, mut end: u64) {
         if let Some((&s, &e)) = self.by_start.range(..=start).next_back()
             && e >= start
         {
@@ -32,7 +32,7 @@ impl Ranges {
         self.by_start.insert(start, end);
     }
 
-    fn remove(&mut self, start: u64, end: u64) {
+    pub(super) fn remove(&mut self, start: u64, end: u64) {
         loop {
             let next = self.overlapping(start, end).next();
             let Some((s, e)) = next else { return };
@@ -47,10 +47,19 @@ impl Ranges {
     }
 
     /// The ranges that overlap `start..end`, whole.
-    fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub(super) fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let before = self.by_start.range(..start).next_back().filter(|(_, e)| **e > start);
         let from = before.map_or(start, |(&s, _)| s);
         self.by_start.range(from..end.max(from)).map(|(&s, &e)| (s, e))
+    }
+
+    /// How many pages of `start..end` are in these ranges.
+    pub(super) fn count_in(&self, start: u64, end: u64) -> u64 {
+        self.overlapping(start, end).map(|(s, e)| e.min(end) - s.max(start)).sum()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.by_start.iter().map(|(&start, &end)| (start, end))
     }
 
     fn covers(&self, start: u64, end: u64) -> bool {
@@ -62,18 +71,22 @@ impl Ranges {
 const ALIGNED: u64 = 512;
 
 /// The arena's address space, in page numbers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Room {
     free: Ranges,
     /// Mappings of the kernel's that a program put over a part of the arena.
     foreign: Ranges,
+    /// What the malloc family has mapped for itself; see `calls/limit.rs`.
+    pub(super) heap: Ranges,
+    /// Large blocks of that which the program was given under a limit, and not given up since.
+    pub(super) pledged: Ranges,
 }
 
 impl Room {
     pub(super) fn new(start: u64, end: u64) -> Room {
         let mut free = Ranges::default();
         free.insert(start, end);
-        Room { free, foreign: Ranges::default() }
+        Room { free, ..Room::default() }
     }
 
     /// Takes the lowest free `pages` pages, aligned to 2 MiB when they are as many.
@@ -103,6 +116,8 @@ impl Room {
 
     pub(super) fn give(&mut self, start: u64, end: u64) {
         self.unmark_foreign(start, end);
+        self.heap.remove(start, end);
+        self.pledged.remove(start, end);
         self.free.insert(start, end);
     }
 
@@ -124,7 +139,12 @@ impl Room {
 
     /// All foreign ranges, in rising order.
     pub(super) fn all_foreign(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.foreign.by_start.iter().map(|(&start, &end)| (start, end))
+        self.foreign.iter()
+    }
+
+    /// How many pages of `start..end` are foreign.
+    pub(super) fn foreign_pages(&self, start: u64, end: u64) -> u64 {
+        self.foreign.count_in(start, end)
     }
 
     /// The foreign parts of `start..end`, cut to it.

@@ -1,6 +1,7 @@
 //! Mappings of anonymous memory. Addresses and lengths are bytes, multiples of the page size.
 
 use super::{Errno, Result, raw};
+use crate::limits;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use quire_core::PAGE_SIZE;
@@ -31,6 +32,10 @@ pub enum Advice {
     DontDump,
     /// Undo [`Advice::DontDump`].
     DoDump,
+    /// Access is at random: for anonymous memory no more than a mark on the range.
+    Random,
+    /// Undo [`Advice::Random`].
+    Normal,
 }
 
 impl Advice {
@@ -47,6 +52,8 @@ impl Advice {
             Advice::WipeOnFork => libc::MADV_WIPEONFORK,
             Advice::DontDump => libc::MADV_DONTDUMP,
             Advice::DoDump => libc::MADV_DODUMP,
+            Advice::Random => libc::MADV_RANDOM,
+            Advice::Normal => libc::MADV_NORMAL,
         }
     }
 }
@@ -87,12 +94,22 @@ pub fn reserve_aligned(len: usize, align: usize) -> Result<usize> {
 
 /// Maps fresh memory, readable and writable, that is charged when touched.
 pub fn map(len: usize) -> Result<usize> {
-    map_at(0, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE)
+    own(|| map_at(0, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE))
+}
+
+/// Maps something of Quire's own, for which limits of the program's make way.
+fn own(map: impl Fn() -> Result<usize>) -> Result<usize> {
+    match map() {
+        Err(Errno::NOMEM) if limits::make_room() => map(),
+        answer => answer,
+    }
 }
 
 /// The same for a buffer of Quire's own, which is counted by [`buffer_bytes`] as far as it is touched.
 pub fn map_buffer(len: usize) -> Result<usize> {
     let addr = map(len)?;
+    // It tells nothing about the program, and where that is refused a core dump is larger.
+    let _ = advise(addr, len, Advice::DontDump);
     BUFFERS.note(addr, len);
     Ok(addr)
 }
@@ -106,6 +123,11 @@ pub fn unmap_buffer(addr: usize, len: usize) -> Result<()> {
 /// Bytes of the buffers of Quire's own that have memory behind them.
 pub fn buffer_bytes() -> usize {
     BUFFERS.bytes().1
+}
+
+/// Bytes of the buffers of Quire's own, touched or not.
+pub fn buffers_mapped() -> usize {
+    BUFFERS.mapped()
 }
 
 /// There is room for the buffers of a process and of several forks of it.
@@ -158,6 +180,11 @@ impl<const N: usize> Places<N> {
         }
     }
 
+    /// Bytes of all that was noted.
+    pub fn mapped(&self) -> usize {
+        self.0.iter().map(|(_, length)| length.load(Ordering::Acquire)).sum()
+    }
+
     /// Bytes of all that was noted, and those of them that have memory behind them.
     pub fn bytes(&self) -> (usize, usize) {
         let mut sum = (0, 0);
@@ -180,7 +207,7 @@ impl<const N: usize> Default for Places<N> {
 /// Puts fresh memory, readable and writable, at `addr` instead of whatever was mapped there.
 pub fn replace(addr: usize, len: usize) -> Result<()> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-    map_at(addr, len, ProtFlags::READ | ProtFlags::WRITE, flags).map(|_| ())
+    own(|| map_at(addr, len, ProtFlags::READ | ProtFlags::WRITE, flags)).map(|_| ())
 }
 
 /// Puts fresh memory with these rights, in the bits of `mmap(2)`, at `addr` instead of whatever was mapped there.

@@ -18,6 +18,7 @@ pub mod mmap;
 pub mod msg;
 pub mod pagemap;
 mod raw;
+pub mod rlimit;
 pub mod sched;
 pub mod shared;
 pub mod streams;

@@ -14,7 +14,7 @@
 use super::futex::{self, Scope, Woken};
 use super::sched::SignalsBlocked;
 use super::{Errno, Result, mmap, raw};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use quire_core::PAGE_SIZE;
 
 /// The least room for thread-local variables, in bytes.
@@ -39,6 +39,14 @@ const FLAGS: i32 = libc::CLONE_VM
     | libc::CLONE_SETTLS
     | libc::CLONE_PARENT_SETTID
     | libc::CLONE_CHILD_CLEARTID;
+
+/// Bytes mapped for threads.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes mapped for threads of Quire's, in a forked child also for those of its parent.
+pub fn mapped() -> usize {
+    MAPPED.load(Ordering::Relaxed)
+}
 
 /// What a new thread runs. Returning ends the thread.
 pub type Entry = fn(usize);
@@ -87,7 +95,9 @@ impl Thread {
             }
         }
         // The kernel has left the stack for good once the word is clear. A failure would only leak it.
-        let _ = mmap::unmap(self.base, self.len);
+        if mmap::unmap(self.base, self.len).is_ok() {
+            MAPPED.fetch_sub(self.len, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -111,15 +121,17 @@ pub fn spawn(name: &str, stack: usize, entry: Entry, arg: usize) -> Result<Threa
     let len = PAGE_SIZE + stack + tls + CONTROL;
     let base = mmap::map(len)?;
     let made = prepare(base, len).and_then(|()| start(base, len, tls, name, entry, arg));
-    if made.is_err() {
-        mmap::unmap(base, len)?;
-    }
+    match made {
+        Ok(_) => MAPPED.fetch_add(len, Ordering::Relaxed),
+        Err(_) => mmap::unmap(base, len).map(|()| 0)?,
+    };
     made
 }
 
 fn prepare(base: usize, len: usize) -> Result<()> {
     mmap::no_huge_pages(base, len)?;
     mmap::advise(base, len, mmap::Advice::DontFork)?;
+    mmap::advise(base, len, mmap::Advice::DontDump)?;
     mmap::protect(base, PAGE_SIZE, 0)
 }
 

@@ -13,6 +13,7 @@ use quire_linux::control::outside::Outside;
 use quire_linux::control::pattern::base_name;
 use quire_linux::{image, probe};
 
+use super::inherit;
 use crate::malloc::backend;
 use crate::{pager_api, raw};
 
@@ -50,7 +51,8 @@ unsafe extern "C" fn missing() -> c_int {
     -1
 }
 
-fn next(number: usize) -> usize {
+/// Where libc's function `number` is.
+pub(super) fn next(number: usize) -> usize {
     match NEXT[number].load(Ordering::Relaxed) {
         0 => missing as *const () as usize,
         at => at,
@@ -130,7 +132,7 @@ unsafe extern "C" fn look(registers: *const usize, stack: *const usize, number: 
             }
         }
     }
-    next(number)
+    inherit::in_place_of(number, next(number))
 }
 
 /// The call by number: execve or execveat.
@@ -426,7 +428,9 @@ unsafe fn spawn(
         } else {
             None
         };
-        let error = next(&raw mut child, path, rest.0, rest.1, rest.2, environment);
+        let error = inherit::telling(environment, |environment| {
+            next(&raw mut child, path, rest.0, rest.1, rest.2, environment)
+        });
         if error == 0 {
             if !pid.is_null() {
                 *pid = child;

@@ -5,6 +5,9 @@
 //! * [`range`]: mprotect, madvise, the mlock family, and names of mappings. [`vectors`]: advice for several ranges.
 //! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
 //! * [`exec`]: exec and its kin, which only tell `quire` of programs that will run outside the budget.
+//! * [`limits`]: limits on address space and data.
+//! * [`inherit`]: what another program inherits.
+//! * [`faults`]: ioctl, for a program with a userfaultfd of its own.
 //! * [`fork`]: all that copies the address space; [`clone`]: clone under its names and numbers.
 //! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`threads`]: what the kernel touches when a thread dies.
@@ -18,7 +21,10 @@
 
 mod clone;
 pub(crate) mod exec;
+mod faults;
 pub(crate) mod fork;
+pub(crate) mod inherit;
+pub(crate) mod limits;
 mod look;
 mod map;
 mod range;
@@ -29,7 +35,7 @@ mod socket;
 mod threads;
 mod vectors;
 
-pub(crate) use map::map_anonymous;
+pub(crate) use map::map_heap;
 pub(crate) use range::{advise, protect};
 
 use core::ffi::{CStr, c_void};

@@ -55,6 +55,7 @@ pub(crate) fn choose(left_alone: bool) {
         FOREIGN.store(Box::into_raw(Box::new(family)), Ordering::Release);
         return;
     }
+    own::set_up();
     // At exit mimalloc would walk its heap to free what it can: that would bring evicted memory back in for nothing.
     // SAFETY: an option of the version built in, set before any thread exists.
     unsafe { mi::mi_option_set(DESTROY_ON_EXIT, LEAVE_ALL_AT_EXIT) };

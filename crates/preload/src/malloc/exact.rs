@@ -22,6 +22,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use dlmalloc::{Allocator, Dlmalloc};
 use libmimalloc_sys as mi;
 use owned::Owned;
+use quire_linux::limits;
 use quire_linux::sys::futex::Lock;
 
 use super::Block;
@@ -122,6 +123,16 @@ pub(super) unsafe fn usable_size(block: Block) -> usize {
     (head & !7) - WORD
 }
 
+/// Gives up what is free at the end of each share that no thread is in.
+pub(super) fn trim() {
+    for share in &ALL {
+        if let Some(mut dlmalloc) = share.try_enter(thread()) {
+            // SAFETY: nothing in use is given up.
+            unsafe { dlmalloc.trim(0) };
+        }
+    }
+}
+
 /// Takes every lock, on the thread that is about to fork, before anything comes to rest.
 pub(crate) fn fork_prepare() {
     let mut taken = 0;
@@ -171,7 +182,7 @@ fn reserve() -> bool {
         return true;
     }
     let got = [SHARE, LEAST_SHARE].into_iter().find_map(|span| {
-        let start = calls::map_anonymous(SHARES * span, libc::PROT_NONE).ok()?;
+        let start = calls::map_heap(SHARES * span, libc::PROT_NONE).ok()?;
         Some((start, span))
     });
     let Some((start, span)) = got else {
@@ -205,6 +216,7 @@ struct Carver {
 
 /// Access is given for this many bytes at a time.
 const OPEN: usize = 4 << 20;
+const OPEN_UNDER_LIMITS: usize = 64 << 10;
 
 impl Carver {
     /// One that has no addresses yet.
@@ -218,7 +230,8 @@ impl Carver {
         if to <= open {
             return true;
         }
-        let target = (to + OPEN).min(self.end);
+        let ahead = if limits::is_limited() { OPEN_UNDER_LIMITS } else { OPEN };
+        let target = (to + ahead).min(self.end);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         if to > self.end || calls::protect(open, target - open, access).is_err() {
             return false;
@@ -252,6 +265,10 @@ unsafe impl Allocator for Carver {
             return false;
         }
         self.next.store(start, Ordering::Relaxed);
+        if limits::is_limited() {
+            // Access is asked for again, and counted then.
+            self.open.store(start.next_multiple_of(super::PAGE), Ordering::Relaxed);
+        }
         true
     }
 

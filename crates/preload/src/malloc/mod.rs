@@ -9,7 +9,8 @@
 pub(crate) mod backend;
 mod entry;
 pub(crate) mod exact;
-mod own;
+pub(crate) mod own;
+pub(crate) mod within;
 
 use core::ffi::{c_int, c_void};
 use core::ptr;

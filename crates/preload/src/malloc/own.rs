@@ -3,8 +3,9 @@
 use core::ptr;
 
 use libmimalloc_sys as mi;
+use quire_linux::limits;
 
-use super::{Block, exact};
+use super::{Block, exact, within};
 use crate::pager_api;
 
 /// Only of larger blocks it is asked whether there is memory for them.
@@ -15,7 +16,37 @@ fn is_refused(size: usize) -> bool {
     size > LARGE && !pager_api::may_commit(size)
 }
 
+/// mimalloc's options, by their numbers in `mimalloc.h` where the bindings don't name them: whether it asks for access to
+/// segments as a whole, to arenas as a whole, and from which segment of a thread on.
+const EAGER_COMMIT: mi::mi_option_t = 3;
+const ARENA_EAGER_COMMIT: mi::mi_option_t = 4;
+
+/// Sets mimalloc up, before its first block: it takes 1 GiB of addresses at a time, and asks for access to each segment
+/// when it begins to use it. So limits can be held, and `mlockall` locks no more than what is in use.
+pub(super) fn set_up() {
+    // SAFETY: options of the version built in, set before any thread exists.
+    unsafe {
+        mi::mi_option_set(ARENA_EAGER_COMMIT, 0);
+        mi::mi_option_set(mi::mi_option_eager_commit_delay, 0);
+    }
+    heed_limits();
+}
+
+/// Under a limit mimalloc asks for access to what it needs and no more.
+pub(crate) fn heed_limits() {
+    // SAFETY: options may be set at any time.
+    unsafe { mi::mi_option_set(EAGER_COMMIT, core::ffi::c_long::from(!limits::is_limited())) };
+}
+
 pub(super) unsafe fn malloc(size: usize) -> Block {
+    if limits::is_limited() {
+        return within::malloc(size);
+    }
+    plain_malloc(size)
+}
+
+#[inline]
+pub(super) fn plain_malloc(size: usize) -> Block {
     if exact::wants(size) {
         let block = exact::alloc(size);
         if !block.is_null() {
@@ -32,6 +63,14 @@ pub(super) unsafe fn malloc(size: usize) -> Block {
 pub(super) unsafe fn calloc(count: usize, size: usize) -> Block {
     // The product was found to be sound.
     let total = count * size;
+    if limits::is_limited() {
+        return within::calloc(total);
+    }
+    plain_calloc(total)
+}
+
+#[inline]
+pub(super) fn plain_calloc(total: usize) -> Block {
     if exact::wants(total) {
         let block = exact::alloc(total);
         if !block.is_null() {
@@ -43,11 +82,18 @@ pub(super) unsafe fn calloc(count: usize, size: usize) -> Block {
     if is_refused(total) {
         return ptr::null_mut();
     }
-    // SAFETY: any sizes may be asked for.
-    unsafe { mi::mi_calloc(count, size) }
+    // SAFETY: any size may be asked for.
+    unsafe { mi::mi_calloc(1, total) }
 }
 
 pub(super) unsafe fn memalign(alignment: usize, size: usize) -> Block {
+    if limits::is_limited() {
+        return within::memalign(alignment, size);
+    }
+    plain_memalign(alignment, size)
+}
+
+pub(super) fn plain_memalign(alignment: usize, size: usize) -> Block {
     if is_refused(size) {
         return ptr::null_mut();
     }
@@ -71,7 +117,7 @@ pub(super) unsafe fn realloc(block: Block, size: usize) -> Block {
                 return same;
             }
         }
-    } else if !exact::wants(size) || (old / 2..=old).contains(&size) {
+    } else if (old / 2..=old).contains(&size) || !limits::is_limited() && !exact::wants(size) {
         // SAFETY: a block of mimalloc's.
         return unsafe { mi::mi_realloc(block, size) };
     }

@@ -16,7 +16,7 @@ pub(crate) fn execute() -> Result<End, Failure> {
 const LIMITS: [(&str, &str); 2] = [
     (
         "a userfaultfd of a program's own",
-        "it gets EBUSY where it registers memory that Quire manages; quire run --exclude NAME leaves the program alone",
+        "memory that it registers is the kernel's from then on; quire run --exclude NAME leaves the program alone",
     ),
     ("core files", "what was moved out of memory is not in them; without -m they are whole"),
 ];

@@ -73,7 +73,8 @@ impl Caller {
             }
             let part = PageRange::between(SPACE, vma.start, vma.end);
             self.discard(part)?;
-            let tables = self.pager.tables.lock();
+            let mut tables = self.pager.tables.lock();
+            tables.room.pledged.remove(part.start.0, part.end().0);
             self.pager.note(Note::Discard(part));
             drop(tables);
             if vma.locked {
@@ -98,6 +99,7 @@ impl Caller {
         }
         let mut tables = self.pager.tables.lock();
         self.pager.commit.may_protect(&tables.engine, run, prot)?;
+        self.may_protect(&tables, run, prot)?;
         tables.engine.protect(&mut self.pager.mover(), run, prot).map_err(errno)?;
         self.pager.note(Note::Protect { range: run, prot });
         if run == range { Ok(0) } else { Err(libc::ENOMEM) }

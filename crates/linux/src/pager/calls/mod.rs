@@ -11,7 +11,9 @@
 mod advice;
 mod away;
 mod call;
+mod disown;
 mod keep;
+mod limit;
 mod lock;
 mod piece;
 mod place;
@@ -49,6 +51,7 @@ fn here(pager: &Pager, call: Call) -> Option<Answer> {
         Call::MapAt { addr, len, prot, flags } if plain(flags) => {
             place::map_here(pager, Some(addr), len, prot, flags)
         }
+        Call::MapHeap { len, prot } => place::map_heap_here(pager, len, prot),
         Call::Piece { addr, len } => Some(Ok(piece::find(&pager.tables.lock(), addr, len).encode())),
         Call::Keep { addr, len, owner } if pager.kept.holds(addr, len, owner) => Some(Ok(0)),
         _ => None,
@@ -96,6 +99,10 @@ impl Caller {
             Call::Map { len, prot, flags } => self.map(None, len, prot, flags),
             Call::MapAt { addr, len, prot, flags } => self.map(Some(addr), len, prot, flags),
             Call::MapFixed { addr, len, prot, flags } => self.map_fixed(addr, len, prot, flags),
+            Call::MapHeap { len, prot } => self.map_heap(len, prot),
+            Call::Disown { addr, len } => self.disown(addr, len),
+            Call::Allows { size, data } => self.allows(size, data),
+            Call::Pledge { addr, len } => self.pledge(pages_of(addr, len)),
             Call::Claim { addr, len } => self.claim(addr, len),
             Call::ClaimFree { addr, len } => self.claim_free(addr, len),
             Call::Unmap { addr, len } => self.unmap(addr, len),

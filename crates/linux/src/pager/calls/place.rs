@@ -3,8 +3,10 @@
 //! Addresses are given to others after the last step that touches them, in the tables and in the kernel, never before:
 //! another thread is given them at once.
 
+use super::limit::Pages;
 use super::{Answer, Caller, errno};
 use crate::control::note::Note;
+use crate::limits;
 use crate::pager::tables::Held;
 use crate::pager::{Pager, SPACE, Tables, bytes_of, pages_of};
 use crate::sys::mmap::{self, Advice};
@@ -23,11 +25,34 @@ pub(super) fn map_here(
     flags: i32,
 ) -> Option<Answer> {
     let mut tables = pager.tables.lock();
-    if tables.frozen_for != 0 || tables.lock_future.is_some() || pager.is_behind() {
+    if tables.frozen_for != 0 || tables.lock_future.is_some() || pager.is_behind() || limits::is_limited() {
         return None;
     }
     let _holding = Holding::by(sched::gettid());
     Some(map_new(pager, &mut tables, at, len, prot, flags))
+}
+
+/// The same for the malloc family's own memory.
+pub(super) fn map_heap_here(pager: &Pager, len: usize, prot: i32) -> Option<Answer> {
+    let mut tables = pager.tables.lock();
+    if tables.frozen_for != 0 || tables.lock_future.is_some() || pager.is_behind() || limits::is_limited() {
+        return None;
+    }
+    Some(map_new_heap(pager, &mut tables, len, prot))
+}
+
+fn map_new_heap(pager: &Pager, tables: &mut Tables, len: usize, prot: i32) -> Answer {
+    let addr = map_new(pager, tables, None, len, prot, libc::MAP_NORESERVE)?;
+    let range = pages_of(addr, len);
+    tables.room.heap.insert(range.start.0, range.end().0);
+    Ok(addr)
+}
+
+/// Whether core dumps have a range. Not what is free in the arena: the kernel makes one VMA of it, and a file as large.
+pub(super) fn show_in_dumps(range: PageRange, shown: bool) {
+    let advice = if shown { Advice::DoDump } else { Advice::DontDump };
+    // Refused only for want of memory, and then a dump has more or less than it should.
+    let _ = mmap::advise(range.start.addr() as usize, range.pages as usize * PAGE_SIZE, advice);
 }
 
 /// EOPNOTSUPP: the arena has no room, the kernel may have.
@@ -64,6 +89,7 @@ fn map_taken(pager: &Pager, tables: &mut Tables, range: PageRange, prot: i32, fl
         tables.engine.tag(&mut pager.mover(), range, tag).map_err(errno)?;
     }
     pager.note(Note::Map { range, prot });
+    show_in_dumps(range, true);
     Ok(range.start.addr() as usize)
 }
 
@@ -72,13 +98,38 @@ fn map_taken(pager: &Pager, tables: &mut Tables, range: PageRange, prot: i32, fl
 pub(super) fn close_gap(range: PageRange) -> crate::sys::Result<()> {
     let (addr, len) = (range.start.addr() as usize, range.pages as usize * PAGE_SIZE);
     mmap::reserve_at(addr, len)?;
+    mmap::advise(addr, len, Advice::DontDump)?;
     mmap::no_huge_pages(addr, len)
 }
 
 impl Caller {
     pub(super) fn map(&mut self, at: Option<usize>, len: usize, prot: i32, flags: i32) -> Answer {
-        let addr = map_new(self.pager, &mut self.pager.tables.lock(), at, len, prot, flags)?;
+        let mut tables = self.pager.tables.lock();
+        self.may_map(&tables, len, prot)?;
+        let addr = map_new(self.pager, &mut tables, at, len, prot, flags)?;
+        drop(tables);
         self.after_map(pages_of(addr, len), flags)?;
+        Ok(addr)
+    }
+
+    fn may_map(&self, tables: &Tables, len: usize, prot: i32) -> Result<(), i32> {
+        let pages = len.div_ceil(PAGE_SIZE) as u64;
+        self.stay_within(tables, Pages::with(pages, Prot::from_bits(prot as u32)))
+    }
+
+    /// Addresses alone, without access, count for nothing.
+    pub(super) fn map_heap(&mut self, len: usize, prot: i32) -> Answer {
+        let mut tables = self.pager.tables.lock();
+        if prot != libc::PROT_NONE {
+            self.may_map(&tables, len, prot)?;
+        }
+        let addr = map_new_heap(self.pager, &mut tables, len, prot)?;
+        let range = pages_of(addr, len);
+        if prot != libc::PROT_NONE {
+            tables.room.pledged.insert(range.start.0, range.end().0);
+        }
+        drop(tables);
+        self.after_map(range, 0)?;
         Ok(addr)
     }
 
@@ -101,6 +152,12 @@ impl Caller {
     pub(super) fn map_fixed(&mut self, addr: usize, len: usize, prot: i32, flags: i32) -> Answer {
         let range = pages_of(addr, len);
         self.pager.commit.may_map(range.pages, prot, flags)?;
+        if limits::is_limited() {
+            let tables = self.pager.tables.lock();
+            // Above a limit the kernel refuses even what takes nothing.
+            let more = (range.pages - self.replaced(&tables, range)).max(1);
+            self.stay_within(&tables, Pages::with(more, Prot::from_bits(prot as u32)))?;
+        }
         let mut tables = self.take_over(addr, len)?;
         map_taken(self.pager, &mut tables, range, prot, flags)?;
         drop(tables);
@@ -164,6 +221,7 @@ impl Caller {
             tables.engine.unmap(&mut self.pager.mover(), run).map_err(errno)?;
             self.pager.kept.forget(bytes_of(run));
             self.pager.note(Note::Unmap(run));
+            show_in_dumps(run, false);
         }
         Ok(tables)
     }

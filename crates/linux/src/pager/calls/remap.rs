@@ -3,6 +3,8 @@
 //! What can fail is done first, on addresses that nobody has yet; the memory moves when nothing more can be refused.
 
 use super::advice::{forget_kernel_marks, pieces};
+use super::limit::Pages;
+use super::place::show_in_dumps;
 use super::{Answer, Caller, TAG_DONT_FORK, errno};
 use crate::control::note::Note;
 use crate::pager::{SPACE, Tables, bytes_of, is_managed, pages_of};
@@ -60,6 +62,8 @@ impl Caller {
         let vma = self.vma_of(PageRange::new(SPACE, old.start, old.pages.min(pages)))?;
         if pages > old.pages {
             self.pager.commit.may_grow(&vma, pages - old.pages)?;
+            let more = Pages::with(pages - old.pages, vma.prot);
+            self.stay_within(&self.pager.tables.lock(), more)?;
         }
         if !fixed && !keeps && self.grow_in_place(old, pages, &vma)? {
             return Ok(old.start.addr() as usize);
@@ -162,6 +166,7 @@ impl Caller {
     fn map_like(&self, tables: &mut Tables, range: PageRange, vma: &Vma) -> Result<(), i32> {
         tables.engine.map_range(&mut self.pager.mover(), range, vma.prot).map_err(errno)?;
         self.pager.note(Note::Map { range, prot: vma.prot });
+        show_in_dumps(range, true);
         tables.engine.advise(range, vma.hint);
         tables.engine.set_policy_of(range, vma.policy);
         self.pager.mark(tables, range, vma.tag, 0)

@@ -1,0 +1,168 @@
+//! The program's limits on its address space and its data, which the kernel can't hold it to ([`crate::limits`]).
+//!
+//! A mapping counts with its whole length, as in the kernel. But the malloc family takes addresses ahead of need, and
+//! keeps memory mapped that it has given up: of its ranges what counts is the pages that are in use, and the large blocks
+//! that the program was given under a limit, used or not, until they are discarded.
+//!
+//! All of it is for the service thread, and only while there is a limit.
+
+use super::Caller;
+use crate::limits::{self, Kind};
+use crate::pager::room::Room;
+use crate::pager::{Pager, SPACE, Tables};
+use crate::sys::mmap;
+use crate::sys::thread;
+use quire_core::Engine;
+use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
+use quire_core::mmu::Prot;
+use rustix::fs::{Mode, OFlags};
+
+/// Pages that Quire's library and its shared memory take without being counted: a program may have that much more.
+const SIZE_SLACK: u64 = (4 << 20) / PAGE_SIZE as u64;
+const DATA_SLACK: u64 = (1 << 20) / PAGE_SIZE as u64;
+
+/// Pages of a block of mimalloc's: 32 MiB.
+const HEAP_BLOCK: u64 = 8192;
+
+/// Pages, of all memory and of data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Pages {
+    pub(super) size: u64,
+    pub(super) data: u64,
+}
+
+impl Pages {
+    /// So many pages with these rights.
+    pub(super) fn with(pages: u64, prot: Prot) -> Pages {
+        Pages { size: pages, data: if is_data(prot) { pages } else { 0 } }
+    }
+}
+
+fn is_data(prot: Prot) -> bool {
+    prot.bits() & libc::PROT_WRITE as u32 != 0
+}
+
+impl Caller {
+    /// ENOMEM if `more` would bring the program above a limit of its.
+    pub(super) fn stay_within(&self, tables: &Tables, more: Pages) -> Result<(), i32> {
+        if !limits::is_limited() || more == Pages::default() {
+            return Ok(());
+        }
+        let taken = taken(self.pager, tables);
+        let fits = |kind, taken: u64, more: u64, slack: u64| {
+            more == 0 || taken + more <= (limits::soft(kind) / PAGE_SIZE as u64).saturating_add(slack)
+        };
+        let fits = fits(Kind::AddressSpace, taken.size, more.size, SIZE_SLACK)
+            && fits(Kind::Data, taken.data, more.data, DATA_SLACK);
+        if fits { Ok(()) } else { Err(libc::ENOMEM) }
+    }
+
+    /// The same for rights that change. Whole blocks of the malloc family's were asked for before, and are not refused.
+    pub(super) fn may_protect(&self, tables: &Tables, range: PageRange, prot: Prot) -> Result<(), i32> {
+        if !limits::is_limited() || !is_data(prot) {
+            return Ok(());
+        }
+        let (mut more, mut heap) = (Pages::default(), Vec::new());
+        let room = &tables.room;
+        for vma in tables.engine.vmas(SPACE).overlapping(range.start, range.end()) {
+            let (start, end) = (vma.start.max(range.start).0, vma.end.min(range.end()).0);
+            let known = room.heap.count_in(start, end);
+            if known > 0 && range.pages < HEAP_BLOCK {
+                heap.extend(
+                    room.heap.overlapping(start, end).map(|(from, to)| (from.max(start), to.min(end))),
+                );
+            }
+            if !is_data(vma.prot) {
+                more.data += end - start - known;
+            }
+        }
+        for &(start, end) in &heap {
+            let new = end - start - counted(&tables.engine, room, start, end);
+            more = Pages { size: more.size + new, data: more.data + new };
+        }
+        self.stay_within(tables, more)
+    }
+
+    /// Counts what is the malloc family's of a range as in use.
+    pub(super) fn pledge(&self, range: PageRange) -> Result<usize, i32> {
+        let mut tables = self.pager.tables.lock();
+        let known: Vec<(u64, u64)> = tables.room.heap.overlapping(range.start.0, range.end().0).collect();
+        for (start, end) in known {
+            tables.room.pledged.insert(start.max(range.start.0), end.min(range.end().0));
+        }
+        Ok(0)
+    }
+
+    /// Whether the kernel may map so many bytes outside the arena.
+    pub(super) fn allows(&self, size: usize, data: usize) -> Result<usize, i32> {
+        let pages = |bytes: usize| bytes.div_ceil(PAGE_SIZE) as u64;
+        let more = Pages { size: pages(size), data: pages(data) };
+        self.stay_within(&self.pager.tables.lock(), more).map(|()| 0)
+    }
+
+    /// Pages of a range that are mapped, by us or by the kernel: what is laid over them takes their place.
+    pub(super) fn replaced(&self, tables: &Tables, range: PageRange) -> u64 {
+        let inside = |start: Vpn, end: Vpn| end.min(range.end()).0 - start.max(range.start).0;
+        let vmas = tables.engine.vmas(SPACE).overlapping(range.start, range.end());
+        vmas.map(|vma| inside(vma.start, vma.end)).sum::<u64>()
+            + tables.room.foreign_pages(range.start.0, range.end().0)
+    }
+}
+
+/// Of the malloc family's `start..end`, the pages that count.
+fn counted(engine: &Engine, room: &Room, start: u64, end: u64) -> u64 {
+    let used = |start, end| engine.used_pages(PageRange::between(SPACE, Vpn(start), Vpn(end)));
+    let pledged = room.pledged.overlapping(start, end).map(|(s, e)| (s.max(start), e.min(end)));
+    used(start, end) + pledged.map(|(s, e)| e - s - used(s, e)).sum::<u64>()
+}
+
+/// What the program has taken.
+fn taken(pager: &Pager, tables: &Tables) -> Pages {
+    let (engine, room) = (&tables.engine, &tables.room);
+    let heap: u64 = room.heap.iter().map(|(start, end)| counted(engine, room, start, end)).sum();
+    let (mut managed, mut writable) = (Pages { size: heap, data: heap }, 0);
+    for vma in engine.vmas(SPACE).iter() {
+        let pages = vma.end.0 - vma.start.0;
+        let others = Pages::with(pages - room.heap.count_in(vma.start.0, vma.end.0), vma.prot);
+        managed = Pages { size: managed.size + others.size, data: managed.data + others.data };
+        writable += Pages::with(pages, vma.prot).data;
+    }
+    let layout = &pager.layout;
+    let bytes = layout.pool().len() + layout.store().len() + mmap::buffers_mapped() + thread::mapped();
+    let own = (bytes as u64 + (pager.options.mapped)()) / PAGE_SIZE as u64;
+    let arena = layout.arena(SPACE);
+    let all = kernels_count().unwrap_or_default();
+    let arena_pages = arena.pages - room.foreign_pages(arena.start.0, arena.end().0);
+    Pages {
+        size: managed.size + all.size.saturating_sub(own + arena_pages),
+        data: managed.data + all.data.saturating_sub(own + writable),
+    }
+}
+
+/// What the kernel counts as mapped, and as data. `None` without a /proc.
+fn kernels_count() -> Option<Pages> {
+    let mut text = [0u8; 128];
+    let file = rustix::fs::open(c"/proc/self/statm", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let len = rustix::io::read(&file, &mut text).ok()?;
+    parse(&text[..len])
+}
+
+/// Of the fields of statm the first is all that is mapped, and the sixth data and stack.
+fn parse(statm: &[u8]) -> Option<Pages> {
+    let mut fields = core::str::from_utf8(statm).ok()?.split_ascii_whitespace();
+    let size = fields.next()?.parse().ok()?;
+    Some(Pages { size, data: fields.nth(4)?.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_and_the_sixth_field_count() {
+        assert_eq!(parse(b"1000 5 4 3 0 77 0\n"), Some(Pages { size: 1000, data: 77 }));
+        assert_eq!(parse(b"1000 5 4\n"), None);
+        let here = kernels_count().unwrap();
+        assert!(here.data > 0 && here.size > here.data, "{here:?}");
+    }
+}

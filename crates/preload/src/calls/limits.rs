@@ -1,0 +1,154 @@
+//! Limits on address space and data: what a program sets and reads is kept by [`quire_linux::limits`] while its memory is
+//! managed. Limits of other resources, and those of other processes, are the kernel's.
+
+use core::ffi::{CStr, c_int, c_uint, c_void};
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use quire_linux::limits::{self, Kind};
+use quire_linux::sys::rlimit::Limit;
+
+use super::arena;
+use crate::malloc::{backend, own};
+use crate::pager_api::{self, Call};
+use crate::raw::{self, Answer};
+
+/// The variable by which a program tells the next one its limits: of address space, soft and hard, and of data, in bytes.
+pub(crate) const VARIABLE: &CStr = c"QUIRE_LIMITS=";
+
+/// Takes the limits over, before there is a pager. `told`: the value of [`VARIABLE`].
+pub(crate) fn hold(told: Option<&CStr>) {
+    limits::hold(told.and_then(|told| parse(told.to_bytes())));
+    own::heed_limits();
+}
+
+fn parse(told: &[u8]) -> Option<[Limit; 2]> {
+    let mut numbers = core::str::from_utf8(told).ok()?.split(',').map(|number| number.parse().ok());
+    let mut limit = || Some(Limit { soft: numbers.next()??, hard: numbers.next()?? });
+    Some([limit()?, limit()?])
+}
+
+/// Gives them back, where none could be started.
+pub(crate) fn release() {
+    limits::release();
+}
+
+/// ENOMEM if so much memory of the kernel's would be more than the program may have.
+pub(crate) fn allow(size: usize, data: usize) -> Result<(), i32> {
+    if !limits::is_limited() {
+        return Ok(());
+    }
+    match pager_api::call(Call::Allows { size, data }) {
+        // Nobody is there to hold the process to it: it came from a fork, and has no pager.
+        Ok(_) | Err(libc::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Counts a block of the malloc family as if all of it were in use.
+pub(crate) fn pledge(addr: usize, len: usize) {
+    // It only changes what is counted.
+    let _ = pager_api::call(Call::Pledge { addr, len });
+}
+
+/// prlimit of the calling process, with the pointers of the call; `None`: the kernel's to answer.
+///
+/// # Safety
+///
+/// Each pointer is null or good for a limit.
+unsafe fn own_limit(resource: c_uint, new: *const Limit, old: *mut Limit) -> Option<Answer> {
+    let kind = Kind::of(resource)?;
+    if arena().is_empty() {
+        // A child of fork without a pager.
+        limits::forked();
+    }
+    let before = limits::get(kind)?;
+    // SAFETY: by the caller's promise.
+    if let Some(&new) = unsafe { new.as_ref() } {
+        if let Err(errno) = limits::set(kind, new)? {
+            return Some(Err(errno.raw_os_error()));
+        }
+        own::heed_limits();
+    }
+    if !old.is_null() {
+        // SAFETY: the same.
+        unsafe { old.write(before) };
+    }
+    Some(Ok(0))
+}
+
+/// # Safety
+///
+/// As prlimit.
+pub(super) unsafe fn of_process(pid: c_int, resource: c_uint, new: *const Limit, old: *mut Limit) -> Answer {
+    // SAFETY: takes no pointers.
+    let is_own = pid == 0 || unsafe { raw::call!(libc::SYS_getpid, 0) } == Ok(pid as usize);
+    // SAFETY: by the caller's promise.
+    let answer = if is_own { unsafe { own_limit(resource, new, old) } } else { None };
+    // SAFETY: the same.
+    answer.unwrap_or_else(|| unsafe { raw::call!(libc::SYS_prlimit64, pid as isize, resource, new, old) })
+}
+
+/// Exports the calls under both of their names, which mean the same where a long has 64 bits.
+macro_rules! export {
+    ($($doc:literal $name:ident, $large:ident($($arg:ident: $kind:ty),*) = $body:expr;)*) => {$(
+        #[doc = $doc]
+        ///
+        /// # Safety
+        ///
+        /// As in C.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($arg: $kind),*) -> c_int {
+            // SAFETY: the caller keeps the rules of the call.
+            raw::to_int(unsafe { $body })
+        }
+
+        #[doc = $doc]
+        ///
+        /// # Safety
+        ///
+        /// As in C.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $large($($arg: $kind),*) -> c_int {
+            // SAFETY: the caller keeps the rules of the call.
+            raw::to_int(unsafe { $body })
+        }
+    )*};
+}
+
+export! {
+    "POSIX's getrlimit." getrlimit, getrlimit64(resource: c_uint, old: *mut Limit)
+        = of_process(0, resource, core::ptr::null(), old);
+    "POSIX's setrlimit." setrlimit, setrlimit64(resource: c_uint, new: *const Limit)
+        = of_process(0, resource, new, core::ptr::null_mut());
+    "Linux's prlimit." prlimit, prlimit64(pid: c_int, resource: c_uint, new: *const Limit, old: *mut Limit)
+        = of_process(pid, resource, new, old);
+}
+
+/// libc's sbrk.
+static NEXT_SBRK: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
+
+/// The old sbrk, whose memory is the kernel's and counts like any other.
+///
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sbrk(increment: isize) -> *mut c_void {
+    if NEXT_SBRK.load(Ordering::Relaxed).is_null()
+        && let Some(found) = backend::next(c"sbrk")
+    {
+        NEXT_SBRK.store(found.as_ptr(), Ordering::Relaxed);
+    }
+    let more = usize::try_from(increment).unwrap_or(0);
+    // SAFETY: null, or libc's function of this name, which has this type.
+    let next = unsafe {
+        core::mem::transmute::<*mut c_void, Option<unsafe extern "C" fn(isize) -> *mut c_void>>(
+            NEXT_SBRK.load(Ordering::Relaxed),
+        )
+    };
+    match next {
+        // SAFETY: the caller keeps the rules of sbrk.
+        Some(next) if more == 0 || allow(more, more).is_ok() => unsafe { next(increment) },
+        _ => raw::to_address(Err(libc::ENOMEM)),
+    }
+}
