@@ -83,6 +83,7 @@ fn contents_survive_a_small_budget() {
         memory: Some((16 << 20) / PAGE as u32),
         policy: quire_core::PolicyKind::Adaptive,
         usage: Usage::default,
+        mapped: || 0,
         inject: None,
     };
     match pager::start(options) {
