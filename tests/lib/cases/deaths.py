@@ -20,8 +20,7 @@ def check(checks, scale):
     many(checks, program)
     for policy in ("rr", "fifo"):
         for what in ("fresh", "read", "calls"):
-            real_time(checks, what, policy, 32 * MIB, ())
-    real_time(checks, "forks", "fifo", 64 * MIB, ("--no-spill",))
+            real_time(checks, what, policy)
 
 
 def many(checks, program):
@@ -33,10 +32,10 @@ def many(checks, program):
         figures.append("%.1f s" % managed.seconds)
 
 
-def real_time(checks, what, policy, budget, options):
+def real_time(checks, what, policy):
     """Who is as urgent as those that keep every processor busy, or more, has its memory in natively comparable time."""
     with checks.case("deaths real-time %s %s" % (what, policy)) as figures:
-        native, managed, report = both([case_program("deaths_rt"), what, policy], budget, (*options, "-q"))
+        native, managed, report = both([case_program("deaths_rt"), what, policy], 32 * MIB, ("-q",))
         expect_same(native, managed)
         if not native.stderr.strip():
             figures.append("no right to real-time threads")
