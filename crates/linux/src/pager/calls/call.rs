@@ -139,7 +139,7 @@ pub enum Call {
         /// With `MREMAP_FIXED`: where it is to be. Outside the arena that is a mapping which may be written over.
         new_addr: usize,
     },
-    /// What lies at `addr`, and how far: see [`super::piece`].
+    /// What lies at `addr`, and how far: see `Piece`.
     Piece {
         /// Where.
         addr: usize,
@@ -162,6 +162,6 @@ pub enum Call {
         /// Bytes.
         len: usize,
     },
-    /// Bring the tables to rest for a fork. Not for programs: see [`super::fork_prepare`].
+    /// Bring the tables to rest for a fork. Not for programs: see [`fork_prepare`](crate::pager::fork_prepare).
     Freeze,
 }
