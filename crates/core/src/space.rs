@@ -109,17 +109,22 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether enough frames would be left if `range` were locked.
+    pub fn may_lock(&self, range: PageRange) -> bool {
+        let inside = |v: &Vma| v.end.min(range.end()).0.saturating_sub(v.start.max(range.start).0);
+        let locked = self.spaces.iter().flat_map(|s| s.vmas.iter()).filter(|v| v.locked);
+        let already: u64 = locked.map(|v| v.end.0 - v.start.0).sum();
+        let again: u64 = self.vmas(range.space).iter().filter(|v| v.locked).map(inside).sum();
+        let elsewhere = already - again;
+        !self.evicts || elsewhere + range.pages <= u64::from(self.frame_limit()) * 3 / 4
+    }
+
     /// Locks pages that are all mapped, or unlocks them. Locked pages are never moved out; the host brings in
     /// those that [`Engine::next_absent`] names. At most 3/4 of the frames can be locked.
     pub fn lock<M: Mover>(&mut self, mmu: &mut M, range: PageRange, locked: bool) -> Result<(), Refusal> {
         if locked {
             self.require_mapped(range)?;
-            let inside = |v: &Vma| v.end.min(range.end()).0.saturating_sub(v.start.max(range.start).0);
-            let locked = self.spaces.iter().flat_map(|s| s.vmas.iter()).filter(|v| v.locked);
-            let already: u64 = locked.map(|v| v.end.0 - v.start.0).sum();
-            let again: u64 = self.vmas(range.space).iter().filter(|v| v.locked).map(inside).sum();
-            let elsewhere = already - again;
-            if self.evicts && elsewhere + range.pages > u64::from(self.frame_limit()) * 3 / 4 {
+            if !self.may_lock(range) {
                 return Err(Refusal::NoMemory);
             }
         }

@@ -58,7 +58,7 @@ impl ForkEvents {
     /// arena from then on: it ends by SIGSEGV where it would read zeroes.
     pub(crate) fn withhold(&self, layout: &Layout) {
         if self.withheld.swap(1, Ordering::Relaxed) == 0 {
-            layout.pass_on(false);
+            layout.withhold();
         }
     }
 

@@ -94,11 +94,10 @@ impl Layout {
         mmap::advise(self.gate.base(), self.gate.len(), advice)
     }
 
-    /// Whether a forked child gets the arena.
-    pub(crate) fn pass_on(&self, to_children: bool) {
-        let advice = if to_children { Advice::DoFork } else { Advice::DontFork };
-        if let Err(errno) = mmap::advise(self.arena.base(), self.arena.len(), advice) {
-            die!("{advice:?} is refused for the arena: {errno}", errno = Cause(errno));
+    /// No forked child gets the arena from now on.
+    pub(crate) fn withhold(&self) {
+        if let Err(errno) = mmap::advise(self.arena.base(), self.arena.len(), Advice::DontFork) {
+            die!("the arena can't be kept from children: {errno}", errno = Cause(errno));
         }
     }
 

@@ -50,6 +50,7 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
     }
     malloc::backend::choose(!managed);
     calls::signals::find();
+    calls::threads::find();
     calls::fork::register();
 }
 

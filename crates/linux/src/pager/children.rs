@@ -100,7 +100,14 @@ impl Pager {
     /// Where children do not get the arena: the next one does, but for what the program keeps from it.
     pub(super) fn pass_on_for_fork(&self) {
         let tables = self.tables.lock();
-        self.layout.pass_on(true);
+        for part in self.own_parts(&tables) {
+            self.advise(part, Advice::DoFork);
+        }
+        for (start, end) in tables.room.all_foreign() {
+            let (addr, pages) = (Vpn(start).addr() as usize, end - start);
+            // A device's memory is refused: no child is to have it.
+            let _ = mmap::advise(addr, pages as usize * PAGE_SIZE, Advice::DoFork);
+        }
         for vma in self.vmas(&tables).iter().filter(|vma| vma.tag & TAG_DONT_FORK != 0) {
             self.advise(PageRange::between(SPACE, vma.start, vma.end), Advice::DontFork);
         }

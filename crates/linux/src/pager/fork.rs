@@ -7,7 +7,7 @@
 //! pager: it makes all of them anew, and moves nothing out.
 
 use super::handler::Handler;
-use super::{Call, Descriptors, Gate, Link, Pager};
+use super::{Call, Descriptors, Gate, Link, Pager, Tables};
 use crate::control::client::Client;
 use crate::die;
 use crate::sys::Cause;
@@ -17,7 +17,7 @@ use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{Uffd, Watch};
 use crate::sys::{sched, thread, urge};
 use core::sync::atomic::{AtomicU32, Ordering};
-use quire_core::addr::{PAGE_SIZE, Vpn};
+use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use rustix::fd::OwnedFd;
 
 /// Whether the fork under way was announced, so that its child is to have a pager. Written by the thread that has its
@@ -127,7 +127,8 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     }
     pager.exchange.answer(slot, Ok(0));
     let mut waits = 0;
-    while pager.thawed.load(Ordering::Acquire) == thawed && sched::thread_lives(tid) {
+    // It may be a vfork child's thread, which is of another process.
+    while pager.thawed.load(Ordering::Acquire) == thawed && sched::task_exists(tid) {
         futex::wait(&pager.thawed, thawed, Some(WAIT_NS), Scope::Process);
         pager.watch.service_beat();
         // A thread that waits for notes to be read may be the one that forks.
@@ -141,7 +142,7 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     }
     pager.settle_announced();
     if pager.fork_events.withholds() {
-        pager.layout.pass_on(false);
+        pager.layout.withhold();
     }
     if spills {
         // The file from before is sealed: what is moved out from now on needs another.
@@ -201,7 +202,7 @@ pub fn fork_child() {
     drop(tables);
     if pager.fork_events.withholds() {
         // What is stored is missing in its children too.
-        pager.layout.pass_on(false);
+        pager.layout.withhold();
     }
     if let Err(errno) = pager.layout.renew_pool() {
         die!(
@@ -263,19 +264,13 @@ fn child_thread(_: usize) {
 
 /// Registers the pool, and of the arena what is not covered by mappings of the kernel's.
 fn register(pager: &Pager, descriptors: &Descriptors) -> Result<(), Errno> {
-    let foreign: Vec<(u64, u64)> = pager.tables.lock().room.all_foreign().collect();
-    let arena = pager.layout.arena(super::SPACE);
+    let parts = pager.own_parts(&pager.tables.lock());
     pager.layout.register_pool(&descriptors.uffd)?;
     if let Some(gate) = &descriptors.gate {
         pager.layout.register_gate(gate)?;
     }
-    let mut start = arena.start.0;
-    for (from, to) in foreign.into_iter().chain([(arena.end().0, 0)]) {
-        if from > start {
-            let (addr, len) = (Vpn(start).addr() as usize, (from - start) as usize * PAGE_SIZE);
-            register_part(&descriptors.uffd, addr, len)?;
-        }
-        start = to;
+    for part in parts {
+        register_part(&descriptors.uffd, part.start.addr() as usize, part.pages as usize * PAGE_SIZE)?;
     }
     Ok(())
 }
@@ -317,6 +312,20 @@ fn rejoin(pager: &'static Pager) -> Option<Client> {
 }
 
 impl Pager {
+    /// The arena, but for mappings of the kernel's that lie over it.
+    pub(super) fn own_parts(&self, tables: &Tables) -> Vec<PageRange> {
+        let arena = self.layout.arena(super::SPACE);
+        let mut start = arena.start;
+        let mut parts = Vec::new();
+        for (from, to) in tables.room.all_foreign().chain([(arena.end().0, arena.end().0)]) {
+            if Vpn(from) > start {
+                parts.push(PageRange::between(super::SPACE, start, Vpn(from)));
+            }
+            start = Vpn(to);
+        }
+        parts
+    }
+
     /// Whether the kernel tells of every fork.
     pub(super) fn sees_forks(&self) -> bool {
         self.descriptors.get().is_some_and(|d| d.gate.is_some())

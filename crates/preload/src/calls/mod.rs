@@ -32,7 +32,7 @@ mod raw_call;
 mod remap;
 pub(crate) mod signals;
 mod socket;
-mod threads;
+pub(crate) mod threads;
 mod vectors;
 
 pub(crate) use map::map_heap;

@@ -10,7 +10,7 @@
 use core::ffi::{CStr, c_int, c_long, c_uint, c_void};
 use core::mem::transmute;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
 use super::Next;
 use crate::pager_api::{self, Call};
@@ -352,7 +352,8 @@ extern "C" fn begin(task: *mut Task) -> Begin {
     if descriptor < stack_end && stack_end - descriptor <= MOST_DESCRIPTOR {
         keep(descriptor, stack_end - descriptor, tid);
     }
-    if let Some(offset) = rseq_offset() {
+    let offset = RSEQ_OFFSET.load(Ordering::Relaxed);
+    if offset != NO_RSEQ {
         keep(descriptor.wrapping_add_signed(offset), RSEQ_BYTES, tid);
     }
     Begin { main, argument }
@@ -363,9 +364,14 @@ const MOST_DESCRIPTOR: usize = 16 << 10;
 /// What the kernel's first rseq area has, in bytes.
 const RSEQ_BYTES: usize = 32;
 
-/// Where rseq's area lies from the thread pointer, in a libc that registers one.
-fn rseq_offset() -> Option<isize> {
+/// Where rseq's area lies from the thread pointer, in a libc that registers one; else [`NO_RSEQ`].
+static RSEQ_OFFSET: AtomicIsize = AtomicIsize::new(NO_RSEQ);
+const NO_RSEQ: isize = isize::MIN;
+
+/// Looks up what a new thread needs: it may begin while another loads a library, which holds the loader's lock.
+pub(crate) fn find() {
     let name: &CStr = c"__rseq_offset";
     // SAFETY: a C string; the symbol is a constant of type ptrdiff_t.
-    unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()).cast::<isize>().as_ref().copied() }
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()).cast::<isize>().as_ref().copied() };
+    RSEQ_OFFSET.store(found.unwrap_or(NO_RSEQ), Ordering::Relaxed);
 }

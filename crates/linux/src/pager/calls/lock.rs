@@ -6,7 +6,7 @@ use crate::pager::{OVERDRAFT, SPACE, worker};
 use crate::sys::clock::now_ns;
 use core::sync::atomic::Ordering;
 use quire_core::addr::{PageRange, Vpn};
-use quire_core::mmu::{Prot, Refusal};
+use quire_core::mmu::Prot;
 use quire_core::vma::Vma;
 use quire_core::{Demand, Engine, Fault, Reclaim};
 
@@ -32,14 +32,11 @@ impl Caller {
     }
 
     pub(super) fn lock(&mut self, range: PageRange, on_fault: bool) -> Answer {
-        loop {
-            let mut tables = self.pager.tables.lock();
-            match tables.engine.lock(&mut self.pager.mover(), range, true) {
-                // What may be locked is a part of the grant, which is what was needed so far: the budget may have more.
-                Err(Refusal::NoMemory) if self.pager.gets_more(&mut tables) => {}
-                done => break done.map_err(errno)?,
-            }
-        }
+        let mut tables = self.pager.tables.lock();
+        // What may be locked is a part of the grant, which is what was needed so far: the budget may have more.
+        while !tables.engine.may_lock(range) && self.pager.gets_more(&mut tables) {}
+        tables.engine.lock(&mut self.pager.mover(), range, true).map_err(errno)?;
+        drop(tables);
         if !on_fault {
             // What may not be touched is locked all the same.
             let _ = self.bring_in(range);
