@@ -32,10 +32,26 @@ pub(super) fn set_up() {
     heed_limits();
 }
 
-/// Under a limit mimalloc asks for access to what it needs and no more.
+/// For how long mimalloc keeps what is freed, in ms: otherwise, and under a limit.
+const PURGE_DELAY: mi::mi_option_t = 15;
+const KEPT_FOR: core::ffi::c_long = 10;
+
+/// Under a limit mimalloc asks for access to what it needs and no more, and gives back at once what is freed: what it
+/// keeps would count.
 pub(crate) fn heed_limits() {
-    // SAFETY: options may be set at any time.
-    unsafe { mi::mi_option_set(EAGER_COMMIT, core::ffi::c_long::from(!limits::is_limited())) };
+    let limited = limits::is_limited();
+    // SAFETY: options may be set, and the calling thread's heap told to give up what it keeps, at any time.
+    unsafe {
+        let was = mi::mi_option_get(EAGER_COMMIT) == 0;
+        if limited == was {
+            return;
+        }
+        if limited {
+            mi::mi_collect(true);
+        }
+        mi::mi_option_set(EAGER_COMMIT, core::ffi::c_long::from(!limited));
+        mi::mi_option_set(PURGE_DELAY, if limited { 0 } else { KEPT_FOR });
+    }
 }
 
 pub(super) unsafe fn malloc(size: usize) -> Block {
