@@ -82,6 +82,12 @@ pub(crate) fn gettid() -> u32 {
     unsafe { call!(libc::SYS_gettid, 0) }.unwrap_or(0) as u32
 }
 
+/// The calling process's id.
+pub(crate) fn getpid() -> u32 {
+    // SAFETY: takes no pointers and can't fail.
+    unsafe { call!(libc::SYS_getpid, 0) }.unwrap_or(0) as u32
+}
+
 /// Maps `len` bytes of private anonymous memory, readable and writable, that costs nothing until it is touched.
 pub(crate) fn map_pages(len: usize) -> Option<*mut u8> {
     let prot = libc::PROT_READ | libc::PROT_WRITE;

@@ -115,7 +115,7 @@ impl Arguments {
 /// Looks at the arguments of function `number`, and answers where it is in libc.
 unsafe extern "C" fn look(registers: *const usize, stack: *const usize, number: usize) -> usize {
     if pager_api::is_counted() {
-        let own = own_pid();
+        let own = raw::getpid();
         let arguments = Arguments { registers, stack };
         // SAFETY: each function was called with its own arguments; environ is libc's.
         unsafe {
@@ -147,7 +147,7 @@ pub(super) unsafe fn by_number(is_at: bool, args: &[usize; 6]) {
         unsafe {
             let (path, environment) = if is_at { (1, 3) } else { (0, 2) };
             let directory = if is_at { args[0] as c_int } else { libc::AT_FDCWD };
-            announce_at(own_pid(), directory, arguments.string(path), args[environment] as Strings);
+            announce_at(raw::getpid(), directory, arguments.string(path), args[environment] as Strings);
         }
     }
 }
@@ -155,13 +155,8 @@ pub(super) unsafe fn by_number(is_at: bool, args: &[usize; 6]) {
 /// The program made a userfaultfd: there are things that it can't do with it here.
 pub(super) fn tell_own_userfaultfd() {
     if pager_api::is_counted() {
-        pager_api::tell_outside(own_pid(), Outside::OwnUserfaultfd, b"");
+        pager_api::tell_outside(raw::getpid(), Outside::OwnUserfaultfd, b"");
     }
-}
-
-fn own_pid() -> u32 {
-    // SAFETY: takes no pointers and can't fail.
-    unsafe { raw::call!(libc::SYS_getpid, 0) }.unwrap_or(0) as u32
 }
 
 /// Tells `quire` if process `pid` is about to become a program outside the budget.

@@ -80,8 +80,7 @@ unsafe fn own_limit(resource: c_uint, new: *const Limit, old: *mut Limit) -> Opt
 ///
 /// As prlimit.
 pub(super) unsafe fn of_process(pid: c_int, resource: c_uint, new: *const Limit, old: *mut Limit) -> Answer {
-    // SAFETY: takes no pointers.
-    let is_own = pid == 0 || unsafe { raw::call!(libc::SYS_getpid, 0) } == Ok(pid as usize);
+    let is_own = pid == 0 || raw::getpid() == pid as u32;
     // SAFETY: by the caller's promise.
     let answer = if is_own { unsafe { own_limit(resource, new, old) } } else { None };
     // SAFETY: the same.

@@ -50,8 +50,7 @@ fn memory_named(value: usize, len: usize) -> Option<(usize, usize)> {
     let from = libc::iovec { iov_base: value as *mut c_void, iov_len: size_of_val(&named) };
     // SAFETY: the kernel writes `named` alone, and looks itself whether `value` can be read.
     let got = unsafe {
-        let own = raw::call!(libc::SYS_getpid).ok()?;
-        raw::call!(libc::SYS_process_vm_readv, own, &raw const to, 1, &raw const from, 1, 0)
+        raw::call!(libc::SYS_process_vm_readv, raw::getpid(), &raw const to, 1, &raw const from, 1, 0)
     };
     (got == Ok(size_of_val(&named))).then_some((named[0] as usize, named[1] as usize))
 }

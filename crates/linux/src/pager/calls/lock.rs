@@ -7,7 +7,6 @@ use crate::sys::clock::now_ns;
 use core::sync::atomic::Ordering;
 use quire_core::addr::{PageRange, Vpn};
 use quire_core::mmu::Prot;
-use quire_core::vma::Vma;
 use quire_core::{Demand, Engine, Fault, Reclaim};
 
 impl Caller {
@@ -46,11 +45,8 @@ impl Caller {
 
     pub(super) fn unlock(&mut self, range: PageRange) -> Answer {
         let mut tables = self.pager.tables.lock();
-        let pieces: Vec<Vma> =
-            tables.engine.vmas(SPACE).overlapping(range.start, range.end()).copied().collect();
-        for vma in pieces.iter().filter(|vma| vma.locked) {
-            let (start, end) = (vma.start.max(range.start), vma.end.min(range.end()));
-            let part = PageRange::between(SPACE, start, end);
+        for vma in pieces(&tables, range).iter().filter(|vma| vma.locked) {
+            let part = PageRange::between(SPACE, vma.start, vma.end);
             tables.engine.lock(&mut self.pager.mover(), part, false).map_err(errno)?;
         }
         Ok(0)

@@ -24,21 +24,22 @@ pub(super) fn map_here(
     prot: i32,
     flags: i32,
 ) -> Option<Answer> {
+    without_help(pager, |tables| map_new(pager, tables, at, len, prot, flags))
+}
+
+/// The same for the malloc family's own memory.
+pub(super) fn map_heap_here(pager: &Pager, len: usize, prot: i32) -> Option<Answer> {
+    without_help(pager, |tables| map_new_heap(pager, tables, len, prot))
+}
+
+/// Under the lock, where no fork, lock, recording or limit makes it the service thread's.
+fn without_help(pager: &Pager, map: impl FnOnce(&mut Tables) -> Answer) -> Option<Answer> {
     let mut tables = pager.tables.lock();
     if tables.frozen_for != 0 || tables.lock_future.is_some() || pager.is_behind() || limits::is_limited() {
         return None;
     }
     let _holding = Holding::by(sched::gettid());
-    Some(map_new(pager, &mut tables, at, len, prot, flags))
-}
-
-/// The same for the malloc family's own memory.
-pub(super) fn map_heap_here(pager: &Pager, len: usize, prot: i32) -> Option<Answer> {
-    let mut tables = pager.tables.lock();
-    if tables.frozen_for != 0 || tables.lock_future.is_some() || pager.is_behind() || limits::is_limited() {
-        return None;
-    }
-    Some(map_new_heap(pager, &mut tables, len, prot))
+    Some(map(&mut tables))
 }
 
 fn map_new_heap(pager: &Pager, tables: &mut Tables, len: usize, prot: i32) -> Answer {
