@@ -9,6 +9,8 @@ import time
 V1_MOUNT = "/sys/fs/cgroup/memory"
 V2_MOUNT = "/sys/fs/cgroup"
 SAMPLE_SECONDS = 0.05
+# Tells the cgroups of several runs apart whose processes don't see each other.
+PREFIX = "quire-test%s-" % os.environ.get("QUIRE_TEST_JOB", "")
 
 
 class Cgroup:
@@ -20,7 +22,7 @@ class Cgroup:
     def __init__(self, name, limit=None, swap=False):
         self.v1 = os.path.exists(V1_MOUNT + "/memory.limit_in_bytes")
         mount = V1_MOUNT if self.v1 else V2_MOUNT
-        self.path = "%s/quire-test-%d-%s" % (mount, os.getpid(), name)
+        self.path = "%s/%s%d-%s" % (mount, PREFIX, os.getpid(), name)
         if not self.v1:
             _write(mount + "/cgroup.subtree_control", "+memory")
         os.mkdir(self.path)
@@ -117,10 +119,20 @@ class Sampler(threading.Thread):
 def remove_leftovers():
     """Removes cgroups of tests whose process has ended without cleaning up."""
     for mount in (V1_MOUNT, V2_MOUNT):
-        for path in glob.glob(mount + "/quire-test-*"):
-            owner = path.split("quire-test-")[1].split("-")[0]
+        for path in glob.glob("%s/%s*" % (mount, PREFIX)):
+            owner = path.split(PREFIX)[1].split("-")[0]
             if not os.path.exists("/proc/" + owner) and not _read_pids(path):
                 os.rmdir(path)
+
+
+def remove_those_of(job):
+    """Removes the cgroups of a run that was named `job` by QUIRE_TEST_JOB, and has ended with all its processes."""
+    for mount in (V1_MOUNT, V2_MOUNT):
+        for path in glob.glob("%s/quire-test%s-*" % (mount, job)):
+            try:
+                os.rmdir(path)
+            except OSError:  # Busy: the last process is still being taken apart. The next run's names are others.
+                pass
 
 
 def _read_pids(path):

@@ -12,6 +12,8 @@ from runner import MIB, run, scratch
 BUDGET = 64 * MIB
 # For python, which takes 1.4 GB under a limit in which it starts.
 LARGE_BUDGET = 768 * MIB
+# Each takes python 10 to 20 s.
+FULL_LIMITS = ("-v 1433600", "-S -v 1433600", "-d 1433600")
 
 # Python that sets a limit for itself, meets it in several ways, and goes on.
 FILLS = """
@@ -43,10 +45,10 @@ def shell(limit, *words):
     return ["sh", "-c", 'ulimit %s; exec "$@"' % limit, "sh", *words]
 
 
-def check_before_quire(checks):
+def check_before_quire(checks, scale):
     """The limit is quire's own too."""
     command = python("1400")
-    for limit in ("-v 1433600", "-S -v 1433600", "-d 1433600"):
+    for limit in FULL_LIMITS if scale.full else ("-d 1433600",):
         with checks.case("ulimit %s before quire run" % limit):
             native = run(shell(limit, *command))
             managed = run(shell(limit, *quire.command_line(command, LARGE_BUDGET, ["-q"])))
@@ -85,7 +87,7 @@ def check_dumps(checks):
             figures.append("%d MiB, natively %d" % (dumped // MIB, native // MIB))
 
 
-def check(checks, _scale):
+def check(checks, scale):
     program = cases.case_program("limits", "-pthread")
     for kind in ("as", "data"):
         for what in ("meet", "read", "calls", "children", "pass"):
@@ -94,12 +96,13 @@ def check(checks, _scale):
                 cases.same_as_native(checks, name, [program, what, kind], budget)
     for resource in ("RLIMIT_AS", "RLIMIT_DATA"):
         cases.same_as_native(checks, "python that sets %s" % resource, python("400", resource), BUDGET)
-    for limit in ("-v 1433600", "-S -v 1433600", "-d 1433600", "-s unlimited", "-s 1024"):
-        command = shell(limit, *(python("1400") if "-s" not in limit else [program, "children"]))
-        cases.same_as_native(checks, "ulimit %s in a shell" % limit, command, LARGE_BUDGET if "-s" not in limit else BUDGET)
+    for limit in FULL_LIMITS if scale.full else ("-S -v 1433600",):
+        cases.same_as_native(checks, "ulimit %s in a shell" % limit, shell(limit, *python("1400")), LARGE_BUDGET)
+    for limit in ("-s unlimited", "-s 1024"):
+        cases.same_as_native(checks, "ulimit %s in a shell" % limit, shell(limit, program, "children"), BUDGET)
     for way in ("syscall", "device"):
         command = [cases.case_program("userfault", "-pthread"), way]
         cases.same_as_native(checks, "a userfaultfd of the program's own, by %s" % way, command, BUDGET)
     check_dumps(checks)
-    check_before_quire(checks)
+    check_before_quire(checks, scale)
     check_manages(checks)
