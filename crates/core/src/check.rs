@@ -2,6 +2,8 @@
 //! it has changed ([`Audit`]).
 
 mod audit;
+mod place;
+mod store;
 
 pub use audit::Audit;
 
@@ -31,6 +33,7 @@ impl Engine {
         self.check_frames(&named)?;
         self.check_lists()?;
         self.check_flights()?;
+        self.check_pool()?;
         self.check_reserve()
     }
 
@@ -57,7 +60,7 @@ impl Engine {
             self.check_block(block, names)?;
         }
         self.check_blocks(blocks.len(), self.swap.dead_blocks())?;
-        self.swap.validate()?;
+        self.check_store()?;
         self.check_slots()?;
         Ok(frames)
     }
@@ -115,6 +118,7 @@ impl Engine {
         ensure(aligned, || format!("folio {head:?} is not aligned at {:?}", first.vpn))?;
         let state = !matches!(first.state, FrameState::Free | FrameState::Zombie);
         ensure(state, || format!("{vpn:?} names {frame:?}, which is {:?}", first.state))?;
+        self.check_place(head)?;
         let other = if space == SHARED { FrameState::Mapped } else { FrameState::Shared };
         ensure(first.state != other, || format!("{space:?} {vpn:?} names {frame:?}, {:?}", first.state))?;
         ensure(self.lies_in_like_vmas(head), || format!("folio {head:?} at {:?} reaches out", first.vpn))
@@ -173,6 +177,7 @@ impl Engine {
             format!("{frame:?} is free: {free}, zombie: {zombie}, named {names} times; {record:?}")
         })?;
         ensure(!zombie || record.job != 0, || format!("{frame:?} is a zombie of no job"))?;
+        self.check_unlisted(frame)?;
         Ok(!free)
     }
 

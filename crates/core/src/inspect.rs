@@ -2,10 +2,11 @@
 
 use crate::addr::{Frame, Space, Vpn};
 use crate::engine::{Engine, PageState};
-use crate::frame::{List, NIL};
+use crate::frame::{Backing, FrameState, List, NIL};
 use crate::job::{JobKind, Place, Stored, Ticket};
 use crate::order::Order;
 use crate::page::ZERO_BLOCK;
+use crate::sharing::SHARED;
 use crate::tickets::slot_of;
 use alloc::vec::Vec;
 
@@ -28,7 +29,78 @@ pub struct Whereabouts {
     pub listed: bool,
 }
 
+/// What an engine has given out and not got back. A host that has unmapped everything, and has no job under way, finds
+/// zeroes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Holdings {
+    /// Frames in use.
+    pub frames: u32,
+    /// Jobs under way.
+    pub jobs: u32,
+    /// Stored copies of pages, live or waiting for their last job.
+    pub blocks: u32,
+    /// Runs of the store and of spill files that hold them.
+    pub extents: u32,
+    /// Spans of the store in RAM.
+    pub spans: u32,
+    /// Bytes of the store in RAM.
+    pub store_bytes: u64,
+    /// Bytes of the spill file that is written now.
+    pub spill_bytes: u64,
+    /// Slots of shared pages.
+    pub slots: u32,
+    /// Page entries that name one.
+    pub names: u32,
+    /// Pages that are only stored.
+    pub out: u32,
+}
+
 impl Engine {
+    /// What is given out now.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            frames: self.pool.in_use(),
+            jobs: self.tickets.live(),
+            blocks: self.swap.blocks_used(),
+            extents: self.swap.extents_used(),
+            spans: self.swap.spans.spans_used(),
+            store_bytes: self.swap.spans.bytes_used(),
+            spill_bytes: self.swap.file_bytes(),
+            slots: self.shared.taken(),
+            names: self.shared.linked(),
+            out: self.ranks.out(),
+        }
+    }
+
+    /// Pages above the grant that were allowed and are not settled yet.
+    pub fn overdraft(&self) -> u32 {
+        self.overdraft
+    }
+
+    /// Whether no memory should be behind a slot of the pool: it is free and was never used, or was given back; or its page
+    /// is at the program's own address.
+    pub fn is_hole(&self, frame: Frame) -> bool {
+        match self.pool.backing_of(frame) {
+            Some(backing) => backing == Backing::Hole,
+            None => self.frames.get(self.frames.head_of(frame)).state == FrameState::Mapped,
+        }
+    }
+
+    /// The pages of the folios on a list, oldest first. Of a shared folio these are slots: pages of a space that no
+    /// program has.
+    pub fn listed(&self, list: List) -> impl Iterator<Item = (Space, Vpn)> {
+        let folios = core::iter::successors(self.frames.oldest(list), |&head| self.frames.younger(head));
+        folios.flat_map(|head| {
+            let pages = self.pages_of(head);
+            (0..pages.pages).map(move |i| (pages.space, pages.start.plus(i)))
+        })
+    }
+
+    /// The slot that a page names, as [`Engine::listed`] has it, or else the page itself.
+    pub fn listed_as(&self, space: Space, vpn: Vpn) -> (Space, Vpn) {
+        self.pte(space, vpn).slot().map_or((space, vpn), |(slot, _)| (SHARED, slot))
+    }
+
     /// Where one page is.
     pub fn whereabouts(&self, space: Space, vpn: Vpn) -> Whereabouts {
         let pte = self.place_of(space, vpn);

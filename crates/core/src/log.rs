@@ -88,6 +88,33 @@ pub enum Decision {
         /// Its order.
         order: Order,
     },
+    /// Small folios could not become one: no free run of slots is long enough.
+    NoRun {
+        /// The space.
+        space: Space,
+        /// The first page of what was to be a folio.
+        vpn: Vpn,
+        /// Its order.
+        order: Order,
+    },
+    /// A folio was found sparse, and split for it.
+    Sparse {
+        /// The space.
+        space: Space,
+        /// The folio's first page.
+        vpn: Vpn,
+        /// Its order before.
+        order: Order,
+        /// Pages of it that were given back.
+        given: u32,
+    },
+    /// A page had vanished or appeared behind the engine's back.
+    Foreign {
+        /// The space.
+        space: Space,
+        /// The page.
+        vpn: Vpn,
+    },
     /// A run of slots was vacated.
     Compact {
         /// The first slot of the run.
@@ -118,6 +145,11 @@ impl fmt::Display for Decision {
                 write!(f, "split     {space:?} {vpn:?} {order}: {why:?}")
             }
             Decision::Collapse { space, vpn, order } => write!(f, "collapse  {space:?} {vpn:?} {order}"),
+            Decision::NoRun { space, vpn, order } => write!(f, "no run    {space:?} {vpn:?} {order}"),
+            Decision::Sparse { space, vpn, order, given } => {
+                write!(f, "sparse    {space:?} {vpn:?} {order}, {given} pages given back")
+            }
+            Decision::Foreign { space, vpn } => write!(f, "foreign   {space:?} {vpn:?}"),
             Decision::Compact { frame, order, pages } => {
                 write!(f, "compact   {frame:?} {order}, {pages} pages elsewhere")
             }

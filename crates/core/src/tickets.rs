@@ -117,6 +117,11 @@ impl Tickets {
         self.slots.iter().filter(|f| f.live)
     }
 
+    /// The same, with their slots.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, &Flight)> {
+        self.slots.iter().enumerate().filter(|(_, flight)| flight.live)
+    }
+
     /// In a forked child nothing is under way.
     pub(crate) fn forget(&mut self) {
         for flight in &mut self.slots {

@@ -78,12 +78,27 @@ pub struct Strike {
     pub done: u64,
 }
 
+/// A call of a verb that works page by page, as it has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Call {
+    /// The verb.
+    pub verb: Verb,
+    /// The pages that it was about.
+    pub range: PageRange,
+    /// What came of it.
+    pub done: Done,
+}
+
 /// The script: refusals in the order in which they are to come. And what came of them, until somebody clears it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Injector {
     script: Vec<Injection>,
     /// Calls that were cut.
     pub strikes: Vec<Strike>,
+    /// Calls of verbs that have ended, where somebody wants to know.
+    pub calls: Option<Vec<Call>>,
+    /// The verb of the last call that began.
+    begun: Option<Verb>,
     /// Pages that were not moved out since they are pinned, or shared after a fork.
     pub busy: Vec<(Space, Vpn)>,
 }
@@ -112,6 +127,7 @@ impl Injector {
 
     /// A call of `verb` for `range` begins: where it is to be cut, if it is.
     pub fn call(&mut self, verb: Verb, range: PageRange) -> Cut {
+        self.begun = Some(verb);
         let meant = |i: &&mut Injection| {
             i.verb.is_none_or(|v| v == verb) && i.page.is_none_or(|page| range.contains(page))
         };
@@ -145,6 +161,9 @@ impl Injector {
 
     /// A call for `range` has ended so. Returns the same.
     pub(crate) fn strike(&mut self, cut: Cut, range: PageRange, done: Done) -> Done {
+        if let (Some(calls), Some(verb)) = (&mut self.calls, self.begun) {
+            calls.push(Call { verb, range, done });
+        }
         let pages = u64::from(done.pages);
         if pages < range.pages && cut.at(pages).is_some() {
             self.strikes.push(Strike { range, done: pages });

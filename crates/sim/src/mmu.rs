@@ -47,6 +47,8 @@ pub struct SimMmu {
     pub store: SimStore,
     /// What is staged for the fill that is being finished, a version for each page.
     pub staged: Vec<u64>,
+    /// Mapped pages that were said to have other slots now.
+    pub relocated: u64,
     /// Accessed bits are kept from the engine, as the kernel keeps them from a live host.
     pub blind: bool,
 }
@@ -65,6 +67,7 @@ impl SimMmu {
             injector: Injector::default(),
             store: SimStore::default(),
             staged: Vec::new(),
+            relocated: 0,
             blind: false,
         }
     }
@@ -183,6 +186,7 @@ impl SimMmu {
             injector: Injector::default(),
             store: self.store.clone(),
             staged: Vec::new(),
+            relocated: 0,
             blind: self.blind,
         }
     }
@@ -344,6 +348,10 @@ impl Mmu for SimMmu {
         let accessed = self.tables(range.space).take_accessed(range.start.0, range.end().0);
         accessed.into_iter().for_each(|vpn| touched.add((vpn - range.start.0) as u32));
         true
+    }
+
+    fn relocated(&mut self, pages: PageRange, _to: Frame) {
+        self.relocated += pages.pages;
     }
 
     fn release(&mut self, frames: FrameRun) {

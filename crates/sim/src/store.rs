@@ -62,6 +62,19 @@ impl SimStore {
         self.pieces.len()
     }
 
+    /// How many of them are in RAM.
+    pub fn in_ram(&self) -> usize {
+        self.pieces.range((RAM, 0)..).count()
+    }
+
+    /// How many spans of the store in RAM hold any of them.
+    pub fn spans(&self) -> u32 {
+        let mut spans: Vec<u64> =
+            self.pieces.range((RAM, 0)..).map(|(&(_, at), _)| at / SPAN_BYTES as u64).collect();
+        spans.dedup();
+        spans.len() as u32
+    }
+
     /// Whether nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()

@@ -57,6 +57,7 @@ pub fn recorded(walk: &Walk, seed: u64) -> Vec<Event> {
 fn go(walk: &Walk, seed: u64, events: &mut Vec<Event>) -> Result<Walked, String> {
     let mut host = Host::new(walk.setup);
     host.watch();
+    host.recount();
     host.count_cells();
     let mut generator = Generator::new(walk, Rng::new(seed));
     for _ in 0..walk.events {
@@ -92,9 +93,6 @@ fn end(host: &mut Host) -> Result<(), String> {
         host.unmap(PageRange::new(space, Vpn(0), arena));
     }
     host.drain()?;
-    let left = host.engine.frames_in_use();
-    match (host.engine.shares(), left) {
-        (false, 0) => Ok(()),
-        (shares, _) => Err(format!("{left} frames are in use after all was unmapped, shared: {shares}")),
-    }
+    host.check_whole()?;
+    host.check_empty()
 }

@@ -12,6 +12,7 @@ mod drain;
 mod event;
 mod jobs;
 mod key;
+mod recount;
 mod seen;
 mod verbs;
 
@@ -27,6 +28,7 @@ use cover::Cover;
 use quire_core::job::Work;
 use quire_core::mmu::Prot;
 use quire_core::{Config, Demand, Engine, Fault, Halt, PageRange, PolicyKind, Reclaim, Space, Vpn};
+use recount::Recount;
 
 /// The first space of a host; others are forked from it.
 pub const SPACE: Space = Space(0);
@@ -108,6 +110,8 @@ pub struct Host {
     checks: Checks,
     /// What was looked at last, where not everything is checked after each event.
     watch: Option<Box<Watch>>,
+    /// The engine's counters, where they are counted once more.
+    recount: Option<Box<Recount>>,
     /// What events have met, where that is counted.
     cover: Option<Box<Cover>>,
     /// Events that have happened.
@@ -146,6 +150,7 @@ impl Host {
             keeps_all: false,
             checks: Checks::default(),
             watch: None,
+            recount: None,
             cover: None,
             events: 0,
             full: None,
@@ -270,6 +275,7 @@ impl Host {
         self.center = vpn;
         self.meets(event, PageRange::new(space, vpn, 1));
         self.touches(PageRange::new(space, vpn, 1));
+        self.recount_message(message);
         let before = *self.engine.stats();
         let fault = match write {
             true => self.engine.write_fault(&mut self.mmu, space, vpn, &mut work),
@@ -280,6 +286,9 @@ impl Host {
             self.late = (space, vpn, if again { self.late.2.saturating_add(1) } else { 1 });
         }
         self.check_fault(&before, fault, &work)?;
+        if fault == Fault::Job {
+            self.recount_fill(&work);
+        }
         self.begin_if(fault == Fault::Job, work);
         match fault {
             Fault::NoFrame => self.parked.push(message),
@@ -308,7 +317,9 @@ impl Host {
         let mut work = self.spare.pop().unwrap_or_default();
         self.steps += 1;
         let before = self.meets_reclaim();
+        self.recount_reclaim(demand)?;
         let step = self.engine.reclaim(&mut self.mmu, demand, &mut work);
+        self.recount_reclaimed(step)?;
         self.meets_reclaimed(before, self.has_looked_at_all(step));
         self.begin_if(step == Reclaim::Job, work);
         match step {

@@ -56,6 +56,21 @@ fn what_is_being_written_does_not_spill() {
     host.read_back().unwrap();
 }
 
+/// A page that may not be moved out was asked to leave while a writer that counted no longer still had its frame: it came
+/// to a list, from which reclaim would have chosen it.
+#[test]
+fn what_may_not_leave_comes_to_no_list_though_a_job_has_its_frame() {
+    let mut host = writing(SETUP);
+    let page = Vpn(0);
+    play(
+        &mut host,
+        &[Event::Protect(page, 1, Prot::READ), Event::Message(page, false), Event::PageOut(page, 1)],
+    );
+    let there = host.engine.whereabouts(SPACE, page);
+    assert!(there.state.is_present() && there.job.is_some() && !there.listed, "{there:?}");
+    host.read_back().unwrap();
+}
+
 /// A worker that had spilled before passes its work in again. Where copies of mapped pages could be given up instead,
 /// reclaim said that there was a job all the same: the old one, to be run once more.
 #[test]

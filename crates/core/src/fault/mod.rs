@@ -105,6 +105,7 @@ impl Engine {
     ) -> Fault {
         if !mmu.present(space, vpn) {
             self.stats.foreign += 1;
+            self.log.note(Decision::Foreign { space, vpn });
             self.drop_mapped_page(mmu, space, vpn);
             return self.fill(mmu, space, vma, vpn, false, work);
         }

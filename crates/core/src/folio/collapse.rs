@@ -22,6 +22,7 @@ impl Engine {
         }
         let Some(head) = self.slots_for(range, order) else {
             self.stats.collapses_without_run += 1;
+            self.log.note(Decision::NoRun { space, vpn: start, order });
             return false;
         };
         let mut list = List::Inactive;

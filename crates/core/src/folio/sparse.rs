@@ -9,10 +9,11 @@ mod tests;
 
 use super::split::SplitWhy;
 use super::touched::Touched;
-use crate::addr::{Frame, Space, Vpn};
+use crate::addr::{Frame, PageRange, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::List;
 use crate::job::Packed;
+use crate::log::Decision;
 use crate::mmu::Mover;
 use crate::order::Order;
 use alloc::vec::Vec;
@@ -143,6 +144,7 @@ impl Engine {
         self.stats.sparse_folios += 1;
         self.stats.sparse_pages += u64::from(out);
         self.stats.evicted_behind += u64::from(out);
+        self.note_sparse(pages, out);
         out
     }
 
@@ -156,16 +158,18 @@ impl Engine {
             return;
         }
         let count = used.count(0, order.pages());
-        self.note_use(self.pages_of(head), count);
+        let pages = self.pages_of(head);
+        self.note_use(pages, count);
         if !self.is_sparse(count, order) {
             return;
         }
-        self.unsettle(self.pages_of(head));
+        self.unsettle(pages);
         self.split_by(head, &used, SplitWhy::Zeroes);
         let given =
             self.each_unused(head, order.pages(), &used, |engine, piece| engine.drop_clean_folio(piece));
         self.stats.sparse_folios += 1;
         self.stats.sparse_pages += u64::from(given);
+        self.note_sparse(pages, given);
     }
 
     /// Which part of a standby folio that nothing pins goes back when page `number` of it is needed: all of it, unless
@@ -180,7 +184,13 @@ impl Engine {
             debug_assert!(matches!(self.frames.get(head).list, List::Dirty | List::Clean));
             self.split_by(head, &touched, SplitWhy::Sparse);
             self.stats.sparse_folios += 1;
+            self.note_sparse(pages, 0);
         }
+    }
+
+    fn note_sparse(&mut self, pages: PageRange, given: u32) {
+        let PageRange { space, start: vpn, .. } = pages;
+        self.log.note(Decision::Sparse { space, vpn, order: Order::fitting(pages.pages), given });
     }
 
     pub(super) fn is_sparse(&self, used: u32, order: Order) -> bool {

@@ -85,6 +85,11 @@ impl Compaction {
     pub(crate) fn new() -> Compaction {
         Compaction { below: 0, pass: 0, aside: Vec::new() }
     }
+
+    /// Whether no slot is put aside, as it is between two bites.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.aside.is_empty()
+    }
 }
 
 impl Engine {

@@ -238,6 +238,15 @@ impl FramePool {
         }
     }
 
+    /// Checks the free frames: none is free in two ways. Walks the whole pool.
+    pub(crate) fn validate(&self) -> Result<(), &'static str> {
+        let buddies = [&self.holes, &self.dirty, &self.zeroed];
+        buddies.into_iter().try_for_each(Buddy::validate)?;
+        let ways = |frame| buddies.iter().filter(|buddy| buddy.is_free(frame)).count();
+        let twice = (0..self.opened).map(Frame).any(|frame| ways(frame) > 1);
+        if twice { Err("a frame is free in two ways") } else { Ok(()) }
+    }
+
     /// Whether a frame is free, and of what backing.
     pub(crate) fn backing_of(&self, frame: Frame) -> Option<Backing> {
         if frame.0 >= self.opened {

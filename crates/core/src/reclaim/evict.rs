@@ -15,13 +15,15 @@ impl Engine {
     pub(crate) fn evict<M: Mover>(&mut self, mmu: &mut M, head: Frame) -> u32 {
         let pages = self.pages_of(head);
         let run = self.frames.folio(head);
-        if self.frames.pinned(run) {
-            self.frames.enlist(head, List::Active);
-            return 0;
-        }
         if !self.may_leave(head) {
             self.refused(Refusal::Denied);
             self.frames.delist(head);
+            return 0;
+        }
+        if self.frames.pinned(run) {
+            if self.frames.get(head).list != List::None {
+                self.frames.enlist(head, List::Active);
+            }
             return 0;
         }
         if pages.space == SHARED {
@@ -116,6 +118,7 @@ impl Engine {
                 Refusal::Again => {}
                 Refusal::Absent => {
                     self.stats.foreign += 1;
+                    self.log.note(Decision::Foreign { space: page.space, vpn: page.start });
                     self.drop_mapped_page(mmu, page.space, page.start);
                     return false;
                 }

@@ -38,6 +38,7 @@ impl Engine {
         if mapped && !mmu.present(space, vpn) {
             // Somebody dropped it without telling us: it is empty.
             self.stats.foreign += 1;
+            self.log.note(Decision::Foreign { space, vpn });
             self.give_up_shared(mmu, PageRange::new(space, vpn, 1));
             return self.fill(mmu, space, vma, vpn, false, work);
         }

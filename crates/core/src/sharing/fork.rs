@@ -6,6 +6,7 @@ use crate::engine::{AddressSpace, Engine};
 use crate::fault::PATIENCE;
 use crate::folio::SplitWhy;
 use crate::frame::{FrameState, List, Use};
+use crate::log::Decision;
 use crate::mmu::{Mover, Refusal};
 use crate::order::{Order, OrderSet};
 use crate::page::Pte;
@@ -76,6 +77,7 @@ impl Engine {
             at = if let Some((slot, mapped)) = pte.slot() {
                 if mapped && !mmu.present(parent, vpn) {
                     self.stats.foreign += 1;
+                    self.log.note(Decision::Foreign { space: parent, vpn });
                     self.give_up_shared(mmu, PageRange::new(parent, vpn, 1));
                     vpn.plus(1)
                 } else {
@@ -172,6 +174,7 @@ impl Engine {
                 Refusal::Exists => mmu.release(FrameRun::new(frame, 1)),
                 Refusal::Absent => {
                     self.stats.foreign += 1;
+                    self.log.note(Decision::Foreign { space: page.space, vpn: page.start });
                     self.drop_mapped_page(mmu, page.space, page.start);
                     return Ok(());
                 }

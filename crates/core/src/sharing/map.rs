@@ -5,6 +5,7 @@ use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
 use crate::fault::PATIENCE;
 use crate::frame::{FrameState, List};
+use crate::log::Decision;
 use crate::mmu::{Mover, Refusal};
 use crate::page::Pte;
 
@@ -71,6 +72,7 @@ impl Engine {
                 // Somebody put a page there, and sees it: ours stays unmapped.
                 Refusal::Exists => {
                     self.stats.foreign += 1;
+                    self.log.note(Decision::Foreign { space: pages.space, vpn: pages.start.plus(at) });
                     at += 1;
                 }
                 _ if tries > 2 * PATIENCE => return Err(Halt::Unmappable),
@@ -135,6 +137,7 @@ impl Engine {
             if done.refusal.is_some() {
                 let vpn = pages.start.plus(at);
                 self.stats.foreign += 1;
+                self.log.note(Decision::Foreign { space: pages.space, vpn });
                 if let Some((slot, _)) = self.pte(pages.space, vpn).slot() {
                     self.unlink(pages.space, vpn, slot);
                 }

@@ -19,4 +19,4 @@ pub(crate) use table::SharedPages;
 use crate::addr::Space;
 
 /// The hidden space: its page numbers are slots. It has no VMAs, and no program runs in it.
-pub(crate) const SHARED: Space = Space(1);
+pub const SHARED: Space = Space(1);

@@ -32,8 +32,6 @@ pub struct Stats {
     pub bytes_stored: u64,
     /// Pages that went from RAM to a spill file, or directly there.
     pub pages_spilled: u64,
-    /// Pages read back from a spill file.
-    pub pages_unspilled: u64,
     /// Writes to shared pages that copied, by the order of the copy.
     pub cow_copies: [u64; Order::COUNT],
     /// Writes to shared pages that nobody else shared any longer: nothing was copied.

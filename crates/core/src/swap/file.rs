@@ -65,6 +65,12 @@ impl FileSpace {
         self.free.capacity()
     }
 
+    /// Whether all of a run is taken.
+    pub(crate) fn is_taken(&self, start: u32, units: u32) -> bool {
+        start + units <= self.opened
+            && FrameRun::new(Frame(start), units).iter().all(|unit| !self.free.is_free(unit))
+    }
+
     /// Checks every table against the others. For tests and debug builds.
     pub fn validate(&self) -> Result<(), &'static str> {
         if self.used + self.free.free_frames() != self.opened || self.end > self.opened {

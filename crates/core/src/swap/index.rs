@@ -5,6 +5,7 @@
 //! goes with the last. Extents in RAM stand in one of two queues by age, since the oldest spill first: those that
 //! compress well, and those that are worth keeping in RAM only for a while.
 
+mod check;
 #[cfg(test)]
 mod tests;
 
@@ -465,6 +466,15 @@ impl SwapIndex {
         self.free_extent = id;
     }
 
+    /// How many extents are in RAM or in a file.
+    pub(crate) fn extents_used(&self) -> u32 {
+        let (mut free, mut id) = (0, self.free_extent);
+        while id != NIL {
+            (free, id) = (free + 1, self.extents[id as usize].younger);
+        }
+        self.extents.len() as u32 - free
+    }
+
     /// How many blocks are live or waiting for their last job.
     pub(crate) fn blocks_used(&self) -> u32 {
         self.blocks_used
@@ -508,69 +518,6 @@ impl SwapIndex {
             add(NIL - 1);
         }
         add(self.file.as_ref().map_or(NIL, |(_, space)| space.used()));
-    }
-
-    /// Compares extents with the blocks that name them.
-    pub(crate) fn validate(&self) -> Result<(), alloc::string::String> {
-        let mut counts = [(0, 0); 2];
-        for i in 0..self.blocks.len() {
-            let block = &self.blocks[i];
-            if block.len == 0 {
-                continue;
-            }
-            let extent = &self.extents[block.extent as usize];
-            if extent.live == 0 {
-                return Err(alloc::format!("block {i} is in extent {} that counts none", block.extent));
-            }
-            if !extent.in_file {
-                let (bytes, blocks) = &mut counts[extent.queue as usize];
-                *bytes += u64::from(block.len);
-                *blocks += 1;
-            }
-        }
-        self.validate_queues()?;
-        let counted = self.queues.map(|ends| (ends.bytes, ends.blocks));
-        if counts != counted {
-            return Err(alloc::format!("{counts:?} bytes and blocks in RAM, counted {counted:?}"));
-        }
-        Ok(())
-    }
-}
-
-impl SwapIndex {
-    /// Every extent is in its queue, in a file, or free, and that once.
-    fn validate_queues(&self) -> Result<(), alloc::string::String> {
-        let mut seen = alloc::vec![false; self.extents.len()];
-        let mut visit = |id: u32| {
-            if core::mem::replace(&mut seen[id as usize], true) {
-                return Err(alloc::format!("extent {id} is in two places"));
-            }
-            Ok(())
-        };
-        for (number, ends) in self.queues.iter().enumerate() {
-            let (mut id, mut older) = (ends.oldest, NIL);
-            while id != NIL {
-                visit(id)?;
-                let extent = &self.extents[id as usize];
-                if extent.live == 0
-                    || extent.in_file
-                    || extent.older != older
-                    || extent.queue as usize != number
-                {
-                    return Err(alloc::format!("extent {id} does not belong in queue {number}: {extent:?}"));
-                }
-                (older, id) = (id, extent.younger);
-            }
-            if older != ends.youngest {
-                return Err(alloc::format!("queue {number} ends with extent {older}, not {}", ends.youngest));
-            }
-        }
-        let mut id = self.free_extent;
-        while id != NIL {
-            visit(id)?;
-            id = self.extents[id as usize].younger;
-        }
-        Ok(())
     }
 }
 

@@ -225,6 +225,23 @@ impl Spans {
         self.bytes
     }
 
+    /// The object of `len` bytes at `at`, as its span and its number there; `None` if there is none such.
+    pub(crate) fn object(&self, at: u32, len: u16) -> Option<(u32, u32)> {
+        let number = at / GRAINS_PER_SPAN;
+        let span = self.spans.get(number as usize).filter(|span| span.class == Class::of(len))?;
+        let within = at % GRAINS_PER_SPAN;
+        let slot = within / span.class.stride();
+        let taken = within.is_multiple_of(span.class.stride())
+            && slot < span.class.slots()
+            && span.slots[(slot / 64) as usize] >> (slot % 64) & 1 != 0;
+        taken.then_some((number, slot))
+    }
+
+    /// Objects in all. Walks all spans.
+    pub(crate) fn objects(&self) -> u32 {
+        self.spans.iter().map(|span| u32::from(span.objects)).sum()
+    }
+
     /// Checks every table against the others. Walks all spans: for tests and debug builds.
     pub fn validate(&self) -> Result<(), &'static str> {
         let (mut used, mut bytes, mut with_room) = (0, 0, 0);

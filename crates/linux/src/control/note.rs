@@ -155,6 +155,9 @@ fn decided(decision: &Decision) -> Words {
         }
         Decision::Collapse { vpn, order, .. } => of(23, vpn, order),
         Decision::Compact { frame, order, pages } => of(24, &Vpn(u64::from(frame.0)), order).count(*pages),
+        Decision::NoRun { vpn, order, .. } => of(25, vpn, order),
+        Decision::Sparse { vpn, order, given, .. } => of(26, vpn, order).count(*given),
+        Decision::Foreign { vpn, .. } => Words::new(27, *vpn),
     }
 }
 
@@ -182,6 +185,9 @@ fn decision(words: &Words) -> Option<Decision> {
         22 => Decision::Split { space, vpn, order: order()?, why: *SplitWhy::ALL.get(usize::from(b))? },
         23 => Decision::Collapse { space, vpn, order: order()? },
         24 => Decision::Compact { frame: Frame(page as u32), order: order()?, pages: count },
+        25 => Decision::NoRun { space, vpn, order: order()? },
+        26 => Decision::Sparse { space, vpn, order: order()?, given: count },
+        27 => Decision::Foreign { space, vpn },
         _ => return None,
     })
 }
@@ -213,6 +219,9 @@ mod tests {
             Decision::Evict { space, vpn, order, out: 512 },
             Decision::Collapse { space, vpn, order },
             Decision::Compact { frame: Frame(u32::MAX), order, pages: 9 },
+            Decision::NoRun { space, vpn, order },
+            Decision::Sparse { space, vpn, order, given: 511 },
+            Decision::Foreign { space, vpn },
         ];
         let fault =
             |why| Decision::Fault { space, vpn, stored: false, wanted: order, got: order, why: Some(why) };
@@ -232,7 +241,7 @@ mod tests {
 
     #[test]
     fn words_of_no_note_are_refused() {
-        for kind in [0, 9, 15, 25, 255] {
+        for kind in [0, 9, 15, 28, 255] {
             assert_eq!(Note::decode([kind, 5]), None);
         }
         assert_eq!(Note::decode([9 | (MOST_WRITTEN + 1) << 32, 5]), None);

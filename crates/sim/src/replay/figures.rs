@@ -142,7 +142,6 @@ pub(super) fn in_base_pages(mut stats: Stats, base: Order) -> Stats {
         &mut stats.pages_stored,
         &mut stats.bytes_stored,
         &mut stats.pages_spilled,
-        &mut stats.pages_unspilled,
         &mut stats.sparse_pages,
         &mut stats.compacted_pages,
         &mut stats.foreign,

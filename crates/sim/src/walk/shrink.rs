@@ -94,6 +94,7 @@ fn play(walk: &Walk, events: &[Event], checks: Checks) -> Result<(), (usize, Str
     let mut happened = 0;
     let played = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let mut host = Host::new(walk.setup);
+        host.recount();
         if let Checks::Watched = checks {
             host.watch();
         }

@@ -2,8 +2,9 @@
 
 use super::Host;
 use crate::store::hash_of;
+use crate::tables::Pte;
 use quire_core::job::{JobKind, Work};
-use quire_core::{Audit, Fault, Frame, PageRange, PageState, Space, Stats, Vpn, Whereabouts};
+use quire_core::{Audit, Fault, Frame, Holdings, PageRange, PageState, Space, Stats, Vpn, Whereabouts};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was looked at last.
@@ -52,11 +53,15 @@ impl Host {
 
     /// Checks what has changed since the last check; everything if it is time for it, or if nobody watches.
     pub fn check_now(&mut self) -> Result<(), String> {
-        let Some(mut watch) = self.watch.take() else { return self.check() };
+        self.catch_up()?;
+        let Some(mut watch) = self.watch.take() else {
+            return self.check_counters().and_then(|()| self.check());
+        };
         watch.left -= 1;
         let checked = if watch.left == 0 {
             watch.left = FULL_EVERY;
-            self.check_changed(&mut watch).and_then(|()| self.check_all(&watch))
+            let changed = self.check_changed(&mut watch);
+            changed.and_then(|()| self.check_all(&watch)).and_then(|()| self.check_counters())
         } else {
             self.check_changed(&mut watch)
         };
@@ -112,6 +117,7 @@ impl Host {
             self.check_mapcounts()?;
         }
         self.check_waiters()?;
+        self.check_holes()?;
         self.check_memory()
     }
 
@@ -221,6 +227,38 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// After all was unmapped and drained nothing is left: nothing that the engine has given out, nobody who waits, and in
+    /// the store no byte that the engine has not given back. (What is in files is overwritten, not erased.)
+    pub fn check_empty(&self) -> Result<(), String> {
+        let holdings = self.engine.holdings();
+        if holdings != Holdings::default() {
+            return Err(format!("left after all was unmapped: {holdings:?}"));
+        }
+        let spaces = self.mmu.spaces().map(|(_, tables)| tables.resident()).sum::<u64>();
+        let left = [
+            ("jobs", self.jobs.len()),
+            ("threads that wait", self.mmu.waiters.waiting().count()),
+            ("messages", self.held.len() + self.parked.len()),
+            ("pages in RAM", self.mmu.store.in_ram()),
+            ("pages of the program", spaces as usize),
+        ];
+        let found = left.into_iter().find(|(_, count)| *count > 0);
+        found.map_or(Ok(()), |(what, count)| Err(format!("{count} {what} left after all was unmapped")))
+    }
+
+    /// Memory is behind a slot of the pool only where the engine knows of it, and nothing in RAM is stored in a span that
+    /// the engine has given back.
+    fn check_holes(&self) -> Result<(), String> {
+        let lost = (0..self.mmu.frames())
+            .map(Frame)
+            .find(|&frame| self.mmu.frame(frame).is_some_and(Pte::is_memory) && self.engine.is_hole(frame));
+        if let Some(frame) = lost {
+            return Err(format!("memory is behind {frame:?}, which the engine takes for a hole"));
+        }
+        let (spans, held) = (self.mmu.store.spans(), self.engine.holdings().spans);
+        if spans <= held { Ok(()) } else { Err(format!("{spans} spans have contents, {held} are in use")) }
     }
 
     /// What is resident is charged, and no frame was written that held a program's page.

@@ -61,7 +61,7 @@ impl Host {
                 Ok(())
             }
             Reclaim::Stuck => {
-                self.engine.overdraw(1);
+                self.overdraw(1);
                 Ok(())
             }
         }
@@ -118,9 +118,9 @@ impl Host {
             }
             self.step(0)?;
         }
-        let cover = self.cover.take();
+        let kept = (self.cover.take(), self.recount.take());
         let mut child = Host { mmu: self.mmu.fork_process(SPACE), ..self.clone() };
-        self.cover = cover;
+        (self.cover, self.recount) = kept;
         child.mmu.register(PageRange::new(SPACE, Vpn(0), self.setup.arena), true);
         child.engine.fork_child();
         (child.held, child.parked) = (Vec::new(), Vec::new());

@@ -145,6 +145,7 @@ impl Host {
     pub fn happen(&mut self, event: Event) -> Result<(), String> {
         self.events += 1;
         self.mmu.injector.forget_strikes();
+        self.recount_event();
         self.play(event)?;
         self.let_woken_run()?;
         self.settle_cells();
@@ -164,7 +165,7 @@ impl Host {
             Event::Reclaim(demand) => return self.reclaim(demand).map(|_| ()),
             Event::Message(vpn, write) => return self.make_up(vpn, write),
             Event::MoveOut(pages) => self.move_out(pages),
-            Event::Overdraw(pages) => _ = self.engine.overdraw(pages),
+            Event::Overdraw(pages) => self.overdraw(pages),
             Event::Step(number) => return self.step_one(number),
             Event::Run(number) => return self.run_one(number),
             Event::Fail(number) => return self.fail_one(number),
@@ -235,6 +236,11 @@ impl Host {
         } else {
             self.mmu.unpin(self.at, vpn);
         }
+    }
+
+    pub(super) fn overdraw(&mut self, pages: u32) {
+        self.recount_overdraft(pages);
+        self.engine.overdraw(pages);
     }
 
     fn move_out(&mut self, pages: u32) {

@@ -118,7 +118,13 @@ impl Host {
 
     fn place(&mut self, at: usize) -> Result<bool, String> {
         let job = &mut self.jobs[at];
-        match self.engine.place(&mut self.mmu, &mut job.work) {
+        let counts = self.engine.job(job.work.ticket).is_some_and(|(_, counts)| counts);
+        let placed = self.engine.place(&mut self.mmu, &mut job.work);
+        let (go, refused) = (placed == Placed::Go, matches!(placed, Placed::Refused | Placed::Halt(_)));
+        if let Some(recount) = &mut self.recount {
+            recount.count_place(&job.work, go, refused, counts);
+        }
+        match placed {
             Placed::Go => {
                 job.step = Step::Placed;
                 self.check_places(at)?;
@@ -153,7 +159,9 @@ impl Host {
         let Flying { work, staged, .. } = self.jobs.remove(at);
         self.mmu.staged = staged;
         self.spill_jobs += u64::from(work.kind == JobKind::Spill && outcome == Outcome::Done);
+        let counts = self.engine.job(work.ticket).is_some_and(|(_, counts)| counts);
         let finished = self.engine.finish(&mut self.mmu, work.ticket, outcome, &work.packed);
+        self.recount_end(&work, outcome, counts);
         self.mmu.staged.clear();
         self.spare.push(work);
         finished.map(|()| true).map_err(stopped)
@@ -180,9 +188,9 @@ impl Host {
 
     /// The same host once more, of which nothing is counted or watched.
     pub(super) fn aside(&mut self) -> Host {
-        let kept = (self.watch.take(), self.cover.take());
+        let kept = (self.watch.take(), self.cover.take(), self.recount.take());
         let host = self.clone();
-        (self.watch, self.cover) = kept;
+        (self.watch, self.cover, self.recount) = kept;
         host
     }
 

@@ -104,6 +104,9 @@ impl Host {
     pub fn zero_ahead(&mut self, target: u32, order: Order) {
         let mut work = self.spare.pop().unwrap_or_default();
         let begun = self.engine.zero_ahead(&mut self.mmu, target, order, &mut work);
+        if begun {
+            self.recount_ahead(work.ticket);
+        }
         self.begin_if(begun, work);
     }
 }

@@ -1,0 +1,199 @@
+//! What must hold in the index, and between it and the room that it has given out: nothing is lost, nothing is there twice.
+
+use super::{Block, Extent, FILE_UNIT, SwapIndex};
+use crate::frame::NIL;
+use crate::swap::spans::GRAIN;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+type Check = Result<(), String>;
+
+/// Where each extent was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Found {
+    Nowhere,
+    Queued,
+    Free,
+    InFile,
+}
+
+impl SwapIndex {
+    /// Checks every table against the others. `pins`: a block for each job that uses it; `filling`: the extents of jobs
+    /// that may have no block yet. Walks all blocks and extents.
+    pub(crate) fn validate(&self, pins: &[u32], filling: &[u32]) -> Check {
+        let found = self.check_extents(filling)?;
+        self.check_chains(&found)?;
+        self.check_blocks(pins)?;
+        self.check_ram()?;
+        self.check_file(&found)
+    }
+
+    /// Each extent is in its queue, in a file, or free, and that once. One in a file has a block, or a job that brings some.
+    fn check_extents(&self, filling: &[u32]) -> Result<Vec<Found>, String> {
+        let mut found = alloc::vec![Found::Nowhere; self.extents.len()];
+        let mut visit = |id: u32, at: Found| {
+            let before = core::mem::replace(&mut found[id as usize], at);
+            if before == Found::Nowhere { Ok(()) } else { Err(format!("extent {id} is in two places")) }
+        };
+        for (number, ends) in self.queues.iter().enumerate() {
+            let (mut id, mut older) = (ends.oldest, NIL);
+            while id != NIL {
+                visit(id, Found::Queued)?;
+                let extent = &self.extents[id as usize];
+                let fits = extent.live > 0 && !extent.in_file && extent.older == older;
+                if !fits || extent.queue as usize != number {
+                    return Err(format!("extent {id} does not belong in queue {number}: {extent:?}"));
+                }
+                (older, id) = (id, extent.younger);
+            }
+            if older != ends.youngest {
+                return Err(format!("queue {number} ends with extent {older}, not {}", ends.youngest));
+            }
+        }
+        let mut id = self.free_extent;
+        while id != NIL {
+            visit(id, Found::Free)?;
+            id = self.extents[id as usize].younger;
+        }
+        for id in 0..found.len() as u32 {
+            let extent = &self.extents[id as usize];
+            if found[id as usize] != Found::Nowhere {
+                continue;
+            }
+            if !extent.in_file {
+                return Err(format!("extent {id} is lost: neither queued nor free: {extent:?}"));
+            }
+            if extent.live == 0 && !filling.contains(&id) {
+                return Err(format!("extent {id} of a spill file is lost: it has no block and no job"));
+            }
+            found[id as usize] = Found::InFile;
+        }
+        Ok(found)
+    }
+
+    /// Each block in use is in the chain of its extent, once, and each extent counts its own.
+    fn check_chains(&self, found: &[Found]) -> Check {
+        let mut chained = BTreeSet::new();
+        for (number, _) in found.iter().enumerate().filter(|(_, at)| **at != Found::Free) {
+            let (mut id, mut prev, mut live) = (self.extents[number].first, NIL, 0);
+            while id != NIL {
+                let block = &self.blocks[id as usize];
+                let fits = block.len != 0 && block.extent as usize == number && block.prev == prev;
+                if !fits || !chained.insert(id) {
+                    return Err(format!("block {id} is badly linked in extent {number}: {block:?}"));
+                }
+                (prev, id, live) = (id, block.next, live + 1);
+            }
+            let counted = self.extents[number].live;
+            if counted != live {
+                return Err(format!("extent {number} has {live} blocks, and counts {counted}"));
+            }
+        }
+        let used = self.used_blocks().count();
+        if used == chained.len() {
+            Ok(())
+        } else {
+            Err(format!("{used} blocks, {} in extents", chained.len()))
+        }
+    }
+
+    fn used_blocks(&self) -> impl Iterator<Item = (u32, &Block)> {
+        (0..self.blocks.len()).map(|id| (id as u32, &self.blocks[id])).filter(|(_, block)| block.len != 0)
+    }
+
+    /// Blocks are in use or free; those in use are pinned by so many jobs, and one that nobody names by one at least.
+    fn check_blocks(&self, pins: &[u32]) -> Check {
+        let mut free = 0;
+        let mut id = self.free_block;
+        while id != NIL && free <= self.blocks.len() {
+            if self.blocks[id as usize].len != 0 {
+                return Err(format!("block {id} is in use and free"));
+            }
+            (id, free) = (self.blocks[id as usize].next, free + 1);
+        }
+        let used = self.used_blocks().count();
+        if used + free != self.blocks.len() || used as u32 != self.blocks_used {
+            let all = self.blocks.len();
+            return Err(format!("{used} blocks used and {free} free of {all}, counted {}", self.blocks_used));
+        }
+        let mut pinned = alloc::vec![0; self.blocks.len()];
+        pins.iter().for_each(|&id| pinned[id as usize] += 1);
+        for (id, block) in self.used_blocks() {
+            let jobs = pinned[id as usize];
+            if jobs != usize::from(block.pins) || jobs == 0 && block.dead() {
+                return Err(format!("block {id} is used by {jobs} jobs: {block:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The store in RAM has an object for each block that is there, and no other; queues count them.
+    fn check_ram(&self) -> Check {
+        let mut counts = [(0, 0); 2];
+        let mut objects = BTreeSet::new();
+        for (id, block) in self.used_blocks() {
+            let Extent { in_file, queue, .. } = self.extents[block.extent as usize];
+            if in_file {
+                continue;
+            }
+            let Some(object) = self.spans.object(block.at, block.len) else {
+                return Err(format!("block {id} has no object in the store: {block:?}"));
+            };
+            if !objects.insert(object) {
+                return Err(format!("block {id} shares its object with another: {block:?}"));
+            }
+            let (bytes, blocks) = &mut counts[queue as usize];
+            *bytes += u64::from(block.len);
+            *blocks += 1;
+        }
+        let counted = self.queues.map(|ends| (ends.bytes, ends.blocks));
+        if counts != counted {
+            return Err(format!("{counts:?} bytes and blocks in RAM, counted {counted:?}"));
+        }
+        self.spans.validate()?;
+        let held = self.spans.objects();
+        let known = objects.len() as u32;
+        if held == known { Ok(()) } else { Err(format!("{held} objects in the store, {known} with a block")) }
+    }
+
+    /// What is taken of the file that is written now is what its extents have, and they and their blocks do not overlap.
+    fn check_file(&self, found: &[Found]) -> Check {
+        let mut units = Vec::new();
+        for (id, _) in found.iter().enumerate().filter(|(_, at)| **at == Found::InFile) {
+            let extent = &self.extents[id];
+            self.check_file_extent(id, extent)?;
+            if self.file.as_ref().is_some_and(|(file, _)| *file == extent.file) {
+                units.push((extent.file_start, extent.file_units, id));
+            }
+        }
+        let Some((_, space)) = &self.file else { return Ok(()) };
+        space.validate()?;
+        units.sort_unstable();
+        if let Some(two) = units.windows(2).find(|two| two[0].0 + two[0].1 > two[1].0) {
+            return Err(format!("extents {} and {} overlap in the spill file", two[0].2, two[1].2));
+        }
+        if let Some((.., id)) = units.iter().find(|(start, count, _)| !space.is_taken(*start, *count)) {
+            return Err(format!("extent {id} lies in free units of the spill file"));
+        }
+        let (known, used) = (units.iter().map(|(_, count, _)| count).sum::<u32>(), space.used());
+        let lost = || format!("{used} units of the spill file are taken, its extents have {known}");
+        if known == used { Ok(()) } else { Err(lost()) }
+    }
+
+    fn check_file_extent(&self, number: usize, extent: &Extent) -> Check {
+        let end = u64::from(extent.file_units) * FILE_UNIT;
+        let mut pieces = Vec::new();
+        let mut id = extent.first;
+        while id != NIL {
+            let block = &self.blocks[id as usize];
+            pieces.push((u64::from(block.at) * GRAIN as u64, u64::from(block.len)));
+            id = block.next;
+        }
+        pieces.sort_unstable();
+        let overlap = pieces.windows(2).any(|two| two[0].0 + two[0].1 > two[1].0);
+        let inside = pieces.last().is_none_or(|(at, len)| at + len <= end);
+        if inside && !overlap { Ok(()) } else { Err(format!("blocks overlap, or leave extent {number}")) }
+    }
+}
