@@ -179,7 +179,7 @@ pub(crate) struct Remap {
     /// In bytes.
     pub(crate) new_len: usize,
     pub(crate) flags: c_int,
-    /// Only with `MREMAP_FIXED`.
+    /// Only with `MREMAP_FIXED`; a hint with `MREMAP_DONTUNMAP`.
     pub(crate) new_addr: usize,
 }
 
@@ -213,9 +213,9 @@ impl Remap {
             && self.new_len <= USER_END
             && (!moves || self.may_move())
             && (!self.keeps() || self.new_len == self.old_len)
-            && (!self.is_fixed()
-                || self.new_addr.is_multiple_of(PAGE) && is_within_reach(self.new_addr, self.new_len))
-            && (!self.is_fixed() || !self.overlaps_itself())
+            // With MREMAP_DONTUNMAP alone the address is a hint, and looked at all the same.
+            && (!moves || self.new_addr.is_multiple_of(PAGE) && is_within_reach(self.new_addr, self.new_len))
+            && (!moves || !self.overlaps_itself())
     }
 
     fn overlaps_itself(&self) -> bool {

@@ -1,7 +1,7 @@
 //! System calls without libc: no `errno`, no cancellation, no interposed function in between.
 
 use core::arch::asm;
-use core::ffi::{c_int, c_void};
+use core::ffi::{c_int, c_long, c_void};
 
 use quire_linux::limits;
 
@@ -54,15 +54,20 @@ pub(crate) fn set_errno(errno: i32) {
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// An answer as C functions give it: 0 or a value, or -1 and `errno`.
-pub(crate) fn to_int(answer: Answer) -> c_int {
+/// An answer as `syscall` gives it: a value, or -1 and `errno`.
+pub(crate) fn to_long(answer: Answer) -> c_long {
     match answer {
-        Ok(value) => value as c_int,
+        Ok(value) => value as c_long,
         Err(errno) => {
             set_errno(errno);
             -1
         }
     }
+}
+
+/// An answer as C functions give it: 0 or a value, or -1 and `errno`.
+pub(crate) fn to_int(answer: Answer) -> c_int {
+    to_long(answer) as c_int
 }
 
 /// An answer as mmap gives it: an address, or `MAP_FAILED` and `errno`.

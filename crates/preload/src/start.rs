@@ -80,7 +80,7 @@ fn tell(socket: &CStr, cause: Outside, named: &Named, quiet: Option<&CStr>) {
 /// # Safety
 ///
 /// `envp` is null, or a list of C strings that ends with null and outlives the process's use of it.
-unsafe fn variable(envp: *const *const c_char, name: &CStr) -> Option<&'static CStr> {
+pub(crate) unsafe fn variable(envp: *const *const c_char, name: &CStr) -> Option<&'static CStr> {
     let name = name.to_bytes();
     let mut at = envp;
     // SAFETY: the walk ends at the null that ends the list; each entry is a C string, and so is its tail.

@@ -13,6 +13,7 @@ use crate::die;
 use crate::sys::Cause;
 use crate::sys::Errno;
 use crate::sys::futex::{self, Lock, Scope};
+use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{Uffd, Watch};
 use crate::sys::{sched, thread, urge};
@@ -168,6 +169,8 @@ pub fn fork_child() {
     let _blocked = sched::SignalsBlocked::new();
     // The thread that held a lock at the fork, if any, is not in this process.
     pager.forget_holders();
+    // Before the kernel puts something of ours there.
+    pager.close_holes();
     pager.fork_events.forget();
     super::show_arena(pager);
     pager.through_frozen.store(0, Ordering::Relaxed);
@@ -326,6 +329,18 @@ impl Pager {
         parts
     }
 
+    /// A child does not get mappings of the kernel's that the program marked so (`MADV_DONTFORK`): their places are the
+    /// arena's again.
+    fn close_holes(&self) {
+        let mut tables = self.tables.lock();
+        let arena = self.layout.arena(super::SPACE);
+        let mut at = arena.start.0;
+        while let Some((start, end)) = tables.room.foreign_in(at, arena.end().0) {
+            close_holes_in(&mut tables, start, end);
+            at = end;
+        }
+    }
+
     /// Whether the kernel tells of every fork.
     pub(super) fn sees_forks(&self) -> bool {
         self.descriptors.get().is_some_and(|d| d.gate.is_some())
@@ -339,5 +354,25 @@ impl Pager {
         futex::forget_holder(&self.files);
         futex::forget_holder(&self.usage);
         self.io.forget_holder();
+    }
+}
+
+/// The same in one mapping, halving it to where the holes are.
+fn close_holes_in(tables: &mut Tables, start: u64, end: u64) {
+    let (addr, len) = (Vpn(start).addr() as usize, (end - start) as usize * PAGE_SIZE);
+    if mmap::is_mapped(addr, len) {
+        return;
+    }
+    let closed = mmap::reserve_free(addr, len)
+        .and_then(|()| mmap::advise(addr, len, Advice::DontDump))
+        .and_then(|()| mmap::no_huge_pages(addr, len));
+    match closed {
+        Ok(()) => tables.room.give(start, end),
+        Err(_) if end - start > 1 => {
+            let middle = start + (end - start) / 2;
+            close_holes_in(tables, start, middle);
+            close_holes_in(tables, middle, end);
+        }
+        Err(errno) => die!("a forked child can't keep addresses free: {errno}", errno = Cause(errno)),
     }
 }

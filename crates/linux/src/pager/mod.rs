@@ -28,7 +28,7 @@ mod service;
 mod tables;
 mod worker;
 
-pub use calls::{Call, Kind, Piece};
+pub use calls::{Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED};
 pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, note_filter};
 pub use quire_core::PolicyKind;
 

@@ -35,7 +35,8 @@ impl Pager {
     pub(super) fn publish(&self, now: bool) {
         let Some(slot) = self.slot() else { return };
         let time = now_ns();
-        if !now && time - self.published_at.load(Relaxed) < PERIOD_NS {
+        // Another thread may have published since the clock was read.
+        if !now && time.saturating_sub(self.published_at.load(Relaxed)) < PERIOD_NS {
             return;
         }
         self.published_at.store(time, Relaxed);

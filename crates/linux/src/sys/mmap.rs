@@ -78,6 +78,18 @@ pub fn reserve_at(addr: usize, len: usize) -> Result<()> {
         .map(|_| ())
 }
 
+/// Whether something is mapped in all of a range.
+pub fn is_mapped(addr: usize, len: usize) -> bool {
+    // SAFETY: takes no pointers to follow, and starts nothing.
+    unsafe { raw::syscall(libc::SYS_msync, [addr, len, libc::MS_ASYNC as usize]) }.is_ok()
+}
+
+/// The same as [`reserve`], at `addr` if nothing is mapped in that range; else `EEXIST`.
+pub fn reserve_free(addr: usize, len: usize) -> Result<()> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
+    map_at(addr, len, ProtFlags::empty(), flags).map(|_| ())
+}
+
 /// The same as [`reserve`], the start being a multiple of `align`, a power of two.
 pub fn reserve_aligned(len: usize, align: usize) -> Result<usize> {
     let whole = reserve(len + align)?;

@@ -169,6 +169,16 @@ impl SignalsBlocked {
     pub fn before(&self) -> u64 {
         self.before
     }
+
+    /// Leaves them blocked beyond the guard's life, until [`SignalsBlocked::unblock`] is given what this gives.
+    pub fn keep(self) -> u64 {
+        core::mem::ManuallyDrop::new(self).before
+    }
+
+    /// Ends what [`SignalsBlocked::keep`] kept, in that thread or in a child's copy of it.
+    pub fn unblock(before: u64) {
+        set_mask(before);
+    }
 }
 
 impl Default for SignalsBlocked {

@@ -15,7 +15,7 @@ use quire_linux::{image, probe};
 
 use super::inherit;
 use crate::malloc::backend;
-use crate::{pager_api, raw};
+use crate::{pager_api, raw, start};
 
 /// The functions that run on in libc, by number.
 const NAMES: [&CStr; 11] = [
@@ -278,7 +278,7 @@ unsafe fn search<'a>(name: &'a CStr, space: &'a mut [u8; PATH]) -> Option<&'a CS
         return Some(name);
     }
     // SAFETY: by the caller's promise.
-    let path = unsafe { variable(b"PATH=") }.unwrap_or(b"/bin:/usr/bin");
+    let path = unsafe { start::variable(environ, c"PATH=") }.map_or(&b"/bin:/usr/bin"[..], CStr::to_bytes);
     for directory in path.split(|byte| *byte == b':') {
         let directory = if directory.is_empty() { b"." } else { directory };
         let parts = [directory, b"/", name.to_bytes_with_nul()];
@@ -296,23 +296,6 @@ fn write_path<'a>(space: &'a mut [u8; PATH], parts: &[&[u8]]) -> Option<&'a CStr
         at += part.len();
     }
     CStr::from_bytes_until_nul(space).ok()
-}
-
-/// # Safety
-///
-/// `environ` is as libc has it.
-unsafe fn variable(name: &[u8]) -> Option<&'static [u8]> {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        let mut at = environ;
-        while !at.is_null() && !(*at).is_null() {
-            if let Some(value) = CStr::from_ptr(*at).to_bytes().strip_prefix(name) {
-                return Some(value);
-            }
-            at = at.add(1);
-        }
-    }
-    None
 }
 
 /// `/proc/self/fd/FD`.

@@ -8,9 +8,10 @@
 
 use core::ffi::{c_int, c_long, c_void};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use quire_linux::sys::futex;
+use quire_linux::sys::sched::SignalsBlocked;
 use quire_linux::sys::wiped::Wiped;
 
 use super::{Next, clone};
@@ -35,6 +36,10 @@ fn forking() -> &'static AtomicU32 {
 fn depth() -> &'static AtomicU32 {
     TURN.half(2)
 }
+
+/// What was blocked in that thread before. A handler that ran between [`prepare`] and the end could make a call, or wait
+/// for a lock, and nobody is there to answer it.
+static BLOCKED_BEFORE: AtomicU64 = AtomicU64::new(0);
 
 /// Makes our handlers the first of libc's list.
 pub(crate) fn register() {
@@ -65,8 +70,10 @@ unsafe extern "C" fn prepare() {
 pub(super) unsafe extern "C" fn prepare_for(flags: u64) {
     let me = raw::gettid();
     if forking().load(Ordering::Relaxed) != me {
+        let blocked = SignalsBlocked::new();
         futex::take_word(turn());
         forking().store(me, Ordering::Relaxed);
+        BLOCKED_BEFORE.store(blocked.keep(), Ordering::Relaxed);
         exact::fork_prepare();
         pager_api::fork_prepare(flags & libc::CLONE_VFORK as u64 != 0);
     }
@@ -82,8 +89,10 @@ fn leave() -> bool {
 
 /// By the thread that took the turn, or in a child, by that thread's copy.
 fn end_turn() {
+    let before = BLOCKED_BEFORE.load(Ordering::Relaxed);
     forking().store(0, Ordering::Relaxed);
     futex::free_word(turn());
+    SignalsBlocked::unblock(before);
 }
 
 pub(super) unsafe extern "C" fn in_parent() {

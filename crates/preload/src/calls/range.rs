@@ -118,6 +118,10 @@ pub(super) fn lock_all(flags: c_int) -> Answer {
         // SAFETY: takes no pointers.
         return unsafe { raw::call!(libc::SYS_mlockall, flags) };
     }
+    const WHAT: c_int = libc::MCL_CURRENT | libc::MCL_FUTURE;
+    if flags & WHAT == 0 || flags & !(WHAT | libc::MCL_ONFAULT) != 0 {
+        return Err(libc::EINVAL);
+    }
     pager_api::call(Call::LockAll { flags })
 }
 

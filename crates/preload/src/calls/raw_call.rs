@@ -72,13 +72,7 @@ unsafe extern "C" fn by_number(
     f: usize,
 ) -> c_long {
     // SAFETY: the caller keeps the rules of that call.
-    match unsafe { route(number, [a, b, c, d, e, f]) } {
-        Ok(value) => value as c_long,
-        Err(errno) => {
-            raw::set_errno(errno);
-            -1
-        }
-    }
+    raw::to_long(unsafe { route(number, [a, b, c, d, e, f]) })
 }
 
 /// # Safety

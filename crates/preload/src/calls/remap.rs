@@ -8,7 +8,7 @@ use core::ffi::{c_int, c_void};
 use super::arena;
 use super::map::{Request, end_foreign, kernel_map, over_arena, unmap, unmap_inside};
 use crate::decide::{self, Remap, RemapRoute};
-use crate::pager_api::{self, Call, Kind};
+use crate::pager_api::{self, Call, FOREIGN_TARGET, Kind, TARGET_ENDED};
 use crate::raw::{self, Answer};
 
 /// # Safety
@@ -120,11 +120,14 @@ unsafe fn managed(call: &Remap) -> Answer {
     unsafe {
         if outside {
             kernel_map(&reservation(new_addr, new_len))?;
-        } else if let Some(parts) = decide::split(new_addr, new_len, &arena()).filter(|_| call.is_fixed()) {
-            end_foreign(&parts.inside)?;
         }
         match pager_api::call(Call::Remap { old, old_len, new_len, flags, new_addr }) {
             Err(libc::EOPNOTSUPP) => out_of_arena(call),
+            Err(FOREIGN_TARGET) => {
+                end_target(call)?;
+                let flags = flags | TARGET_ENDED;
+                pager_api::call(Call::Remap { old, old_len, new_len, flags, new_addr })
+            }
             Err(errno) if outside => {
                 raw::call!(libc::SYS_munmap, new_addr, new_len)?;
                 Err(errno)
@@ -132,6 +135,26 @@ unsafe fn managed(call: &Remap) -> Answer {
             answer => answer,
         }
     }
+}
+
+/// Ends the mappings of the kernel's that are written over: opposite to a gap nothing is.
+unsafe fn end_target(call: &Remap) -> Answer {
+    let Remap { old, old_len, new_len, new_addr, .. } = *call;
+    if new_len != old_len {
+        // SAFETY: by the caller's promise.
+        return unsafe { end_foreign(&(new_addr..new_addr + new_len)) };
+    }
+    let mut at = old;
+    while at < old + old_len {
+        let piece = pager_api::piece(at, old + old_len - at);
+        if piece.kind != Kind::Gap {
+            let target = new_addr + (at - old)..new_addr + (piece.end - old);
+            // SAFETY: the same.
+            unsafe { end_foreign(&target) }?;
+        }
+        at = piece.end;
+    }
+    Ok(0)
 }
 
 /// The arena has no room for it: the kernel chooses the place, and has the memory from then on.

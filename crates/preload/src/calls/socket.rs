@@ -6,6 +6,7 @@
 use core::ffi::{c_int, c_void};
 
 use super::arena;
+use super::threads::peek;
 use crate::decide;
 use crate::raw::{self, Answer};
 
@@ -42,17 +43,10 @@ pub(super) unsafe fn set_option(fd: c_int, option: (c_int, c_int), value: usize,
 
 /// Address and length, with which the option's value begins. `None` where the value itself can't be read.
 fn memory_named(value: usize, len: usize) -> Option<(usize, usize)> {
-    let mut named = [0_u64; 2];
-    if len < size_of_val(&named) {
+    if len < size_of::<[usize; 2]>() {
         return None;
     }
-    let to = libc::iovec { iov_base: (&raw mut named).cast(), iov_len: size_of_val(&named) };
-    let from = libc::iovec { iov_base: value as *mut c_void, iov_len: size_of_val(&named) };
-    // SAFETY: the kernel writes `named` alone, and looks itself whether `value` can be read.
-    let got = unsafe {
-        raw::call!(libc::SYS_process_vm_readv, raw::getpid(), &raw const to, 1, &raw const from, 1, 0)
-    };
-    (got == Ok(size_of_val(&named))).then_some((named[0] as usize, named[1] as usize))
+    peek::<[usize; 2]>(value).map(|[addr, bytes]| (addr, bytes))
 }
 
 /// Touches all pages of a range, for writing, and waits for what has to be brought in.

@@ -163,18 +163,16 @@ pub(super) fn before_exit() {
 }
 
 /// What is at an address, which may be a bad one, as with the kernel.
-fn peek<T: Copy + Default>(addr: usize) -> Option<T> {
+pub(super) fn peek<T: Copy + Default>(addr: usize) -> Option<T> {
     let mut value = T::default();
     let len = size_of::<T>();
     let to = libc::iovec { iov_base: (&raw mut value).cast(), iov_len: len };
     let from = libc::iovec { iov_base: addr as *mut c_void, iov_len: len };
-    // SAFETY: takes no pointers and can't fail.
-    let pid = unsafe { raw::call!(libc::SYS_getpid, 0) }.unwrap_or(0);
     // SAFETY: `value` is good for `len` bytes of any kind; the kernel finds out what is at `addr`.
     let read = unsafe {
         raw::call!(
             libc::SYS_process_vm_readv,
-            pid,
+            raw::getpid(),
             (&raw const to).addr(),
             1usize,
             (&raw const from).addr(),

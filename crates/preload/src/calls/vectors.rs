@@ -51,11 +51,5 @@ unsafe extern "C" fn process_madvise(
     flags: c_uint,
 ) -> isize {
     // SAFETY: the caller keeps the rules of process_madvise.
-    match unsafe { advise_ranges(process, ranges, count, advice, flags) } {
-        Ok(bytes) => bytes as isize,
-        Err(errno) => {
-            raw::set_errno(errno);
-            -1
-        }
-    }
+    raw::to_long(unsafe { advise_ranges(process, ranges, count, advice, flags) }) as isize
 }

@@ -79,7 +79,9 @@ static void ranges(void) {
     CHECK(madvise(at, LEN, MADV_HUGEPAGE) == 0 || errno == EINVAL);
     CHECK(mlock(at + 5 * PAGE + 17, PAGE) == 0 && at[5 * PAGE] == 6 && munlock(at + 5 * PAGE + 17, PAGE) == 0);
     CHECK(mlock2(at, PAGE, MLOCK_ONFAULT) == 0 && munlock(at, LEN) == 0);
-    CHECK(mlockall(MCL_CURRENT | MCL_ONFAULT) == 0 && munlockall() == 0);
+    /* ENOMEM: there may be more of it than the budget. */
+    CHECK(mlockall(MCL_CURRENT | MCL_ONFAULT) == 0 || errno == ENOMEM);
+    CHECK(munlockall() == 0);
     errno = 0;
     CHECK(madvise(at + 1, PAGE, MADV_NORMAL) == -1 && errno == EINVAL);
     errno = 0;

@@ -52,6 +52,8 @@ extern const size_t layout_count;
 #define OWN_SEED 100
 #define FILE_SEED 200
 void make_zone(struct zone *zone, const struct layout *layout);
+/* A file of 16 pages, where the layout has none. */
+void give_file(struct zone *zone);
 void drop_zone(struct zone *zone);
 
 enum kind { NUMBER, ADDRESS, VECTOR, BAD_POINTER, DESCRIPTOR };
@@ -77,13 +79,46 @@ struct compared {
     bool residency;
     /* Contents may have become zeroes. */
     bool loose;
+    /* Contents are not named. */
+    bool unnamed;
 };
-/* Reads what the kernel knows of all mappings. */
+/* What the kernel knows of a mapping. */
+struct mapping {
+    char *start, *end;
+    char rights[5];
+    /* Private and anonymous. */
+    bool plain;
+    bool locked, dont_fork, wipe_on_fork;
+};
+/* Reads what it knows of all mappings. */
 void read_mappings(void);
+/* The one at an address, as it was then, or NULL. */
+const struct mapping *mapping_at(const char *at);
 /* Result and effects as text. It changes the zone. */
 void describe(const struct set *set, struct zone *zone, struct compared compared, char *text, size_t size);
 
+/* A touch of memory, and the signal that came of it, if any. */
+enum touch { READ, WRITE, EXECUTE };
+struct touched {
+    int number, code;
+    /* Of the address that the handler was told, from that of the touch. */
+    long offset;
+};
+void catch_faults(void);
+void touch(char *at, enum touch how, struct touched *touched);
+
 /* Touches pages that are not to be touched; prints the differences. Returns how many touches there were. */
 size_t compare_faults(char *kernel_area, char *area, const struct way *way);
+
+struct walk_options {
+    const struct way *way;
+    /* Of the first sequence; how many there are; calls of each. */
+    uint64_t seed, walks;
+    size_t steps;
+    /* What is pressed with before some of them, in bytes. */
+    size_t pressure;
+};
+/* Makes sequences of random calls on both, and prints the first differences. Returns how many calls there were. */
+size_t walk(char *kernel_area, char *area, const struct walk_options *options);
 
 #endif

@@ -5,12 +5,6 @@
 
 #define MOST_MAPPINGS 65536
 
-struct mapping {
-    char *start, *end;
-    char rights[5];
-    bool locked, dont_fork, wipe_on_fork;
-};
-
 static struct mapping mappings[MOST_MAPPINGS];
 static size_t mapping_count;
 static int ends[2] = {-1, -1};
@@ -30,7 +24,9 @@ void read_mappings(void) {
     struct mapping *mapping = NULL;
     while (fgets(line, sizeof line, file)) {
         struct mapping fresh = {0};
-        if (sscanf(line, "%p-%p %4s ", (void **)&fresh.start, (void **)&fresh.end, fresh.rights) == 3) {
+        unsigned long inode;
+        if (sscanf(line, "%p-%p %4s %*s %*s %lu", (void **)&fresh.start, (void **)&fresh.end, fresh.rights, &inode) == 4) {
+            fresh.plain = inode == 0 && fresh.rights[3] == 'p';
             if (mapping_count == MOST_MAPPINGS)
                 fail("too many mappings");
             mapping = &mappings[mapping_count++];
@@ -41,7 +37,7 @@ void read_mappings(void) {
     fclose(file);
 }
 
-static const struct mapping *mapping_at(const char *at) {
+const struct mapping *mapping_at(const char *at) {
     size_t low = 0, high = mapping_count;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -121,6 +117,8 @@ static void page_text(const struct zone *zone, char *page, long place, char mapp
     access_of(page, again);
     if (again[0] == 'R' && compared.loose && (is_zero(page) || wrong_words(page, PAGE, OWN_SEED + place) == 0))
         strcpy(contents, "own or zero");
+    else if (again[0] == 'R' && compared.unnamed)
+        strcpy(contents, "readable");
     else if (again[0] == 'R')
         contents_of(page, place, contents, sizeof contents);
     else

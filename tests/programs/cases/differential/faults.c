@@ -16,9 +16,13 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
     siglongjmp(before, 1);
 }
 
-enum touch { READ, WRITE, EXECUTE };
+void catch_faults(void) {
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+}
 
-static void touch(char *at, enum touch how, char *text, size_t size) {
+void touch(char *at, enum touch how, struct touched *touched) {
     number = 0;
     if (sigsetjmp(before, 1) == 0) {
         if (how == READ)
@@ -28,10 +32,16 @@ static void touch(char *at, enum touch how, char *text, size_t size) {
         else
             ((void (*)(void))at)();
     }
-    if (number == 0)
+    *touched = (struct touched){number, number ? code : 0, number ? address - at : 0};
+}
+
+static void name_touch(char *at, enum touch how, char *text, size_t size) {
+    struct touched touched;
+    touch(at, how, &touched);
+    if (touched.number == 0)
         snprintf(text, size, "done");
     else
-        snprintf(text, size, "signal %d code %d at %+ld", (int)number, (int)code, (long)(address - at));
+        snprintf(text, size, "signal %d code %d at %+ld", touched.number, touched.code, touched.offset);
 }
 
 static size_t compare_layout(const struct layout *layout, struct zone *kernel, struct zone *ours) {
@@ -46,8 +56,8 @@ static size_t compare_layout(const struct layout *layout, struct zone *kernel, s
                 continue;
             char expected[64], seen[64];
             long offset = page * (long)PAGE + 40 + how;
-            touch(kernel->base + offset, how, expected, sizeof expected);
-            touch(ours->base + offset, how, seen, sizeof seen);
+            name_touch(kernel->base + offset, how, expected, sizeof expected);
+            name_touch(ours->base + offset, how, seen, sizeof seen);
             if (strcmp(expected, seen) != 0)
                 printf("%s: %s of page %ld\t%s\t%s\n", layout->name, names[how], page, expected, seen);
             count++;
@@ -58,9 +68,7 @@ static size_t compare_layout(const struct layout *layout, struct zone *kernel, s
 }
 
 size_t compare_faults(char *kernel_area, char *area, const struct way *way) {
-    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
-    sigaction(SIGSEGV, &action, NULL);
-    sigaction(SIGBUS, &action, NULL);
+    catch_faults();
     struct zone kernel = {.way = &by_kernel, .base = kernel_area + BEFORE_PAGES * PAGE};
     struct zone ours = {.way = way, .base = area + BEFORE_PAGES * PAGE};
     size_t count = 0;

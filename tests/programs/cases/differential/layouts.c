@@ -247,6 +247,11 @@ void make_zone(struct zone *zone, const struct layout *layout) {
     layout->make(zone);
 }
 
+void give_file(struct zone *zone) {
+    if (zone->file < 0)
+        make_file(zone, 16);
+}
+
 void drop_zone(struct zone *zone) {
     unmap(zone, -BEFORE_PAGES, ZONE_PAGES);
     if (zone->file >= 0)

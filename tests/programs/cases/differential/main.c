@@ -3,7 +3,9 @@
    pressed with before the calls, so that our pages have left; then only layouts with contents that can leave. EVERY: one
    set of so many. PART: what their names have to contain.
 
-   differential faults: the same for touches. */
+   differential faults: the same for touches.
+
+   differential walk WAY SEED WALKS STEPS PRESS_MIB: sequences of random calls, as many as WALKS, the first of seed SEED. */
 #include "differential.h"
 
 #include <sys/prctl.h>
@@ -115,6 +117,17 @@ int main(int argc, char **argv) {
         printf("%zu touches\n", compare_faults(kernel_area, area, &by_libc));
         return 0;
     }
-    fprintf(stderr, "usage: differential sets WAY RESIDENCY PRESS_MIB EVERY [PART] | faults\n");
+    if (argc == 7 && strcmp(argv[1], "walk") == 0) {
+        const struct walk_options options = {
+            .way = strcmp(argv[2], "number") == 0 ? &by_number : &by_libc,
+            .seed = strtoul(argv[3], NULL, 10),
+            .walks = strtoul(argv[4], NULL, 10),
+            .steps = strtoul(argv[5], NULL, 10),
+            .pressure = strtoul(argv[6], NULL, 10) * MIB,
+        };
+        printf("%zu steps\n", walk(kernel_area, area, &options));
+        return 0;
+    }
+    fprintf(stderr, "usage: differential sets WAY RESIDENCY PRESS_MIB EVERY [PART] | faults | walk WAY SEED WALKS STEPS PRESS_MIB\n");
     return 2;
 }

@@ -54,9 +54,8 @@ impl Caller {
 
     pub(super) fn lock_all(&mut self, flags: i32) -> Answer {
         let on_fault = flags & libc::MCL_ONFAULT != 0;
-        if flags & libc::MCL_FUTURE != 0 {
-            self.pager.tables.lock().lock_future = Some(on_fault);
-        }
+        // Without MCL_FUTURE an earlier one ends.
+        self.pager.tables.lock().lock_future = (flags & libc::MCL_FUTURE != 0).then_some(on_fault);
         if flags & libc::MCL_CURRENT != 0 {
             let vmas = self.pager.vmas(&self.pager.tables.lock());
             for vma in vmas.iter().filter(|vma| vma.prot != Prot::NONE && !vma.locked) {

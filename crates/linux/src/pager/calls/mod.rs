@@ -22,6 +22,7 @@ mod remap;
 pub(super) use advice::{TAG_DONT_FORK, TAG_WIPE};
 pub use call::Call;
 pub use piece::{Kind, Piece};
+pub use remap::{FOREIGN_TARGET, TARGET_ENDED};
 
 use super::worker::Worker;
 use super::{Pager, own_pid, pages_of};

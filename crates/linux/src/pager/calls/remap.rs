@@ -11,6 +11,12 @@ use crate::pager::{SPACE, Tables, bytes_of, is_managed, pages_of};
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::vma::Vma;
 
+/// What a remap answers, before anything is done, where there are mappings of the kernel's in its target. They are ended by
+/// the calling thread, since that may wait for a file, but not before it is known that nothing else is refused.
+pub const FOREIGN_TARGET: i32 = libc::ENOTEMPTY;
+/// With the flags of a remap: those mappings have been ended.
+pub const TARGET_ENDED: i32 = 1 << 30;
+
 /// Where memory goes that an mremap moves.
 #[derive(Clone, Copy, Debug)]
 enum Target {
@@ -48,6 +54,7 @@ impl Caller {
         let (old, pages) = (pages_of(old, old_len), new_len.div_ceil(PAGE_SIZE) as u64);
         let fixed = flags & libc::MREMAP_FIXED != 0;
         let keeps = flags & libc::MREMAP_DONTUNMAP != 0;
+        let ended = flags & TARGET_ENDED != 0;
         let may_move = flags & libc::MREMAP_MAYMOVE != 0;
         if old.is_empty() || pages == 0 || keeps && pages != old.pages || (fixed || keeps) && !may_move {
             return Err(libc::EINVAL);
@@ -56,7 +63,11 @@ impl Caller {
             return self.shrink(old, pages);
         }
         if fixed && pages == old.pages {
-            return self.move_each(old, target_at(old, pages, new_addr)?, keeps);
+            let target = target_at(old, pages, new_addr)?;
+            if !ended {
+                self.expect_own_for_each(old, target)?;
+            }
+            return self.move_each(old, target, keeps);
         }
         // What does not move is unmapped, whatever it is.
         let vma = self.vma_of(PageRange::new(SPACE, old.start, old.pages.min(pages)))?;
@@ -79,6 +90,9 @@ impl Caller {
                 return self.move_to(old, Target::Arena(Vpn(start)), pages, &vma, keeps);
             }
         };
+        if !ended {
+            self.expect_own(target, pages)?;
+        }
         self.take_target(target, pages)?;
         if pages < old.pages {
             self.unmap_pages(PageRange::between(SPACE, old.start.plus(pages), old.end()))?;
@@ -122,6 +136,27 @@ impl Caller {
             self.move_to(part, to, part.pages, &vma, keeps)?;
         }
         Ok(target.addr())
+    }
+
+    /// Whether the target has mappings of the kernel's, which the calling thread has to end first.
+    fn expect_own(&self, target: Target, pages: u64) -> Result<(), i32> {
+        match target {
+            Target::Arena(start)
+                if self.pager.tables.lock().room.foreign_in(start.0, start.plus(pages).0).is_some() =>
+            {
+                Err(FOREIGN_TARGET)
+            }
+            Target::Arena(_) | Target::Outside(_) => Ok(()),
+        }
+    }
+
+    /// The same for the places opposite to the VMAs of a range.
+    fn expect_own_for_each(&self, old: PageRange, target: Target) -> Result<(), i32> {
+        self.first_vma(old)?;
+        let vmas = pieces(&self.pager.tables.lock(), old);
+        vmas.iter().try_for_each(|vma| {
+            self.expect_own(target.plus(vma.start.0 - old.start.0), vma.end.0 - vma.start.0)
+        })
     }
 
     /// Makes a place free for what moves there, and takes its addresses.

@@ -1,0 +1,118 @@
+"""The C programs of the preload library, and the small programs of these cases, each natively, under Quire, and under Quire
+with other memory pressing all the while: the same output and the same end, and under pressure memory really left."""
+
+import glob
+import os
+import re
+
+import quire
+from cases import case_program, expect_same
+from checks import expect
+from runner import MIB, REPOSITORY, compiled, program, run
+
+BUDGET = 16 * MIB
+# Of the thread that presses, in MiB: tests/programs/ballast.c.
+BALLAST = "24"
+TIMEOUT = 90
+
+PRELOAD = os.path.join(REPOSITORY, "crates", "preload", "tests", "c")
+
+# Of each program the arguments that it is run with.
+PRELOAD_PROGRAMS = {"calls": [], "family": [], "forks": ["few"], "keeps_own": [], "symbols": []}
+CASES = {
+    "forks": [(kind, "1", "4", "0") for kind in ("fork", "clone", "syscall-clone-stack", "clone3", "assembly")],
+    "places": [("hints",)],
+    "segv": [()],
+    "workers": [("2", "4")],
+}
+# Programs that have to be run in other ways.
+ELSEWHERE = {
+    "calls": "calls.py, under pressure and without a budget",
+    "coredump": "limits.py: it dies, and its dump is looked at",
+    "deaths": "deaths.py, under pressure",
+    "deaths_rt": "deaths.py: real-time threads, against the clock",
+    "elsewhere": "outside.py: memory that is not managed",
+    "ends": "outside.py: its report is looked at",
+    "execs": "outside.py: it starts programs outside",
+    "filtered": "outside.py: behind a filter",
+    "forks_rights": "forks.py, under pressure",
+    "heapname": "outside.py: it says whose malloc it has",
+    "hello": "outside.py: for other libcs",
+    "holders": "holders.py, under pressure",
+    "holders_net": "holders.py, under pressure",
+    "holders_ring": "holders.py, under pressure",
+    "marks": "calls.py, under pressure and without a budget",
+    "race": "race.py, in two budgets and without",
+    "limits": "limits.py, with a budget and without",
+    "userfault": "limits.py, under pressure",
+    "vectors": "differential.py, under pressure and without a budget",
+}
+
+
+def ballasted(name, path, *more):
+    """A program with the ballast in it."""
+    headers = [program("cases/case.h"), *glob.glob(os.path.join(os.path.dirname(path), "*.h"))]
+    sources = [word for word in more if word.endswith(".c")]
+    flags = ["-fno-builtin", *(word for word in more if not word.endswith(".c"))]
+    return compiled("ballasted-" + name, [path, *sources, program("ballast.c"), *headers], flags)
+
+
+def preload_program(name):
+    """One of the preload library's own; `keeps_own` with the malloc that it brings."""
+    path = os.path.join(PRELOAD, name + ".c")
+    more = ["-Wno-error"]
+    if name == "keeps_own":
+        source = os.path.join(PRELOAD, "own.c")
+        own = compiled("libown.so", [source], ["-shared", "-fPIC"])
+        more += [own, "-Wl,-rpath," + os.path.dirname(own)]
+    return ballasted("preload-" + name, path, *more)
+
+
+def all_are_called(checks):
+    """Each symbol that the library exports is called by name."""
+    with checks.case("three ways: each interposed symbol is called") as figures:
+        library = os.path.join(os.path.dirname(quire.binary()), "libquire_preload.so")
+        listed = run(["nm", "-D", "--defined-only", library], timeout=TIMEOUT).text
+        # mimalloc's way in, which no program knows.
+        names = {line.split()[-1] for line in listed.splitlines()} - {"__wrap_mmap"}
+        with open(os.path.join(PRELOAD, "symbols.c")) as file:
+            words = set(re.findall(r"\w+", file.read()))
+        expect(len(names) > 60 and names <= words, "not called: %s" % sorted(names - words))
+        figures.append("%d symbols" % len(names))
+
+
+def three_ways(checks, name, command):
+    """One check. Status 0 is not asked for: some programs are to end otherwise."""
+    with checks.case("three ways: " + name) as figures:
+        native = run(command, timeout=TIMEOUT)
+        expect(not native.timed_out and native.status not in (98, 99), "natively: " + native.describe())
+        free, report = quire.run_under(command, timeout=TIMEOUT)
+        expect_same(native, free)
+        pressed, report = quire.run_under(command, BUDGET, timeout=TIMEOUT, environment={"BALLAST": BALLAST})
+        expect_same(native, pressed)
+        expect(report is not None, "no report")
+        out, back = sum(report.by_order("evictions")), sum(report.by_order("swap_ins"))
+        expect(out > 0 and back > 0, "%d folios were evicted, %d read back" % (out, back))
+        seconds = (native.seconds, free.seconds, pressed.seconds)
+        figures.append("%.1f, %.1f, %.1f s; %d folios out, %d back" % (*seconds, out, back))
+
+
+def all_are_run(checks):
+    """No program is forgotten, and no entry is left over."""
+    with checks.case("three ways: each program is run, or said to be run elsewhere"):
+        names = {os.path.basename(path)[:-2] for path in glob.glob(program("cases/*.c"))}
+        listed = {*CASES, *ELSEWHERE}
+        expect(names == listed, "not listed: %s; not there: %s" % (names - listed, listed - names))
+        names = {os.path.basename(path)[:-2] for path in glob.glob(os.path.join(PRELOAD, "*.c"))} - {"own"}
+        expect(names == set(PRELOAD_PROGRAMS), "of the preload library: %s" % sorted(names))
+
+
+def check(checks, scale):
+    all_are_run(checks)
+    all_are_called(checks)
+    for name, words in PRELOAD_PROGRAMS.items():
+        three_ways(checks, "preload's " + name, [preload_program(name), *([] if scale.full else words)])
+    for name, runs in CASES.items():
+        for words in runs:
+            path = program("cases/%s.c" % name)
+            three_ways(checks, " ".join([name, *words]), [ballasted(name, path), *words])
