@@ -30,6 +30,8 @@ __attribute__((constructor)) static void begin(void) {
     if (!size)
         return;
     bytes = strtoul(size, NULL, 10) * MIB;
+    /* Not for what it starts. */
+    unsetenv("BALLAST");
     memory = map_memory(bytes);
     owner = getpid();
     sigset_t all, before;

@@ -1,5 +1,5 @@
-"""The differential of calls: the same call with the same arguments on the kernel's memory and on ours, one call on many
-layouts of memory, and sequences of random calls.
+"""The differential of calls in the small: the same call with the same arguments on the kernel's memory and on ours. For
+sequences of calls: walks.py.
 
 One process does both, tests/programs/cases/differential: memory that it maps in assembly is the kernel's under Quire too.
 Natively both are the kernel's, and nothing may differ: that shows that the program itself is right. What differs under
@@ -7,9 +7,7 @@ Quire is listed here, each with its reason, and an entry that no longer differs 
 
 import collections
 import glob
-import os
 import re
-import time
 
 import quire
 from cases import TIMEOUT, case_program, same_as_native
@@ -101,25 +99,7 @@ def list_is_true(checks):
 PAGES = ["--policy", "fixed:4K"]
 
 
-# Sequences of random calls, with as many calls each. Their seeds are new each day, or from QUIRE_WALK on.
-WALKS = 30
-WALKS_IN_FULL = 3000
-STEPS = 40
-
-
-def walks(checks, name, way, count, pressure, **how):
-    """The check that random sequences go the same way on both. The line of one that does not begins with its seed, with
-    which `QUIRE_WALK=SEED` makes it again."""
-    seed = int(os.environ.get("QUIRE_WALK", int(time.time() // 86400) * 1000000))
-    command = ["walk", way, str(seed), str(count), str(STEPS), str(pressure)]
-    compare(checks, "%s, from seed %d" % (name, seed), command, 60 + count, **how)
-
-
 def check(checks, scale):
-    count = WALKS_IN_FULL if scale.full else WALKS
-    walks(checks, "sequences of random calls", "libc", count, 0)
-    walks(checks, "sequences of random calls by number", "number", count, 0)
-    walks(checks, "sequences of random calls under pressure", "libc", count, 24, budget=16 * MIB)
     share, pressed, timeout = (1, 1, 1800) if scale.full else (SHARE, PRESSED_SHARE, 300)
     compare(checks, "by libc's functions", ["sets", "libc", "1", "0", str(share)], timeout, options=PAGES)
     compare(checks, "by number", ["sets", "number", "1", "0", str(share)], timeout, options=PAGES)

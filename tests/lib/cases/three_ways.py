@@ -1,24 +1,20 @@
-"""The C programs of the preload library, and the small programs of these cases, each natively, under Quire, and under Quire
-with other memory pressing all the while: the same output and the same end, and under pressure memory really left."""
+"""The small programs of these cases, each natively, under Quire, and under Quire with other memory pressing all the while:
+the same output and the same end, and under pressure memory really left. Those of the preload library: preload.py."""
 
 import glob
 import os
-import re
 
 import quire
 from cases import case_program, expect_same
 from checks import expect
-from runner import MIB, REPOSITORY, compiled, program, run
+from runner import MIB, compiled, program, run
 
 BUDGET = 16 * MIB
 # Of the thread that presses, in MiB: tests/programs/ballast.c.
 BALLAST = "24"
 TIMEOUT = 90
 
-PRELOAD = os.path.join(REPOSITORY, "crates", "preload", "tests", "c")
-
 # Of each program the arguments that it is run with.
-PRELOAD_PROGRAMS = {"calls": [], "family": [], "forks": ["few"], "keeps_own": [], "symbols": []}
 CASES = {
     "forks": [(kind, "1", "4", "0") for kind in ("fork", "clone", "syscall-clone-stack", "clone3", "assembly")],
     "places": [("hints",)],
@@ -57,30 +53,6 @@ def ballasted(name, path, *more):
     return compiled("ballasted-" + name, [path, *sources, program("ballast.c"), *headers], flags)
 
 
-def preload_program(name):
-    """One of the preload library's own; `keeps_own` with the malloc that it brings."""
-    path = os.path.join(PRELOAD, name + ".c")
-    more = ["-Wno-error"]
-    if name == "keeps_own":
-        source = os.path.join(PRELOAD, "own.c")
-        own = compiled("libown.so", [source], ["-shared", "-fPIC"])
-        more += [own, "-Wl,-rpath," + os.path.dirname(own)]
-    return ballasted("preload-" + name, path, *more)
-
-
-def all_are_called(checks):
-    """Each symbol that the library exports is called by name."""
-    with checks.case("three ways: each interposed symbol is called") as figures:
-        library = os.path.join(os.path.dirname(quire.binary()), "libquire_preload.so")
-        listed = run(["nm", "-D", "--defined-only", library], timeout=TIMEOUT).text
-        # mimalloc's way in, which no program knows.
-        names = {line.split()[-1] for line in listed.splitlines()} - {"__wrap_mmap"}
-        with open(os.path.join(PRELOAD, "symbols.c")) as file:
-            words = set(re.findall(r"\w+", file.read()))
-        expect(len(names) > 60 and names <= words, "not called: %s" % sorted(names - words))
-        figures.append("%d symbols" % len(names))
-
-
 def three_ways(checks, name, command):
     """One check. Status 0 is not asked for: some programs are to end otherwise."""
     with checks.case("three ways: " + name) as figures:
@@ -103,15 +75,10 @@ def all_are_run(checks):
         names = {os.path.basename(path)[:-2] for path in glob.glob(program("cases/*.c"))}
         listed = {*CASES, *ELSEWHERE}
         expect(names == listed, "not listed: %s; not there: %s" % (names - listed, listed - names))
-        names = {os.path.basename(path)[:-2] for path in glob.glob(os.path.join(PRELOAD, "*.c"))} - {"own"}
-        expect(names == set(PRELOAD_PROGRAMS), "of the preload library: %s" % sorted(names))
 
 
 def check(checks, scale):
     all_are_run(checks)
-    all_are_called(checks)
-    for name, words in PRELOAD_PROGRAMS.items():
-        three_ways(checks, "preload's " + name, [preload_program(name), *([] if scale.full else words)])
     for name, runs in CASES.items():
         for words in runs:
             path = program("cases/%s.c" % name)

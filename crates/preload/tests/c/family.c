@@ -8,6 +8,7 @@
 #include <string.h>
 
 static volatile size_t huge = SIZE_MAX - 4096;
+static int few; /* with an argument: fewer rounds */
 
 static void alignments(void) {
     for (size_t align = sizeof(void *); align <= 8 << 20; align *= 2) {
@@ -67,7 +68,7 @@ static void sizes(void) {
 static void sizes_in_between(void) {
     static const size_t steps[] = {100, 256, 257, 300, 1024, 1025, 4096, 4097, 4376, 5120, 65536, 65537, 131072, 131073, 140000, 200000};
     enum { STEPS = sizeof steps / sizeof *steps };
-    for (int from = 0; from < STEPS; from++)
+    for (int from = 0; from < STEPS; from += few ? 3 : 1)
         for (int to = 0; to < STEPS; to++) {
             unsigned char *p = malloc(steps[from]), *between = malloc(steps[from]);
             CHECK(p && (uintptr_t)p % 16 == 0 && malloc_usable_size(p) >= steps[from]);
@@ -108,7 +109,7 @@ static void *_Atomic exchange[64];
 
 static void *churn(void *seed) {
     unsigned state = (unsigned)(uintptr_t)seed;
-    for (int i = 0; i < 200000; i++) {
+    for (int i = 0; i < (few ? 20000 : 200000); i++) {
         state = state * 1664525 + 1013904223;
         size_t size = (state >> 8) % (state % 100 ? 2000 : 300000) + 2 * sizeof(size_t);
         size_t *p = i % 7 ? malloc(size) : (size_t *)calloc(1, size);
@@ -122,12 +123,14 @@ static void *churn(void *seed) {
     return NULL;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    (void)argv;
+    few = argc > 1;
     alignments();
     sizes();
     sizes_in_between();
     from_libc();
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < (few ? 1 : 3); round++) {
         pthread_t threads[4];
         for (intptr_t i = 0; i < 4; i++) CHECK(!pthread_create(&threads[i], NULL, churn, (void *)(i + 1)));
         for (int i = 0; i < 4; i++) CHECK(!pthread_join(threads[i], NULL));

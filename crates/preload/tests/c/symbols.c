@@ -1,5 +1,5 @@
-/* Each symbol that the library takes over is called, and answers as libc's own. tests/lib/cases/three_ways.py looks for
-   each of them in this file: none may be forgotten. */
+/* Each symbol that the library takes over is called, and answers as libc's own. tests/lib/cases/preload.py looks for each
+   of them in this file: none may be forgotten. */
 #define _GNU_SOURCE
 #include "check.h"
 #include <dlfcn.h>
@@ -68,6 +68,9 @@ static void of_memory(void) {
     CHECK(to != MAP_FAILED && to[2 * PAGE - 1] == 5 && to[2 * PAGE] == 0 && to[4 * PAGE - 1] == 0);
     CHECK(mremap(to, 4 * PAGE - 5, PAGE + 1, 0) == to && to[PAGE] == 5);
     REFUSED(munmap(to + 1, PAGE), EINVAL);
+    /* With MREMAP_DONTUNMAP the address is a hint, but has to be one. */
+    REFUSED(mremap(to, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, at + 1), EINVAL);
+    REFUSED(mremap(to, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, (void *)(-3L * PAGE)), EINVAL);
     CHECK(munmap(to, PAGE + 1) == 0);
     REFUSED(mincore(to, 2 * PAGE, vector), ENOMEM);
     REFUSED(mremap(to, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | 8, at), EINVAL);
