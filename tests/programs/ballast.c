@@ -51,4 +51,7 @@ __attribute__((destructor)) static void end(void) {
         return;
     done = true;
     pthread_join(thread, NULL);
+    /* All of it comes back once, however short the program was. */
+    for (size_t at = 0; at < bytes; at += PAGE)
+        (void)((volatile char *)memory)[at];
 }
