@@ -95,6 +95,11 @@ fn calls_on_memory_answer_as_the_kernel() {
 }
 
 #[test]
+fn each_symbol_answers_as_libcs_own() {
+    c_program("symbols", &[]);
+}
+
+#[test]
 fn every_kind_of_new_process_works_beside_busy_threads() {
     c_program("forks", &[]);
 }
