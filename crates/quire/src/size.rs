@@ -97,6 +97,11 @@ mod tests {
     }
 
     #[test]
+    fn one_takes_no_s() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "range")), ["0 ranges", "1 range", "2 ranges"]);
+    }
+
+    #[test]
     fn amounts_are_printed_short() {
         for (bytes, text) in [
             (0, "0 B"),
