@@ -20,10 +20,11 @@ def need(*earlier):
 
 
 class Checks:
-    """Counts checks. `prefix` names the script in each line."""
+    """Counts checks. `prefix` names the script in each line; `first_failure_ends` the script."""
 
-    def __init__(self, prefix):
+    def __init__(self, prefix, first_failure_ends=False):
         self.prefix = prefix
+        self.first_failure_ends = first_failure_ends
         self.passed = 0
         self.failed = 0
 
@@ -40,6 +41,8 @@ class Checks:
             kind = "" if isinstance(problem, Failed) else type(problem).__name__ + ": "
             self._line("FAIL", name, start, ", ".join([kind + str(problem)] + figures))
             self.failed += 1
+            if self.first_failure_ends:
+                self.finish()
 
     def _line(self, verdict, name, start, rest):
         seconds = time.monotonic() - start
