@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 
 #define MOST_STEPS 64
+/* Sequences that differ, after which no more are tried. */
+#define ENOUGH 2
 #define P ((long)PAGE)
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define FIRST (-8)
@@ -394,20 +396,22 @@ static void print_walk(uint64_t seed, const struct layout *layout, struct step *
 
 size_t walk(char *kernel_area, char *area, const struct walk_options *given) {
     struct step steps[MOST_STEPS];
-    size_t count = given->steps < MOST_STEPS ? given->steps : MOST_STEPS, failed, taken = 0;
+    size_t count = given->steps < MOST_STEPS ? given->steps : MOST_STEPS, failed, taken = 0, differ = 0;
     options = *given;
     kernel = (struct zone){.way = &by_kernel, .base = kernel_area + BEFORE_PAGES * PAGE};
     ours = (struct zone){.way = options.way, .base = area + BEFORE_PAGES * PAGE};
     catch_faults();
-    for (uint64_t seed = options.seed; seed < options.seed + options.walks; seed++) {
+    for (uint64_t seed = options.seed; seed < options.seed + options.walks && differ < ENOUGH; seed++) {
         state = seed * 0xd1342543de82ef95u;
         const struct layout *layout = &layouts[below(layout_count)];
         for (size_t i = 0; i < count; i++)
             make_step(&steps[i]);
         if (options.pressure && below(8) == 0)
             press(options.pressure);
-        if (!run_steps(layout, steps, count, &failed))
+        if (!run_steps(layout, steps, count, &failed)) {
             print_walk(seed, layout, steps, failed < count ? failed : count);
+            differ++;
+        }
         taken += count;
     }
     return taken;
