@@ -222,6 +222,8 @@ static const struct op ops[] = {
 	{"fill", 12, op_fill},
 	{"map", 40, op_map},
 	{"map_over", 4, op_map_over},
+	{"map_file_over", 4, op_map_file_over},
+	{"look", 12, op_look},
 	{"unmap", 24, op_unmap},
 	{"grow", 12, op_grow},
 	{"shrink", 6, op_shrink},

@@ -73,6 +73,8 @@ bool is_plain(const struct cell *cell);
 /* mappings.c: calls that change mappings. */
 enum outcome op_map(struct arena *arena);
 enum outcome op_map_over(struct arena *arena);
+enum outcome op_map_file_over(struct arena *arena);
+enum outcome op_look(struct arena *arena);
 enum outcome op_unmap(struct arena *arena);
 enum outcome op_grow(struct arena *arena);
 enum outcome op_shrink(struct arena *arena);

@@ -3,7 +3,9 @@
 #include "chaos.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -18,6 +20,12 @@ static size_t room(const struct arena *arena)
 {
 	size_t left = arena->mapped < arena->quota ? arena->quota - arena->mapped : 0;
 	return left < arena->slot_pages ? left : arena->slot_pages;
+}
+
+/* What a length of whole pages may lack and still be of as many. */
+static size_t slack(struct arena *arena)
+{
+	return rng_below(&arena->rng, 2) ? rng_below(&arena->rng, PAGE) : 0;
 }
 
 /* mmap of fresh pages, in one of the ways programs do it. */
@@ -66,6 +74,54 @@ enum outcome op_map_over(struct arena *arena)
 	return DONE;
 }
 
+/* The longest file mapping, in pages: it is memory of the kernel's. */
+#define LONGEST_FILE 64
+
+/* The same with a private mapping of a file, which nobody manages. The file is empty, so that what is there is like fresh
+ * pages: written pages are the program's own, and dropped ones zeroes again. */
+enum outcome op_map_file_over(struct arena *arena)
+{
+	static int file = -1;
+	struct run run;
+	if (file < 0) {
+		int made = memfd_create("verifier", MFD_CLOEXEC), none = -1;
+		if (made < 0 || ftruncate(made, 1L << 40))
+			die("memfd_create");
+		if (!__atomic_compare_exchange_n(&file, &none, made, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			close(made);
+	}
+	if (!run_pick(arena, &run, LONGEST_FILE, is_unlocked))
+		return SKIPPED;
+	struct slot *slot = slot_detach(arena, &run);
+	if (!slot)
+		return SKIPPED;
+	size_t pages = slot->pages;
+	void *base = mmap(slot->base, pages * PAGE - slack(arena), READ_WRITE, MAP_PRIVATE | MAP_FIXED, file, 0);
+	if (base != slot->base)
+		die("mmap of a file over mapped pages");
+	slot_forget(arena, slot);
+	slot_take(arena, slot, base, pages, ACCESS_WRITE);
+	return DONE;
+}
+
+/* mincore and msync: all of the run is mapped, so both know all of it. */
+enum outcome op_look(struct arena *arena)
+{
+	struct run run;
+	unsigned char vector[LONGEST_FILE];
+	if (!run_pick(arena, &run, LONGEST_FILE, is_any))
+		return SKIPPED;
+	memset(vector, 0xee, sizeof(vector));
+	if (mincore(run_base(&run), run.count * PAGE - slack(arena), vector))
+		die("mincore");
+	for (size_t i = 0; i < LONGEST_FILE; i++)
+		if ((vector[i] == 0xee) != (i >= run.count))
+			fail("byte of mincore's vector", &vector[i], i < run.count, vector[i]);
+	if (msync(run_base(&run), run.count * PAGE - slack(arena), rng_below(&arena->rng, 2) ? MS_SYNC : MS_ASYNC))
+		die("msync");
+	return DONE;
+}
+
 /* munmap of a whole slot or of a part, which leaves a hole. */
 enum outcome op_unmap(struct arena *arena)
 {
@@ -76,7 +132,7 @@ enum outcome op_unmap(struct arena *arena)
 	struct slot *slot = part ? slot_detach(arena, &run) : run.slot;
 	if (!slot)
 		return SKIPPED;
-	if (munmap(slot->base, slot->pages * PAGE))
+	if (munmap(slot->base, slot->pages * PAGE - slack(arena)))
 		die("munmap");
 	slot_forget(arena, slot);
 	return DONE;
@@ -100,7 +156,8 @@ enum outcome op_grow(struct arena *arena)
 	size_t space = arena->slot_pages - slot->pages;
 	size_t more = rng_log_uniform(&arena->rng, space < room(arena) ? space : room(arena));
 	size_t pages = slot->pages;
-	void *base = mremap(slot->base, pages * PAGE, (pages + more) * PAGE, MREMAP_MAYMOVE);
+	void *base = mremap(slot->base, pages * PAGE - slack(arena), (pages + more) * PAGE - slack(arena),
+			    MREMAP_MAYMOVE);
 	if (base == MAP_FAILED)
 		return REFUSED;
 	slot->base = base;
@@ -114,7 +171,8 @@ enum outcome op_shrink(struct arena *arena)
 	if (!slot || slot->pages < 2)
 		return SKIPPED;
 	size_t keep = 1 + rng_below(&arena->rng, slot->pages - 1);
-	if (mremap(slot->base, slot->pages * PAGE, keep * PAGE, 0) != slot->base)
+	size_t old = slot->pages * PAGE - slack(arena);
+	if (mremap(slot->base, old, keep * PAGE - slack(arena), 0) != slot->base)
 		return REFUSED;
 	struct run tail = {slot, keep, slot->pages - keep};
 	struct slot *gone = slot_detach(arena, &tail);
@@ -183,7 +241,7 @@ static enum outcome advise(struct arena *arena, int advice, enum page_state from
 	struct run run;
 	if (!run_pick(arena, &run, MOST, is_unlocked))
 		return SKIPPED;
-	int status = madvise(run_base(&run), run.count * PAGE, advice);
+	int status = madvise(run_base(&run), run.count * PAGE - slack(arena), advice);
 	struct cell *cells = run_cells(arena, &run);
 	for (size_t i = 0; i < run.count; i++)
 		if (cells[i].state != PAGE_ZERO)
