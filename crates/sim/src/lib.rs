@@ -35,7 +35,7 @@ pub mod workload;
 pub mod world;
 
 pub use checker::{Mismatch, Model};
-pub use inject::{Injection, Injector, Verb};
+pub use inject::{Injection, Injector, Lasting, Verb};
 pub use mmu::{Access, SimMmu};
 pub use search::{Report, World, search};
 pub use store::SimStore;

@@ -5,7 +5,7 @@
 //! that it must refuse; what it has done by then stays done. Several VMAs in a range are no reason to refuse: the
 //! kernel minds, but the live host goes on piece by piece.
 
-use crate::inject::{Cut, Injection, Injector, Verb};
+use crate::inject::{Injection, Injector, Strike, Verb};
 use crate::store::SimStore;
 use crate::tables::{Pte, Rights, Tables};
 use crate::waiters::{Message, Waiters};
@@ -307,14 +307,78 @@ impl SimMmu {
     }
 }
 
-/// Does pages 0, 1, .. of `pages` until one is refused or the call is cut.
-fn each(pages: u32, cut: Cut, mut one: impl FnMut(u32) -> Result<(), Refusal>) -> Done {
-    for k in 0..pages {
-        if let Some(refusal) = cut.at(u64::from(k)).or_else(|| one(k).err()) {
-            return Done::part(k, refusal);
+/// Calls that do page after page, and may be cut.
+impl SimMmu {
+    /// Does pages 0, 1, .. of `range` until one is refused or the call is cut. `slots` are their frames, where there are any.
+    fn each(
+        &mut self,
+        verb: Verb,
+        range: PageRange,
+        slots: Option<FrameRun>,
+        mut one: impl FnMut(&mut SimMmu, u32) -> Result<(), Refusal>,
+    ) -> Done {
+        let cut = self.injector.call(verb, range);
+        let mut done = Done::all(range.pages as u32);
+        for k in 0..range.pages as u32 {
+            let cut = cut.at(u64::from(k)).and_then(|why| self.come_true(verb, range, slots, k, why));
+            if let Some(refusal) = cut.or_else(|| one(self, k).err()) {
+                done = Done::part(k, refusal);
+                break;
+            }
+        }
+        self.injector.strike(cut, range, done)
+    }
+
+    /// What a cut says of page `k` of a call becomes true, as far as it can: the call then finds it so, or goes on. What can
+    /// be said of any page is answered.
+    fn come_true(
+        &mut self,
+        verb: Verb,
+        range: PageRange,
+        slots: Option<FrameRun>,
+        k: u32,
+        refusal: Refusal,
+    ) -> Option<Refusal> {
+        let (space, vpn) = (range.space, range.start.plus(u64::from(k)));
+        match (refusal, verb) {
+            (Refusal::Exists, Verb::MoveIn | Verb::CopyIn | Verb::MapShared) => self.appear(space, vpn),
+            (Refusal::Exists, Verb::MoveOut | Verb::Share) => {
+                // Somebody reads the hole.
+                let slot = slots.map(|slots| slots.start.plus(k));
+                slot.filter(|&slot| self.frame(slot).is_none()).map(|slot| self.read_frame(slot));
+            }
+            (Refusal::Absent, Verb::MoveOut | Verb::Share | Verb::CopyOut) => _ = self.leave(space, vpn),
+            (Refusal::Absent, Verb::MoveIn | Verb::CopyIn | Verb::MapShared) => {
+                if k > 0 && self.leave(space, range.start.plus(u64::from(k) - 1)) {
+                    self.injector.strikes.push(Strike { range, done: range.pages, refusal, lasting: false });
+                }
+            }
+            _ => return Some(refusal),
+        }
+        None
+    }
+
+    /// Somebody else's page appears in a hole that the host knows.
+    fn appear(&mut self, space: Space, vpn: Vpn) {
+        let known = self.rights(space, vpn).is_some_and(|r| r.registered);
+        let known = known && self.injector.newborn != Some(space);
+        if known && self.entry(space, vpn).is_none() {
+            let value = self.injector.appearing;
+            self.tables(space).put(vpn.0, Pte::page(value));
+            self.injector.truths.push((space, vpn, Some(value)));
         }
     }
-    Done::all(pages)
+
+    /// A raw system call discards a page. Whether it was there, and not locked.
+    fn leave(&mut self, space: Space, vpn: Vpn) -> bool {
+        let locked = self.rights(space, vpn).is_none_or(|r| r.locked);
+        let born = self.injector.newborn != Some(space);
+        let left = born && !locked && self.tables(space).take(vpn.0).is_some();
+        if left {
+            self.injector.truths.push((space, vpn, None));
+        }
+        left
+    }
 }
 
 impl Mmu for SimMmu {
@@ -494,54 +558,41 @@ impl SimMmu {
 impl Mover for SimMmu {
     fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let range = PageRange::new(space, at, u64::from(frames.pages));
-        let cut = self.injector.call(Verb::MoveIn, range);
-        let one = |k: u32| self.move_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
-        let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, range, done)
+        let one = |m: &mut SimMmu, k: u32| m.move_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
+        self.each(Verb::MoveIn, range, None, one)
     }
 
     fn move_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
         let range = PageRange::new(space, at, u64::from(frames.pages));
-        let cut = self.injector.call(Verb::MoveOut, range);
-        let one = |k: u32| self.move_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
-        let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, range, done)
+        let one = |m: &mut SimMmu, k: u32| m.move_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
+        self.each(Verb::MoveOut, range, Some(frames), one)
     }
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let range = PageRange::new(space, at, u64::from(frames.pages));
-        let cut = self.injector.call(Verb::CopyIn, range);
-        let one = |k: u32| self.copy_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
-        let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, range, done)
+        let one = |m: &mut SimMmu, k: u32| m.copy_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
+        self.each(Verb::CopyIn, range, None, one)
     }
 
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
-        let cut = self.injector.call(Verb::CopyIn, to);
-        let one = |k: u32| {
+        self.each(Verb::CopyIn, to, None, |m, k| {
             // What was not staged would be whatever the buffer held before.
-            let value = self.staged.get((from + k) as usize).copied().unwrap_or(u64::MAX);
-            self.put_copy(to.space, to.start.plus(u64::from(k)), value)
-        };
-        let done = each(to.pages as u32, cut, one);
-        self.injector.strike(cut, to, done)
+            let value = m.staged.get((from + k) as usize).copied().unwrap_or(u64::MAX);
+            m.put_copy(to.space, to.start.plus(u64::from(k)), value)
+        })
     }
 
     fn copy_zeroes(&mut self, to: PageRange) -> Done {
-        let cut = self.injector.call(Verb::CopyIn, to);
-        let one = |k: u32| self.put_copy(to.space, to.start.plus(u64::from(k)), 0);
-        let done = each(to.pages as u32, cut, one);
-        self.injector.strike(cut, to, done)
+        self.each(Verb::CopyIn, to, None, |m, k| m.put_copy(to.space, to.start.plus(u64::from(k)), 0))
     }
 
     /// Works on runs of present pages: where one page is refused (the program may not write it), the pages of its
     /// run before it are done but not counted. Holes count.
     fn unshare(&mut self, range: PageRange) -> Done {
-        let cut = self.injector.call(Verb::Unshare, range);
-        let one = |k: u32| self.unshare_one(range.space, range.start.plus(u64::from(k)));
-        let mut done = each(range.pages as u32, cut, one);
-        self.injector.strike(cut, range, done);
-        let natural = done.refusal.is_some() && cut.at(u64::from(done.pages)).is_none();
+        let strikes = self.injector.strikes.len();
+        let one = |m: &mut SimMmu, k: u32| m.unshare_one(range.space, range.start.plus(u64::from(k)));
+        let mut done = self.each(Verb::Unshare, range, None, one);
+        let natural = done.refusal.is_some() && self.injector.strikes.len() == strikes;
         while natural
             && done.pages > 0
             && self.present(range.space, range.start.plus(u64::from(done.pages) - 1))
@@ -566,23 +617,27 @@ impl Mover for SimMmu {
     }
 
     fn wake(&mut self, range: PageRange) {
-        self.waiters.wake(range);
+        if self.waiters.is_empty() {
+            return;
+        }
+        let woken = self.waiters.wake(range);
+        // Each finds what is in the tables now.
+        let waits_again = |m: &&Message| self.would(m.space, m.vpn, m.write) == Access::Fault;
+        let vain: Vec<Message> = woken.iter().filter(waits_again).copied().collect();
+        self.waiters.in_vain.extend(vain);
     }
 
     fn share(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
         let range = PageRange::new(space, at, u64::from(frames.pages));
-        let cut = self.injector.call(Verb::Share, range);
-        let one = |k: u32| self.share_one(space, at.plus(u64::from(k)), frames.start.plus(k));
-        let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, range, done)
+        let one = |m: &mut SimMmu, k: u32| m.share_one(space, at.plus(u64::from(k)), frames.start.plus(k));
+        self.each(Verb::Share, range, Some(frames), one)
     }
 
     fn map_shared(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let range = PageRange::new(space, at, u64::from(frames.pages));
-        let cut = self.injector.call(Verb::MapShared, range);
-        let one = |k: u32| self.map_one_shared(frames.start.plus(k), space, at.plus(u64::from(k)));
-        let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, range, done)
+        let one =
+            |m: &mut SimMmu, k: u32| m.map_one_shared(frames.start.plus(k), space, at.plus(u64::from(k)));
+        self.each(Verb::MapShared, range, None, one)
     }
 
     fn unmap_shared(&mut self, range: PageRange) -> Done {
@@ -597,16 +652,15 @@ impl Mover for SimMmu {
 
     fn copy_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
         let range = PageRange::new(space, at, u64::from(frames.pages));
-        let cut = self.injector.call(Verb::CopyOut, range);
-        let one = |k: u32| self.copy_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
-        let done = each(frames.pages, cut, one);
-        self.injector.strike(cut, range, done)
+        let one = |m: &mut SimMmu, k: u32| m.copy_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
+        self.each(Verb::CopyOut, range, None, one)
     }
 
     fn fork_space(&mut self, parent: Space, child: Space) -> Result<(), Refusal> {
         self.injector.whole(Verb::ForkSpace, PageRange::new(parent, Vpn(0), u64::MAX))?;
         let tables = self.tables(parent).fork_empty();
         self.spaces.insert(child, tables);
+        self.injector.newborn = Some(child);
         Ok(())
     }
 

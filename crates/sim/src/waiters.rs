@@ -28,6 +28,8 @@ struct Waiter {
 pub struct Waiters {
     waiting: Vec<Waiter>,
     woken: Vec<u8>,
+    /// What those waited for who were woken and found, at that instant, nothing that would have let them go on.
+    pub in_vain: Vec<Message>,
 }
 
 impl Waiters {
@@ -58,17 +60,23 @@ impl Waiters {
         Some(waiter.message)
     }
 
-    /// Wakes every thread that waits in `range`; a message not read yet goes with its thread.
-    pub fn wake(&mut self, range: PageRange) {
-        let inside = |m: &Message| m.space == range.space && range.contains(m.vpn);
-        let woken = &mut self.woken;
-        self.waiting.retain(|w| {
-            let stays = !inside(&w.message);
-            if !stays {
-                woken.push(w.thread);
-            }
-            stays
-        });
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether anybody waits for a page.
+    pub fn any_at(&self, space: Space, vpn: Vpn) -> bool {
+        self.waiting.iter().any(|w| (w.message.space, w.message.vpn) == (space, vpn))
+    }
+
+    /// Wakes every thread that waits in `range`; a message not read yet goes with its thread. What they waited for.
+    pub fn wake(&mut self, range: PageRange) -> Vec<Message> {
+        let inside = |w: &Waiter| w.message.space == range.space && range.contains(w.message.vpn);
+        let (gone, stay): (Vec<Waiter>, Vec<Waiter>) = self.waiting.iter().partition(|w| inside(w));
+        self.waiting = stay;
+        self.woken.extend(gone.iter().map(|w| w.thread));
+        gone.into_iter().map(|w| w.message).collect()
     }
 
     /// The threads woken since the last call, in the order of their waking.

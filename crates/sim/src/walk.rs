@@ -22,9 +22,11 @@ pub use shard::{EVENTS, LEAST, SHARD_EVENTS, Shard, run_shard};
 pub use shrink::Failure;
 pub use tally::Tally;
 
+use crate::inject::{Lasting, Verb};
 use crate::rng::Rng;
 use crate::world::{Event, Host};
 use events::Generator;
+use quire_core::mmu::Refusal;
 use quire_core::{PageRange, Vpn};
 use std::panic::AssertUnwindSafe;
 
@@ -80,9 +82,20 @@ fn press_out(host: &mut Host) -> Result<(), String> {
     Ok(())
 }
 
+/// Where all pages are refused for good, whatever is under way ends all the same, and reclaim says that it can do no more.
+fn end_refused(host: &mut Host) -> Result<(), String> {
+    let mut aside = host.aside();
+    aside.mmu.injector.lasting = Some(Lasting::everywhere(Verb::MoveIn, Refusal::Denied));
+    aside.drain_refused()?;
+    aside.mmu.injector.lasting = Some(Lasting::everywhere(Verb::MoveOut, Refusal::Busy));
+    aside.engine.set_grant(0);
+    aside.settle_to_grant()
+}
+
 /// Ends all that is under way, presses everything out, reads every page back, and unmaps everything: nothing may be left.
 fn end(host: &mut Host) -> Result<(), String> {
     host.check_whole()?;
+    end_refused(host).map_err(|why| format!("with all refused: {why}"))?;
     host.drain()?;
     host.settle_to_grant()?;
     press_out(host)?;

@@ -15,6 +15,7 @@ mod key;
 mod recount;
 mod seen;
 mod verbs;
+mod wakes;
 
 pub use event::{Event, Put};
 pub use jobs::{Flying, Step};
@@ -121,6 +122,11 @@ pub struct Host {
     overhead: u32,
     /// The page that a thread or a message was about last.
     center: Vpn,
+    /// The event after which what lasts is lifted.
+    lifted: u64,
+    /// Pages that have appeared and such that have left in the middle of a verb of the event at hand.
+    appeared: Vec<(Space, Vpn)>,
+    left: Vec<(Space, Vpn)>,
     /// The page of the last message that came late, and how many there were of it in a row.
     late: (Space, Vpn, u8),
 }
@@ -156,6 +162,9 @@ impl Host {
             full: None,
             overhead: 0,
             center: Vpn(0),
+            lifted: 0,
+            appeared: Vec::new(),
+            left: Vec::new(),
             late: (SPACE, Vpn(0), 0),
             steps: 0,
         };
@@ -221,6 +230,8 @@ impl Host {
 
     /// Threads that were woken try again at once.
     fn let_woken_run(&mut self) -> Result<(), String> {
+        self.learn();
+        self.judge_wakes(None)?;
         for thread in self.mmu.waiters.take_woken() {
             if let Some(touch) = self.threads[usize::from(thread)] {
                 self.touch_again(thread, touch)?;
@@ -233,7 +244,9 @@ impl Host {
     pub fn fork_space(&mut self) -> bool {
         self.meets_all(cells::Event::ForkSpace, self.at);
         let forked = self.engine.fork(&mut self.mmu, self.at);
+        self.mmu.injector.newborn = None;
         self.meets_fork(self.at, forked.is_ok());
+        self.learn();
         let Ok(child) = forked else { return false };
         self.model.fork(self.at, child);
         self.spaces.push(child);
@@ -269,7 +282,7 @@ impl Host {
     /// A handler answers a message.
     pub fn serve(&mut self, message: Message) -> Result<Fault, String> {
         let mut work = self.spare.pop().unwrap_or_default();
-        self.steps += 1;
+        self.begin_step();
         let Message { space, vpn, write } = message;
         let event = if write { cells::Event::Write } else { cells::Event::Fault };
         self.center = vpn;
@@ -290,6 +303,9 @@ impl Host {
             self.recount_fill(&work);
         }
         self.begin_if(fault == Fault::Job, work);
+        if matches!(fault, Fault::Mapped | Fault::Outside) && self.mmu.waiters.any_at(space, vpn) {
+            return Err(format!("a message about {vpn:?} was answered, and a thread waits for it still"));
+        }
         match fault {
             Fault::NoFrame => self.parked.push(message),
             Fault::Halt(halt) => return Err(stopped(halt)),
@@ -298,6 +314,11 @@ impl Host {
             Fault::Mapped | Fault::Job | Fault::Joined => {}
         }
         Ok(fault)
+    }
+
+    fn begin_step(&mut self) {
+        self.steps += 1;
+        self.mmu.injector.refused = 0;
     }
 
     fn begin_if(&mut self, begun: bool, work: Work) {
@@ -315,7 +336,7 @@ impl Host {
     /// One step of reclaim. Where it is stuck, nothing may be left that could be moved out.
     pub fn reclaim(&mut self, demand: Demand) -> Result<Reclaim, String> {
         let mut work = self.spare.pop().unwrap_or_default();
-        self.steps += 1;
+        self.begin_step();
         let before = self.meets_reclaim();
         self.recount_reclaim(demand)?;
         let step = self.engine.reclaim(&mut self.mmu, demand, &mut work);

@@ -131,6 +131,28 @@ fn a_folio_goes_home_across_an_edge_of_the_kernel() {
     }
 }
 
+/// Somebody else's page stood where a shared one was to be mapped. It was left there and taken for one that is not mapped: it
+/// was charged to nobody and never moved out, and the child of the next fork got what the others share instead.
+#[test]
+fn a_page_that_appears_in_place_of_a_shared_one_is_its_process_own() {
+    let mut host = host(SETUP, 1);
+    let read = Touch { vpn: Vpn(0), put: None };
+    let appears = Injection::next(Verb::MapShared, Refusal::Exists);
+    play(
+        &mut host,
+        &[
+            Event::PageOut(Vpn(0), 1),
+            Event::ForkSpace,
+            Event::Inject(appears),
+            Event::Touch(0, read),
+            Event::Handle(0),
+        ],
+    );
+    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Mapped { kept: false });
+    play(&mut host, &[Event::ForkSpace]);
+    host.read_back().unwrap();
+}
+
 /// Advice for a part of a folio splits its VMA, and the check of the tables took that for a mistake.
 #[test]
 fn a_hint_may_end_inside_a_folio() {

@@ -60,9 +60,13 @@ impl Engine {
                 self.forget_needless_copies(run.start, mmu);
                 if self.frames.get(run.start).space == SHARED {
                     let mapped = self.map_folio(mmu, run.start, list, Some(asker));
+                    let slots = self.pages_of(run.start);
                     // Faults of any space may have joined.
-                    self.wake_all(mmu, self.pages_of(run.start));
-                    return mapped;
+                    self.wake_all(mmu, slots);
+                    if mapped == Ok(true) {
+                        self.after_unlinking(mmu, slots);
+                    }
+                    return mapped.map(|_| ());
                 }
                 let source = if staged { Source::Staged } else { Source::Frames };
                 return self.map(mmu, run.start, list, source);

@@ -148,7 +148,7 @@ impl Engine {
         self.end_write(mmu, slot);
         self.frames.get_mut(head).state = FrameState::Standby;
         let back = if self.frames.get(head).space == SHARED {
-            self.map_folio(mmu, head, List::None, None)
+            self.map_folio(mmu, head, List::None, None).map(|_| ())
         } else {
             self.map(mmu, head, List::None, Source::Frames)
         };

@@ -2,7 +2,7 @@
 
 use super::SHARED;
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
-use crate::engine::{Engine, PageState};
+use crate::engine::{Engine, Halt, PageState};
 use crate::fault::{Fault, OrderPolicy, Source, answered};
 use crate::frame::{Backing, FrameState, List, Use};
 use crate::job::{MAX_STAGED_PAGES, Work};
@@ -67,8 +67,23 @@ impl Engine {
             self.frames.enlist(head, List::Active);
         }
         let mapped = self.map_in(mmu, head, page.space);
-        self.wake_in(mmu, head, page.space);
-        answered(mapped)
+        self.answer_shared(mmu, head, page.space, mapped)
+    }
+
+    /// What of a shared folio could be mapped is mapped: who waits for it in one space goes on. `mapped` says whether slots
+    /// of it may be named by nobody now.
+    fn answer_shared<M: Mover>(
+        &mut self,
+        mmu: &mut M,
+        head: Frame,
+        space: Space,
+        mapped: Result<bool, Halt>,
+    ) -> Fault {
+        self.wake_in(mmu, head, space);
+        if mapped == Ok(true) {
+            self.after_unlinking(mmu, self.pages_of(head));
+        }
+        answered(mapped.map(|_| ()))
     }
 
     fn rescue_shared<M: Mover>(&mut self, mmu: &mut M, page: SharedPage) -> Fault {
@@ -77,8 +92,7 @@ impl Engine {
         let order = self.order_of(head);
         self.log.note(Decision::Rescue { space: page.space, vpn: page.vpn, order });
         let mapped = self.map_folio(mmu, head, List::Active, Some(page.space));
-        self.wake_in(mmu, head, page.space);
-        answered(mapped)
+        self.answer_shared(mmu, head, page.space, mapped)
     }
 
     /// A job brings in one copy for all who share the page, and as many of its neighbours as the policy wants.

@@ -4,36 +4,37 @@ use super::SHARED;
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
 use crate::fault::PATIENCE;
-use crate::frame::{FrameState, List};
+use crate::frame::{Backing, FrameState, List, Use};
 use crate::log::Decision;
 use crate::mmu::{Mover, Refusal};
+use crate::order::{Order, OrderSet};
 use crate::page::Pte;
 
 impl Engine {
-    /// A shared folio's contents are in its frames: it is mapped in `asker`, if that names it. Nobody is woken.
+    /// A shared folio's contents are in its frames: it is mapped in `asker`, if that names it. Nobody is woken. Whether
+    /// slots of it may be named by nobody now: see [`Engine::after_unlinking`].
     pub(crate) fn map_folio<M: Mover>(
         &mut self,
         mmu: &mut M,
         head: Frame,
         list: List,
         asker: Option<Space>,
-    ) -> Result<(), Halt> {
+    ) -> Result<bool, Halt> {
         self.frames.get_mut(head).state = FrameState::Shared;
         let list = if self.is_locked(head) { List::None } else { list };
         self.frames.enlist(head, list);
-        if let Some(space) = asker {
-            self.map_in(mmu, head, space)?;
-            if self.last_late.0 == space {
-                self.last_late.2 = 0;
-            }
+        let Some(space) = asker else { return Ok(false) };
+        let unlinked = self.map_in(mmu, head, space)?;
+        if self.last_late.0 == space {
+            self.last_late.2 = 0;
         }
-        Ok(())
+        Ok(unlinked)
     }
 
-    /// Maps in one space all that it names of a folio that is [`FrameState::Shared`].
-    pub(super) fn map_in<M: Mover>(&mut self, mmu: &mut M, head: Frame, space: Space) -> Result<(), Halt> {
+    /// Maps in one space all that it names of a folio that is [`FrameState::Shared`]. Whether it names less of it now.
+    pub(super) fn map_in<M: Mover>(&mut self, mmu: &mut M, head: Frame, space: Space) -> Result<bool, Halt> {
         let slots = self.pages_of(head);
-        let mut at = 0;
+        let (mut at, mut unlinked) = (0, false);
         while at < slots.pages {
             let slot = slots.start.plus(at);
             let found = self.shared.of(slot).find(|&(s, _)| s == space);
@@ -43,11 +44,11 @@ impl Engine {
             };
             let pages = self.run_of(space, vpn, slot, slots.pages - at, false);
             if pages > 0 {
-                self.map_run(mmu, head.plus(at as u32), PageRange::new(space, vpn, pages))?;
+                unlinked |= self.map_run(mmu, head.plus(at as u32), PageRange::new(space, vpn, pages))?;
             }
             at += pages.max(1);
         }
-        Ok(())
+        Ok(unlinked)
     }
 
     /// How many pages from `vpn` on name the slots from `slot` on, `most` at the most, and are mapped or not.
@@ -56,9 +57,9 @@ impl Engine {
         (0..most).take_while(|&i| fits(i)).count() as u64
     }
 
-    /// Maps a run of shared pages that nobody has mapped there.
-    fn map_run<M: Mover>(&mut self, mmu: &mut M, frame: Frame, pages: PageRange) -> Result<(), Halt> {
-        let (mut at, mut tries) = (0, 0);
+    /// Maps a run of shared pages that nobody has mapped there. Whether one of them is the space's own instead.
+    fn map_run<M: Mover>(&mut self, mmu: &mut M, frame: Frame, pages: PageRange) -> Result<bool, Halt> {
+        let (mut at, mut tries, mut unlinked) = (0, 0, false);
         while at < pages.pages {
             let rest = FrameRun::new(frame.plus(at as u32), (pages.pages - at) as u32);
             let done = mmu.map_shared(rest, pages.space, pages.start.plus(at));
@@ -69,16 +70,37 @@ impl Engine {
             let Some(refusal) = done.refusal else { break };
             self.refused(refusal);
             match refusal {
-                // Somebody put a page there, and sees it: ours stays unmapped.
                 Refusal::Exists => {
-                    self.stats.foreign += 1;
-                    self.log.note(Decision::Foreign { space: pages.space, vpn: pages.start.plus(at) });
+                    self.own_instead(mmu, pages.space, pages.start.plus(at))?;
+                    unlinked = true;
                     at += 1;
                 }
                 _ if tries > 2 * PATIENCE => return Err(Halt::Unmappable),
                 _ => tries += 1,
             }
         }
+        Ok(unlinked)
+    }
+
+    /// Somebody put a page where a shared one was to be mapped. It is what the program sees: the space's own from now on,
+    /// with a slot to be moved out to. It is in memory, so it is charged whatever the limit.
+    fn own_instead<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn) -> Result<(), Halt> {
+        self.stats.foreign += 1;
+        self.log.note(Decision::Foreign { space, vpn });
+        let Some((slot, _)) = self.pte(space, vpn).slot() else { return Ok(()) };
+        let base = OrderSet::only(Order::BASE);
+        let taken = self.take_frames(mmu, base, Use::Contents);
+        let taken = taken.or_else(|| self.pool.take(base, Use::Contents, u32::MAX));
+        let (frame, _, backing) = taken.ok_or(Halt::Unmappable)?;
+        if backing != Backing::Hole {
+            mmu.release(FrameRun::new(frame, 1));
+        }
+        self.unlink(space, vpn, slot);
+        self.attach(space, vpn, frame, Order::BASE);
+        self.frames.get_mut(frame).state = FrameState::Mapped;
+        let evictable = self.vmas(space).at(vpn).is_some_and(|vma| vma.evictable());
+        self.frames.enlist(frame, if evictable { List::Inactive } else { List::None });
+        mmu.wake(PageRange::new(space, vpn, 1));
         Ok(())
     }
 

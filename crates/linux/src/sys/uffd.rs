@@ -7,6 +7,8 @@
 //! be read, so after some tries it is handed to the caller.
 
 mod msg;
+#[cfg(test)]
+pub(crate) mod script;
 
 use super::{Errno, Result, raw};
 use core::mem::size_of;
@@ -134,6 +136,9 @@ pub struct Uffd {
     fd: OwnedFd,
     /// Whether forks are messages too.
     tells_forks: bool,
+    /// Where the next transfers are cut short.
+    #[cfg(test)]
+    pub(crate) script: script::Script,
 }
 
 impl Uffd {
@@ -165,7 +170,7 @@ impl Uffd {
     fn fresh(fd: usize) -> Uffd {
         // SAFETY: every caller has it from a call that made it, and takes it once, so nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-        Uffd { fd, tells_forks: false }
+        Uffd::from(fd)
     }
 
     /// Agrees on features, which must be done first and once. Says which features the kernel has;
@@ -247,9 +252,7 @@ impl Uffd {
     pub fn move_pages(&self, dst: usize, src: usize, len: usize) -> Moved {
         transfer(len, self.stalls(), |at| {
             let mut arg = TransferArg::new(dst + at, src + at, len - at);
-            // SAFETY: IOC_MOVE takes a `TransferArg`.
-            let result = unsafe { self.ioctl::<IOC_MOVE, _>(&mut arg) };
-            (result, arg.done)
+            self.transfer_once::<IOC_MOVE>(&mut arg)
         })
     }
 
@@ -257,10 +260,23 @@ impl Uffd {
     pub fn copy(&self, dst: usize, src: usize, len: usize) -> Moved {
         transfer(len, self.stalls(), |at| {
             let mut arg = TransferArg::new(dst + at, src + at, len - at);
-            // SAFETY: IOC_COPY takes a `TransferArg`.
-            let result = unsafe { self.ioctl::<IOC_COPY, _>(&mut arg) };
-            (result, arg.done)
+            self.transfer_once::<IOC_COPY>(&mut arg)
         })
+    }
+
+    /// One call of a transfer, `IOC_MOVE` or `IOC_COPY`: its result, and the kernel's result field.
+    fn transfer_once<const OPCODE: Opcode>(&self, arg: &mut TransferArg) -> (Result<()>, i64) {
+        #[cfg(test)]
+        if let Some(answer) = self.script.play(OPCODE == IOC_MOVE, arg.len, |len| {
+            let mut part = TransferArg { len, ..*arg };
+            // SAFETY: as below.
+            unsafe { self.ioctl::<OPCODE, _>(&mut part) }
+        }) {
+            return answer;
+        }
+        // SAFETY: the callers name an opcode that takes a `TransferArg`.
+        let result = unsafe { self.ioctl::<OPCODE, _>(arg) };
+        (result, arg.done)
     }
 
     /// Maps the shared zero page into holes and wakes nobody.
@@ -369,7 +385,12 @@ impl AsFd for Uffd {
 impl From<OwnedFd> for Uffd {
     /// Takes a descriptor that is known to be a userfaultfd, such as one that was handed over.
     fn from(fd: OwnedFd) -> Uffd {
-        Uffd { fd, tells_forks: false }
+        Uffd {
+            fd,
+            tells_forks: false,
+            #[cfg(test)]
+            script: script::Script::default(),
+        }
     }
 }
 

@@ -22,11 +22,17 @@ pub enum Injected {
     NoFrame,
     /// The page is pinned for I/O.
     Pinned,
+    /// During a verb for the page among others a page appeared where it was to bring one: somebody else's, with other contents.
+    PageAppeared,
+    /// During a verb for the page among others a page left: before it was moved out, or after it had been brought.
+    PageGone,
+    /// A verb for the page among others was refused, and would be again, until somebody lifts that.
+    RefusedOn,
 }
 
 impl Injected {
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 11;
     /// All of them, in the order of their numbers.
     pub const ALL: [Injected; Injected::COUNT] = [
         Injected::Nothing,
@@ -37,6 +43,9 @@ impl Injected {
         Injected::StoreSlow,
         Injected::NoFrame,
         Injected::Pinned,
+        Injected::PageAppeared,
+        Injected::PageGone,
+        Injected::RefusedOn,
     ];
 
     /// What tables call it.
@@ -50,6 +59,9 @@ impl Injected {
             Injected::StoreSlow => "store slow",
             Injected::NoFrame => "no frame",
             Injected::Pinned => "page pinned",
+            Injected::PageAppeared => "page appeared",
+            Injected::PageGone => "page gone",
+            Injected::RefusedOn => "refused on",
         }
     }
 }
@@ -71,6 +83,13 @@ pub const fn possible(event: Event, state: State, injected: Injected) -> Result<
         Injected::VerbRefused if !can_be_refused(event, state) => Err(NO_VERB),
         Injected::VerbPartial if matches!(event, Event::Remap) => Err("`remap` does all or nothing"),
         Injected::VerbPartial if !can_be_partial(event, state) => Err(NO_VERB),
+        Injected::RefusedOn if !can_be_refused(event, state) => Err(NO_VERB),
+        Injected::PageAppeared if !brings(event, state) => {
+            Err("the engine calls no verb that brings the page")
+        }
+        Injected::PageGone if !brings(event, state) && !takes(event, state) => {
+            Err("the engine calls no verb that brings the page or moves it")
+        }
         Injected::Pinned if !can_be_pinned(state) => Err("only a program's own page can be pinned"),
         _ => Ok(()),
     }
@@ -82,6 +101,26 @@ const NO_VERB: &str = "the engine calls no verb for the page that could refuse";
 /// fork makes it its own first.
 const fn can_be_pinned(state: State) -> bool {
     matches!(state, State::Mapped | State::MappedKept | State::Refused | State::Copied)
+}
+
+/// Whether a verb brings the page to the program. In a fork's child nobody runs yet, so nothing appears there or leaves.
+const fn brings(event: Event, state: State) -> bool {
+    matches!(event, Event::Fault | Event::Write | Event::Fork | Event::JobDone)
+        && can_be_refused(event, state)
+}
+
+/// Whether a verb moves the page away from the program.
+const fn takes(event: Event, state: State) -> bool {
+    match event {
+        Event::Hint | Event::Budget => can_be_refused(event, state),
+        Event::ForkSpace => {
+            matches!(
+                state,
+                State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied
+            )
+        }
+        _ => false,
+    }
 }
 
 const fn can_be_partial(event: Event, state: State) -> bool {

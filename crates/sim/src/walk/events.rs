@@ -2,7 +2,7 @@
 
 use super::scene::Scene;
 use super::setups::{POLICIES, Walk, order};
-use crate::inject::{Injection, Verb};
+use crate::inject::{Injection, Lasting, Verb};
 use crate::rng::Rng;
 use crate::world::{Event, Host, Put, Touch};
 use quire_core::mmu::{Prot, Refusal};
@@ -96,7 +96,27 @@ fn any_refusal(walk: &Walk, rng: &mut Rng) -> Event {
     const FAMILY: [Verb; 4] = [Verb::Share, Verb::MapShared, Verb::CopyOut, Verb::ForkSpace];
     let verbs: &[Verb] = if walk.family && rng.below(3) == 0 { &FAMILY } else { &VERBS };
     let verb = pick(rng, verbs);
-    Event::Inject(Injection::next(verb, any_reason(rng)).after(rng.below(6) as u32))
+    // As far as into the largest folios of the small memories that are walked.
+    let most = pick(rng, &[2, 6, 6, 20]);
+    let after = rng.below(most) as u32;
+    match rng.below(10) {
+        0..6 => Event::Inject(Injection::next(verb, any_reason(rng)).after(after)),
+        6 if verb.is_of_pages() => Event::Inject(Injection::next(verb, Refusal::Exists).after(after)),
+        7 if verb.is_of_pages() => Event::Inject(Injection::next(verb, Refusal::Absent).after(after)),
+        _ => any_lasting(walk, verb, rng),
+    }
+}
+
+/// A verb is refused for a while: for few pages, or for all.
+fn any_lasting(walk: &Walk, verb: Verb, rng: &mut Rng) -> Event {
+    let (start, pages) = any_run(walk, rng);
+    let refusal = any_reason(rng);
+    let lasting = match rng.below(4) {
+        0 => Lasting::everywhere(verb, refusal),
+        _ => Lasting { verb, start, pages, refusal },
+    };
+    let events = if lasting.is_fatal() { 4 } else { 1 + rng.below(40) as u32 };
+    Event::Refuse(lasting, events)
 }
 
 fn any_collapse(near: Vpn, rng: &mut Rng) -> Event {

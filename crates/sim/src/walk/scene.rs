@@ -61,7 +61,8 @@ impl Scene {
         let arena = walk.setup.arena;
         let mut vpn = Vpn(rng.below(arena.min(16)));
         // What is done in part is done from the start of the run.
-        if matches!(wrong, Injected::VerbPartial | Injected::JobFailed) && vpn.0.is_multiple_of(4) {
+        let partial = matches!(wrong, Injected::VerbPartial | Injected::PageGone);
+        if (partial || wrong == Injected::JobFailed) && vpn.0.is_multiple_of(4) {
             vpn = vpn.plus(1);
         }
         if let Some(near) = left_behind(host, goal, wrong, rng) {
@@ -69,7 +70,7 @@ impl Scene {
         }
         let start = order(2).align_down(vpn.0);
         let run = PageRange::new(host.at, Vpn(start), (arena - start).min(4));
-        let whole = matches!(wrong, Injected::VerbPartial | Injected::JobFailed) || rng.chance(40);
+        let whole = partial || wrong == Injected::JobFailed || rng.chance(40);
         let (patience, mut queue) = (PATIENCE, VecDeque::new());
         let fresh = whole || matches!(goal, State::FillingZeroes | State::Zombie);
         let state = host.state(host.at, vpn);
@@ -79,8 +80,7 @@ impl Scene {
         }
         let beside = beside(walk, wrong, rng);
         let space = host.at;
-        let verbs = matches!(wrong, Injected::VerbRefused | Injected::VerbPartial);
-        let wants_unstored = verbs && event == Meeting::Fork && goal == State::StandbyKept;
+        let wants_unstored = is_of_verbs(wrong) && event == Meeting::Fork && goal == State::StandbyKept;
         let (fired, again, last) = (0, 0, None);
         Scene {
             event,
@@ -201,6 +201,11 @@ impl Scene {
         })
     }
 
+    /// Whether what goes wrong is a verb's matter.
+    pub(super) const fn verb_counts(&self) -> bool {
+        is_of_verbs(self.wrong)
+    }
+
     fn is_pinned(&self, host: &Host) -> bool {
         let entry = host.mmu.entry(self.space, self.vpn);
         matches!(entry, Some(crate::tables::Pte::Page { pinned: true, .. }))
@@ -232,4 +237,16 @@ impl Scene {
             self.queue.push_back(Event::Pin(self.vpn, false));
         }
     }
+}
+
+/// Whether it goes wrong in the middle of a verb.
+const fn is_of_verbs(wrong: Injected) -> bool {
+    matches!(
+        wrong,
+        Injected::VerbRefused
+            | Injected::VerbPartial
+            | Injected::PageAppeared
+            | Injected::PageGone
+            | Injected::RefusedOn
+    )
 }

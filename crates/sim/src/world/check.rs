@@ -53,6 +53,7 @@ impl Host {
 
     /// Checks what has changed since the last check; everything if it is time for it, or if nobody watches.
     pub fn check_now(&mut self) -> Result<(), String> {
+        self.learn();
         self.catch_up()?;
         let Some(mut watch) = self.watch.take() else {
             return self.check_counters().and_then(|()| self.check());
@@ -210,25 +211,6 @@ impl Host {
         if same { Ok(()) } else { Err(format!("{stored:?} is {value}, which is not its hash")) }
     }
 
-    /// Who waits has a message that was not answered yet, or a fill under way.
-    fn check_waiters(&self) -> Result<(), String> {
-        if self.mmu.waiters.waiting().next().is_none() {
-            return Ok(());
-        }
-        let unread: Vec<u8> = self.mmu.waiters.unread().map(|(thread, _)| thread).collect();
-        for (thread, message) in self.mmu.waiters.waiting() {
-            let known = unread.contains(&thread)
-                || self.held.contains(&message)
-                || self.parked.contains(&message)
-                || self.fill_under_way(message.space, message.vpn);
-            if !known {
-                let state = self.engine.page_state(message.space, message.vpn);
-                return Err(format!("thread {thread} waits for {:?}, which is {state:?}", message.vpn));
-            }
-        }
-        Ok(())
-    }
-
     /// After all was unmapped and drained nothing is left: nothing that the engine has given out, nobody who waits, and in
     /// the store no byte that the engine has not given back. (What is in files is overwritten, not erased.)
     pub fn check_empty(&self) -> Result<(), String> {
@@ -307,7 +289,8 @@ impl Host {
             }
             let movable = self.mmu.rights(space, vpn).is_some_and(|r| r.movable());
             let free = self.mmu.entry(space, vpn).is_some_and(|pte| !pte.busy());
-            let struck = strikes.iter().any(|s| s.range.space == space && s.range.contains(vpn));
+            let refused = self.mmu.injector.lasting.is_some_and(|lasting| lasting.covers(vpn));
+            let struck = refused || strikes.iter().any(|s| s.range.space == space && s.range.contains(vpn));
             let shared = matches!(there.state, PageState::Shared { .. });
             !struck && (shared || movable && free)
         };

@@ -17,7 +17,7 @@ pub(super) struct Met {
     pub(super) vpn: Vpn,
     pub(super) state: State,
     /// A bit for each [`Injected`].
-    injected: u8,
+    injected: u16,
 }
 
 impl Met {
@@ -48,8 +48,7 @@ impl Cover {
         for met in &self.met {
             let mut injected = met.injected;
             for strike in host.mmu.injector.strikes.iter().filter(|strike| met.is_struck(strike)) {
-                let what = if strike.done > 0 { Injected::VerbPartial } else { Injected::VerbRefused };
-                injected |= bit(what);
+                injected |= host.struck_by(strike);
             }
             let some = |i: &Injected| injected & bit(*i) != 0 || injected == 0 && *i == Injected::Nothing;
             let all = Injected::ALL.into_iter().filter(some);
@@ -65,8 +64,8 @@ impl Cover {
     }
 }
 
-const fn bit(injected: Injected) -> u8 {
-    1 << injected as u8
+const fn bit(injected: Injected) -> u16 {
+    1 << injected as u16
 }
 
 /// Pages looked at for an event that concerns all of a process.
@@ -121,6 +120,22 @@ impl Host {
             cover.met.push(Met { event, space, vpn, state, injected });
         }
         self.cover = Some(cover);
+    }
+
+    /// What a call that was cut short counts as.
+    fn struck_by(&self, strike: &Strike) -> u16 {
+        let here = |&(space, vpn): &(Space, Vpn)| space == strike.range.space && strike.range.contains(vpn);
+        let why = match strike.refusal {
+            _ if strike.lasting => bit(Injected::RefusedOn),
+            Refusal::Exists if self.appeared.iter().any(here) => bit(Injected::PageAppeared),
+            Refusal::Absent if self.left.iter().any(here) => bit(Injected::PageGone),
+            _ => 0,
+        };
+        why | match strike.done {
+            0 => bit(Injected::VerbRefused),
+            done if done < strike.range.pages => bit(Injected::VerbPartial),
+            _ => 0,
+        }
     }
 
     /// Forgets what else the event at hand has met.
@@ -219,7 +234,7 @@ impl Host {
     }
 
     /// What is wrong for every page.
-    fn wrong_now(&self) -> u8 {
+    fn wrong_now(&self) -> u16 {
         let mut bits = 0;
         bits |= if self.full.is_some() { bit(Injected::StoreFull) } else { 0 };
         bits |= if self.jobs.iter().any(|job| self.is_held(job)) { bit(Injected::StoreSlow) } else { 0 };

@@ -13,8 +13,15 @@ impl Host {
     /// Ends all that is under way: every message is answered, every job finished, and no thread waits.
     pub fn drain(&mut self) -> Result<(), String> {
         self.mmu.injector.clear();
+        self.mmu.injector.lasting = None;
+        self.drain_refused()
+    }
+
+    /// The same, while what is refused goes on to be refused.
+    pub fn drain_refused(&mut self) -> Result<(), String> {
         for _ in 0..PATIENCE {
             if !self.drain_step()? {
+                self.check_nobody_waits()?;
                 return self.check_now();
             }
         }
@@ -103,7 +110,7 @@ impl Host {
                 Reclaim::Idle if self.engine.pressed() => return Err("reclaim is idle, and pressed".into()),
                 Reclaim::Idle | Reclaim::Stuck => return self.check_now(),
                 Reclaim::Progress => {}
-                Reclaim::Job | Reclaim::Waiting => self.drain()?,
+                Reclaim::Job | Reclaim::Waiting => self.drain_refused()?,
             }
             self.let_woken_run()?;
         }
@@ -118,6 +125,7 @@ impl Host {
             }
             self.step(0)?;
         }
+        self.learn();
         let kept = (self.cover.take(), self.recount.take());
         let mut child = Host { mmu: self.mmu.fork_process(SPACE), ..self.clone() };
         (self.cover, self.recount) = kept;

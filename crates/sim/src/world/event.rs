@@ -1,12 +1,12 @@
 //! What can happen to a host.
 
-use super::{Host, Touch};
+use super::{Host, Touch, stopped};
 use crate::cells;
-use crate::inject::Injection;
+use crate::inject::{Injection, Lasting};
 use crate::waiters::Message;
 use quire_core::mmu::Prot;
 use quire_core::vma::Hint;
-use quire_core::{Demand, Frame, Order, PageRange, PolicyKind, Shaping, SplitMode, Vpn};
+use quire_core::{Demand, Frame, Halt, Order, PageRange, PolicyKind, Shaping, SplitMode, Vpn};
 
 use crate::checker::Model;
 
@@ -116,6 +116,8 @@ pub enum Event {
     Policy(PolicyKind),
     /// The next verb of this kind is refused.
     Inject(Injection),
+    /// For so many events a verb is refused for some pages whenever it is called.
+    Refuse(Lasting, u32),
     /// The process forks, and the child, with an engine of its own, lives until it has read all its pages.
     Fork,
     /// What comes next, process number so many does.
@@ -146,10 +148,36 @@ impl Host {
         self.events += 1;
         self.mmu.injector.forget_strikes();
         self.recount_event();
-        self.play(event)?;
+        self.left.clear();
+        self.appeared.clear();
+        if self.events > self.lifted {
+            self.mmu.injector.lasting = None;
+        }
+        self.play_on(event)?;
+        self.learn();
+        self.judge_wakes(Some(event))?;
         self.let_woken_run()?;
         self.settle_cells();
         self.check_now()
+    }
+
+    /// Where what the engine needs is refused for good, it says that it can't go on: that is played to the end on the side.
+    /// The host goes on as if it were not refused.
+    fn play_on(&mut self, event: Event) -> Result<(), String> {
+        let fatal = self.mmu.injector.lasting.filter(Lasting::is_fatal);
+        if fatal.is_none() || matches!(event, Event::Refuse(..)) {
+            return self.play(event);
+        }
+        let mut aside = self.aside();
+        match aside.play(event) {
+            Err(why) if why == stopped(Halt::Unmappable) => {}
+            // All went well, or goes wrong here as well.
+            _ => return self.play(event),
+        }
+        self.mmu.injector.lasting = None;
+        self.play(event)?;
+        self.mmu.injector.strikes.extend(aside.mmu.injector.strikes.into_iter().filter(|s| s.lasting));
+        Ok(())
     }
 
     fn play(&mut self, event: Event) -> Result<(), String> {
@@ -189,6 +217,10 @@ impl Host {
             Event::OpenFile(limit) => self.open_file(limit),
             Event::Policy(policy) => self.engine.set_policy(policy),
             Event::Inject(injection) => self.inject(injection),
+            Event::Refuse(lasting, events) => {
+                self.mmu.injector.lasting = Some(lasting);
+                self.lifted = self.events + u64::from(events);
+            }
             Event::Fork => return self.fork_and_read(),
             Event::Process(number) => self.at = self.spaces[usize::from(number) % self.spaces.len()],
             Event::ForkSpace if self.spaces.len() < MOST_SPACES => _ = self.fork_space(),
@@ -335,6 +367,8 @@ impl Host {
 
     fn inject(&mut self, injection: Injection) {
         self.mmu.injector.clear();
+        let version = self.model.fresh();
+        self.mmu.injector.appearing = if version.is_multiple_of(3) { 0 } else { version * 8 + 1 };
         self.mmu.inject(injection);
     }
 }

@@ -2,9 +2,10 @@
 
 use super::{Host, stopped};
 use crate::store;
+use crate::tables::Pte;
 use quire_core::job::{JobKind, Outcome, Place, Work};
 use quire_core::swap::SPAN_BYTES;
-use quire_core::{PageState, Placed, Space, Vpn};
+use quire_core::{Frame, Placed, Space, Vpn};
 
 /// How far a job has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -81,7 +82,7 @@ impl Host {
 
     /// The next step of job number `at`. Whether it has ended.
     pub fn step(&mut self, at: usize) -> Result<bool, String> {
-        self.steps += 1;
+        self.begin_step();
         let job = &mut self.jobs[at];
         job.step = match (job.work.kind, job.step) {
             (_, Step::Ran(outcome)) => return self.finish(at, outcome),
@@ -109,7 +110,8 @@ impl Host {
     /// Only frames without memory are zeroed, as a host only touches them.
     fn run_zero(&mut self, at: usize) -> Result<bool, String> {
         let job = &mut self.jobs[at];
-        if let Some(frame) = job.work.frames.iter().find(|&frame| self.mmu.frame(frame).is_some()) {
+        let has_memory = |&frame: &Frame| self.mmu.frame(frame).is_some_and(Pte::is_memory);
+        if let Some(frame) = job.work.frames.iter().find(has_memory) {
             return Err(format!("{frame:?} is to be zeroed, and has memory"));
         }
         job.step = Step::Ran(store::run_zero(&mut self.mmu, &job.work));
@@ -157,6 +159,7 @@ impl Host {
     pub fn finish(&mut self, at: usize, outcome: Outcome) -> Result<bool, String> {
         self.meets_job(at, outcome != Outcome::Done);
         let Flying { work, staged, .. } = self.jobs.remove(at);
+        let waited = self.waits_for(&work);
         self.mmu.staged = staged;
         self.spill_jobs += u64::from(work.kind == JobKind::Spill && outcome == Outcome::Done);
         let counts = self.engine.job(work.ticket).is_some_and(|(_, counts)| counts);
@@ -164,7 +167,8 @@ impl Host {
         self.recount_end(&work, outcome, counts);
         self.mmu.staged.clear();
         self.spare.push(work);
-        finished.map(|()| true).map_err(stopped)
+        finished.map_err(stopped)?;
+        self.check_woken(&waited).map(|()| true)
     }
 
     /// Job number `at` fails. Where somebody still waits for what it was to bring, the process stops: that is played to the
@@ -187,17 +191,10 @@ impl Host {
     }
 
     /// The same host once more, of which nothing is counted or watched.
-    pub(super) fn aside(&mut self) -> Host {
+    pub fn aside(&mut self) -> Host {
         let kept = (self.watch.take(), self.cover.take(), self.recount.take());
         let host = self.clone();
         (self.watch, self.cover, self.recount) = kept;
         host
-    }
-
-    /// Whether a job is under way that will bring what is at a page.
-    pub(super) fn fill_under_way(&self, space: Space, vpn: Vpn) -> bool {
-        let there = self.engine.whereabouts(space, vpn);
-        let filling = matches!(there.state, PageState::Filling { .. });
-        filling && self.jobs.iter().any(|job| Some(job.work.ticket) == there.job)
     }
 }

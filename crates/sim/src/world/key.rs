@@ -44,6 +44,10 @@ impl Host {
             words.push(u32::MAX);
             words.extend(list.iter().map(|m| message_word(*m)));
         }
+        if let Some(lasting) = self.mmu.injector.lasting {
+            words.extend([lasting.verb as u32, lasting.start.0 as u32, lasting.pages as u32]);
+            words.push(lasting.refusal as u32);
+        }
         for injection in self.mmu.injector.pending() {
             words.extend([
                 injection.verb.map_or(99, |v| v as u32),

@@ -1,5 +1,6 @@
 //! Which combination a scene is to lead up to, and from which page.
 
+use super::is_of_verbs;
 use crate::cells::{Event as Meeting, Injected, State, possible};
 use crate::rng::Rng;
 use crate::walk::Walk;
@@ -9,6 +10,8 @@ use quire_core::{Order, PolicyKind, Vpn};
 
 /// Combinations looked at for one to be met.
 const CANDIDATES: u32 = 160;
+/// The same, of those that few ways lead to.
+const SELDOM_TRIES: u32 = 6;
 /// Pages looked at for one to begin with.
 const MOST_LOOKED_AT: u64 = 24;
 
@@ -35,13 +38,13 @@ pub(super) fn rarest(walk: &Walk, host: &Host, rng: &mut Rng) -> (Meeting, State
     };
     if walk.refusals
         && rng.chance(15)
-        && let Some(cell) = seldom(walk, host, rng)
+        && let Some(cell) = (0..SELDOM_TRIES).find_map(|_| seldom(walk, host, rng))
     {
         return cell;
     }
     // Few ways lead there: a process forks alone, its child ends, and then it forks within the engine.
     if walk.family && walk.forks && host.at == SPACE && rng.chance(2) {
-        return (Meeting::ForkSpace, State::Shared, Injected::VerbPartial);
+        return (Meeting::ForkSpace, State::Shared, pick(rng, &[Injected::VerbPartial, Injected::PageGone]));
     }
     let mut best = any(rng);
     for _ in 1..CANDIDATES {
@@ -65,7 +68,17 @@ fn seldom(walk: &Walk, host: &Host, rng: &mut Rng) -> Option<(Meeting, State, In
         Meeting::Lock,
         Meeting::JobDone,
     ];
-    let wrong = pick(rng, &[Injected::VerbRefused, Injected::VerbPartial]);
+    // What stops where a page appears was refused too, or done in part.
+    const WRONG: [Injected; 7] = [
+        Injected::VerbRefused,
+        Injected::VerbPartial,
+        Injected::PageAppeared,
+        Injected::PageAppeared,
+        Injected::PageGone,
+        Injected::PageGone,
+        Injected::RefusedOn,
+    ];
+    let wrong = pick(rng, &WRONG);
     let (event, goal) = match walk.family {
         true if rng.chance(70) => (pick(rng, &CALLS), pick(rng, &State::ALL[State::ALL.len() - 5..])),
         true => (Meeting::ForkSpace, pick(rng, &State::ALL)),
@@ -84,7 +97,8 @@ pub(super) fn left_behind(host: &Host, goal: State, wrong: Injected, rng: &mut R
         let Some(state) = host.state(host.at, vpn) else { continue };
         let marked = wrong != Injected::JobFailed || host.has_failed(host.at, vpn);
         let folio = host.engine.folio_order(host.at, vpn).is_some_and(|order| order > Order::BASE);
-        let fits = marked && (wrong != Injected::VerbPartial || folio && !vpn.0.is_multiple_of(4));
+        let partial = matches!(wrong, Injected::VerbPartial | Injected::PageGone);
+        let fits = marked && (!partial || folio && !vpn.0.is_multiple_of(4));
         if fits && state == goal {
             return Some(vpn);
         }
@@ -115,7 +129,7 @@ pub(super) const fn feeds(state: State, goal: State) -> bool {
 /// called, and without a frame many are not.
 pub(super) fn beside(walk: &Walk, wrong: Injected, rng: &mut Rng) -> Vec<Injected> {
     let mut all = Vec::new();
-    let verbs = matches!(wrong, Injected::VerbRefused | Injected::VerbPartial);
+    let verbs = is_of_verbs(wrong);
     if wrong == Injected::Nothing {
         return all;
     }
@@ -133,10 +147,7 @@ pub(super) fn beside(walk: &Walk, wrong: Injected, rng: &mut Rng) -> Vec<Injecte
 
 /// Whether walks of this kind come to such states.
 fn may_have(walk: &Walk, goal: State, wrong: Injected) -> bool {
-    let refusals = matches!(
-        wrong,
-        Injected::VerbRefused | Injected::VerbPartial | Injected::Pinned | Injected::StoreFull
-    );
+    let refusals = is_of_verbs(wrong) || matches!(wrong, Injected::Pinned | Injected::StoreFull);
     // With base pages alone, hardly any fill of zeroes is a job, and no edge lies inside a folio.
     let filled = matches!(goal, State::FillingZeroes | State::Zombie);
     let cut = wrong == Injected::JobFailed

@@ -2,13 +2,13 @@
 
 use super::{MOST_FIRED, Scene};
 use crate::cells::{Event as Meeting, Injected, State, possible};
-use crate::inject::{Injection, Verb};
+use crate::inject::{Injection, Lasting, Verb};
 use crate::rng::Rng;
 use crate::walk::Walk;
 use crate::walk::events::{any_reason, pick};
 use crate::walk::setups::order;
 use crate::world::{Event, Host, SPACE};
-use quire_core::mmu::Prot;
+use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Vma;
 use quire_core::{Demand, Frame, PageRange, Vpn};
 
@@ -53,8 +53,7 @@ impl Scene {
 
     /// Puts the event, and what has to come before it, into the queue.
     fn prepare(&mut self, walk: &Walk, host: &Host, event: Meeting, rng: &mut Rng) {
-        let partial = self.wrong == Injected::VerbPartial;
-        if partial {
+        if self.is_partial(event) {
             self.make_whole(host, event);
         }
         let fills = matches!(event, Meeting::Fault | Meeting::Write);
@@ -86,20 +85,47 @@ impl Scene {
         if self.verb_counts()
             && let Some(verb) = self.verb(host, event, rng)
         {
-            let after = match self.goal {
-                _ if !partial => 0,
-                // The page itself is refused anyhow.
-                State::Shared | State::Refused => 1,
-                _ => {
-                    let folio =
-                        host.engine.folio_order(self.space, self.vpn).map_or(4, |order| order.pages());
-                    1 + rng.below(u64::from(folio.min(4)) - 1) as u32
-                }
-            };
-            let refused = Injection::next(verb, any_reason(rng)).after(after).about(self.vpn);
-            self.queue.push_back(Event::Inject(refused));
+            self.queue.push_back(self.cut(host, event, verb, rng));
         }
         self.play(walk, host, event, rng);
+    }
+
+    /// Whether the verb is to do some pages first.
+    fn is_partial(&self, event: Meeting) -> bool {
+        let brings = !matches!(event, Meeting::Hint | Meeting::Budget | Meeting::ForkSpace);
+        self.wrong == Injected::VerbPartial || self.wrong == Injected::PageGone && brings
+    }
+
+    /// The next such verb for the page is cut.
+    fn cut(&self, host: &Host, event: Meeting, verb: Verb, rng: &mut Rng) -> Event {
+        let folio = host.engine.folio_order(self.space, self.vpn).map_or(4, |order| order.pages());
+        let after = match self.goal {
+            _ if !self.is_partial(event) => 0,
+            // The page itself is refused anyhow.
+            State::Shared | State::Refused => 1,
+            _ => 1 + rng.below(u64::from(folio) - 1) as u32,
+        };
+        let within = |vpn: u64| (vpn & (u64::from(folio) - 1)) as u32;
+        let (refusal, after) = match self.wrong {
+            // The page itself, or one beside it.
+            Injected::PageAppeared if rng.chance(30) => (Refusal::Exists, rng.below(u64::from(folio)) as u32),
+            Injected::PageAppeared => (Refusal::Exists, within(self.vpn.0)),
+            // Before it is moved; after it was brought, if others follow it.
+            Injected::PageGone if !self.is_partial(event) => {
+                // What is shared is refused from its first page on.
+                let shared = self.goal == State::Shared;
+                (Refusal::Absent, if shared { 0 } else { within(self.vpn.0) })
+            }
+            Injected::PageGone => (Refusal::Absent, after),
+            Injected::RefusedOn => {
+                let pages = 1 + rng.below(4);
+                let lasting = Lasting { verb, start: self.vpn, pages, refusal: any_reason(rng) };
+                let events = if lasting.is_fatal() { 3 } else { 4 + rng.below(12) as u32 };
+                return Event::Refuse(lasting, events);
+            }
+            _ => (any_reason(rng), after),
+        };
+        Event::Inject(Injection::next(verb, refusal).after(after).about(self.vpn))
     }
 
     /// A verb does some pages and not others only where there is more than one in a folio.
@@ -124,7 +150,8 @@ impl Scene {
     }
 
     fn verb(&self, host: &Host, event: Meeting, rng: &mut Rng) -> Option<Verb> {
-        let partial = self.wrong == Injected::VerbPartial;
+        let partial = self.is_partial(event);
+        let gone = self.wrong == Injected::PageGone;
         let staged = self.job(host).is_some_and(|number| host.jobs[usize::from(number)].work.staged);
         Some(match event {
             Meeting::Discard => Verb::Discard,
@@ -132,6 +159,7 @@ impl Scene {
             Meeting::Remap => Verb::Remap,
             Meeting::Protect => Verb::Protect,
             Meeting::Lock => Verb::Lock,
+            Meeting::ForkSpace if gone => Verb::Share,
             Meeting::ForkSpace if partial && self.goal == State::SharedMapped => Verb::MapShared,
             Meeting::ForkSpace if partial => pick(rng, &[Verb::Share, Verb::Share, Verb::MapShared]),
             Meeting::ForkSpace => {
@@ -142,7 +170,7 @@ impl Scene {
             Meeting::Fault | Meeting::Write if self.goal == State::Empty && !partial => {
                 pick(rng, &[Verb::CopyIn, Verb::MoveIn, Verb::MoveIn])
             }
-            Meeting::Hint | Meeting::Budget if self.goal == State::Shared && !partial => {
+            Meeting::Hint | Meeting::Budget if self.goal == State::Shared && !partial && !gone => {
                 pick(rng, &[Verb::MoveOut, Verb::Unshare])
             }
             Meeting::Hint | Meeting::Budget => Verb::MoveOut,
@@ -247,10 +275,6 @@ impl Scene {
         let start = self.run.start.0.saturating_sub(rng.below(9));
         let end = (self.run.end().0 + rng.below(9)).min(walk.setup.arena);
         (Vpn(start), end - start)
-    }
-
-    pub(super) fn verb_counts(&self) -> bool {
-        matches!(self.wrong, Injected::VerbRefused | Injected::VerbPartial)
     }
 
     /// The pages go where nothing is mapped.
