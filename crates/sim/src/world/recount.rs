@@ -9,8 +9,8 @@ use quire_core::mmu::Refusal;
 use quire_core::{Decision, Demand, Order, PAGE_SIZE, PageState, Reclaim, SHARED, Space, Stats, Vpn};
 use std::collections::BTreeSet;
 
-/// Decisions that the engine keeps until they are counted.
-const KEPT: usize = 2048;
+/// Decisions that the engine keeps until they are counted: more than a step of reclaim makes that is refused all it tries.
+const KEPT: usize = 4096;
 
 /// What was counted so far.
 #[derive(Clone, Debug)]
