@@ -1,7 +1,7 @@
 //! Long random walks, with faults injected, over all cores: see `quire_sim::walk`.
 //!
 //! All of them are taken once, whichever tests run; each test says what it wants of them. `QUIRE_EVENTS=n` takes n events
-//! instead of seventeen million, rounded up to whole shards. What fails prints its seed, its setup and the shortest list of
+//! instead of sixteen million, rounded up to whole shards. What fails prints its seed, its setup and the shortest list of
 //! events; `cargo run --profile walk -p quire-sim --bin walk` goes on for longer (docs/walks.md).
 
 use quire_core::Decision;

@@ -3,7 +3,7 @@
 use super::{Failure, Met, Tally, WALKS, walk};
 
 /// Events after which every possible combination must have been met [`LEAST`] times.
-pub const EVENTS: u64 = 15_500_000;
+pub const EVENTS: u64 = 14_500_000;
 /// See [`EVENTS`].
 pub const LEAST: u64 = 1000;
 
