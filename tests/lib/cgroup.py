@@ -66,6 +66,10 @@ class Cgroup:
                     return line[len(key):]
         raise OSError("%s has no %s" % (name, key))
 
+    def pids(self):
+        """The processes in the cgroup."""
+        return _read_pids(self.path)
+
     def kill(self):
         """Kills all processes in the cgroup, and waits until they are gone."""
         for _ in range(200):

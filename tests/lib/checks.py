@@ -1,6 +1,7 @@
 """One line per check, `ok` or `FAIL`, and the count at the end."""
 
 import contextlib
+import os
 import sys
 import time
 
@@ -12,6 +13,12 @@ class Failed(Exception):
 def expect(holds, why):
     if not holds:
         raise Failed(why)
+
+
+def is_wanted(name):
+    """Whether a group of checks is among those that `ONLY` names, with commas; without it all are."""
+    only = [wanted for wanted in os.environ.get("ONLY", "").split(",") if wanted]
+    return not only or name in only
 
 
 def need(*earlier):

@@ -36,8 +36,11 @@ def command_line(program, budget=None, options=()):
     return [binary(), "run", *size, *options, "--", *program]
 
 
-def run_under(program, budget=None, options=(), **how):
-    """Runs a program under Quire. Returns the Result, and the Report or None where none was written."""
+def run_under(program, budget=None, options=(), check=False, **how):
+    """Runs a program under Quire. Returns the Result, and the Report or None where none was written. With `check`, Quire walks
+    its tables now and then, and at the program's end, and stops where they do not fit each other."""
+    if check:
+        how["environment"] = {"QUIRE_CHECK": "1", **how.get("environment", {})}
     with scratch() as directory:
         path = os.path.join(directory, "report.json")
         result = run(command_line(program, budget, [*options, "--report", "json", "-o", path]), **how)

@@ -13,12 +13,16 @@ import sys
 import tempfile
 import time
 
+import stacks
 from cgroup import Cgroup, Sampler
 from checks import expect
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 REPOSITORY = os.path.dirname(TESTS)
 MIB = 1 << 20
+
+# Seconds in which what a program started may end after it.
+GRACE = 2
 
 PR_SET_THP_DISABLE = 41
 _numbers = itertools.count()
@@ -51,7 +55,7 @@ def remove_old_scratch():
 class Result:
     """How a run ended. `peak` is the largest sample of its resident anonymous memory, in bytes."""
 
-    def __init__(self, status, seconds, peak, oom_kills, digest, text, stderr, timed_out):
+    def __init__(self, status, seconds, peak, oom_kills, digest, text, stderr, at_limit):
         self.status = status
         self.seconds = seconds
         self.peak = peak
@@ -60,7 +64,9 @@ class Result:
         self.digest = digest
         self.text = text
         self.stderr = stderr
-        self.timed_out = timed_out
+        self.timed_out = at_limit is not None
+        # What all threads did when the time was up; None where it ended by itself.
+        self.at_limit = at_limit
 
     def was_killed(self):
         """By SIGKILL, itself or a child of the shell it ran in."""
@@ -75,13 +81,29 @@ class Result:
         return "stderr: " + (self.stderr.strip()[-400:] or "empty")
 
 
-def run(command, limit=None, swap=False, stdin=None, timeout=300, no_thp=False, environment=None, while_running=None):
-    """Runs `command` in a fresh cgroup and returns a Result.
+def run(
+    command,
+    limit=None,
+    swap=False,
+    stdin=None,
+    timeout=300,
+    no_thp=False,
+    environment=None,
+    while_running=None,
+    hangs=False,
+    leaves=False,
+):
+    """Runs `command` in a fresh cgroup and returns a Result. It is to leave nothing behind: no process, no socket, and no file
+    among the temporary ones.
 
-    `limit` in bytes; `stdin` a path; `while_running(process, cgroup)` is called once it has been started.
+    `limit` in bytes; `stdin` a path; `while_running(process, cgroup)` is called once it has been started. When `timeout` is
+    over, the stacks of all of its threads are printed, unless it is known to hang (`hangs`), and all of it is killed.
+    `leaves`: what it leaves behind is meant.
     """
     with scratch() as directory, Cgroup(str(next(_numbers)), limit, swap) as cgroup:
         streams = _Streams(directory, stdin)
+        temporary = os.path.join(directory, "tmp")
+        os.mkdir(temporary, 0o1777)
         start = time.monotonic()
         with Sampler(cgroup.resident_anonymous) as sampler:
             process = subprocess.Popen(
@@ -89,15 +111,34 @@ def run(command, limit=None, swap=False, stdin=None, timeout=300, no_thp=False, 
                 stdin=streams.stdin,
                 stdout=streams.stdout,
                 stderr=streams.stderr,
-                env={**os.environ, "LC_ALL": "C", **(environment or {})},
+                env={**os.environ, "LC_ALL": "C", "TMPDIR": temporary, **(environment or {})},
                 start_new_session=True,
                 preexec_fn=lambda: _prepare(cgroup, no_thp),
             )
-            timed_out = _wait(process, cgroup, timeout, while_running)
-        seconds = time.monotonic() - start
+            at_limit = _wait(process, cgroup, timeout, while_running, not hangs)
+            seconds = time.monotonic() - start
+            left = _left_behind(cgroup, temporary) if at_limit is None and not leaves else []
+            cgroup.kill()
         oom_kills = cgroup.oom_kills()
         digest, text, stderr = streams.finish()
-    return Result(process.returncode, seconds, sampler.peak, oom_kills, digest, text, stderr, timed_out)
+    if at_limit is not None and not hangs:
+        print("     not ended after %d s: %s\n%s" % (timeout, " ".join(command), at_limit), flush=True)
+    expect(not left, "left behind: %s" % ", ".join(left))
+    return Result(process.returncode, seconds, sampler.peak, oom_kills, digest, text, stderr, at_limit)
+
+
+def _left_behind(cgroup, temporary):
+    """What is there of a run that has ended: names of processes, files and sockets. Processes have a moment for their end."""
+    until = time.monotonic() + GRACE
+    while cgroup.pids() and time.monotonic() < until:
+        time.sleep(0.01)
+    found = [stacks.process(pid)[0] for pid in cgroup.pids()]
+    found += ["file " + name for name in sorted(os.listdir(temporary))]
+    with open("/proc/net/unix") as sockets:
+        found += ["socket " + line.split()[-1] for line in sockets if temporary in line]
+    with open("/proc/self/mounts") as mounts:
+        found += ["mount " + line.split()[1] for line in mounts if temporary in line]
+    return found
 
 
 def _prepare(cgroup, no_thp):
@@ -107,17 +148,20 @@ def _prepare(cgroup, no_thp):
         ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
-def _wait(process, cgroup, timeout, while_running):
-    """Waits for the end, by force after `timeout` seconds. True if it had to be forced."""
+def _wait(process, cgroup, timeout, while_running, debugger):
+    """Waits for the end, by force after `timeout` seconds: then what all threads did. What it started is left running."""
+    ended = False
     try:
         if while_running:
             while_running(process, cgroup)
         process.wait(timeout)
-        return False
+        ended = True
+        return None
     except subprocess.TimeoutExpired:
-        return True
+        return stacks.of(cgroup.pids(), debugger)
     finally:
-        cgroup.kill()
+        if not ended:
+            cgroup.kill()
         process.wait()
 
 

@@ -31,6 +31,29 @@ enum Method {
     Zstd = 2,
 }
 
+/// What stored bytes are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// A page as it is.
+    Raw,
+    /// Compressed by lz4.
+    Lz4,
+    /// Compressed by zstd.
+    Zstd,
+}
+
+impl Form {
+    /// That of stored bytes; `None` where they are none of ours.
+    pub fn of(bytes: &[u8]) -> Option<Form> {
+        match bytes {
+            bytes if bytes.len() == PAGE_SIZE => Some(Form::Raw),
+            [tag, ..] if *tag == Method::Lz4 as u8 => Some(Form::Lz4),
+            [tag, ..] if *tag == Method::Zstd as u8 => Some(Form::Zstd),
+            _ => None,
+        }
+    }
+}
+
 /// The key of the hash. Never printed, never stored.
 #[derive(Clone)]
 pub struct Secret([u8; Secret::LEN]);

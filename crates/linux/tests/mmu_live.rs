@@ -13,9 +13,13 @@ use quire_linux::sys::uffd::{self, Event, Moved, Uffd, UffdMsg};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
+mod limit;
+
 const HERE: Space = Space(0);
 const FRAMES: u32 = 4096;
 const SECOND: u64 = 1_000_000_000;
+/// Seconds for one test.
+const SECONDS: u64 = 120;
 
 /// A fork makes the pages of every test in this process busy, so the test that forks runs alone.
 static TURNS: RwLock<()> = RwLock::new(());
@@ -28,6 +32,7 @@ enum Turn {
 
 /// A pager of its own, with an arena that no other test touches.
 struct Host {
+    _limit: limit::Limit,
     _turn: Turn,
     layout: Layout,
     uffd: Uffd,
@@ -55,7 +60,13 @@ impl Host {
         };
         let layout = Layout::reserve(FRAMES, 4).expect("address space");
         layout.register(&uffd).expect("registration");
-        Some(Host { _turn: turn, layout, uffd, pagemap: Pagemap::open().expect("pagemap") })
+        Some(Host {
+            _limit: limit::Limit::of_this_test(SECONDS),
+            _turn: turn,
+            layout,
+            uffd,
+            pagemap: Pagemap::open().expect("pagemap"),
+        })
     }
 
     fn mmu(&self) -> LinuxMmu<'_> {

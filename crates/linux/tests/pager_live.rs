@@ -7,6 +7,7 @@ use quire_linux::pager::{self, Call, Options, StartError, Usage};
 use quire_linux::sys::Errno;
 
 mod heap;
+mod limit;
 
 #[global_allocator]
 static HEAP: heap::Heap = heap::Heap;
@@ -78,6 +79,7 @@ fn what_is_kept_stays(base: usize, pages: usize) {
 
 #[test]
 fn contents_survive_a_small_budget() {
+    let _limit = limit::Limit::of_this_test(300);
     let options = Options {
         socket: None,
         memory: Some((16 << 20) / PAGE as u32),
@@ -85,6 +87,7 @@ fn contents_survive_a_small_budget() {
         usage: Usage::default,
         mapped: || 0,
         inject: None,
+        check: true,
     };
     match pager::start(options) {
         Ok(()) => {}
@@ -134,4 +137,6 @@ fn contents_survive_a_small_budget() {
     });
     assert!(moved.is_ok());
     pager::call(Call::Unmap { addr: moved.unwrap(), len: (pages + 64) * PAGE }).unwrap();
+    // Ends the process where a table does not fit another, or a job never ends.
+    pager::call(Call::Check).unwrap();
 }

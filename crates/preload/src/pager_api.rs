@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError, Usage};
 pub(crate) use quire_linux::pager::{
-    Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, fork_child, fork_parent, fork_prepare,
+    Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, fork_child, fork_parent, fork_prepare,
     has_foreign, is_announced, is_counted, is_managed, may_commit, note_filter, piece, tell_outside,
 };
 
@@ -17,15 +17,13 @@ pub(crate) struct Start<'a> {
     pub(crate) socket: &'a CStr,
     /// An error on purpose, by its name in `QUIRE_INJECT`.
     pub(crate) inject: Option<&'a CStr>,
+    /// Whether the tables are to be checked, by `QUIRE_CHECK`.
+    pub(crate) check: bool,
 }
 
 /// Starts Quire's threads, which join `quire`.
 pub(crate) fn start(options: &Start<'_>) -> Result<(), StartError> {
-    let inject = options.inject.and_then(|name| match name.to_bytes() {
-        b"corrupt-spill" => Some(Inject::CorruptSpill),
-        b"stop-handler" => Some(Inject::StopHandler),
-        _ => None,
-    });
+    let inject = options.inject.and_then(|name| Inject::named(name.to_bytes()));
     pager::start(Options {
         socket: Some(options.socket.to_owned()),
         // quire says how much memory there is, and by which policy.
@@ -34,6 +32,7 @@ pub(crate) fn start(options: &Start<'_>) -> Result<(), StartError> {
         usage,
         mapped,
         inject,
+        check: options.check,
     })
 }
 

@@ -20,11 +20,22 @@ type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *con
 #[unsafe(link_section = ".init_array.00050")]
 static CONSTRUCTOR: Constructor = construct;
 
+// What ends by exit ends here, after its own handlers and destructors.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static DESTRUCTOR: extern "C" fn() = destruct;
+
+extern "C" fn destruct() {
+    pager_api::check_at_end();
+}
+
 unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *const *const c_char) {
     // SAFETY: the loader hands the environment as the kernel laid it out.
     let (socket, quiet) = unsafe { (variable(envp, c"QUIRE_SOCKET="), variable(envp, c"QUIRE_QUIET=")) };
     // SAFETY: the same.
     let (inject, excluded) = unsafe { (variable(envp, c"QUIRE_INJECT="), variable(envp, c"QUIRE_EXCLUDE=")) };
+    // SAFETY: the same.
+    let check = unsafe { variable(envp, c"QUIRE_CHECK=") }.is_some_and(|value| value == c"1");
     // SAFETY: the same.
     let limits = unsafe { variable(envp, calls::limits::VARIABLE) };
     // Before the kernel's names of it could be hidden: some programs change their arguments.
@@ -43,7 +54,7 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
     calls::inherit::find();
     let managed = socket.is_none_or(|socket| {
         calls::limits::hold(limits);
-        start_pager(&pager_api::Start { socket, inject }, &named, quiet)
+        start_pager(&pager_api::Start { socket, inject, check }, &named, quiet)
     });
     if managed {
         libc_heap::reserve();

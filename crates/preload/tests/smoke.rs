@@ -8,6 +8,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+#[path = "../../linux/tests/limit/mod.rs"]
+mod limit;
+
+/// Seconds for one program.
+const SECONDS: u64 = 120;
+
 /// The library beside the test (target/PROFILE/deps/smoke-HASH, target/PROFILE/libquire_preload.so), else the one of
 /// the release build, which is what people use.
 fn library() -> Option<PathBuf> {
@@ -41,6 +47,7 @@ fn run(program: &[&str], preload: Option<&Path>) -> Output {
     if let Some(library) = preload {
         command.env("LD_PRELOAD", library);
     }
+    let _limit = limit::Limit::arm(program[0], SECONDS);
     command.output().unwrap_or_else(|error| panic!("{}: {error}", program[0]))
 }
 

@@ -23,6 +23,13 @@ pub(crate) enum Verb {
     Replay(Replay),
     /// Say what this machine allows, and what mends the rest
     Doctor,
+    /// Say what the watchdogs of the processes of a running `quire run` know
+    #[command(hide = true)]
+    Watchdogs {
+        /// The process id of that quire
+        #[arg(value_name = "PID")]
+        pid: u32,
+    },
 }
 
 /// How `quire run` ends.

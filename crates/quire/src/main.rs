@@ -54,5 +54,6 @@ fn execute(cli: Option<Cli>) -> Result<End, Failure> {
         Some(Verb::Run(arguments)) => cmd::run::execute(arguments),
         Some(Verb::Replay(arguments)) => cmd::replay::execute(arguments),
         Some(Verb::Doctor) => cmd::doctor::execute(),
+        Some(Verb::Watchdogs { pid }) => cmd::watchdogs::execute(pid),
     }
 }

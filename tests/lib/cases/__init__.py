@@ -17,7 +17,7 @@ def both(command, budget=None, options=(), timeout=TIMEOUT, **how):
     """Runs a command natively and under Quire. Returns both Results and the Report, which may be None."""
     native = run(command, timeout=timeout, **how)
     expect(not native.timed_out, "natively: " + native.describe())
-    managed, report = quire.run_under(command, budget, options, timeout=timeout, **how)
+    managed, report = quire.run_under(command, budget, options, check=True, timeout=timeout, **how)
     return native, managed, report
 
 

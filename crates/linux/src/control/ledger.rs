@@ -9,6 +9,7 @@
 use super::build_id;
 use super::counters::Counters;
 use super::notice::Notices;
+use super::watched::Watched;
 use crate::sys::shared::Shared;
 use core::fmt;
 use core::sync::atomic::{
@@ -85,6 +86,8 @@ pub struct Slot {
     pub handler_beats: AtomicU64,
     /// Rises with every round of the service thread, at least once a second while the process runs.
     pub service_beats: AtomicU64,
+    /// What its watchdogs know.
+    pub watched: Watched,
     /// What the process counts.
     pub counters: Counters,
 }
@@ -289,6 +292,7 @@ impl Ledger {
         let index = self.layout.slots.iter().position(|slot| slot.state() == SlotState::Free)?;
         let slot = &self.layout.slots[index];
         slot.counters.clear();
+        slot.watched.clear();
         slot.pid.store(pid, Relaxed);
         slot.target_pages.store(NO_LIMIT, Relaxed);
         slot.handler_beats.store(0, Relaxed);

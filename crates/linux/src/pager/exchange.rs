@@ -113,6 +113,11 @@ impl Exchange {
         self.slots.iter().any(|slot| slot.word.load(Ordering::Relaxed) == POSTED)
     }
 
+    /// Calls that wait, for the service thread or for its answer.
+    pub(super) fn waiting(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.word.load(Ordering::Relaxed) == POSTED).count()
+    }
+
     /// Whether a call of a real-time thread waits, or is being carried out.
     pub(super) fn is_urgent(&self) -> bool {
         let urgent = |slot: &Slot| slot.urgent.load(Ordering::Relaxed) != 0;
@@ -186,5 +191,77 @@ impl Exchange {
             slot.word.store(FREE, Ordering::Relaxed);
         }
         self.sleeping.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    /// What `call` comes to. It runs in a thread of its own: one that nobody wakes fails the test instead of waiting for ever.
+    fn in_time<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, end) = mpsc::channel();
+        thread::spawn(move || done.send(call()));
+        let Ok(result) = end.recv_timeout(Duration::from_secs(20)) else { panic!("{what} waits for ever") };
+        result
+    }
+
+    /// An exchange whose calls are answered by a thread: each with the length that it asks for.
+    fn served() -> &'static Exchange {
+        let exchange: &Exchange = Box::leak(Box::new(Exchange::new()));
+        thread::spawn(|| {
+            loop {
+                let seen = exchange.rung();
+                while let Some((slot, call, tid)) = exchange.next() {
+                    let Call::Map { len, .. } = call else { panic!("{call:?}") };
+                    // The caller is asleep by then.
+                    thread::sleep(Duration::from_millis(2));
+                    exchange.answer(slot, if tid == 0 { Err(libc::EINVAL) } else { Ok(len) });
+                }
+                exchange.sleep(seen, 60_000_000_000);
+            }
+        });
+        exchange
+    }
+
+    fn map(len: usize) -> Call {
+        Call::Map { len, prot: 0, flags: 0 }
+    }
+
+    #[test]
+    fn who_asks_is_woken_by_the_answer_and_the_service_thread_by_the_call() {
+        let exchange = served();
+        for round in 1..20 {
+            // The service thread sleeps again: only a ring wakes it.
+            thread::sleep(Duration::from_millis(3));
+            assert_eq!(in_time("a call", move || exchange.ask(map(round), 1)), Ok(round));
+        }
+        assert_eq!(in_time("a call", || exchange.ask(map(7), 0)), Err(libc::EINVAL));
+        assert_eq!((exchange.waiting(), exchange.waits(), exchange.is_urgent()), (0, false, false));
+    }
+
+    #[test]
+    fn more_threads_than_slots_are_all_answered() {
+        let exchange = served();
+        let threads: Vec<_> = (1..2 * SLOTS as u32)
+            .map(|tid| thread::spawn(move || exchange.ask(map(tid as usize), tid)))
+            .collect();
+        let answers = in_time("one of many calls", || {
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(answers.into_iter().eq((1..2 * SLOTS).map(Ok)));
+    }
+
+    #[test]
+    fn a_forked_child_has_no_calls() {
+        let exchange = Exchange::new();
+        exchange.slots[3].word.store(POSTED, Ordering::Relaxed);
+        *exchange.slots[3].body.lock() = Some((map(1), 9));
+        assert_eq!((exchange.waits(), exchange.waiting()), (true, 1));
+        exchange.forget();
+        assert_eq!((exchange.waits(), exchange.waiting(), exchange.next().is_none()), (false, 0, true));
     }
 }

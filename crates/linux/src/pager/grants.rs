@@ -1,19 +1,13 @@
 //! The part of the tree's budget that this process works within.
 
 use super::{Link, Pager, Tables, Usage};
+use crate::control::grant::{self, LOW, Settled, Standing};
 use crate::sys::clock::now_ns;
 use crate::sys::mmap;
 use core::sync::atomic::Ordering::Relaxed;
 use quire_core::PAGE_SIZE;
 use quire_core::addr::Space;
 
-/// Pages below which more is asked for.
-const LOW: u32 = 64;
-/// Least and most pages that are taken at once: 1 MiB, 16 MiB.
-const LEAST_CHUNK: u32 = 256;
-const MOST_CHUNK: u32 = 4096;
-/// Pages of headroom that a process keeps when others want some.
-const KEEP: u32 = 512;
 /// How long a count of Quire's own memory holds: so many times as long as it took, but no longer than so many ns.
 const USAGE_TIMES: u64 = 100;
 const USAGE_NS: u64 = 100_000_000;
@@ -50,13 +44,11 @@ impl Pager {
         if u64::from(grant) >= slot.target_pages() {
             return;
         }
-        let chunk = (grant / 8).clamp(LEAST_CHUNK, MOST_CHUNK);
-        let got = link.ledger.take(slot, u64::from(chunk)) as u32;
+        let got = link.ledger.take(slot, u64::from(grant::chunk(grant))) as u32;
         if got > 0 {
             tables.engine.set_grant(grant + got);
         }
-        // As much again: who has little, beside others with much, is not to wait for every chunk.
-        let unmet = u64::from(if got == 0 { grant.max(chunk) } else { 0 });
+        let unmet = grant::unmet(grant, got);
         let before = slot.want_pages();
         if before != unmet {
             link.ledger.set_want(slot, unmet);
@@ -92,15 +84,14 @@ impl Pager {
             // It has passed, and others should not shrink for it.
             link.ledger.set_want(slot, 0);
         }
-        let granted = slot.granted_pages() as u32;
-        let target = slot.target_pages().min(u64::from(u32::MAX)) as u32;
-        let mut grant = granted.min(target);
-        let headroom = granted.saturating_sub(tables.engine.charged());
-        if link.ledger.wanting() > u32::from(slot.want_pages() > 0) && headroom > KEEP {
-            grant = grant.min(granted - (headroom - KEEP) / 2);
-        }
+        let standing = Standing {
+            granted: slot.granted_pages() as u32,
+            charged: tables.engine.charged(),
+            target: slot.target_pages(),
+            others_want: link.ledger.wanting() > u32::from(slot.want_pages() > 0),
+        };
+        let Settled { grant, excess } = standing.settle();
         tables.engine.set_grant(grant);
-        let excess = granted.saturating_sub(grant.max(tables.engine.charged()));
         drop(tables);
         if excess > 0 {
             link.ledger.give_back(slot, u64::from(excess));

@@ -2,7 +2,8 @@
 //!
 //! * `handler` reads the messages of the userfaultfd and answers them by the engine's fault walk.
 //! * `service` runs the reclaim walk behind the faults, carries out calls that program threads hand over
-//!   (`exchange`, `calls`), keeps the grant (`grants`), shows what is counted (`publish`), and watches the handler.
+//!   (`exchange`, `calls`), keeps the grant (`grants`), shows what is counted (`publish`), and watches the handler
+//!   (`watch`).
 //! * `record` tells `quire` what the program does to its memory and what the engine decides, where that is asked for.
 //! * `io` threads run jobs that wait for a disk; they exist once something has been spilled.
 //!
@@ -13,12 +14,14 @@
 //! allocator of such a process must work on threads that libc does not know: libc's own malloc does not.
 
 mod calls;
+mod check;
 mod children;
 mod commit;
 mod exchange;
 mod fork;
 mod grants;
 mod handler;
+mod inject;
 mod io;
 mod placement;
 mod publish;
@@ -26,10 +29,13 @@ pub(crate) mod record;
 mod room;
 mod service;
 mod tables;
+mod watch;
 mod worker;
 
 pub use calls::{Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED};
+pub use check::check_at_end;
 pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, note_filter};
+pub use inject::Inject;
 pub use quire_core::PolicyKind;
 
 use crate::codec::Secret;
@@ -73,15 +79,6 @@ pub struct Usage {
     pub libc: u64,
 }
 
-/// An error on purpose, to show what comes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inject {
-    /// Every write to the spill file changes one bit.
-    CorruptSpill,
-    /// The handler stops when it has answered 1000 faults.
-    StopHandler,
-}
-
 /// What a pager is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -97,6 +94,8 @@ pub struct Options {
     pub mapped: fn() -> u64,
     /// An error on purpose.
     pub inject: Option<Inject>,
+    /// Walk all tables now and then, and at the end, and stop where they do not fit.
+    pub check: bool,
 }
 
 /// Why no pager could be started. The program goes on unmanaged.
@@ -189,6 +188,10 @@ struct Pager {
     descriptors: Leaked<Descriptors>,
     link: Leaked<Link>,
     files: Lock<Vec<&'static OwnedFd>>,
+    /// Calls of them that an error on purpose could have met.
+    spill_calls: AtomicU32,
+    /// Of what stored page the contents came back different, see [`worker::Damage`].
+    damage: AtomicU32,
     /// Tells what happens, where that is asked for.
     recorder: Option<record::Recorder>,
     /// Whether a spill file may still be had from `quire`.
@@ -199,7 +202,7 @@ struct Pager {
     awaiting: AtomicU32,
     /// The process, by its id: a vfork child that borrows this memory has another.
     pid: AtomicU32,
-    watch: service::Watch,
+    watch: watch::Watch,
     /// When `quire` was last told that more of the budget is wanted, in ns.
     want_said_at: AtomicU64,
     /// When the counters were last copied, in ns.
@@ -439,12 +442,14 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         descriptors: Leaked::empty(),
         link: Leaked::empty(),
         files: Lock::new(Vec::new()),
+        spill_calls: AtomicU32::new(0),
+        damage: AtomicU32::new(0),
         recorder,
         may_spill: AtomicU32::new(u32::from(may_spill)),
         progress: AtomicU32::new(0),
         awaiting: AtomicU32::new(0),
         pid: AtomicU32::new(own_pid()),
-        watch: service::Watch::new(),
+        watch: watch::Watch::new(),
         want_said_at: AtomicU64::new(0),
         published_at: AtomicU64::new(0),
         usage: Lock::new((0, Usage::default())),
@@ -546,6 +551,7 @@ impl Pager {
     }
 
     /// The tables, for a fault.
+    #[track_caller]
     fn tables_first(&self) -> Held<'_> {
         self.urgent.store(1, Ordering::Relaxed);
         let tables = self.tables.lock();
@@ -554,6 +560,7 @@ impl Pager {
     }
 
     /// The tables, for work behind the faults, which takes them again and again.
+    #[track_caller]
     fn tables_behind(&self) -> Held<'_> {
         for _ in 0..MOST_POLITE {
             if self.urgent.load(Ordering::Relaxed) == 0 {

@@ -5,8 +5,7 @@ use super::{Pager, fork};
 use crate::sys::Cause;
 use crate::sys::clock::now_ns;
 use crate::sys::urge;
-use crate::{die, say};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use quire_core::{Demand, Order, PAGE_SIZE, Reclaim};
 use rustix::fd::OwnedFd;
 
@@ -28,13 +27,14 @@ const BITES: u32 = 64;
 pub(super) fn run(_: usize) {
     let Some(pager) = super::pager() else { return };
     let mut caller = Caller::new(pager);
-    let (mut tended, mut withdraw_at, mut looked) = (0, 0, 0);
+    let (mut tended, mut withdraw_at, mut looked, mut check_at) = (0, 0, 0, 0);
     loop {
         let seen = pager.exchange.rung();
         pager.watch.service_begins();
         let more = round(pager, &mut caller, &mut tended);
         withdraw(pager, &mut caller, &mut withdraw_at);
         caller.let_go_of_ended(&mut looked);
+        pager.check_now_and_then(&mut check_at);
         pager.watch.service_rests();
         if !more {
             let wanting = pager.slot().is_some_and(|slot| slot.want_pages() > 0);
@@ -224,137 +224,3 @@ impl Pager {
 const SPILL_FACTOR: u64 = 256;
 const LEAST_SPILL: u64 = 4 << 30;
 const MOST_SPILL: u64 = 1 << 40;
-
-/// Who beats, and who waits for whom.
-#[derive(Debug)]
-pub(super) struct Watch {
-    handler_beats: AtomicU64,
-    service_beats: AtomicU64,
-    service_busy: AtomicU32,
-    /// Reads and writes of files under way, and whether slow ones have been reported.
-    disk: AtomicU32,
-    disk_reported: AtomicU32,
-    /// As the watchers saw them last, for how many of their own ticks, and when they ticked.
-    handler_seen: AtomicU64,
-    handler_ticks: AtomicU64,
-    handler_ticked_at: AtomicU64,
-    service_seen: AtomicU64,
-    service_ticks: AtomicU64,
-    service_ticked_at: AtomicU64,
-}
-
-/// Ticks of a watcher, a second each, after which a silent thread is taken for dead. Ticks count time in which
-/// the watcher itself ran: a process that was stopped has not hung.
-const PATIENCE: u64 = 10;
-const TICK_NS: u64 = 1_000_000_000;
-
-impl Watch {
-    pub(super) const fn new() -> Watch {
-        Watch {
-            handler_beats: AtomicU64::new(0),
-            service_beats: AtomicU64::new(0),
-            service_busy: AtomicU32::new(0),
-            disk: AtomicU32::new(0),
-            disk_reported: AtomicU32::new(0),
-            handler_seen: AtomicU64::new(0),
-            handler_ticks: AtomicU64::new(0),
-            handler_ticked_at: AtomicU64::new(0),
-            service_seen: AtomicU64::new(0),
-            service_ticks: AtomicU64::new(0),
-            service_ticked_at: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn handler_beat(&self) {
-        self.handler_beats.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn service_beat(&self) {
-        self.service_beats.fetch_add(1, Relaxed);
-    }
-
-    fn service_begins(&self) {
-        self.service_busy.store(1, Relaxed);
-        self.service_beat();
-    }
-
-    fn service_rests(&self) {
-        self.service_busy.store(0, Relaxed);
-    }
-
-    /// Runs a read or write of a file, during which nobody is taken for dead.
-    pub(super) fn disk<R>(&self, io: impl FnOnce() -> R) -> R {
-        self.disk.fetch_add(1, Relaxed);
-        let result = io();
-        self.disk.fetch_sub(1, Relaxed);
-        result
-    }
-
-    pub(super) fn beats(&self) -> (u64, u64) {
-        (self.handler_beats.load(Relaxed), self.service_beats.load(Relaxed))
-    }
-
-    /// In a forked child everybody begins anew.
-    pub(super) fn forget(&self) {
-        self.service_busy.store(0, Relaxed);
-        self.disk.store(0, Relaxed);
-        self.handler_ticks.store(0, Relaxed);
-        self.service_ticks.store(0, Relaxed);
-    }
-}
-
-/// Counts a tick, at most one a second. `alive`: what is watched has nothing to do or has beaten since.
-fn tick(alive: bool, ticks: &AtomicU64, ticked_at: &AtomicU64) -> u64 {
-    let now = now_ns();
-    if alive {
-        ticks.store(0, Relaxed);
-        ticked_at.store(now, Relaxed);
-    } else if now - ticked_at.load(Relaxed) >= TICK_NS {
-        ticks.fetch_add(1, Relaxed);
-        ticked_at.store(now, Relaxed);
-    }
-    ticks.load(Relaxed)
-}
-
-impl Pager {
-    /// On the service thread: the process ends when faults have been unanswered for too long.
-    fn watch_handler(&self) {
-        let watch = &self.watch;
-        let beats = watch.handler_beats.load(Relaxed);
-        let waiting =
-            self.busy_since.load(Relaxed) != 0 || self.descriptors.get().is_some_and(|d| d.uffd.has_msgs());
-        let beaten = watch.handler_seen.swap(beats, Relaxed) != beats;
-        let ticks = tick(beaten || !waiting, &watch.handler_ticks, &watch.handler_ticked_at);
-        if self.disk_is_slow(ticks) || ticks < PATIENCE {
-            return;
-        }
-        let held = self.tables.is_held();
-        die!(
-            "a page fault has been unanswered for {PATIENCE} s: the fault handler does not move (after \
-             {beats} rounds, tables locked: {held}, {} jobs wait for a disk). Please report this",
-            self.io.waiting()
-        );
-    }
-
-    /// On the handler thread: the same for the service thread.
-    pub(super) fn watch_service(&self) {
-        let watch = &self.watch;
-        let beats = watch.service_beats.load(Relaxed);
-        let beaten = watch.service_seen.swap(beats, Relaxed) != beats;
-        let busy = watch.service_busy.load(Relaxed) != 0;
-        let ticks = tick(beaten || !busy, &watch.service_ticks, &watch.service_ticked_at);
-        if self.disk_is_slow(ticks) || ticks < PATIENCE {
-            return;
-        }
-        die!("the service thread does not move any more (after {beats} rounds). Please report this");
-    }
-
-    /// A wait for a disk is no hang; it is reported once.
-    fn disk_is_slow(&self, ticks: u64) -> bool {
-        let slow = self.watch.disk.load(Relaxed) > 0;
-        if slow && ticks >= PATIENCE && self.watch.disk_reported.swap(1, Relaxed) == 0 {
-            say!("waiting for the disk of the spill file for {PATIENCE} s now; --swap-dir names another");
-        }
-        slow
-    }
-}

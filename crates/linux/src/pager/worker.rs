@@ -1,8 +1,8 @@
 //! Running jobs: what a thread needs for it, and the four kinds. No lock is held here but the engine's for the
 //! moment in which a writer asks for places.
 
-use super::{Inject, Pager};
-use crate::codec::{Codec, Page, ROOM};
+use super::Pager;
+use crate::codec::{Codec, Form, Page, ROOM};
 use crate::control::counters::Counters;
 use crate::die;
 use crate::mmu::STORE_UNIT;
@@ -12,6 +12,7 @@ use crate::sys::bytes::Stretch;
 use crate::sys::clock::now_ns;
 use crate::sys::file::Bounce;
 use crate::sys::mmap::{self, Advice};
+use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use quire_core::addr::{FrameRun, PAGE_SIZE};
@@ -140,7 +141,8 @@ impl Worker {
                     let (at, len) = (at as usize * STORE_UNIT, usize::from(source.len));
                     let codec = &mut self.codec;
                     pager.layout.store().with(at, len, |bytes| {
-                        to.with_page(page, |page| Self::unpack(codec, page, bytes, source))
+                        let good = to.with_page(page, |page| unpack(codec, page, bytes, source));
+                        pager.note_damage(good, false, bytes)
                     })
                 }
                 Place::File { file, at } => {
@@ -149,7 +151,8 @@ impl Worker {
                         return Outcome::Failed;
                     };
                     let bytes = &self.transfer.bytes()[bytes];
-                    to.with_page(page, |page| Self::unpack(&mut self.codec, page, bytes, source))
+                    let good = to.with_page(page, |page| unpack(&mut self.codec, page, bytes, source));
+                    pager.note_damage(good, true, bytes)
                 }
             };
             if !good {
@@ -158,18 +161,6 @@ impl Worker {
             }
         }
         Outcome::Done
-    }
-
-    /// Brings a page back from its stored bytes, and says whether it is the one that was stored.
-    fn unpack(codec: &mut Codec, page: &mut Page, bytes: &[u8], source: &Stored) -> bool {
-        let whole = match bytes.len() {
-            PAGE_SIZE => {
-                page.copy_from_slice(bytes);
-                true
-            }
-            _ => codec.decompress(bytes, page),
-        };
-        whole && codec.hash(page) == source.hash
     }
 
     /// Reads all that `sources` have in a file into the transfer buffer at once, if it lies close together.
@@ -210,9 +201,9 @@ impl Worker {
     /// Reads from a spill file into the transfer buffer. The handler may have waited here for long: it beats before
     /// the wait is over, or it would seem to hang until the fault is answered.
     fn read_file(&mut self, pager: &Pager, file: u16, at: u64, len: usize) -> Result<(), Errno> {
-        let fd = pager.file(file).ok_or(Errno::BADF)?;
+        let file = pager.spill_file(file)?;
         let read = pager.watch.disk(|| {
-            let read = self.transfer.read_direct(fd, at, len).map(|_| ());
+            let read = self.transfer.read_direct(&file, at, len).map(|_| ());
             pager.watch.handler_beat();
             read
         });
@@ -244,6 +235,7 @@ impl Worker {
                     let len = stored_len(work.packed[i]);
                     pager.layout.store().with(at as usize * STORE_UNIT, len, |to| {
                         self.contents(pager, i, frame.0, raw, |from| to.copy_from_slice(&from[..len]));
+                        pager.damage_stored(to);
                     });
                 }
                 Place::File { file, at } => {
@@ -301,6 +293,7 @@ impl Worker {
             let from = self.offsets[i] as usize;
             target.copy_from_slice(&self.packed.bytes()[from..from + len]);
         }
+        pager.damage_stored(target);
     }
 
     /// Moves blocks from RAM to the file: they lie side by side there.
@@ -325,12 +318,12 @@ impl Worker {
     }
 
     fn flush(&mut self, pager: &Pager, file: u16, start: u64, len: usize) -> Outcome {
-        if pager.options.inject == Some(Inject::CorruptSpill) {
-            self.transfer.bytes_mut()[len / 2] ^= 0x10;
-        }
-        let Some(fd) = pager.file(file) else { return Outcome::Failed };
+        let Ok(file) = pager.spill_file(file) else { return Outcome::Failed };
         pager.add(|c| &c.spilled_bytes, len.next_multiple_of(PAGE_SIZE) as u64);
-        match pager.watch.disk(|| self.transfer.write_direct(fd, start, len)) {
+        if !pager.damage_written(&mut self.transfer.bytes_mut()[..len], file.file, start) {
+            return Outcome::Done;
+        }
+        match pager.watch.disk(|| self.transfer.write_direct(&file, start, len)) {
             Ok(()) => Outcome::Done,
             Err(errno) => {
                 pager.spill_failed(errno);
@@ -338,6 +331,18 @@ impl Worker {
             }
         }
     }
+}
+
+/// Brings a page back from its stored bytes, and says whether it is the one that was stored.
+fn unpack(codec: &mut Codec, page: &mut Page, bytes: &[u8], source: &Stored) -> bool {
+    let whole = match bytes.len() {
+        PAGE_SIZE => {
+            page.copy_from_slice(bytes);
+            true
+        }
+        _ => codec.decompress(bytes, page),
+    };
+    whole && codec.hash(page) == source.hash
 }
 
 impl Drop for Worker {
@@ -378,10 +383,10 @@ fn place_of(frames: FrameRun) -> (usize, usize) {
 /// The engine can't go on: the process ends with the reason, and what to do about it.
 pub(super) fn stop(halt: Halt) -> ! {
     match halt {
-        Halt::Corrupt => die!(
-            "the checksum of stored memory is wrong: it came back different from what was stored. If it was in \
-             the spill file, check that disk, or run with --no-spill"
-        ),
+        Halt::Corrupt => {
+            let code = super::pager().map_or(0, |pager| pager.damage.load(Relaxed));
+            die!("the checksum of stored memory is wrong: {}", Damage::decode(code))
+        }
         Halt::Unreadable => die!(
             "stored memory can't be read back from the spill file; the contents are lost. Check the disk \
              that --swap-dir names, or run with --no-spill"
@@ -395,7 +400,61 @@ pub(super) fn stop(halt: Halt) -> ! {
     }
 }
 
+/// A stored page whose contents came back different.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Damage {
+    /// Whether it was in the spill file.
+    in_file: bool,
+    /// What its bytes are now.
+    form: Option<Form>,
+}
+
+impl Damage {
+    const FORMS: [Option<Form>; 4] = [None, Some(Form::Raw), Some(Form::Lz4), Some(Form::Zstd)];
+
+    /// As a number that is not 0.
+    fn encode(self) -> u32 {
+        let form = Self::FORMS.iter().position(|form| *form == self.form).unwrap_or(0) as u32;
+        1 + form + 4 * u32::from(self.in_file)
+    }
+
+    fn decode(code: u32) -> Damage {
+        let code = code.saturating_sub(1) as usize;
+        Damage { in_file: code >= 4, form: Self::FORMS[code % 4] }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let form = match self.form {
+            Some(Form::Raw) => "as it was",
+            Some(Form::Lz4) => "by lz4",
+            Some(Form::Zstd) => "by zstd",
+            None => "in some way",
+        };
+        if self.in_file {
+            write!(
+                f,
+                "a page that was stored {form} in the spill file came back different. Check that disk, or run with --no-spill"
+            )
+        } else {
+            write!(
+                f,
+                "a page that was stored {form} in RAM came back different. The program may write where it should not, or the machine's memory be at fault"
+            )
+        }
+    }
+}
+
 impl Pager {
+    /// Notes what was damaged, unless the page is `good`. Gives `good` back.
+    fn note_damage(&self, good: bool, in_file: bool, bytes: &[u8]) -> bool {
+        if !good {
+            self.damage.store(Damage { in_file, form: Form::of(bytes) }.encode(), Relaxed);
+        }
+        good
+    }
+
     /// Adds to one of the shared counters.
     pub(super) fn add(&self, which: impl Fn(&Counters) -> &AtomicU64, amount: u64) {
         if let Some(slot) = self.slot() {
@@ -407,3 +466,6 @@ impl Pager {
         self.add(which, 1);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,13 +15,32 @@ pub fn first_byte(path: &core::ffi::CStr) -> Option<u8> {
     use rustix::fs::{Mode, OFlags};
     let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut byte = [0];
-    read_full(fd, &mut byte, 0).ok().map(|()| byte[0])
+    read_full(&fd, &mut byte, 0).ok().map(|()| byte[0])
+}
+
+/// What whole reads and writes are made of: one call, which may do less than it was asked for.
+pub trait Transfer {
+    /// Reads into `buf` from `offset` on: how many bytes, none at the end of the file.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize>;
+
+    /// Writes from `buf` to `offset` on: how many bytes.
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize>;
+}
+
+impl<F: AsFd> Transfer for F {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        rustix::io::pread(self, buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize> {
+        rustix::io::pwrite(self, buf, offset)
+    }
 }
 
 /// Reads until `buf` is full. The end of the file before that is EIO.
-pub fn read_full(fd: impl AsFd, mut buf: &mut [u8], mut offset: u64) -> Result<()> {
+pub fn read_full(file: &impl Transfer, mut buf: &mut [u8], mut offset: u64) -> Result<()> {
     while !buf.is_empty() {
-        match rustix::io::pread(&fd, &mut *buf, offset) {
+        match file.read_at(buf, offset) {
             Ok(0) => return Err(Errno::IO),
             Ok(read) => {
                 buf = &mut buf[read..];
@@ -35,9 +54,9 @@ pub fn read_full(fd: impl AsFd, mut buf: &mut [u8], mut offset: u64) -> Result<(
 }
 
 /// Writes all of `buf`.
-pub fn write_full(fd: impl AsFd, mut buf: &[u8], mut offset: u64) -> Result<()> {
+pub fn write_full(file: &impl Transfer, mut buf: &[u8], mut offset: u64) -> Result<()> {
     while !buf.is_empty() {
-        match rustix::io::pwrite(&fd, buf, offset) {
+        match file.write_at(buf, offset) {
             Ok(0) => return Err(Errno::IO),
             Ok(written) => {
                 buf = &buf[written..];
@@ -88,23 +107,23 @@ impl Bounce {
 
     /// Reads bytes `offset..offset + len` of a file opened for direct I/O, whose size is a multiple of
     /// [`ALIGN`]. EINVAL when the aligned span round them is larger than the buffer.
-    pub fn read_direct(&mut self, fd: impl AsFd, offset: u64, len: usize) -> Result<&[u8]> {
+    pub fn read_direct(&mut self, file: &impl Transfer, offset: u64, len: usize) -> Result<&[u8]> {
         let skip = (offset % ALIGN as u64) as usize;
         let span = (skip + len).next_multiple_of(ALIGN);
         let buf = self.bytes_mut().get_mut(..span).ok_or(Errno::INVAL)?;
-        read_full(fd, buf, offset - skip as u64)?;
+        read_full(file, buf, offset - skip as u64)?;
         Ok(&self.bytes()[skip..skip + len])
     }
 
     /// Writes the first `len` bytes of the buffer, and zeroes after them up to a multiple of [`ALIGN`], to a
     /// file opened for direct I/O. EINVAL when `offset` is not aligned or the buffer is shorter.
-    pub fn write_direct(&mut self, fd: impl AsFd, offset: u64, len: usize) -> Result<()> {
+    pub fn write_direct(&mut self, file: &impl Transfer, offset: u64, len: usize) -> Result<()> {
         let span = len.next_multiple_of(ALIGN);
         if !offset.is_multiple_of(ALIGN as u64) || span > self.len {
             return Err(Errno::INVAL);
         }
         self.bytes_mut()[len..span].fill(0);
-        write_full(fd, &self.bytes()[..span], offset)
+        write_full(file, &self.bytes()[..span], offset)
     }
 }
 

@@ -96,8 +96,14 @@ impl<T> Lock<T> {
 
     /// Waits until the lock is the caller's.
     pub fn lock(&self) -> Guard<'_, T> {
+        self.lock_and_look(|_| ())
+    }
+
+    /// The same. `look` is called again and again while the caller waits, with the number of the call: about once a
+    /// millisecond in which it could have run.
+    pub fn lock_and_look(&self, look: impl FnMut(u32)) -> Guard<'_, T> {
         if !self.take_free() && !self.spin() {
-            self.sleep();
+            self.sleep(look);
         }
         Guard { lock: self }
     }
@@ -142,11 +148,13 @@ impl<T> Lock<T> {
     }
 
     #[cold]
-    fn sleep(&self) {
-        let mut lent = None;
+    fn sleep(&self, mut look: impl FnMut(u32)) {
+        let (mut lent, mut looks) = (None, 0);
         while self.word.swap(WANTED, Ordering::Acquire) != FREE {
             if wait(&self.word, WANTED, Some(urge::PATIENCE_NS), Scope::Process) == Woken::TimedOut {
                 lent = urge::waits_for_long().or(lent);
+                looks += 1;
+                look(looks);
             }
         }
     }

@@ -10,6 +10,7 @@ pub mod bytes;
 pub mod cause;
 pub mod child;
 pub mod clock;
+pub mod faulty;
 pub mod file;
 pub mod futex;
 pub mod leaked;

@@ -3,3 +3,4 @@
 pub(crate) mod doctor;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod watchdogs;

@@ -405,3 +405,5 @@ fn listen_at(path: &Path) -> rustix::io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk;

@@ -162,6 +162,8 @@ pub enum Call {
         /// Bytes.
         len: usize,
     },
+    /// Wait for the end of jobs, walk all tables, and stop where they do not fit.
+    Check,
     /// Bring the tables to rest for a fork. Not for programs: see [`fork_prepare`](crate::pager::fork_prepare).
     Freeze,
 }

@@ -119,6 +119,10 @@ impl Caller {
             Call::Keep { addr, len, owner } => self.keep(addr, len, owner),
             Call::LetGo { addr, len } => self.let_go(addr, len),
             Call::Piece { addr, len } => Ok(piece::find(&self.pager.tables.lock(), addr, len).encode()),
+            Call::Check => {
+                self.pager.check_at_rest();
+                Ok(0)
+            }
             Call::Freeze => Err(libc::EINVAL),
         }
     }

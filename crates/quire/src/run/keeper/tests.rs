@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-fn settings(budget: u64) -> Settings {
+pub(super) fn settings(budget: u64) -> Settings {
     Settings {
         budget: Some(budget),
         policy: PolicyName::new("fixed:64K").unwrap(),

@@ -1,0 +1,348 @@
+//! Random walks over the division of the budget: processes join, fork, ask, give back, are asked to shrink, call exec, leave and
+//! are killed, all in one thread. After each event the grants are summed up, and compared with the ledger and with a division
+//! that is computed here in another way.
+
+use super::tests::settings;
+use super::*;
+use crate::run::fair::FLOOR;
+use quire_linux::control::grant::{self, LOW, Settled, Standing};
+use quire_linux::control::ledger::{SLOTS, Slot, SlotState};
+use quire_sim::rng::Rng;
+use rustix::net::socketpair;
+
+/// 64 MiB, in pages.
+const BUDGET: u64 = 16384;
+const WALKS: u64 = 30;
+const EVENTS: u32 = 400;
+/// Rounds in which a division comes to rest, when the processes want what they want and no more happens.
+const ROUNDS: u32 = 150;
+
+/// A process, as far as the budget is concerned.
+struct Process {
+    socket: OwnedFd,
+    pid: u32,
+    slot: SlotId,
+    /// Whether it takes part in the budget: a forked child does not.
+    evicts: bool,
+    /// What it works within, what it uses, and what it would like to use.
+    grant: u32,
+    charged: u32,
+    wish: u32,
+}
+
+struct Walk<'a> {
+    keeper: Keeper<'a>,
+    processes: Vec<Process>,
+    /// Slots of processes that announced a fork whose child has not joined yet.
+    announced: Vec<SlotId>,
+    rng: Rng,
+    pids: u32,
+    joined: u64,
+    forked: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(settings: &'a Settings, seed: u64) -> Walk<'a> {
+        let keeper = Keeper::open(settings, Notes::default()).unwrap();
+        assert_eq!(keeper.ledger.budget_pages(), BUDGET);
+        let rng = Rng::new(seed);
+        Walk { keeper, processes: Vec::new(), announced: Vec::new(), rng, pids: 100, joined: 0, forked: 0 }
+    }
+
+    /// One event; its name, for who wants to know what went before.
+    fn event(&mut self) -> &'static str {
+        let kind = self.rng.below(100);
+        if self.processes.is_empty() || kind < 6 && self.processes.len() < 12 {
+            self.pids += 1;
+            self.join(self.pids, None);
+            return "join";
+        }
+        let who = self.rng.below(self.processes.len() as u64) as usize;
+        match kind {
+            0..40 => self.ask(who),
+            40..55 => self.free(who),
+            55..75 => self.serve(who),
+            75..85 => self.divide(),
+            85..88 => self.fork(who, true),
+            88..90 => self.fork(who, false),
+            90..92 => self.child_joins(),
+            92..95 => self.exec(who),
+            95..98 => self.leave(who),
+            _ => self.kill(who),
+        }
+    }
+
+    fn slot(&self, who: usize) -> &'static Slot {
+        self.keeper.ledger.slot(self.processes[who].slot.index)
+    }
+
+    /// Where the keeper has the process.
+    fn index(&self, who: usize) -> usize {
+        let slot = Some(self.processes[who].slot);
+        self.keeper.peers.iter().position(|peer| peer.slot == slot).expect("the keeper knows it")
+    }
+
+    /// Sends a message and has it served. Who is to be closed departs.
+    fn say(&mut self, who: usize, request: Request<'_>) {
+        let packet = request.encode();
+        channel::send(&self.processes[who].socket, packet.as_bytes(), &[], SendFlags::empty()).unwrap();
+        let index = self.index(who);
+        if let Next::Close = self.keeper.serve_peer(index) {
+            self.keeper.depart(index);
+        }
+    }
+
+    /// A process joins, and takes its first pages, as the pager does. Whether it was taken in.
+    fn join(&mut self, pid: u32, parent: Option<SlotId>) -> bool {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (theirs, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let peer = Peer { socket: theirs, pid, slot: None, files: Vec::new(), forks: 0, _uffd: None };
+        self.keeper.peers.push(peer);
+        let hello = Hello { build: build_id::build_number(), pid, ppid: 1, forked_from: parent };
+        channel::send(&ours, Request::Hello(hello).encode().as_bytes(), &[], SendFlags::empty()).unwrap();
+        let index = self.keeper.peers.len() - 1;
+        if let Next::Close = self.keeper.serve_peer(index) {
+            self.keeper.depart(index);
+            return false;
+        }
+        let mut buffer = [0; PACKET_BYTES];
+        let (packet, _) = channel::receive(&ours, &mut buffer, RecvFlags::empty()).unwrap().unwrap();
+        let Ok(Reply::Welcome(welcome)) = Reply::decode(packet) else { panic!("no welcome") };
+        let ledger = self.keeper.ledger;
+        let slot = ledger.slot(welcome.slot.index);
+        assert_eq!((slot.granted_pages(), slot.want_pages()), (0, 0), "a new process has nothing yet");
+        assert_eq!(slot.target_pages(), NO_LIMIT, "nor is anything wanted of it");
+        let grant = if welcome.evict { ledger.take(slot, 256) as u32 } else { 0 };
+        let evicts = welcome.evict;
+        let slot = welcome.slot;
+        self.processes.push(Process { socket: ours, pid, slot, evicts, grant, charged: 0, wish: 0 });
+        self.joined += 1;
+        self.forked += u64::from(parent.is_some());
+        true
+    }
+
+    /// Uses more, up to thousands of pages.
+    fn ask(&mut self, who: usize) -> &'static str {
+        let most = 1 << self.rng.below(14);
+        let more = 1 + self.rng.below(most) as u32;
+        self.processes[who].wish = (self.processes[who].wish + more).min(2 * BUDGET as u32);
+        self.grow(who);
+        "ask"
+    }
+
+    /// Goes on until it uses what it wishes, or gets no more.
+    fn grow(&mut self, who: usize) {
+        while self.processes[who].evicts && self.processes[who].charged < self.processes[who].wish {
+            let (ledger, slot) = (self.keeper.ledger, self.slot(who));
+            let process = &mut self.processes[who];
+            process.charged = process.wish.min(process.grant.max(process.charged));
+            if process.grant - process.charged.min(process.grant) >= LOW {
+                return;
+            }
+            // As the pager's grow_grant.
+            if u64::from(process.grant) >= slot.target_pages() {
+                return;
+            }
+            let got = ledger.take(slot, u64::from(grant::chunk(process.grant))) as u32;
+            process.grant += got;
+            let (unmet, before) = (grant::unmet(process.grant - got, got), slot.want_pages());
+            ledger.set_want(slot, unmet);
+            if unmet > before {
+                self.say(who, Request::Want);
+            }
+            if got == 0 {
+                return;
+            }
+        }
+    }
+
+    fn free(&mut self, who: usize) -> &'static str {
+        let process = &mut self.processes[who];
+        process.wish -= self.rng.below(u64::from(process.wish) + 1) as u32;
+        process.charged = process.charged.min(process.wish);
+        "free"
+    }
+
+    /// A round of the service thread: adjust_grant, and reclaim down to the grant.
+    fn serve(&mut self, who: usize) -> &'static str {
+        let (ledger, slot) = (self.keeper.ledger, self.slot(who));
+        let process = &mut self.processes[who];
+        if !process.evicts {
+            return "serve";
+        }
+        if slot.want_pages() > 0 && process.charged == process.wish && process.grant >= process.charged + LOW
+        {
+            ledger.set_want(slot, 0);
+        }
+        let standing = Standing {
+            granted: slot.granted_pages() as u32,
+            charged: process.charged,
+            target: slot.target_pages(),
+            others_want: ledger.wanting() > u32::from(slot.want_pages() > 0),
+        };
+        let Settled { grant, excess } = standing.settle();
+        assert!(u64::from(grant) <= slot.target_pages(), "above its target");
+        assert!(
+            u64::from(grant) >= slot.granted_pages().min(slot.target_pages()).min(FLOOR / 2),
+            "below the least"
+        );
+        process.grant = grant;
+        ledger.give_back(slot, u64::from(excess));
+        process.charged = process.charged.min(grant);
+        "serve"
+    }
+
+    /// `quire` divides the budget anew, as it does every 50 ms.
+    fn divide(&mut self) -> &'static str {
+        self.keeper.rebalance();
+        self.check_targets();
+        "divide"
+    }
+
+    fn fork(&mut self, who: usize, joins: bool) -> &'static str {
+        let parent = self.processes[who].slot;
+        self.say(who, Request::ForkBegins);
+        if joins {
+            let pid = self.processes[who].pid + 1000;
+            assert!(self.join(pid, Some(parent)), "the child of a living process is taken in");
+            return "fork";
+        }
+        self.announced.push(parent);
+        "fork announced"
+    }
+
+    /// A child joins whose parent may have ended since.
+    fn child_joins(&mut self) -> &'static str {
+        if let Some(parent) = self.announced.pop() {
+            assert!(self.join(99, Some(parent)), "an announced child is taken in");
+        }
+        "child"
+    }
+
+    /// The process becomes another program: its connection ends, and another begins.
+    fn exec(&mut self, who: usize) -> &'static str {
+        let pid = self.processes[who].pid;
+        self.kill(who);
+        self.join(pid, None);
+        "exec"
+    }
+
+    fn leave(&mut self, who: usize) -> &'static str {
+        self.say(who, Request::Bye);
+        self.processes.swap_remove(who);
+        "leave"
+    }
+
+    fn kill(&mut self, who: usize) -> &'static str {
+        let index = self.index(who);
+        drop(self.processes.swap_remove(who).socket);
+        let Next::Close = self.keeper.serve_peer(index) else { panic!("its end is not seen") };
+        self.keeper.depart(index);
+        "kill"
+    }
+
+    /// What must hold after each event.
+    fn check(&self) {
+        let ledger = self.keeper.ledger;
+        let slots = || (0..SLOTS as u32).map(|index| ledger.slot(index));
+        let granted: u64 = slots().map(Slot::granted_pages).sum();
+        assert_eq!(granted, ledger.taken_pages(), "grants do not add up to what is taken");
+        assert!(granted <= BUDGET, "{granted} pages are granted");
+        assert!(ledger.peak_taken_pages() >= granted && ledger.peak_taken_pages() <= BUDGET);
+        let wanting = slots().filter(|slot| slot.want_pages() > 0).count();
+        assert_eq!(wanting as u32, ledger.wanting(), "processes that want some");
+        for slot in slots().filter(|slot| slot.state() == SlotState::Free) {
+            assert_eq!((slot.granted_pages(), slot.want_pages()), (0, 0), "pages of one that has left");
+        }
+        let living = slots().filter(|slot| slot.state() == SlotState::Joined).count();
+        assert_eq!((living, self.keeper.peers.len()), (self.processes.len(), self.processes.len()));
+        for (who, process) in self.processes.iter().enumerate() {
+            let slot = self.slot(who);
+            assert!(ledger.is_current(process.slot) && slot.pid() == process.pid);
+            assert!(
+                u64::from(process.grant) <= slot.granted_pages(),
+                "it works within more than was granted"
+            );
+            assert!(process.evicts || slot.granted_pages() == 0, "a forked child has pages of the budget");
+        }
+        assert_eq!((self.keeper.joined(), self.keeper.forked()), (self.joined, self.forked));
+        assert_eq!(
+            (self.keeper.refused(), self.keeper.peak_granted()),
+            (0, ledger.peak_taken_pages() * PAGE)
+        );
+    }
+
+    /// Right after a division: each is asked for what it has above its share, if somebody wants more than is free.
+    fn check_targets(&self) {
+        let ledger = self.keeper.ledger;
+        let wanted: u64 = (0..self.processes.len()).map(|who| self.slot(who).want_pages()).sum();
+        let presses = wanted > BUDGET - ledger.taken_pages();
+        let level = self.level(|slot| slot.granted_pages() + slot.want_pages());
+        for who in 0..self.processes.len() {
+            let slot = self.slot(who);
+            let (granted, whole) = (slot.granted_pages(), slot.granted_pages() + slot.want_pages());
+            let share = whole.min(level).max(granted.min(FLOOR));
+            let expected = if presses && granted > share { share } else { NO_LIMIT };
+            assert_eq!(slot.target_pages(), expected, "of {whole} pages, at level {level}");
+        }
+    }
+
+    /// The highest level at which what each needs, cut to it, fits the budget: found by halving.
+    fn level(&self, need: impl Fn(&Slot) -> u64) -> u64 {
+        let needs: Vec<u64> = (0..self.processes.len()).map(|who| need(self.slot(who))).collect();
+        let fits = |level: u64| needs.iter().map(|&need| need.min(level)).sum::<u64>() <= BUDGET;
+        let (mut low, mut high) = (0, 4 * BUDGET);
+        while low < high {
+            let middle = (low + high).div_ceil(2);
+            if fits(middle) { low = middle } else { high = middle - 1 }
+        }
+        low
+    }
+
+    /// Nothing more happens but that all go on: who wishes more than it has gets its share within some rounds.
+    fn come_to_rest(&mut self) {
+        for _ in 0..ROUNDS {
+            for who in 0..self.processes.len() {
+                self.grow(who);
+                self.serve(who);
+            }
+            self.divide();
+            self.check();
+        }
+        let taking: Vec<usize> =
+            (0..self.processes.len()).filter(|&who| self.processes[who].evicts).collect();
+        let equal = BUDGET / taking.len().max(1) as u64;
+        for who in taking {
+            let (wish, granted) = (u64::from(self.processes[who].wish), self.slot(who).granted_pages());
+            let least = wish.min(equal).saturating_sub(u64::from(grant::KEEP) + equal / 8);
+            assert!(
+                granted >= least,
+                "{granted} pages are granted to one that wishes {wish}, of {equal} for each"
+            );
+        }
+    }
+}
+
+#[test]
+fn grants_add_up_to_the_budget_after_each_event() {
+    let settings = settings(BUDGET * PAGE);
+    for seed in 0..WALKS {
+        let mut walk = Walk::new(&settings, seed);
+        let mut last = Vec::new();
+        for event in 0..EVENTS {
+            last.push(walk.event());
+            let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| walk.check()));
+            assert!(
+                checked.is_ok(),
+                "seed {seed}, event {event}, after {:?}",
+                &last[last.len().saturating_sub(5)..]
+            );
+        }
+        walk.come_to_rest();
+        while !walk.processes.is_empty() {
+            walk.kill(0);
+            walk.check();
+        }
+        assert_eq!(walk.keeper.ledger.taken_pages(), 0, "seed {seed}");
+    }
+}
