@@ -28,7 +28,7 @@ fn a_hang_ends_with_the_stacks_of_all_threads() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(6), "{said}");
     assert!(said.contains("a_hang_ends_with_the_stacks_of_all_threads has not ended in 1 s"), "{said}");
-    let stuck = said.lines().find(|line| line.contains("(stuck-for-eve): state S")).expect(&said);
+    let stuck = said.lines().find(|line| line.contains("(stuck-for-ever): state S")).expect(&said);
     assert!(stuck.contains("futex") && stuck.contains("+0x"), "{stuck}");
     assert!(said.contains(": sleep 60"), "the child is missing: {said}");
     let slept = said.lines().skip_while(|line| !line.contains(": sleep 60")).nth(1).expect(&said);

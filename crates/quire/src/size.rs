@@ -110,9 +110,28 @@ mod tests {
             (200 << 20, "200 MiB"),
             (3 << 29, "1.5 GiB"),
             ((1 << 30) - 1, "1 GiB"),
+            (1126, "1.1 KiB"),
+            (102_348, "99.9 KiB"),
+            (102_349, "100 KiB"),
+            (1_048_525, "1 MiB"),
+            (3 << 40, "3 TiB"),
+            (5000 << 40, "5000 TiB"),
         ] {
             assert_eq!(human(bytes), text);
         }
+    }
+
+    #[test]
+    fn things_are_counted_in_words() {
+        assert_eq!([0, 1, 2].map(|number| counted(number, "range")), ["0 ranges", "1 range", "2 ranges"]);
+    }
+
+    #[test]
+    fn sizes_beyond_all_machines_are_refused() {
+        assert_eq!(parse("8388607T"), Ok(8_388_607 << 40));
+        assert!(parse("8388608T").unwrap_err().contains("too large"));
+        assert_eq!(parse("9223372036854775807"), Ok(i64::MAX as u64));
+        assert!(parse("9223372036854775808").unwrap_err().contains("too large"));
     }
 
     proptest! {

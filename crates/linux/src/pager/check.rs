@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering::Relaxed;
 /// Between two checks there is so many times as long as one took.
 const TIMES: u64 = 30;
 /// How long jobs may take to end when the process does, in ns.
-const JOBS_NS: u64 = 20_000_000_000;
+const JOBS_NS: u64 = 10_000_000_000;
 /// Time between two looks at them, in ns.
 const LOOK_NS: u64 = 1_000_000;
 

@@ -214,6 +214,88 @@ mod tests {
     }
 
     #[test]
+    fn the_parts_are_those_of_each_process() {
+        let members = sample(&[(1, 95), (2, 80), (3, 70), (8, 40), (9, 30)]);
+        let all = [managed(1, false, 90), managed(2, true, 60), managed(3, false, 30)];
+        let expected = Parts {
+            forked: (1, 80 * MIB),
+            outside: (2, 70 * MIB),
+            unmanaged: 45 * MIB,
+            most_unmanaged: Some((3, 40 * MIB)),
+            held: 20 * MIB,
+        };
+        assert_eq!(Parts::of(&members, &all, 100 * MIB), expected);
+        assert_eq!(Parts::of(&members, &all, 120 * MIB).held, 0);
+    }
+
+    #[test]
+    fn who_has_most_keeps_it_where_another_has_as_much() {
+        assert_eq!(None.max_by_bytes((1, 0)), Some((1, 0)));
+        assert_eq!(Some((1, 5)).max_by_bytes((2, 4)), Some((1, 5)));
+        assert_eq!(Some((1, 5)).max_by_bytes((2, 5)), Some((1, 5)));
+        assert_eq!(Some((1, 5)).max_by_bytes((2, 6)), Some((2, 6)));
+    }
+
+    /// What was said after one look at a tree with this budget and `bytes` more than so many MiB: of the tree, of a process.
+    fn said(budget: Option<u64>, quiet: bool, process: (u64, u64), own: u64) -> (bool, bool) {
+        let (mib, bytes) = process;
+        let anonymous = mib * MIB + bytes;
+        let sample = Sample { members: vec![Member::new(1, anonymous)], anonymous };
+        let mut watch = Watch::new(budget.map(|mib| mib * MIB), quiet);
+        watch.note(&sample, &[managed(1, false, own)]);
+        (watch.said_over, watch.said_unmanaged)
+    }
+
+    #[test]
+    fn the_tree_is_cried_about_above_its_limit_only() {
+        // 100 + 10 + 24.
+        assert_eq!(said(Some(100), false, (134, 0), 134), (false, false));
+        assert_eq!(said(Some(100), false, (134, 1), 134), (true, false));
+        assert_eq!(said(Some(100), true, (900, 0), 900), (false, false), "quiet");
+        assert_eq!(said(None, false, (900, 0), 900), (false, false), "no budget");
+    }
+
+    #[test]
+    fn unmanaged_memory_is_cried_about_from_a_quarter_of_the_budget() {
+        assert_eq!(said(Some(100), false, (70, 0), 6), (false, false), "64 MiB are not much");
+        assert_eq!(said(Some(100), false, (70, 1), 6), (false, true));
+        assert_eq!(said(Some(1000), false, (250, 0), 0), (false, false));
+        assert_eq!(said(Some(1000), false, (250, 1), 0), (false, true));
+    }
+
+    #[test]
+    fn what_is_largest_is_told_with_its_mend() {
+        let parts =
+            Parts { forked: (2, 5 * MIB), outside: (3, 4 * MIB), unmanaged: 3 * MIB, ..Parts::default() };
+        assert_eq!(
+            parts.cause(),
+            "2 forked children have 5 MiB of it and move nothing out before they call exec; a larger -m, or fewer of \
+             them, would help"
+        );
+        let parts = Parts { outside: (3, 6 * MIB), ..parts };
+        let outside = "what runs outside the budget (3) has 6 MiB of it; leave memory for it beside -m";
+        assert_eq!(parts.cause(), outside);
+        let parts = Parts { unmanaged: 7 * MIB, ..parts };
+        let unmanaged = "7 MiB of its programs' memory are not managed (stacks, .bss, brk, other mallocs); leave \
+                         memory for it beside -m";
+        assert_eq!(parts.cause(), unmanaged);
+        let parts = Parts { held: 8 * MIB, ..parts };
+        let held = "8 MiB above it can't be moved out (locked, read-only, or no store takes it); a larger -m, or a \
+                    --swap-dir with room, would help";
+        assert_eq!(parts.cause(), held);
+    }
+
+    #[test]
+    fn a_line_of_smaps_that_begins_a_mapping_is_told_from_others() {
+        let named = "55aa-55bb rw-p 00000000 08:01 17      /usr/bin/tool";
+        assert_eq!(header(named), Some(("55aa", "55bb", "/usr/bin/tool")));
+        assert_eq!(header("55aa-55bb rw-p 00000000 00:00 0"), Some(("55aa", "55bb", "")));
+        assert_eq!(header("Anonymous:          12 kB"), None);
+        assert_eq!(header("Some-thing: 3 kB"), None);
+        assert_eq!(header(""), None);
+    }
+
+    #[test]
     fn small_budgets_are_not_cried_about() {
         assert_eq!(limit(16 * MIB), 16 * MIB + 16 * MIB / 10 + MARGIN);
         assert_eq!(limit(u64::MAX), u64::MAX);
@@ -234,5 +316,10 @@ Anonymous:        7000 kB
         assert_eq!(largest_kind(smaps, 11 * MIB), "its .data and .bss");
         assert!(largest_kind(smaps, 40 * MIB).starts_with("mapped by system calls"));
         assert!(largest_kind(&smaps.replace("1000 kB", "99000 kB"), 100 * MIB).starts_with("its heap"));
+        let stack = smaps.replace("[heap]", "[stack]").replace("1000 kB", "99000 kB");
+        assert_eq!(largest_kind(&stack, 100 * MIB), "its stack");
+        // What has no name and a gap before it is no .bss.
+        let apart = smaps.replace("55bb0000-56bb0000", "55bb1000-56bb0000");
+        assert!(largest_kind(&apart, 11 * MIB).starts_with("mapped by system calls"));
     }
 }

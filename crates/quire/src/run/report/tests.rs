@@ -75,6 +75,163 @@ fn the_text_says_what_happened_and_nothing_else() {
     assert!(!text.contains("troubles") && text.lines().all(|line| line.len() < 110), "{text}");
 }
 
+/// Of each counter, another number: a field that shows a neighbour's differs.
+fn distinct() -> Outcome {
+    let mut totals = Totals::ZERO;
+    let orders = |first: u64| core::array::from_fn(|order| first + order as u64);
+    (totals.fills, totals.swap_ins, totals.rescues) = (orders(100), orders(200), orders(300));
+    (totals.evictions, totals.swap_outs, totals.collapses) = (orders(400), orders(500), orders(600));
+    (totals.splits, totals.sparse_folios, totals.sparse_pages) = (11, 12, 13);
+    totals.latency[latency::bucket(5_000)] = 14;
+    (totals.waits, totals.wait_ns, totals.wait_max_ns) = (15, 16, 17);
+    (totals.late_faults, totals.joined_faults) = (18, 19);
+    (totals.evicted_behind_pages, totals.evicted_in_fault_pages, totals.stored_pages) = (20, 21, 22);
+    (totals.compressed_in_bytes, totals.compressed_out_bytes) = (2300, 1000);
+    (totals.unchanged_pages, totals.zero_pages, totals.untouched_pages) = (24, 25, 26);
+    (totals.spilled_pages, totals.spilled_bytes, totals.spill_read_pages) = (27, 28, 29);
+    (totals.checksum_errors, totals.spill_errors, totals.errors) = (30, 31, 32);
+    (totals.jobs_voided, totals.foreign_pages, totals.unstorable_folios) = (33, 34, 35);
+    totals.over_grant_pages = 36;
+    totals.refusals = core::array::from_fn(|reason| 700 + reason as u64);
+    totals.shortfalls = core::array::from_fn(|reason| 800 + reason as u64);
+    (totals.peak_managed_bytes, totals.peak_store_bytes, totals.peak_table_bytes) = (37, 38, 39);
+    (totals.peak_libc_bytes, totals.peak_loader_bytes, totals.peak_spill_bytes) = (40, 41, 42);
+    let mut peak = Peak::default();
+    (peak.resident, peak.managed) = (5000, 4000);
+    Outcome { refused: 43, peak_granted: 44, peak, totals, ..outcome() }
+}
+
+#[test]
+fn each_field_shows_its_own_counter() {
+    let tree = serde_json::to_value(Report::new(&settings(), &distinct())).unwrap();
+    let orders = |first: u64| -> Value {
+        SIZES.iter().zip(first..).map(|(size, count)| (size.to_string(), Value::from(count))).collect()
+    };
+    let expected = serde_json::json!({
+        "version": 1,
+        "build": BUILD_ID,
+        "program": ["python3", "job.py"],
+        "end": {"signal": 9},
+        "seconds": 12.345,
+        "budget_bytes": 200 << 20,
+        "policy": "adaptive",
+        "spill_directory": "/var/tmp",
+        "no_spill_because": null,
+        "processes": {
+            "managed": 3, "forked": 1, "unmanaged": 2, "unmanaged_because": {"no_preload": 1, "static": 1},
+            "excluded": 3, "refused": 43,
+        },
+        "memory": {
+            "peak_resident_bytes": 5000, "peak_managed_bytes": 4000, "peak_unmanaged_bytes": 1000,
+            "managed_share": 0.8, "over_budget": false, "peak_granted_bytes": 44,
+            "peak_over_grant_bytes": 36 * PAGE, "peak_store_bytes": 38, "peak_table_bytes": 39,
+            "peak_libc_bytes": 40, "peak_loader_bytes": 41, "untouched_bytes": 26 * PAGE,
+        },
+        "folios": {
+            "fills": orders(100), "swap_ins": orders(200), "rescues": orders(300), "evictions": orders(400),
+            "swap_outs": orders(500), "splits": 11, "sparse": 12, "sparse_given_back_bytes": 13 * PAGE,
+            "collapses": orders(600),
+        },
+        "faults": {
+            "count": 14, "p50_ns": latency::percentile(&distinct().totals.latency, 500),
+            "p99_ns": latency::percentile(&distinct().totals.latency, 990),
+            "waits": 15, "wait_ns": 16, "wait_max_ns": 17, "late": 18, "joined": 19,
+        },
+        "eviction": {
+            "evicted_behind_pages": 20, "evicted_in_fault_pages": 21, "stored_pages": 22,
+            "compressed_in_bytes": 2300, "compressed_out_bytes": 1000, "compression_ratio": 2.3,
+            "unchanged_pages": 24, "zero_pages": 25, "spilled_pages": 27, "spilled_bytes": 28,
+            "spill_read_pages": 29, "peak_spill_bytes": 42,
+        },
+        "refusals": {
+            "busy": 700, "denied": 701, "exists": 702, "absent": 703, "no_range": 704, "no_memory": 705,
+            "again": 706, "other": 707,
+        },
+        "shortfalls": {"vma_edge": 800, "neighbour": 801, "pressure": 802, "no_run": 803, "other": 804},
+        "troubles": {
+            "checksum_errors": 30, "spill_errors": 31, "other_errors": 32, "jobs_voided": 33, "foreign_pages": 34,
+            "unstorable_folios": 35,
+        },
+    });
+    assert_eq!(tree, expected);
+}
+
+#[test]
+fn what_the_samples_saw_counts_where_it_is_more() {
+    let mut outcome = distinct();
+    (outcome.peak.store, outcome.peak.tables, outcome.peak.libc) = (1038, 1039, 1040);
+    (outcome.peak.loader, outcome.peak.spill) = (1041, 1042);
+    let report = Report::new(&settings(), &outcome);
+    let memory = &report.memory;
+    let peaks = [memory.peak_store_bytes, memory.peak_table_bytes, memory.peak_libc_bytes];
+    assert_eq!(peaks, [1038, 1039, 1040]);
+    assert_eq!((memory.peak_loader_bytes, report.eviction.peak_spill_bytes), (1041, 1042));
+    // A program that ended between two samples.
+    outcome.totals.peak_managed_bytes = 6000;
+    let memory = Report::new(&settings(), &outcome).memory;
+    assert_eq!((memory.peak_resident_bytes, memory.peak_managed_bytes), (6000, 6000));
+    assert_eq!((memory.peak_unmanaged_bytes, memory.managed_share), (0, Some(1.0)));
+}
+
+#[test]
+fn a_tree_is_over_its_budget_above_what_is_allowed() {
+    let mut outcome = distinct();
+    let over = |outcome: &Outcome| Report::new(&settings(), outcome).memory.over_budget;
+    outcome.peak.resident = over::limit(200 << 20);
+    assert!(!over(&outcome));
+    outcome.peak.resident += 1;
+    assert!(over(&outcome));
+    let text = text::render(&Report::new(&settings(), &outcome));
+    assert!(
+        text.lines().next().is_some_and(|line| line.ends_with("; peak 244 MiB, over the budget")),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_text_of_a_run_with_everything_is_exactly_this() {
+    let mut outcome = distinct();
+    outcome.totals.latency[latency::bucket(700_000)] = 20;
+    let text = text::render(&Report::new(&settings(), &outcome));
+    let row = |name: &str, first: u64| -> String {
+        let cells: String = (first..first + 10).map(|count| format!("{count:>10}")).collect();
+        format!("  {name:<12}{cells}\n")
+    };
+    let heads: String = SIZES.iter().map(|size| format!("{size:>10}")).collect();
+    let expected = [
+        "quire: python3: signal 9 after 12.35 s; budget 200 MiB, policy adaptive\n".to_owned(),
+        "  processes   3 managed; 1 forked without exec: evict nothing; 2 outside the budget; 3 excluded\n".into(),
+        "  outside     no_preload 1, static 1\n".into(),
+        "  resident    peak 4.9 KiB: 3.9 KiB managed, 1000 B not (80.0 % managed)\n".into(),
+        "  peaks       compressed folios 38 B, tables 39 B, libc's own 40 B, the loader's 41 B, over the grant 144 KiB\n"
+            .into(),
+        "  untouched   104 KiB filled but all zero at eviction\n".into(),
+        format!("  folios of   {heads}\n"),
+        row("filled", 100),
+        row("swapped in", 200),
+        row("rescued", 300),
+        row("evicted", 400),
+        row("swapped out", 500),
+        row("collapsed", 600),
+        "  shaped      splits 11, sparse folios 12, given back of these 52 KiB\n".into(),
+        "  faults      34: p50 786.4 µs, p99 786.4 µs; 15 waited for a frame, 16 ns in all, 17 ns the longest\n".into(),
+        "  eviction    164 KiB, 48.8 % off the fault path\n".into(),
+        "  compression 2.2 KiB to 1000 B (2.30x)\n".into(),
+        "  dropped     unchanged 96 KiB, zero 100 KiB\n".into(),
+        "  spilled     28 B to /var/tmp, pages read back: 116 KiB\n".into(),
+        "  got less    neighbour 801, no_run 803, other 804, pressure 802, vma_edge 800\n".into(),
+        "  refused     absent 703, again 706, busy 700, denied 701, exists 702, no_memory 705, no_range 704, other 707\n"
+            .into(),
+        "  troubles    checksum errors 30, spill errors 31, other errors 32, pages changed behind Quire 34, folios no \
+         store could take 35, processes refused 43\n"
+            .into(),
+    ];
+    for (shown, expected) in text.split_inclusive('\n').zip(&expected) {
+        assert_eq!(shown, expected);
+    }
+    assert_eq!(text, expected.concat());
+}
+
 #[test]
 fn a_run_without_events_is_short() {
     let peak = Peak::default();

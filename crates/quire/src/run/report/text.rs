@@ -190,3 +190,16 @@ fn duration(nanoseconds: u64) -> String {
         _ => format!("{:.2} s", nanoseconds as f64 / 1e9),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_printed_short() {
+        let shown =
+            [0, 999, 1_000, 999_949, 1_000_000, 12_345_678, 1_000_000_000, 61_234_000_000].map(duration);
+        let expected = ["0 ns", "999 ns", "1.0 µs", "999.9 µs", "1.0 ms", "12.3 ms", "1.00 s", "61.23 s"];
+        assert_eq!(shown, expected);
+    }
+}
