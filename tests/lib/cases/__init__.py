@@ -13,11 +13,12 @@ def case_program(name, *flags):
     return compiled("case-" + name, sources, flags)
 
 
-def both(command, budget=None, options=(), timeout=TIMEOUT, **how):
-    """Runs a command natively and under Quire. Returns both Results and the Report, which may be None."""
+def both(command, budget=None, options=(), timeout=TIMEOUT, check=True, **how):
+    """Runs a command natively and under Quire, which checks its tables (`check`). Returns both Results and the Report, which may be
+    None."""
     native = run(command, timeout=timeout, **how)
     expect(not native.timed_out, "natively: " + native.describe())
-    managed, report = quire.run_under(command, budget, options, check=True, timeout=timeout, **how)
+    managed, report = quire.run_under(command, budget, options, check=check, timeout=timeout, **how)
     return native, managed, report
 
 

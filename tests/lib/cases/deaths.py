@@ -35,7 +35,8 @@ def many(checks, program):
 def real_time(checks, what, policy):
     """Who is as urgent as those that keep every processor busy, or more, has its memory in natively comparable time."""
     with checks.case("deaths real-time %s %s" % (what, policy)) as figures:
-        native, managed, report = both([case_program("deaths_rt"), what, policy], 32 * MIB, ("-q",))
+        # A check of the tables holds them for long, on a thread that is no real-time one.
+        native, managed, report = both([case_program("deaths_rt"), what, policy], 32 * MIB, ("-q",), check=False)
         expect_same(native, managed)
         if not native.stderr.strip():
             figures.append("no right to real-time threads")
