@@ -49,6 +49,8 @@ impl Pending {
 #[derive(Debug)]
 pub(super) struct Queue {
     pending: Lock<Pending>,
+    /// Requests in there, for who must not wait for the lock.
+    queued: AtomicU32,
     bell: AtomicU32,
     threads: AtomicU32,
     /// Those of the threads that have all they need.
@@ -60,6 +62,7 @@ impl Queue {
         let pending = Pending { requests: VecDeque::new(), spare: Vec::new(), made: 0 };
         Queue {
             pending: Lock::new(pending),
+            queued: AtomicU32::new(0),
             bell: AtomicU32::new(0),
             threads: AtomicU32::new(0),
             ready: AtomicU32::new(0),
@@ -72,8 +75,8 @@ impl Queue {
     }
 
     /// Jobs that wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.pending.lock().requests.len()
+    pub(super) fn waiting(&self) -> u32 {
+        self.queued.load(Ordering::Relaxed)
     }
 
     /// Starts the threads, and waits until they have all they need: they allocate nothing from then on, so they may
@@ -103,6 +106,7 @@ impl Queue {
         let empty = pending.empty_work();
         let work = mem::replace(work, empty);
         pending.requests.push_back(Request { work, read_at, urgent });
+        self.queued.store(pending.requests.len() as u32, Ordering::Relaxed);
         drop(pending);
         self.bell.fetch_add(1, Ordering::Release);
         // Waking fails only for a bad address, and the word is ours.
@@ -112,9 +116,12 @@ impl Queue {
     fn pop(&self) -> Request {
         loop {
             let seen = self.bell.load(Ordering::Acquire);
-            if let Some(request) = self.pending.lock().requests.pop_front() {
+            let mut pending = self.pending.lock();
+            if let Some(request) = pending.requests.pop_front() {
+                self.queued.store(pending.requests.len() as u32, Ordering::Relaxed);
                 return request;
             }
+            drop(pending);
             futex::wait(&self.bell, seen, None, Scope::Process);
         }
     }

@@ -184,7 +184,7 @@ impl Pager {
             service_ticks: watch.service.ticks(),
             service_busy: watch.service_busy.load(Relaxed) != 0,
             aside: u64::from(self.aside.load(Relaxed)),
-            disk_waiting: self.io.waiting() as u64,
+            disk_waiting: u64::from(self.io.waiting()),
             disk_under_way: u64::from(watch.disk.load(Relaxed)),
             calls: self.exchange.waiting() as u64,
             held_by: self.tables.holder().map(|at| (file_end(at.file()), at.line())),
