@@ -8,7 +8,7 @@ use crate::run::fair::FLOOR;
 use quire_linux::control::grant::{self, LOW, Settled, Standing};
 use quire_linux::control::ledger::{SLOTS, Slot, SlotState};
 use quire_sim::rng::Rng;
-use rustix::net::socketpair;
+use rustix::net::{Shutdown, shutdown, socketpair};
 
 /// 64 MiB, in pages.
 const BUDGET: u64 = 16384;
@@ -235,7 +235,8 @@ impl<'a> Walk<'a> {
 
     fn kill(&mut self, who: usize) -> &'static str {
         let index = self.index(who);
-        drop(self.processes.swap_remove(who).socket);
+        // Another test may be starting a program, which has a copy until it calls exec.
+        shutdown(&self.processes.swap_remove(who).socket, Shutdown::Both).unwrap();
         let Next::Close = self.keeper.serve_peer(index) else { panic!("its end is not seen") };
         self.keeper.depart(index);
         "kill"
