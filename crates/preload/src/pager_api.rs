@@ -4,8 +4,9 @@ use core::ffi::CStr;
 
 use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError, Usage};
 pub(crate) use quire_linux::pager::{
-    Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, fork_child, fork_parent, fork_prepare,
-    has_foreign, is_announced, is_counted, is_managed, may_commit, note_filter, piece, tell_outside,
+    Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, fork_child, fork_parent,
+    fork_prepare, has_foreign, is_announced, is_counted, is_managed, may_commit, note_filter, piece,
+    tell_outside,
 };
 
 use crate::{heap, libc_heap};
