@@ -14,6 +14,8 @@ use rustix::net::{Shutdown, shutdown, socketpair};
 const BUDGET: u64 = 16384;
 const WALKS: u64 = 30;
 const EVENTS: u32 = 400;
+/// More than the budget has room for at the least that each may keep.
+const MOST_PROCESSES: usize = 28;
 /// Rounds in which a division comes to rest, when the processes want what they want and no more happens.
 const ROUNDS: u32 = 150;
 
@@ -52,7 +54,7 @@ impl<'a> Walk<'a> {
     /// One event; its name, for who wants to know what went before.
     fn event(&mut self) -> &'static str {
         let kind = self.rng.below(100);
-        if self.processes.is_empty() || kind < 6 && self.processes.len() < 12 {
+        if self.processes.is_empty() || kind < 12 && self.processes.len() < MOST_PROCESSES {
             self.pids += 1;
             self.join(self.pids, None);
             return "join";
