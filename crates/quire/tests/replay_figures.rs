@@ -54,7 +54,7 @@ fn is_count(text: &str, value: u64, what: &str) {
     let units = [("k", 1e3), ("M", 1e6), ("G", 1e9)];
     match units.iter().find(|(unit, _)| text.ends_with(unit)) {
         Some((unit, by)) => {
-            near(text.trim_end_matches(unit), value as f64 / by, decimals(value as f64 / by), what)
+            near(text.trim_end_matches(unit), value as f64 / by, decimals(value as f64 / by), what);
         }
         None => assert_eq!(text, value.to_string(), "{what}"),
     }
