@@ -17,6 +17,8 @@ mod host;
 mod jobs;
 mod memory;
 mod paging;
+#[cfg(test)]
+mod parts;
 mod ranges;
 mod service;
 mod source;

@@ -2,7 +2,7 @@
 
 use crate::addr::{Frame, PageRange};
 use crate::engine::Engine;
-use crate::frame::{FrameRecord, FrameState, NIL};
+use crate::frame::{FrameRecord, FrameState, List, NIL};
 use crate::log::Decision;
 use crate::order::Order;
 
@@ -68,12 +68,25 @@ impl Engine {
                 let piece = Order::alignment_of(u64::from(at)).min(Order::fitting(u64::from(end - at)));
                 let piece = piece.min(order);
                 self.found_piece(head.plus(at), piece, state);
-                if list != crate::frame::List::None {
+                if list != List::None {
                     self.frames.link_after(head.plus(at), prev, list);
                     prev = head.plus(at).0;
                 }
                 at += piece.pages();
             }
+        }
+        if state == FrameState::Shared && list == List::None {
+            self.relist_pieces(head, order);
+        }
+    }
+
+    /// The pieces of a shared folio that a lock had kept off the lists: it need not be a lock of each of them.
+    fn relist_pieces(&mut self, head: Frame, whole: Order) {
+        let mut at = 0;
+        while at < whole.pages() {
+            let piece = head.plus(at);
+            self.relist_shared(self.frames.get(piece).vpn);
+            at += self.order_of(piece).pages();
         }
     }
 
@@ -81,7 +94,7 @@ impl Engine {
         for i in 0..order.pages() {
             let record = self.frames.get_mut(head.plus(i));
             (record.order, record.state) = (order, state);
-            (record.list, record.prev, record.next) = (crate::frame::List::None, NIL, NIL);
+            (record.list, record.prev, record.next) = (List::None, NIL, NIL);
         }
     }
 
