@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import zlib
 
 import cgroup
 from runner import REPOSITORY, work_directory
@@ -81,6 +82,8 @@ class Tree:
         self.root = os.path.join(self.work, "tree")
         self.target = os.path.join(self.work, "target")
         self.inputs = os.path.join(self.work, "inputs")
+        # Of cgroups: process ids don't tell apart what runs in namespaces of its own.
+        self.job = "%s-%x-" % (self.name, zlib.crc32(self.work.encode()))
         os.makedirs(self.inputs, exist_ok=True)
 
     def path(self, name):
@@ -125,7 +128,7 @@ class Tree:
 
     def environment(self, check=None):
         binary = os.path.join(self.target, "mutants", "quire")
-        job = {"CARGO_TARGET_DIR": self.target, "QUIRE": binary, "QUIRE_TEST_DIR": self.inputs, "QUIRE_TEST_JOB": self.name}
+        job = {"CARGO_TARGET_DIR": self.target, "QUIRE": binary, "QUIRE_TEST_DIR": self.inputs, "QUIRE_TEST_JOB": self.job}
         return {**os.environ, **SETTINGS, **job, **(check.settings if check else {})}
 
     def build(self, check):
@@ -151,7 +154,7 @@ class Tree:
                 timed_out = True
             finally:
                 _kill_group(process)
-                cgroup.remove_those_of(self.name)
+                cgroup.remove_those_of(self.job)
             output.seek(0)
             text = output.read().decode(errors="replace")
         return Outcome(process.returncode, text, time.monotonic() - start, timed_out)
