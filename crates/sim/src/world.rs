@@ -67,6 +67,10 @@ pub struct Touch {
 pub struct Checks {
     /// Reclaim said that it was stuck, or waits for jobs, and every page was looked at for one that could be moved out.
     pub stuck: u64,
+    /// A writer had its places when the last page that wanted what it stored was gone, or needed again.
+    pub died: u64,
+    /// A fork gave up since a copy was refused again and again.
+    pub given_up: u64,
     /// A change of rights was refused or done as the VMAs say.
     pub gaps: u64,
 }
@@ -247,7 +251,10 @@ impl Host {
         self.mmu.injector.newborn = None;
         self.meets_fork(self.at, forked.is_ok());
         self.learn();
-        let Ok(child) = forked else { return false };
+        let Ok(child) = forked else {
+            self.checks.given_up += u64::from(self.has_given_up());
+            return false;
+        };
         self.model.fork(self.at, child);
         self.spaces.push(child);
         true

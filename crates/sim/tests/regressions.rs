@@ -71,6 +71,22 @@ fn what_may_not_leave_comes_to_no_list_though_a_job_has_its_frame() {
     host.read_back().unwrap();
 }
 
+/// Of a folio that two processes share, one had locked two pages; so all of it was on no list. When its last page ended with
+/// the other process, the third page was nobody's lock any longer, and stayed on no list for good.
+#[test]
+fn what_is_left_of_a_locked_folio_is_on_a_list_again() {
+    let setup = Setup { policy: PolicyKind::Fixed(Order::fitting(4)), ..SETUP };
+    let mut host = Host::new(setup);
+    host.recount();
+    let write = Event::Message(Vpn(1), true);
+    play(&mut host, &[Event::Map(Vpn(0), 4, Prot::READ_WRITE), write, Event::Run(0), Event::ForkSpace]);
+    let locked = [Event::Process(1), Event::Unmap(Vpn(3), 1), Event::Lock(Vpn(0), 2, true), Event::Exit(0)];
+    play(&mut host, &locked);
+    let listed = |vpn| host.engine.whereabouts(host.spaces[0], Vpn(vpn)).listed;
+    assert_eq!([listed(0), listed(1), listed(2)], [false, false, true]);
+    host.check().unwrap();
+}
+
 /// A worker that had spilled before passes its work in again. Where copies of mapped pages could be given up instead,
 /// reclaim said that there was a job all the same: the old one, to be run once more.
 #[test]

@@ -160,11 +160,14 @@ impl Host {
         self.meets_job(at, outcome != Outcome::Done);
         let Flying { work, staged, .. } = self.jobs.remove(at);
         let waited = self.waits_for(&work);
+        let counted = self.engine.job(work.ticket).is_some_and(|(_, counts)| counts);
+        // Its targets are set with its places.
+        let placed = work.kind == JobKind::Write && work.targets.iter().any(Option::is_some);
+        self.checks.died += u64::from(placed && !counted);
         self.mmu.staged = staged;
         self.spill_jobs += u64::from(work.kind == JobKind::Spill && outcome == Outcome::Done);
-        let counts = self.engine.job(work.ticket).is_some_and(|(_, counts)| counts);
         let finished = self.engine.finish(&mut self.mmu, work.ticket, outcome, &work.packed);
-        self.recount_end(&work, outcome, counts);
+        self.recount_end(&work, outcome, counted);
         self.mmu.staged.clear();
         self.spare.push(work);
         finished.map_err(stopped)?;

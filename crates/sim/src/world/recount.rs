@@ -121,6 +121,12 @@ impl Host {
         Ok(())
     }
 
+    /// Whether the last verb that was called is the copy of a page for a child, refused.
+    pub(super) fn has_given_up(&self) -> bool {
+        let last = self.mmu.injector.calls.as_ref().and_then(|calls| calls.last());
+        last.is_some_and(|call| call.verb == Verb::CopyOut && call.done.refusal.is_some())
+    }
+
     fn void_under_way(&self, ahead: &BTreeSet<Ticket>) -> u64 {
         let void = |work: &Work| {
             !ahead.contains(&work.ticket) && self.engine.job(work.ticket).is_some_and(|(_, counts)| !counts)
