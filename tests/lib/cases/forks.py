@@ -32,7 +32,7 @@ def check(checks, scale):
     forks = case_program("forks")
     for kind in (*KNOWN, *UNKNOWN, *FAMILIES, *STACKS):
         compare(checks, kind, [forks, kind, "2", str(CONTENTS), "0"])
-    rounds = 100 if scale.full else 15
+    rounds = 100 if scale.full else 8
     for kind in RACES:
         compare(checks, kind + " beside threads", [forks, kind, str(rounds), "48", "3"], timeout=300)
     rights = case_program("forks_rights")

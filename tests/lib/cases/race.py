@@ -3,7 +3,7 @@
 from cases import case_program, same_as_native
 from runner import MIB
 
-SECONDS = 10
+SECONDS = 5
 SECONDS_IN_FULL = 600
 
 
