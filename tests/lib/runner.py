@@ -142,7 +142,9 @@ def _left_behind(cgroup, temporary):
 
 
 def _prepare(cgroup, no_thp):
-    """In the child, before exec."""
+    """In the child, before exec. A shell that started the tests in the background had them ignore two signals."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     cgroup.enter()
     if no_thp:
         ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)

@@ -114,7 +114,8 @@ def check_killed(checks):
     with checks.case("after SIGKILL of quire nothing is left behind"), tempfile.TemporaryDirectory() as directory:
         how = {"environment": {"TMPDIR": directory}, "timeout": TIMEOUT}
         command = quire.command_line(["sleep", "30"], BUDGET, ["-q", "--no-spill"])
-        run(command, while_running=lambda process, _: send_after(process, signal.SIGKILL), **how)
+        # The program goes on.
+        run(command, while_running=lambda process, _: send_after(process, signal.SIGKILL), leaves=True, **how)
         left = os.listdir(directory)
         for name in left:
             expect(re.match("quire-run-", name), "left behind: " + name)

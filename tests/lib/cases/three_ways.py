@@ -37,6 +37,7 @@ ELSEWHERE = {
     "holders": "holders.py, under pressure",
     "holders_net": "holders.py, under pressure",
     "holders_ring": "holders.py, under pressure",
+    "leaks": "leaks.py, under pressure and without a budget",
     "marks": "calls.py, under pressure and without a budget",
     "race": "race.py, in two budgets and without",
     "limits": "limits.py, with a budget and without",
