@@ -199,6 +199,12 @@ impl Engine {
         (first..*noted).map(|number| (number, &ring[(number % self.log.size as u64) as usize]))
     }
 
+    /// Counts and notes that a page had vanished or appeared behind the engine's back.
+    pub(crate) fn found_foreign(&mut self, space: Space, vpn: Vpn) {
+        self.stats.foreign += 1;
+        self.log.note(Decision::Foreign { space, vpn });
+    }
+
     /// Counts and notes that a verb of the host refused.
     pub(crate) fn refused(&mut self, refusal: Refusal) {
         self.stats.refused(refusal);

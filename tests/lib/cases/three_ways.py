@@ -59,7 +59,7 @@ def three_ways(checks, name, command):
     with checks.case("three ways: " + name) as figures:
         native = run(command, timeout=TIMEOUT)
         expect(not native.timed_out and native.status not in (98, 99), "natively: " + native.describe())
-        free, report = quire.run_under(command, timeout=TIMEOUT)
+        free, _ = quire.run_under(command, timeout=TIMEOUT)
         expect_same(native, free)
         pressed, report = quire.run_under(command, BUDGET, timeout=TIMEOUT, environment={"BALLAST": BALLAST})
         expect_same(native, pressed)

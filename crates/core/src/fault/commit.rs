@@ -5,7 +5,6 @@ use crate::engine::{Engine, Halt};
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
-use crate::log::Decision;
 use crate::mmu::{Done, Mmu, Mover, Refusal};
 use crate::order::Order;
 use crate::sharing::SHARED;
@@ -142,8 +141,7 @@ impl Engine {
             match refusal {
                 // What is at the program's address is what the program sees: ours is dropped.
                 Refusal::Exists => {
-                    self.stats.foreign += 1;
-                    self.log.note(Decision::Foreign { space: pages.space, vpn: to });
+                    self.found_foreign(pages.space, to);
                     if source == Source::Frames {
                         mmu.release(FrameRun::new(head.plus(at), 1));
                     }

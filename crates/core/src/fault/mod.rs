@@ -104,8 +104,7 @@ impl Engine {
         work: &mut Work,
     ) -> Fault {
         if !mmu.present(space, vpn) {
-            self.stats.foreign += 1;
-            self.log.note(Decision::Foreign { space, vpn });
+            self.found_foreign(space, vpn);
             self.drop_mapped_page(mmu, space, vpn);
             return self.fill(mmu, space, vma, vpn, false, work);
         }

@@ -117,8 +117,7 @@ impl Engine {
                 Refusal::Exists => mmu.release(FrameRun::new(frame, 1)),
                 Refusal::Again => {}
                 Refusal::Absent => {
-                    self.stats.foreign += 1;
-                    self.log.note(Decision::Foreign { space: page.space, vpn: page.start });
+                    self.found_foreign(page.space, page.start);
                     self.drop_mapped_page(mmu, page.space, page.start);
                     return false;
                 }

@@ -37,8 +37,7 @@ impl Engine {
         let SharedPage { space, vpn, slot, mapped } = page;
         if mapped && !mmu.present(space, vpn) {
             // Somebody dropped it without telling us: it is empty.
-            self.stats.foreign += 1;
-            self.log.note(Decision::Foreign { space, vpn });
+            self.found_foreign(space, vpn);
             self.give_up_shared(mmu, PageRange::new(space, vpn, 1));
             return self.fill(mmu, space, vma, vpn, false, work);
         }

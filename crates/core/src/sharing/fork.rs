@@ -6,7 +6,6 @@ use crate::engine::{AddressSpace, Engine};
 use crate::fault::PATIENCE;
 use crate::folio::SplitWhy;
 use crate::frame::{FrameState, List, Use};
-use crate::log::Decision;
 use crate::mmu::{Mover, Refusal};
 use crate::order::{Order, OrderSet};
 use crate::page::Pte;
@@ -76,8 +75,7 @@ impl Engine {
             let pte = self.pte(parent, vpn);
             at = if let Some((slot, mapped)) = pte.slot() {
                 if mapped && !mmu.present(parent, vpn) {
-                    self.stats.foreign += 1;
-                    self.log.note(Decision::Foreign { space: parent, vpn });
+                    self.found_foreign(parent, vpn);
                     self.give_up_shared(mmu, PageRange::new(parent, vpn, 1));
                     vpn.plus(1)
                 } else {
@@ -173,8 +171,7 @@ impl Engine {
                 // The slot of a mapped page is a hole, but for the zero page that a reader left there.
                 Refusal::Exists => mmu.release(FrameRun::new(frame, 1)),
                 Refusal::Absent => {
-                    self.stats.foreign += 1;
-                    self.log.note(Decision::Foreign { space: page.space, vpn: page.start });
+                    self.found_foreign(page.space, page.start);
                     self.drop_mapped_page(mmu, page.space, page.start);
                     return Ok(());
                 }

@@ -5,7 +5,6 @@ use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
 use crate::fault::PATIENCE;
 use crate::frame::{Backing, FrameState, List, Use};
-use crate::log::Decision;
 use crate::mmu::{Mover, Refusal};
 use crate::order::{Order, OrderSet};
 use crate::page::Pte;
@@ -85,8 +84,7 @@ impl Engine {
     /// Somebody put a page where a shared one was to be mapped. It is what the program sees: the space's own from now on,
     /// with a slot to be moved out to. It is in memory, so it is charged whatever the limit.
     fn own_instead<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn) -> Result<(), Halt> {
-        self.stats.foreign += 1;
-        self.log.note(Decision::Foreign { space, vpn });
+        self.found_foreign(space, vpn);
         let Some((slot, _)) = self.pte(space, vpn).slot() else { return Ok(()) };
         let base = OrderSet::only(Order::BASE);
         let taken = self.take_frames(mmu, base, Use::Contents);
@@ -158,8 +156,7 @@ impl Engine {
             at += u64::from(done.pages);
             if done.refusal.is_some() {
                 let vpn = pages.start.plus(at);
-                self.stats.foreign += 1;
-                self.log.note(Decision::Foreign { space: pages.space, vpn });
+                self.found_foreign(pages.space, vpn);
                 if let Some((slot, _)) = self.pte(pages.space, vpn).slot() {
                     self.unlink(pages.space, vpn, slot);
                 }

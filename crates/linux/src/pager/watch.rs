@@ -145,8 +145,9 @@ impl Pager {
     pub(super) fn watch_handler(&self) {
         let waiting =
             self.busy_since.load(Relaxed) != 0 || self.descriptors.get().is_some_and(|d| d.uffd.has_msgs());
-        let dead = self.watch.handler_is_dead(waiting, now_ns());
-        self.show_watchdogs();
+        let now = now_ns();
+        let dead = self.watch.handler_is_dead(waiting, now);
+        self.show_watchdogs(now);
         if !dead {
             return;
         }
@@ -162,21 +163,22 @@ impl Pager {
 
     /// On the handler thread: the same for the service thread.
     pub(super) fn watch_service(&self) {
-        let dead = self.watch.service_is_dead(now_ns());
-        self.show_watchdogs();
+        let now = now_ns();
+        let dead = self.watch.service_is_dead(now);
+        self.show_watchdogs(now);
         if dead {
             let beats = self.watch.beats().1;
             die!("the service thread does not move any more (after {beats} rounds). Please report this");
         }
     }
 
-    /// Shows what the watchdogs know to who asks `quire`. Takes no lock that anybody holds for long.
-    fn show_watchdogs(&self) {
+    /// Shows what the watchdogs know at time `now` to who asks `quire`. Takes no lock that anybody holds for long.
+    fn show_watchdogs(&self, now: u64) {
         let Some(slot) = self.slot() else { return };
         let watch = &self.watch;
         let (handler_beats, service_beats) = watch.beats();
         slot.watched.show(&Watchdogs {
-            looked_at_ns: now_ns(),
+            looked_at_ns: now,
             fault_since_ns: self.busy_since.load(Relaxed),
             handler_beats,
             handler_ticks: watch.handler.ticks(),
