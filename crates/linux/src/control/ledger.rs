@@ -82,10 +82,6 @@ pub struct Slot {
     granted_pages: AtomicU64,
     target_pages: AtomicU64,
     want_pages: AtomicU64,
-    /// Rises with every round of the handler thread.
-    pub handler_beats: AtomicU64,
-    /// Rises with every round of the service thread, at least once a second while the process runs.
-    pub service_beats: AtomicU64,
     /// What its watchdogs know.
     pub watched: Watched,
     /// What the process counts.
@@ -295,8 +291,6 @@ impl Ledger {
         slot.watched.clear();
         slot.pid.store(pid, Relaxed);
         slot.target_pages.store(NO_LIMIT, Relaxed);
-        slot.handler_beats.store(0, Relaxed);
-        slot.service_beats.store(0, Relaxed);
         let generation = slot.generation.load(Relaxed).wrapping_add(1).max(1);
         slot.generation.store(generation, Relaxed);
         slot.state.store(SlotState::Joined as u32, Release);

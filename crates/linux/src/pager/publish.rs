@@ -40,9 +40,6 @@ impl Pager {
             return;
         }
         self.published_at.store(time, Relaxed);
-        let (handler, service) = self.watch.beats();
-        slot.handler_beats.store(handler, Relaxed);
-        slot.service_beats.store(service, Relaxed);
         let usage = self.usage();
         let counters = &slot.counters;
         set_now(&counters.table_bytes, &counters.peak_table_bytes, usage.own);
