@@ -1,16 +1,13 @@
 //! What single faults take and leave behind: frames that lie ready, stored copies, places on the lists.
 
+mod common;
+
+use common::play;
 use quire_core::job::{JobKind, Place};
 use quire_core::mmu::Prot;
 use quire_core::{Demand, Order, PageState, PolicyKind, Reclaim, Vpn};
 use quire_sim::Host;
 use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
-
-fn play(host: &mut Host, events: &[Event]) {
-    for event in events {
-        host.happen(*event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
-    }
-}
 
 /// A program of 128 pages in base folios, all of them mapped.
 fn host(grant: u32, spill: Option<u64>) -> Host {

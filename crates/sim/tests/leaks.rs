@@ -1,27 +1,16 @@
 //! Ways to lose what was given out: a frame, an extent of the spill file, a pin, an object of the store. Each is gone through
 //! to its end; then the tables are compared with each other, all is unmapped, and nothing may be left.
 
+mod common;
+
+use common::play;
 use quire_core::job::{JobKind, Outcome};
 use quire_core::mmu::{Prot, Refusal};
-use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Vpn};
+use quire_core::{Demand, PageRange, PageState, Vpn};
 use quire_sim::world::{Event, Put, SPACE, Setup, Step, Touch};
 use quire_sim::{Host, Injection, Verb};
 
-const SETUP: Setup = Setup {
-    frames: 64,
-    spans: 8,
-    grant: 64,
-    policy: PolicyKind::Fixed(Order::BASE),
-    arena: 32,
-    threads: 4,
-    spill: Some(1 << 20),
-};
-
-fn play(host: &mut Host, events: &[Event]) {
-    for event in events {
-        host.happen(*event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
-    }
-}
+const SETUP: Setup = Setup { spill: Some(1 << 20), ..common::SETUP };
 
 fn write(host: &mut Host, pages: core::ops::Range<u64>, put: Put) {
     for vpn in pages.map(Vpn) {

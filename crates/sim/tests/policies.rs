@@ -1,5 +1,8 @@
 //! What the policies come to in the engine: which folios are there after a few faults, and in which frames.
 
+mod common;
+
+use common::play;
 use quire_core::fault::Shortfall;
 use quire_core::job::Place;
 use quire_core::mmu::Prot;
@@ -17,12 +20,6 @@ fn host(policy: &str, pages: u64, spill: Option<u64>) -> Host {
         Host::new(Setup { frames: 2 * grant, spans: 64, grant, policy, arena: pages, threads: 1, spill });
     play(&mut host, &[Event::Map(Vpn(0), pages, Prot::READ_WRITE)]);
     host
-}
-
-fn play(host: &mut Host, events: &[Event]) {
-    for event in events {
-        host.happen(*event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
-    }
 }
 
 /// Writes to a page. The order of the folio that it is in then.

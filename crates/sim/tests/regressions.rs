@@ -1,5 +1,8 @@
 //! Bugs of the engine that were found by reading it or by a walk, each as the few events that show it.
 
+mod common;
+
+use common::{SETUP, play};
 use quire_core::job::{JobKind, Work};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
@@ -8,22 +11,7 @@ use quire_sim::waiters::Message;
 use quire_sim::world::{Event, Put, SPACE, Setup, Step, Touch};
 use quire_sim::{Host, Injection, Verb};
 
-const SETUP: Setup = Setup {
-    frames: 64,
-    spans: 8,
-    grant: 64,
-    policy: PolicyKind::Fixed(Order::BASE),
-    arena: 32,
-    threads: 4,
-    spill: None,
-};
 const RECLAIM: Event = Event::Reclaim(Demand::Direct);
-
-fn play(host: &mut Host, events: &[Event]) {
-    for event in events {
-        host.happen(*event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
-    }
-}
 
 /// A host with pages 0..16 mapped, of which the first `touched` were written.
 fn host(setup: Setup, touched: u64) -> Host {

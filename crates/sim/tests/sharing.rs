@@ -1,5 +1,8 @@
 //! Several processes on one engine: what fork shares, what a write copies, and who maps what.
 
+mod common;
+
+use common::{SETUP, play};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Reclaim, Space, Vpn};
 use quire_sim::rng::Rng;
@@ -7,15 +10,6 @@ use quire_sim::waiters::Message;
 use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
 use quire_sim::{Host, Injection, Verb};
 
-const SETUP: Setup = Setup {
-    frames: 64,
-    spans: 8,
-    grant: 64,
-    policy: PolicyKind::Fixed(Order::BASE),
-    arena: 32,
-    threads: 4,
-    spill: None,
-};
 const PAIR: Setup = Setup { policy: PolicyKind::Fixed(Order::BASE.up()), ..SETUP };
 const QUAD: Setup = Setup { policy: PolicyKind::Fixed(Order::BASE.up().up()), ..SETUP };
 const QUAD_ORDER: Option<Order> = Some(Order::BASE.up().up());
@@ -23,12 +17,6 @@ const QUAD_ORDER: Option<Order> = Some(Order::BASE.up().up());
 const CHILD: Space = Space(2);
 const FIRST: Event = Event::Process(0);
 const SECOND: Event = Event::Process(1);
-
-fn play(host: &mut Host, events: &[Event]) {
-    for event in events {
-        host.happen(*event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
-    }
-}
 
 /// A thread of the process at hand touches a page and gets it, whatever that takes.
 fn touch(host: &mut Host, page: u64, put: Option<Put>) {

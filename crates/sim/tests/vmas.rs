@@ -1,5 +1,8 @@
 //! What holds for one VMA: a policy of its own, and counts of what it has.
 
+mod common;
+
+use common::play;
 use quire_core::mmu::{Mmu, Prot, Refusal};
 use quire_core::vma::Hint;
 use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Space, VmaUsage, Vpn};
@@ -10,12 +13,6 @@ use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
 const PAIR: PolicyKind = PolicyKind::Fixed(Order::BASE.up());
 const SETUP: Setup =
     Setup { frames: 128, spans: 8, grant: 120, policy: PAIR, arena: 64, threads: 2, spill: Some(1 << 20) };
-
-fn play(host: &mut Host, events: &[Event]) {
-    for event in events {
-        host.happen(*event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
-    }
-}
 
 fn touch(host: &mut Host, page: u64, put: Option<Put>) {
     play(host, &[Event::Touch(0, Touch { vpn: Vpn(page), put })]);

@@ -1,5 +1,8 @@
 //! When reclaim is called for, and how much room it makes. Of zeroes, so that the store takes nothing of the grant.
 
+mod common;
+
+use common::play;
 use quire_core::mmu::Prot;
 use quire_core::{Demand, Engine, Order, PolicyKind, Reclaim, Vpn};
 use quire_sim::Host;
@@ -9,12 +12,6 @@ const GRANT: u32 = 320;
 /// A sixteenth of the grant, below which reclaim begins, and an eighth, up to which it works.
 const LOW: u32 = GRANT / 16;
 const HIGH: u32 = GRANT / 8;
-
-fn play(host: &mut Host, events: &[Event]) {
-    for event in events {
-        host.happen(*event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
-    }
-}
 
 /// Zeroes are written to pages `from..to`, one fault each.
 fn fill(host: &mut Host, from: u32, to: u32) {
