@@ -1,5 +1,6 @@
 """Memory cgroups, version 1 or 2: a limit, what is resident, who was killed."""
 
+import contextlib
 import glob
 import os
 import signal
@@ -9,8 +10,14 @@ import time
 V1_MOUNT = "/sys/fs/cgroup/memory"
 V2_MOUNT = "/sys/fs/cgroup"
 SAMPLE_SECONDS = 0.05
-# Tells the cgroups of several runs apart whose processes don't see each other.
-PREFIX = "quire-test%s-" % os.environ.get("QUIRE_TEST_JOB", "")
+
+
+def _prefix(job):
+    """Tells the cgroups of several runs apart whose processes don't see each other."""
+    return "quire-test%s-" % job
+
+
+PREFIX = _prefix(os.environ.get("QUIRE_TEST_JOB", ""))
 
 
 class Cgroup:
@@ -120,23 +127,17 @@ class Sampler(threading.Thread):
         self.join()
 
 
-def remove_leftovers():
-    """Removes cgroups of tests whose process has ended without cleaning up."""
+def remove_leftovers(job=None):
+    """Removes cgroups of tests whose process has ended without cleaning up; of the run that QUIRE_TEST_JOB named `job`, which has
+    ended with all its processes, each of them."""
+    prefix = PREFIX if job is None else _prefix(job)
     for mount in (V1_MOUNT, V2_MOUNT):
-        for path in glob.glob("%s/%s*" % (mount, PREFIX)):
-            owner = path.split(PREFIX)[1].split("-")[0]
-            if not os.path.exists("/proc/" + owner) and not _read_pids(path):
-                os.rmdir(path)
-
-
-def remove_those_of(job):
-    """Removes the cgroups of a run that was named `job` by QUIRE_TEST_JOB, and has ended with all its processes."""
-    for mount in (V1_MOUNT, V2_MOUNT):
-        for path in glob.glob("%s/quire-test%s-*" % (mount, job)):
-            try:
-                os.rmdir(path)
-            except OSError:  # Busy: the last process is still being taken apart. The next run's names are others.
-                pass
+        for path in glob.glob("%s/%s*" % (mount, prefix)):
+            owner = path.split(prefix)[1].split("-")[0]
+            # Of a run that has ended, another process may have the number by now.
+            if job is not None or not os.path.exists("/proc/" + owner):
+                with contextlib.suppress(OSError):  # Busy: the last process is still being taken apart.
+                    os.rmdir(path)
 
 
 def _read_pids(path):

@@ -4,21 +4,14 @@ import collections
 import re
 
 from checks import expect
-from quire import ORDERS
+from quire import ORDERS, PAGE, pages_of
 
 LINE = re.compile(r"^ *\d+\.\d+ +(\d+) (no frame|no run|\w+) +(.*)$")
 # What a decision's text says, by its kind: places are a space and a page.
 FAULT = re.compile(r"^\S+ \S+ (empty|stored), wanted (\w+), got (\w+)(?:: (\w+))?$")
-FOLIO = re.compile(r"^\S+ (\S+) (\w+)(?:, (\d+) pages (?:out|elsewhere|given back))?(?:: \w+)?$")
+FOLIO = re.compile(r"^\S+ (\S+) (\w+)(?:, (\d+) pages (?:out|elsewhere|given back))?(?:: (\w+))?$")
 # Names in the log, and in the report.
 CASES = re.compile(r"(?<=[a-z])(?=[A-Z])")
-
-PAGE = 4096
-
-
-def pages(order):
-    """The pages of a folio of that size."""
-    return 1 << ORDERS.index(order)
 
 
 class Recount:
@@ -53,6 +46,8 @@ class Recount:
             expect(folio, "a decision that can't be read: %s %r" % (kind, rest))
             counts[kind, folio[2]] += 1
             counts[kind + " pages"] += int(folio[3] or 0)
+            if kind == "split":
+                counts["splits", _name(folio[4])] += 1
             self._follow(pid, kind, folio[1], folio[2])
 
     def _follow(self, pid, kind, page, order):
@@ -73,6 +68,10 @@ class Recount:
     def orders(self, name):
         """By order, from the smallest up."""
         return [self.total(name, order) for order in ORDERS]
+
+    def filled(self):
+        """Pages filled with zeroes, of each process."""
+        return [sum(counts["fills", size] << order for order, size in enumerate(ORDERS)) for counts in self.by_process.values()]
 
     def reasons(self, name):
         """By reason, those that occurred."""
@@ -99,7 +98,9 @@ def expect_counted(report, path):
         "splits": ([sum(log.orders("split"))], [report["splits"]]),
         "shortfalls": (log.reasons("shortfalls"), report["shortfalls"]),
         "refusals": (log.reasons("refusals"), report["refusals"]),
-        "pages moved out": ([log.total("evict pages")], [evicted_pages(report)]),
+        "sparse": ([sum(log.orders("sparse"))], [report["sparse"]]),
+        "given back": ([log.total("sparse pages")], [report["sparse_given_back_bytes"] // PAGE]),
+        "pages moved out": ([log.total("evict pages")], [pages_of(report, "evictions")]),
     }
     for name, (decided, counted) in pairs.items():
         fits = decided == counted if log.lost == 0 else _fits(decided, counted, log.lost)
@@ -115,18 +116,13 @@ def _fits(decided, counted, lost):
     return all(0 <= more - some <= lost * 512 for some, more in zip(decided, counted))
 
 
-def evicted_pages(report):
-    """Pages moved out, by the orders of the folios."""
-    return sum(count * pages(order) for order, count in zip(ORDERS, report.by_order("evictions")))
-
-
 def expect_sums(report):
     """What the report says in two ways is the same."""
     tree = report.tree
     memory, faults, eviction = tree["memory"], tree["faults"], tree["eviction"]
     behind, in_fault = eviction["evicted_behind_pages"], eviction["evicted_in_fault_pages"]
     sums = {
-        "pages moved out": (behind + in_fault, evicted_pages(report)),
+        "pages moved out": (behind + in_fault, pages_of(report, "evictions")),
         "resident": (memory["peak_managed_bytes"] + memory["peak_unmanaged_bytes"], memory["peak_resident_bytes"]),
         "compressed": (eviction["stored_pages"] * PAGE, eviction["compressed_in_bytes"]),
         "zero pages": (eviction["zero_pages"] * PAGE, memory["untouched_bytes"]),

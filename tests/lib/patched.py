@@ -154,7 +154,7 @@ class Tree:
                 timed_out = True
             finally:
                 _kill_group(process)
-                cgroup.remove_those_of(self.job)
+                cgroup.remove_leftovers(self.job)
             output.seek(0)
             text = output.read().decode(errors="replace")
         return Outcome(process.returncode, text, time.monotonic() - start, timed_out)

@@ -11,6 +11,10 @@ CGROUP_MARGIN = 48 * MIB
 RESIDENT_MARGIN = 24 * MIB
 REPORT_MARGIN = 4 * MIB
 
+PAGE = 4096
+# Of a small program, beside the memory that it is told to use: what libc and its loader have from the arena.
+OWN = 2 * MIB
+
 # Statuses for errors of the command itself, as with `env` and `timeout`.
 COMMAND_ERRORS = range(125, 128)
 
@@ -38,13 +42,16 @@ def command_line(program, budget=None, options=()):
 
 def run_under(program, budget=None, options=(), check=False, **how):
     """Runs a program under Quire. Returns the Result, and the Report or None where none was written. With `check`, Quire walks
-    its tables now and then, and at the program's end, and stops where they do not fit each other."""
+    its tables now and then, and at the program's end, and stops where they do not fit each other. What the report counts is possible."""
     if check:
         how["environment"] = {"QUIRE_CHECK": "1", **how.get("environment", {})}
     with scratch() as directory:
         path = os.path.join(directory, "report.json")
         result = run(command_line(program, budget, [*options, "--report", "json", "-o", path]), **how)
-        return result, Report(path) if os.path.exists(path) and os.path.getsize(path) else None
+        report = Report(path) if os.path.exists(path) and os.path.getsize(path) else None
+        if report:
+            expect_flow(report, recorded="--record" in options)
+        return result, report
 
 
 class Report:
@@ -77,6 +84,36 @@ def _fields(tree, name):
             if name in branch:
                 yield branch[name]
             levels.extend(branch.values())
+
+
+def pages_of(report, name):
+    """What a count by order comes to in pages."""
+    return sum(count << order for order, count in enumerate(report.by_order(name)))
+
+
+def expect_flow(report, recorded=False):
+    """Only what had come into memory left it, and only what had left came back: the upper bound of each of these counts.
+
+    A forked child has what its parent had moved out, and moves nothing out itself. A move that is refused, or whose job is void,
+    may have been counted though the page is where it was; so may what no store takes, and what pages did that nobody knows of.
+    While a trace is recorded, pages leave for a moment to be seen coming back, which are rescues and no evictions.
+    """
+    zeroes, stored, rescued, out = (pages_of(report, name) for name in ("fills", "swap_ins", "rescues", "evictions"))
+    troubles = report["jobs_voided"] + report["unstorable_folios"] + report["foreign_pages"] + sum(report["refusals"].values())
+    slack = troubles << (len(ORDERS) - 1)
+    expect(out <= zeroes + stored + rescued + slack, "%d pages left, %d came" % (out, zeroes + stored + rescued))
+    back, most = stored + rescued * (not recorded), (out - report["zero_pages"]) * (1 + report["forked"]) + slack
+    expect(back <= most, "%d pages came back, %d can have been out" % (back, most))
+    spilled = report["spilled_pages"]
+    expect(spilled <= report["stored_pages"] + slack, "%d pages were spilled, %d stored" % (spilled, report["stored_pages"]))
+    expect(report["stored_pages"] <= out + slack, "%d pages were stored, %d left" % (report["stored_pages"], out))
+
+
+def expect_filled(report, least, most):
+    """What was filled with zeroes is the program's memory, `least` to `most` bytes of it, and once more each page that left as
+    zeroes: those may be filled anew."""
+    filled, again = pages_of(report, "fills") * PAGE, report["zero_pages"] * PAGE
+    expect(least <= filled <= most + OWN + again, "%d KiB filled, of which %d left as zeroes" % (filled >> 10, again >> 10))
 
 
 def managed_share(report):

@@ -66,4 +66,5 @@ def compare(checks, name, command, timeout=60, front=()):
         report = quire.Report(path) if os.path.exists(path) and os.path.getsize(path) else None
         expect_same(native, managed)
         expect(report is not None and report["evicted_behind_pages"] + report["evicted_in_fault_pages"] > 0, "no pressure")
+        quire.expect_flow(report)
         figures.append("natively %.1f s, under Quire %.1f s" % (native.seconds, managed.seconds))

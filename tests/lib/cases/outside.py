@@ -79,7 +79,10 @@ def check_over(checks):
             native, managed, report = both([case_program("elsewhere"), "120", kind], BUDGET)
             expect_same(native, managed)
             warnings(managed, r"of its memory \d.* MiB are not managed, most of it .*" + words)
-            expect(report["peak_unmanaged_bytes"] > 100 * MIB and report["over_budget"], "not in the report")
+            # Of 120 MiB and what any program has beside them.
+            unmanaged = report["peak_unmanaged_bytes"]
+            expect(100 * MIB < unmanaged <= 120 * MIB + 4 * MIB, "in the report are %d MiB" % (unmanaged // MIB))
+            expect(report["over_budget"], "not in the report")
 
 
 def check_kinds(checks):
@@ -132,7 +135,10 @@ def check_other_libc(checks, other):
         expect_same(native, managed)
         lines = warnings(managed, "its libc is not glibc")
         expect(len(lines) == 1 and "ld.so" not in managed.stderr, managed.last_words())
-        expect(report["unmanaged_because"] == {"other_libc": 1} and report["managed"] >= 1, str(report["processes"]))
+        # The child that becomes a shell may be seen before it does. The shell becomes the program: two are managed.
+        because = report["unmanaged_because"]
+        expect(because.keys() == {"other_libc"} and 1 <= because["other_libc"] <= 2, str(because))
+        expect(report["managed"] == 2, str(report["processes"]))
 
 
 def check_exclude(checks):
