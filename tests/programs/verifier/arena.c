@@ -131,6 +131,11 @@ bool is_unlocked(const struct cell *cell)
 	return !cell->locked;
 }
 
+bool is_guarded(const struct cell *cell)
+{
+	return cell->access != ACCESS_WRITE;
+}
+
 /* Neither protected nor locked. */
 bool is_plain(const struct cell *cell)
 {

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "chaos.h"
 
-#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,42 +169,14 @@ static enum outcome op_shared(struct arena *arena)
 	return DONE;
 }
 
-static __thread sigjmp_buf *trespass_return;
-static __thread void *volatile trespass_address;
-
-static void on_segv(int signal, siginfo_t *info, void *context)
-{
-	(void)signal;
-	(void)context;
-	if (trespass_return && info->si_addr == trespass_address)
-		siglongjmp(*trespass_return, 1);
-	dprintf(STDERR_FILENO, "verifier: SIGSEGV at %p\n", info->si_addr);
-	_exit(EXIT_MISMATCH);
-}
-
-static bool is_guarded(const struct cell *cell)
-{
-	return cell->access != ACCESS_WRITE;
-}
-
 /* Touches what is protected: it must trap, whether the page is resident, stored or empty. */
 static enum outcome op_trespass(struct arena *arena)
 {
 	struct run run;
 	if (!run_pick(arena, &run, 1, is_guarded))
 		return SKIPPED;
-	volatile uint64_t *word = (volatile uint64_t *)run_base(&run);
-	sigjmp_buf here;
-	trespass_address = (void *)word;
-	if (sigsetjmp(here, 1) == 0) {
-		trespass_return = &here;
-		if (run_cells(arena, &run)->access == ACCESS_NONE && rng_below(&arena->rng, 2))
-			(void)*word;
-		else
-			*word = 0xbad;
-		fail("access to a protected page was let through", (void *)word, 0, *word);
-	}
-	trespass_return = NULL;
+	bool write = run_cells(arena, &run)->access != ACCESS_NONE || rng_below(&arena->rng, 2);
+	must_trap((volatile uint64_t *)run_base(&run), write, SEGV_ACCERR);
 	return DONE;
 }
 
@@ -321,9 +292,7 @@ static void chaos_open(void)
 	chaos.shared_cells = map_unmanaged(chaos.shared_pages * sizeof(struct cell));
 	for (size_t i = 0; i < chaos.shared_pages; i++)
 		chaos.shared_cells[i] = (struct cell){.page = ~(uint32_t)i, .access = ACCESS_WRITE};
-	struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO};
-	sigaction(SIGSEGV, &action, NULL);
-	sigaction(SIGBUS, &action, NULL);
+	probes_open();
 }
 
 /* All the refused calls of one kind as "<name>_refused". The names live as long as the program. */
@@ -351,6 +320,7 @@ static void report(double seconds)
 	for (unsigned i = 0; i < options.threads; i++)
 		fork_total += forks[i];
 	result("chaos", "fork", (double)fork_total);
+	probes_report();
 	result("chaos", "us_per_op", seconds * 1e6 / (double)total);
 }
 
@@ -362,6 +332,8 @@ void phase_chaos(double seconds)
 		chaos.round_end = now() + ROUND_SECONDS < end ? now() + ROUND_SECONDS : end;
 		run_threads(chaos_thread, NULL);
 		chaos.round++;
+		for (unsigned i = 0; i < options.threads; i++)
+			probe(chaos.arenas[i]);
 	} while (now() < end);
 	report(now() - start);
 	run_threads(settle, NULL);

@@ -69,6 +69,7 @@ bool is_readable(const struct cell *cell);
 bool is_writable(const struct cell *cell);
 bool is_unlocked(const struct cell *cell);
 bool is_plain(const struct cell *cell);
+bool is_guarded(const struct cell *cell);
 
 /* mappings.c: calls that change mappings. */
 enum outcome op_map(struct arena *arena);
@@ -78,6 +79,7 @@ enum outcome op_look(struct arena *arena);
 enum outcome op_unmap(struct arena *arena);
 enum outcome op_grow(struct arena *arena);
 enum outcome op_shrink(struct arena *arena);
+void *slot_move(const struct slot *slot, int flags);
 enum outcome op_move(struct arena *arena);
 enum outcome op_move_keeping(struct arena *arena);
 enum outcome op_discard(struct arena *arena);
@@ -88,6 +90,12 @@ enum outcome op_protect_read(struct arena *arena);
 enum outcome op_unprotect(struct arena *arena);
 enum outcome op_lock(struct arena *arena);
 enum outcome op_unlock(struct arena *arena);
+
+/* probes.c */
+void probes_open(void);
+void must_trap(volatile uint64_t *word, bool write, int expected);
+void probe(struct arena *arena);
+void probes_report(void);
 
 /* fork.c */
 enum outcome op_fork(struct arena *arena);

@@ -193,7 +193,7 @@ enum outcome op_shrink(struct arena *arena)
  * Moves pages to a place reserved for them. When the kernel refuses, it may have unmapped that place first, and
  * another thread may be there already: so the place is left alone then (it holds no memory).
  */
-static void *move_away(const struct slot *slot, int flags)
+void *slot_move(const struct slot *slot, int flags)
 {
 	size_t bytes = slot->pages * PAGE;
 	void *place = mmap(NULL, bytes, PROT_NONE, ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -210,7 +210,7 @@ enum outcome op_move(struct arena *arena)
 	struct slot *slot = slot_detach(arena, &run);
 	if (!slot)
 		return SKIPPED;
-	void *base = move_away(slot, 0);
+	void *base = slot_move(slot, 0);
 	if (base == MAP_FAILED)
 		return REFUSED;
 	slot->base = base;
@@ -228,7 +228,7 @@ enum outcome op_move_keeping(struct arena *arena)
 	if (!slot || !emptied || slot->pages > room(arena))
 		return SKIPPED;
 	uint8_t *old = slot->base;
-	void *base = move_away(slot, MREMAP_DONTUNMAP);
+	void *base = slot_move(slot, MREMAP_DONTUNMAP);
 	if (base == MAP_FAILED)
 		return REFUSED;
 	slot->base = base;

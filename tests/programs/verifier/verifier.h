@@ -7,7 +7,7 @@
  *
  *   model.c   what a page holds, and the comparison      sweep.c   sequential and random phases
  *   chaos.c   random calls on mappings                   fork.c    children that check a snapshot
- *   main.c    options, threads, watchdog, results
+ *   probes.c  touches that must trap                     main.c    options, threads, watchdog, results
  */
 #ifndef VERIFIER_H
 #define VERIFIER_H
