@@ -254,6 +254,51 @@ static void moves_out(void) {
     end();
 }
 
+/* What is refused for where the memory is leaves the place that it was to go to alone; so does what lies opposite to a gap. */
+static void moves_out_in_vain(void) {
+    begin("moves out that are refused");
+    char *far = mmap(far_away, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    memset(far, 'f', 16 * PAGE);
+    put(0, 8);
+    mprotect(AT(4), 4 * PAGE, PROT_READ);
+    munmap(AT(20), 4 * PAGE);
+    move("several, longer", 0, 8, 10, THERE, far);
+    show("far", far, 16);
+    move("from nothing", 20, 4, 4, THERE, far);
+    show("far", far, 16);
+    move("up to nothing, longer", 18, 4, 6, THERE, far);
+    show("far", far, 16);
+    put(30, 8);
+    munmap(AT(32), 2 * PAGE);
+    move("with a gap", 30, 8, 8, THERE, far + 4 * PAGE);
+    show("far", far, 16);
+    munmap(far, 16 * PAGE);
+    end();
+}
+
+static void show_locked(void) {
+    char line[256];
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status && fgets(line, sizeof line, status))
+        if (strncmp(line, "VmLck:", 6) == 0)
+            printf("  %s", line);
+    fclose(status);
+}
+
+static void unlocks_all(void) {
+    begin("all is unlocked");
+    put(0, 8);
+    put_file(2, 4, PROT_READ, MAP_SHARED);
+    mmap(far_away, 4 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    show_error("mlock", mlock(AT(0), 8 * PAGE));
+    show_error("mlock far away", mlock(far_away, 4 * PAGE));
+    show_locked();
+    show_error("munlockall", munlockall());
+    show_locked();
+    munmap(far_away, 4 * PAGE);
+    end();
+}
+
 static void moves_code(void) {
     begin("code moves in");
     char *own = (char *)((uintptr_t)&moves_code & ~(PAGE - 1));
@@ -277,6 +322,8 @@ int main(void) {
     parts();
     moves_within();
     moves_out();
+    moves_out_in_vain();
+    unlocks_all();
     moves_code();
     return 0;
 }

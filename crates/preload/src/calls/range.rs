@@ -1,6 +1,7 @@
 //! Calls that change a range of existing memory: its protection, its use, its place in RAM, its name.
 
 use core::ffi::{c_int, c_uint, c_void};
+use core::ops::Range;
 
 use super::{AtGap, arena, in_pieces};
 use crate::decide::{self, Parts};
@@ -125,30 +126,50 @@ pub(super) fn lock_all(flags: c_int) -> Answer {
     pager_api::call(Call::LockAll { flags })
 }
 
+/// What is locked of the kernel's, in the arena and elsewhere, is unlocked by the kernel.
 pub(super) fn unlock_all() -> Answer {
-    if arena().is_empty() {
-        // SAFETY: takes no pointers.
-        return unsafe { raw::call!(libc::SYS_munlockall, 0) };
+    if !arena().is_empty() {
+        pager_api::call(Call::UnlockAll)?;
     }
-    pager_api::call(Call::UnlockAll)
+    // SAFETY: takes no pointers.
+    unsafe { raw::call!(libc::SYS_munlockall, 0) }
 }
 
-/// prctl. Names of managed mappings are swallowed (mimalloc names all of its own): mappings with different names don't
-/// merge, and a MOVE must find one mapping on each side.
+/// prctl. Names of managed mappings are looked at and swallowed (mimalloc names all of its own): mappings with different names
+/// don't merge, and a MOVE must find one mapping on each side.
 ///
 /// # Safety
 ///
 /// As prctl.
 pub(super) unsafe fn control(option: c_int, args: [usize; 4]) -> Answer {
     let [what, addr, len, name] = args;
-    if option == libc::PR_SET_VMA && pager_api::is_managed(addr, len) {
-        return Ok(0);
+    // SAFETY: by the caller's promise.
+    let kernel =
+        |addr: usize, len: usize| unsafe { raw::call!(libc::SYS_prctl, option, what, addr, len, name) };
+    if option == libc::PR_SET_VMA
+        && let Some(parts) = decide::split(addr, len, &arena())
+    {
+        // A bad name, and any for a kernel that has none, it refuses for any length, before it looks at memory.
+        kernel(addr, 0)?;
+        return in_pieces(&parts, AtGap::GoOn, |part| kernel(part.start, part.len()), whole);
     }
     if option == libc::PR_SET_SECCOMP {
         pager_api::note_filter();
     }
-    // SAFETY: by the caller's promise.
-    unsafe { raw::call!(libc::SYS_prctl, option, what, addr, len, name) }
+    kernel(addr, len)
+}
+
+/// Whether a part of the arena without mappings of the kernel's has no gap.
+fn whole(part: &Range<usize>) -> Answer {
+    let mut at = part.start;
+    while at < part.end {
+        let piece = pager_api::piece(at, part.end - at);
+        if piece.kind == Kind::Gap {
+            return Err(libc::ENOMEM);
+        }
+        at = piece.end;
+    }
+    Ok(0)
 }
 
 /// POSIX's mprotect.

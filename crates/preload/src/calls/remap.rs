@@ -4,6 +4,7 @@
 //! moves with `MREMAP_DONTUNMAP`, and the old place goes back to the pager.
 
 use core::ffi::{c_int, c_void};
+use core::ops::Range;
 
 use super::arena;
 use super::map::{Request, end_foreign, kernel_map, over_arena, unmap, unmap_inside};
@@ -112,45 +113,48 @@ unsafe fn unmap_tail(call: &Remap) -> Answer {
 /// Managed memory, as the pager sees it: what is no mapping it refuses.
 unsafe fn managed(call: &Remap) -> Answer {
     let Remap { old, old_len, new_len, flags, new_addr } = *call;
-    let outside = call.is_fixed() && !pager_api::is_managed(new_addr, new_len);
-    if outside && pager_api::piece(old, old_len).kind != Kind::Managed {
-        return Err(libc::EFAULT);
-    }
     // SAFETY: by the caller's promise.
     unsafe {
-        if outside {
-            kernel_map(&reservation(new_addr, new_len))?;
-        }
         match pager_api::call(Call::Remap { old, old_len, new_len, flags, new_addr }) {
             Err(libc::EOPNOTSUPP) => out_of_arena(call),
-            Err(FOREIGN_TARGET) => {
-                end_target(call)?;
-                let flags = flags | TARGET_ENDED;
-                pager_api::call(Call::Remap { old, old_len, new_len, flags, new_addr })
-            }
-            Err(errno) if outside => {
-                raw::call!(libc::SYS_munmap, new_addr, new_len)?;
-                Err(errno)
-            }
+            Err(FOREIGN_TARGET) => over_foreign(call),
             answer => answer,
         }
     }
 }
 
-/// Ends the mappings of the kernel's that are written over: opposite to a gap nothing is.
-unsafe fn end_target(call: &Remap) -> Answer {
+/// Over mappings of the kernel's in the arena, or over anything outside: from here on what is there is gone, as with the kernel.
+unsafe fn over_foreign(call: &Remap) -> Answer {
+    let Remap { old, old_len, new_len, flags, new_addr } = *call;
+    let outside = !pager_api::is_managed(new_addr, new_len);
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if outside {
+            each_target(call, |part| kernel_map(&reservation(part.start, part.len())))?;
+        } else {
+            each_target(call, |part| end_foreign(part))?;
+        }
+        let flags = flags | TARGET_ENDED;
+        let answer = pager_api::call(Call::Remap { old, old_len, new_len, flags, new_addr });
+        if outside && answer.is_err() {
+            // Opposite to what has moved nothing is any longer.
+            each_target(call, |part| raw::call!(libc::SYS_munmap, part.start, part.len()))?;
+        }
+        answer
+    }
+}
+
+/// Does something with what is written over, part by part: opposite to a gap nothing is.
+fn each_target(call: &Remap, act: impl Fn(&Range<usize>) -> Answer) -> Answer {
     let Remap { old, old_len, new_len, new_addr, .. } = *call;
     if new_len != old_len {
-        // SAFETY: by the caller's promise.
-        return unsafe { end_foreign(&(new_addr..new_addr + new_len)) };
+        return act(&(new_addr..new_addr + new_len));
     }
     let mut at = old;
     while at < old + old_len {
         let piece = pager_api::piece(at, old + old_len - at);
         if piece.kind != Kind::Gap {
-            let target = new_addr + (at - old)..new_addr + (piece.end - old);
-            // SAFETY: the same.
-            unsafe { end_foreign(&target) }?;
+            act(&(new_addr + (at - old)..new_addr + (piece.end - old)))?;
         }
         at = piece.end;
     }
@@ -162,7 +166,11 @@ unsafe fn out_of_arena(call: &Remap) -> Answer {
     // SAFETY: nothing that exists is touched; then by the caller's promise.
     unsafe {
         let new_addr = kernel_map(&reservation(0, call.new_len))?;
-        managed(&Remap { flags: call.flags | libc::MREMAP_FIXED, new_addr, ..*call })
+        let answer = managed(&Remap { flags: call.flags | libc::MREMAP_FIXED, new_addr, ..*call });
+        if answer.is_err() {
+            raw::call!(libc::SYS_munmap, new_addr, call.new_len)?;
+        }
+        answer
     }
 }
 

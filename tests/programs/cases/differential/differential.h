@@ -110,6 +110,17 @@ void touch(char *at, enum touch how, struct touched *touched);
 /* Touches pages that are not to be touched; prints the differences. Returns how many touches there were. */
 size_t compare_faults(char *kernel_area, char *area, const struct way *way);
 
+/* Calls on the whole process, in sequences: whether `number` is one, arguments by chance, and the call for one of the zones. */
+bool is_whole(long number);
+void make_whole(long number, long *args, long place, long length, long choice);
+long perform_whole(struct zone *zone, long number, const long *args);
+/* Whether all memory can be locked alike; whether new mappings are locked, and that for the kernel's zone. */
+bool may_lock_all(const struct zone *zone, bool has_stack);
+bool locks_what_comes(void);
+void lock_what_came(struct zone *zone, long at, long length);
+/* At the end of a sequence: the process is as before. */
+void end_whole(struct zone *ours);
+
 struct walk_options {
     const struct way *way;
     /* Of the first sequence; how many there are; calls of each. */

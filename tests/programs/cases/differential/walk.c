@@ -26,6 +26,8 @@ static struct walk_options options;
 static uint64_t state;
 /* Why the last sequence differed. */
 static char why[512];
+/* Whether there may be a mapping of a stack, which is the kernel's. */
+static bool has_stack;
 
 static uint64_t next(void) {
     state += 0x9e3779b97f4a7c15u;
@@ -83,6 +85,7 @@ static void make_step(struct step *step) {
         SYS_mmap,    SYS_mmap,    SYS_mmap,    SYS_munmap,  SYS_munmap,   SYS_mremap, SYS_mremap, SYS_mremap,    SYS_mremap,
         SYS_mprotect, SYS_mprotect, SYS_mprotect, SYS_madvise, SYS_madvise, SYS_madvise, SYS_mincore, SYS_msync, SYS_mlock,
         SYS_mlock2,  SYS_munlock, POSIX_MADVISE, SYS_pkey_mprotect, STORE, STORE, STORE, STORE, PUT, TAKE, FORK, AWAY, AWAY, AWAY,
+        SYS_brk,     SYS_prctl,   SYS_prctl,
     };
     /* Not those that ruin memory, nor guards, which are refused. */
     static const long advices[] = {0, 1, 2, 3, 4, 4, 4, 8, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 50, -1};
@@ -90,6 +93,11 @@ static void make_step(struct step *step) {
                                   PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC, PROT_WRITE, PROT_READ | 0x10};
     static const long sync[] = {0, MS_ASYNC, MS_SYNC, MS_INVALIDATE, MS_ASYNC | MS_SYNC, 8};
     *step = (struct step){.number = ONE_OF(calls), .args = {some_place(), some_length()}};
+    /* What is locked does not leave: not too often. */
+    if (step->number == SYS_munlock && below(2))
+        step->number = below(2) ? SYS_mlockall : SYS_munlockall;
+    if (is_whole(step->number))
+        make_whole(step->number, step->args, step->args[0], step->args[1], below(1L << 40));
     switch (step->number) {
     case SYS_mmap:
         make_map(step);
@@ -228,13 +236,17 @@ static long placed(struct zone *zone, const struct step *step, long result) {
 }
 
 static long perform(struct zone *zone, const struct step *step) {
-    long args[6];
+    long args[6], result;
     memcpy(args, step->args, sizeof args);
+    if (is_whole(step->number))
+        return perform_whole(zone, step->number, args);
     args[0] += (long)zone->base;
     switch (step->number) {
     case SYS_mmap:
         args[4] = step->args[3] & MAP_ANONYMOUS ? -1 : zone->file;
-        return placed(zone, step, zone->way->call(SYS_mmap, args));
+        result = zone->way->call(SYS_mmap, args);
+        lock_what_came(zone, result, args[1]);
+        return placed(zone, step, result);
     case SYS_mremap:
         if (step->args[3] & MREMAP_FIXED)
             args[4] += (long)zone->base;
@@ -265,6 +277,12 @@ static bool is_foreign(long page) {
 
 /* Those that are known to differ, as `ALLOWED` in differential.py says. */
 static bool is_left_out(const struct step *step) {
+    if (step->number == SYS_mlockall)
+        return step->args[0] & MCL_CURRENT && !may_lock_all(&kernel, has_stack);
+    if (step->number == SYS_mmap && step->args[3] & MAP_STACK)
+        has_stack = true;
+    if (step->number == SYS_mmap && locks_what_comes())
+        return (step->args[3] & (MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK)) != (MAP_PRIVATE | MAP_ANONYMOUS) || !step->args[2];
     long first = step->args[0] >> 12, last = (step->args[0] + step->args[1] - 1) >> 12;
     if (step->number == SYS_madvise && step->args[2] == MADV_FREE) {
         /* What is dropped at some later time has to be written again at once. */
@@ -284,7 +302,8 @@ static bool is_left_out(const struct step *step) {
     /* A mapping of the kernel's does not grow where it is in the arena. */
     if (foreign && !(step->args[3] & MREMAP_FIXED) && step->args[2] > step->args[1] - step->args[1] % P)
         return true;
-    return locked && step->args[3] & 4;
+    /* In the arena those move by MREMAP_DONTUNMAP, too. */
+    return locked && (foreign || step->args[3] & 4);
 }
 
 static bool take_step(const struct step *step) {
@@ -333,6 +352,7 @@ static bool are_marked_alike(void) {
 static bool run_steps(const struct layout *layout, const struct step *steps, size_t count, size_t *failed) {
     bool alike = true;
     why[0] = 0;
+    has_stack = strcmp(layout->name, "stack-part") == 0;
     make_zone(&kernel, layout);
     make_zone(&ours, layout);
     give_file(&kernel);
@@ -343,6 +363,7 @@ static bool run_steps(const struct layout *layout, const struct step *steps, siz
         alike = are_marked_alike();
     drop_zone(&kernel);
     drop_zone(&ours);
+    end_whole(&ours);
     return alike;
 }
 
@@ -353,6 +374,7 @@ static void print_step(const struct step *step) {
     } names[] = {
         {SYS_mmap, "mmap"},       {SYS_munmap, "munmap"},   {SYS_mremap, "mremap"}, {SYS_mprotect, "mprotect"},
         {SYS_madvise, "madvise"}, {SYS_mincore, "mincore"}, {SYS_msync, "msync"},   {SYS_mlock, "mlock"},
+        {SYS_brk, "brk"},         {SYS_prctl, "prctl"},     {SYS_mlockall, "mlockall"}, {SYS_munlockall, "munlockall"},
         {SYS_mlock2, "mlock2"},   {SYS_munlock, "munlock"}, {POSIX_MADVISE, "posix_madvise"},
         {SYS_pkey_mprotect, "pkey_mprotect"}, {STORE, "store"}, {PUT, "read"}, {TAKE, "write"}, {FORK, "fork"}, {AWAY, "pageout"},
     };

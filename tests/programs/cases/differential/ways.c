@@ -1,6 +1,8 @@
 /* The ways to make a call. */
 #include "differential.h"
 
+#include <sys/prctl.h>
+
 static long answer(long result) {
     return result == -1 ? -errno : result;
 }
@@ -49,6 +51,14 @@ static long by_function(long number, const long *a) {
         return answer(mincore(at, a[1], (unsigned char *)a[2]));
     case SYS_msync:
         return answer(msync(at, a[1], a[2]));
+    case SYS_brk:
+        return brk(at) == 0 ? a[0] : -errno;
+    case SYS_prctl:
+        return answer(prctl(a[0], a[1], a[2], a[3], a[4]));
+    case SYS_mlockall:
+        return answer(mlockall(a[0]));
+    case SYS_munlockall:
+        return answer(munlockall());
     }
     fprintf(stderr, "no function for call %ld\n", number);
     exit(99);

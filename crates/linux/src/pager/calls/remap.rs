@@ -11,8 +11,9 @@ use crate::pager::{SPACE, Tables, bytes_of, is_managed, pages_of};
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::vma::Vma;
 
-/// What a remap answers, before anything is done, where there are mappings of the kernel's in its target. They are ended by
-/// the calling thread, since that may wait for a file, but not before it is known that nothing else is refused.
+/// What a remap answers, before anything is done, where there are mappings of the kernel's in its target, or where that is
+/// outside the arena. They are ended by the calling thread, since that may wait for a file, but not before it is known that
+/// nothing else is refused: what the kernel refuses for its arguments leaves the target as it is.
 pub const FOREIGN_TARGET: i32 = libc::ENOTEMPTY;
 /// With the flags of a remap: those mappings have been ended.
 pub const TARGET_ENDED: i32 = 1 << 30;
@@ -138,15 +139,15 @@ impl Caller {
         Ok(target.addr())
     }
 
-    /// Whether the target has mappings of the kernel's, which the calling thread has to end first.
+    /// Whether the target has mappings of the kernel's, or may have, which the calling thread has to end first.
     fn expect_own(&self, target: Target, pages: u64) -> Result<(), i32> {
         match target {
             Target::Arena(start)
-                if self.pager.tables.lock().room.foreign_in(start.0, start.plus(pages).0).is_some() =>
+                if self.pager.tables.lock().room.foreign_in(start.0, start.plus(pages).0).is_none() =>
             {
-                Err(FOREIGN_TARGET)
+                Ok(())
             }
-            Target::Arena(_) | Target::Outside(_) => Ok(()),
+            Target::Arena(_) | Target::Outside(_) => Err(FOREIGN_TARGET),
         }
     }
 
