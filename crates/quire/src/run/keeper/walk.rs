@@ -41,6 +41,8 @@ struct Walk<'a> {
     pids: u32,
     joined: u64,
     forked: u64,
+    /// How often one was asked to shrink to the least that each may keep, and no further.
+    at_the_least: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -48,7 +50,29 @@ impl<'a> Walk<'a> {
         let keeper = Keeper::open(settings, Notes::default()).unwrap();
         assert_eq!(keeper.ledger.budget_pages(), BUDGET);
         let rng = Rng::new(seed);
-        Walk { keeper, processes: Vec::new(), announced: Vec::new(), rng, pids: 100, joined: 0, forked: 0 }
+        let processes = Vec::new();
+        Walk {
+            keeper,
+            processes,
+            announced: Vec::new(),
+            rng,
+            pids: 100,
+            joined: 0,
+            forked: 0,
+            at_the_least: 0,
+        }
+    }
+
+    /// As many join as there may be, and each wishes somewhat more than the least that it may keep: the first have taken all of
+    /// the budget when the others come, and in equal parts there would be less for them.
+    fn crowd(&mut self) {
+        for who in 0..MOST_PROCESSES {
+            self.pids += 1;
+            self.join(self.pids, None);
+            self.processes[who].wish = FLOOR as u32 + 3 * LOW;
+            self.grow(who);
+        }
+        self.divide();
     }
 
     /// One event; its name, for who wants to know what went before.
@@ -276,7 +300,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Right after a division: each is asked for what it has above its share, if somebody wants more than is free.
-    fn check_targets(&self) {
+    fn check_targets(&mut self) {
         let ledger = self.keeper.ledger;
         let wanted: u64 = (0..self.processes.len()).map(|who| self.slot(who).want_pages()).sum();
         let presses = wanted > BUDGET - ledger.taken_pages();
@@ -287,6 +311,7 @@ impl<'a> Walk<'a> {
             let share = whole.min(level).max(granted.min(FLOOR));
             let expected = if presses && granted > share { share } else { NO_LIMIT };
             assert_eq!(slot.target_pages(), expected, "of {whole} pages, at level {level}");
+            self.at_the_least += u64::from(expected == FLOOR && level < FLOOR);
         }
     }
 
@@ -332,6 +357,9 @@ fn grants_add_up_to_the_budget_after_each_event() {
     for seed in 0..WALKS {
         let mut walk = Walk::new(&settings, seed);
         let mut last = Vec::new();
+        if seed % 2 == 1 {
+            walk.crowd();
+        }
         for event in 0..EVENTS {
             last.push(walk.event());
             let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| walk.check()));
@@ -341,6 +369,7 @@ fn grants_add_up_to_the_budget_after_each_event() {
                 &last[last.len().saturating_sub(5)..]
             );
         }
+        assert!(seed % 2 == 0 || walk.at_the_least > 0, "seed {seed}: nobody came down to the least");
         walk.come_to_rest();
         while !walk.processes.is_empty() {
             walk.kill(0);
