@@ -6,7 +6,6 @@ use crate::frame::{Backing, FrameState, List, NIL};
 use crate::job::{JobKind, Place, Stored, Ticket};
 use crate::order::Order;
 use crate::page::ZERO_BLOCK;
-use crate::sharing::SHARED;
 use crate::tickets::slot_of;
 use alloc::vec::Vec;
 
@@ -86,19 +85,10 @@ impl Engine {
         }
     }
 
-    /// The pages of the folios on a list, oldest first. Of a shared folio these are slots: pages of a space that no
-    /// program has.
-    pub fn listed(&self, list: List) -> impl Iterator<Item = (Space, Vpn)> {
+    /// The frames of the folios on a list, oldest first.
+    pub fn listed(&self, list: List) -> impl Iterator<Item = Frame> {
         let folios = core::iter::successors(self.frames.oldest(list), |&head| self.frames.younger(head));
-        folios.flat_map(|head| {
-            let pages = self.pages_of(head);
-            (0..pages.pages).map(move |i| (pages.space, pages.start.plus(i)))
-        })
-    }
-
-    /// The slot that a page names, as [`Engine::listed`] has it, or else the page itself.
-    pub fn listed_as(&self, space: Space, vpn: Vpn) -> (Space, Vpn) {
-        self.pte(space, vpn).slot().map_or((space, vpn), |(slot, _)| (SHARED, slot))
+        folios.flat_map(|head| self.frames.folio(head).iter())
     }
 
     /// Where one page is.

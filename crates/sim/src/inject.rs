@@ -4,7 +4,7 @@
 //! leaves, and the program has it so from then on.
 
 use quire_core::mmu::{Done, Refusal};
-use quire_core::{PageRange, Space, Vpn};
+use quire_core::{FrameRun, PageRange, Space, Vpn};
 
 /// The verbs that can refuse.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -140,6 +140,8 @@ pub struct Call {
     pub verb: Verb,
     /// The pages that it was about.
     pub range: PageRange,
+    /// Their slots of the pool, where it was told any.
+    pub slots: Option<FrameRun>,
     /// What came of it.
     pub done: Done,
 }
@@ -239,9 +241,9 @@ impl Injector {
     }
 
     /// A call for `range` has ended so. Returns the same.
-    pub(crate) fn strike(&mut self, cut: Cut, range: PageRange, done: Done) -> Done {
+    pub(crate) fn strike(&mut self, cut: Cut, range: PageRange, slots: Option<FrameRun>, done: Done) -> Done {
         if let (Some(calls), Some(verb)) = (&mut self.calls, self.begun) {
-            calls.push(Call { verb, range, done });
+            calls.push(Call { verb, range, slots, done });
         }
         let pages = u64::from(done.pages);
         if let Some(refusal) = done.refusal

@@ -326,7 +326,7 @@ impl SimMmu {
                 break;
             }
         }
-        self.injector.strike(cut, range, done)
+        self.injector.strike(cut, range, slots, done)
     }
 
     /// What a cut says of page `k` of a call becomes true, as far as it can: the call then finds it so, or goes on. What can
@@ -559,7 +559,7 @@ impl Mover for SimMmu {
     fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let range = PageRange::new(space, at, u64::from(frames.pages));
         let one = |m: &mut SimMmu, k: u32| m.move_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
-        self.each(Verb::MoveIn, range, None, one)
+        self.each(Verb::MoveIn, range, Some(frames), one)
     }
 
     fn move_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
@@ -571,7 +571,7 @@ impl Mover for SimMmu {
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let range = PageRange::new(space, at, u64::from(frames.pages));
         let one = |m: &mut SimMmu, k: u32| m.copy_one_in(frames.start.plus(k), space, at.plus(u64::from(k)));
-        self.each(Verb::CopyIn, range, None, one)
+        self.each(Verb::CopyIn, range, Some(frames), one)
     }
 
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
@@ -637,7 +637,7 @@ impl Mover for SimMmu {
         let range = PageRange::new(space, at, u64::from(frames.pages));
         let one =
             |m: &mut SimMmu, k: u32| m.map_one_shared(frames.start.plus(k), space, at.plus(u64::from(k)));
-        self.each(Verb::MapShared, range, None, one)
+        self.each(Verb::MapShared, range, Some(frames), one)
     }
 
     fn unmap_shared(&mut self, range: PageRange) -> Done {
@@ -653,7 +653,7 @@ impl Mover for SimMmu {
     fn copy_out(&mut self, space: Space, at: Vpn, frames: FrameRun) -> Done {
         let range = PageRange::new(space, at, u64::from(frames.pages));
         let one = |m: &mut SimMmu, k: u32| m.copy_one_out(space, at.plus(u64::from(k)), frames.start.plus(k));
-        self.each(Verb::CopyOut, range, None, one)
+        self.each(Verb::CopyOut, range, Some(frames), one)
     }
 
     fn fork_space(&mut self, parent: Space, child: Space) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@
 //! are against the model, and that no thread waits for something that will not come. A host that is watched
 //! ([`Host::watch`]) has what the event touched checked, and everything now and then.
 
+mod ages;
 mod check;
 mod cover;
 mod drain;
@@ -24,6 +25,7 @@ use crate::cells;
 use crate::checker::Model;
 use crate::mmu::{Access, SimMmu};
 use crate::waiters::Message;
+use ages::Ages;
 use check::Watch;
 use cover::Cover;
 use quire_core::job::Work;
@@ -117,6 +119,8 @@ pub struct Host {
     watch: Option<Box<Watch>>,
     /// The engine's counters, where they are counted once more.
     recount: Option<Box<Recount>>,
+    /// The lists before the event at hand, where they are held to their history.
+    ages: Option<Box<Ages>>,
     /// What events have met, where that is counted.
     cover: Option<Box<Cover>>,
     /// Events that have happened.
@@ -161,6 +165,7 @@ impl Host {
             checks: Checks::default(),
             watch: None,
             recount: None,
+            ages: None,
             cover: None,
             events: 0,
             full: None,
@@ -296,6 +301,7 @@ impl Host {
         self.meets(event, PageRange::new(space, vpn, 1));
         self.touches(PageRange::new(space, vpn, 1));
         self.recount_message(message);
+        self.ages_message(message);
         let before = *self.engine.stats();
         let fault = match write {
             true => self.engine.write_fault(&mut self.mmu, space, vpn, &mut work),

@@ -4,7 +4,7 @@ use super::Walk;
 use crate::world::Host;
 use quire_core::{Order, PolicyKind};
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 23] = [
     "swap-ins",
     "rescues",
     "swap-outs",
@@ -26,6 +26,8 @@ const NAMES: [&str; 21] = [
     "compacted",
     "stuck",
     "gaps",
+    "died written",
+    "copies given up",
 ];
 
 /// Counts, by name.
@@ -57,6 +59,8 @@ impl Met {
             stats.compacted_pages,
             host.checks().stuck,
             host.checks().gaps,
+            host.checks().died,
+            host.checks().given_up,
         ])
     }
 

@@ -95,6 +95,7 @@ fn play(walk: &Walk, events: &[Event], checks: Checks) -> Result<(), (usize, Str
     let played = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let mut host = Host::new(walk.setup);
         host.recount();
+        host.follow_lists();
         if let Checks::Watched = checks {
             host.watch();
         }

@@ -153,11 +153,13 @@ impl Host {
         if self.events > self.lifted {
             self.mmu.injector.lasting = None;
         }
+        self.ages_before(event);
         self.play_on(event)?;
         self.learn();
         self.judge_wakes(Some(event))?;
         self.let_woken_run()?;
         self.settle_cells();
+        self.check_ages(event)?;
         self.check_now()
     }
 

@@ -121,6 +121,7 @@ impl Host {
     fn place(&mut self, at: usize) -> Result<bool, String> {
         let job = &mut self.jobs[at];
         let counts = self.engine.job(job.work.ticket).is_some_and(|(_, counts)| counts);
+        let frames = job.work.frames;
         let placed = self.engine.place(&mut self.mmu, &mut job.work);
         let (go, refused) = (placed == Placed::Go, matches!(placed, Placed::Refused | Placed::Halt(_)));
         if let Some(recount) = &mut self.recount {
@@ -132,7 +133,8 @@ impl Host {
                 self.check_places(at)?;
                 return Ok(false);
             }
-            Placed::Refused | Placed::Void => {}
+            Placed::Refused => self.ages_unstorable(frames.iter()),
+            Placed::Void => {}
             Placed::Halt(halt) => return Err(stopped(halt)),
         }
         self.spare.push(self.jobs.remove(at).work);
@@ -195,9 +197,9 @@ impl Host {
 
     /// The same host once more, of which nothing is counted or watched.
     pub fn aside(&mut self) -> Host {
-        let kept = (self.watch.take(), self.cover.take(), self.recount.take());
+        let kept = (self.watch.take(), self.cover.take(), self.recount.take(), self.ages.take());
         let host = self.clone();
-        (self.watch, self.cover, self.recount) = kept;
+        (self.watch, self.cover, self.recount, self.ages) = kept;
         host
     }
 }

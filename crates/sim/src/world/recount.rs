@@ -252,7 +252,7 @@ impl Recount {
     }
 
     fn count_call(&mut self, call: &Call) {
-        let Call { verb, range, done } = *call;
+        let Call { verb, range, done, .. } = *call;
         if let Some(refusal) = done.refusal {
             self.refused[refusal.index()] += 1;
             let counts = matches!(verb, Verb::MoveIn | Verb::CopyIn | Verb::CopyOut | Verb::MapShared);
