@@ -66,6 +66,7 @@ fn what_is_left_of_a_locked_folio_is_on_a_list_again() {
     let setup = Setup { policy: PolicyKind::Fixed(Order::fitting(4)), ..SETUP };
     let mut host = Host::new(setup);
     host.recount();
+    host.follow_lists();
     let write = Event::Message(Vpn(1), true);
     play(&mut host, &[Event::Map(Vpn(0), 4, Prot::READ_WRITE), write, Event::Run(0), Event::ForkSpace]);
     let locked = [Event::Process(1), Event::Unmap(Vpn(3), 1), Event::Lock(Vpn(0), 2, true), Event::Exit(0)];

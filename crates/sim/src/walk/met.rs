@@ -87,6 +87,10 @@ impl Met {
             "stuck" if walk.scenes < 50 => 500_000 / walk.events as u64,
             "stuck" => 5000,
             "gaps" => 10_000,
+            "died written" => 20,
+            // Only where a verb may be refused so often; what becomes of it is played in tests/leaks.rs.
+            "copies given up" if walk.family && walk.refusals && walk.scenes >= 50 => 5,
+            "copies given up" => 0,
             _ => 40,
         };
         let all = NAMES.into_iter().zip(self.0);
