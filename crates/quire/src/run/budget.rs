@@ -14,8 +14,12 @@ pub(crate) fn of_cgroup() -> Option<u64> {
     let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let limit = limit(&cgroups, &mounts, |file| fs::read_to_string(file).ok())?;
-    // A limit beyond the machine's memory limits nothing.
-    (limit < machine_memory()).then(|| (limit - limit / 10).saturating_sub(MARGIN).max(LEAST))
+    budget(limit, machine_memory())
+}
+
+/// The budget inside a limit; none for one beyond the machine's memory, which limits nothing.
+fn budget(limit: u64, machine: u64) -> Option<u64> {
+    (limit < machine).then(|| (limit - limit / 10).saturating_sub(MARGIN).max(LEAST))
 }
 
 /// The machine's memory in bytes; as if endless when the kernel doesn't say.
@@ -114,6 +118,26 @@ mod tests {
         let files = [("/sys/fs/cgroup/unified/job/inner/memory.max", "500\n")];
         assert_eq!(limit_with(cgroups, MOUNTS, &files), Some(500));
         assert_eq!(limit_with(cgroups, MOUNTS, &[]), None);
+    }
+
+    #[test]
+    fn a_budget_leaves_room_in_its_limit() {
+        assert_eq!(budget(1000 * MIB, 1001 * MIB), Some((1000 - 100 - 32) * MIB));
+        assert_eq!(budget(40 * MIB, 1001 * MIB), Some(16 * MIB));
+        assert_eq!(budget(1001 * MIB, 1001 * MIB), None);
+    }
+
+    #[test]
+    fn only_mounts_of_the_memory_controller_count() {
+        let cgroups = "5:cpu,cpuacct:/a\n8:hugetlb,memory:/b\n0::/c\n";
+        let at = |path: &str| limit_with(cgroups, MOUNTS, &[(path, "77\n")]);
+        assert_eq!(at("/sys/fs/cgroup/memory/b/memory.limit_in_bytes"), Some(77));
+        assert_eq!(at("/sys/fs/cgroup/unified/c/memory.max"), Some(77));
+        for elsewhere in ["/sys/fs/cgroup/memory/a", "/sys/fs/cgroup/memory/c", "/sys/fs/cgroup/cpu/a"] {
+            assert_eq!(at(&format!("{elsewhere}/memory.limit_in_bytes")), None, "{elsewhere}");
+        }
+        assert_eq!(at("/sys/fs/cgroup/unified/b/memory.max"), None);
+        assert_eq!(at("/sys/fs/cgroup/memory.limit_in_bytes"), None, "above the mount");
     }
 
     #[test]

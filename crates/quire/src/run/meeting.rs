@@ -120,6 +120,7 @@ mod tests {
     use super::*;
     use quire_linux::control::client::Client;
     use std::ffi::CString;
+    use std::io::Write as _;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::UnixListener;
 
@@ -159,5 +160,18 @@ mod tests {
         assert_eq!(meeting.words(), words);
         assert_eq!(meeting.words(), vec![]);
         assert_eq!(word("x y z"), None);
+    }
+
+    #[test]
+    fn half_a_word_waits_for_its_end() {
+        let base = tempfile::tempdir().unwrap();
+        let mut meeting = Meeting::make_in(base.path()).unwrap();
+        let mut writer = File::options().append(true).open(meeting.directory.path().join(WORDS)).unwrap();
+        let number = Outside::Static as u32;
+        write!(writer, "{number} 17 /bin/a\n{number} 1").unwrap();
+        assert_eq!(meeting.words(), vec![(17, Outside::Static, "/bin/a".into())]);
+        assert_eq!(meeting.words(), vec![]);
+        writeln!(writer, "8 /bin/b c").unwrap();
+        assert_eq!(meeting.words(), vec![(18, Outside::Static, "/bin/b c".into())]);
     }
 }

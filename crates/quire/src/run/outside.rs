@@ -194,6 +194,54 @@ mod tests {
         assert_eq!(outsiders.counts(), &BTreeMap::from([(Outside::NoPreload, 1)]));
     }
 
+    /// A program that sleeps, with something to preload that is not there.
+    fn sleeper(preload: &str) -> std::process::Child {
+        let mut command = Command::new("sleep");
+        command.arg("20").env("LD_PRELOAD", preload).stdin(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    /// The only cause that a look at a process finds; it is looked at until it sleeps.
+    fn cause_of_settled(child: &mut std::process::Child) -> Option<Outside> {
+        let start = Instant::now();
+        while sample::name(child.id()) != "sleep" && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let cause = cause_of(child.id(), true, &[]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        cause
+    }
+
+    #[test]
+    fn a_library_that_was_not_loaded_is_not_one_that_nobody_named() {
+        let mut named = sleeper("/nowhere/libquire_preload.so");
+        assert_eq!(cause_of_settled(&mut named), Some(Outside::NotLoaded));
+        let mut other = sleeper("/nowhere/libother.so");
+        assert_eq!(cause_of_settled(&mut other), Some(Outside::NoPreload));
+    }
+
+    #[test]
+    fn who_has_gone_or_is_new_is_counted_only_in_the_end() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert_eq!(cause_of(pid, false, &[]), None);
+        assert_eq!(cause_of(pid, true, &[]), Some(Outside::NotJoined));
+    }
+
+    #[test]
+    fn the_id_of_a_process_that_has_gone_is_its_own_for_a_while() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        let (mut outsiders, now) = (Outsiders::new(true), Instant::now());
+        assert!(!outsiders.is_counted(pid, now));
+        let last = now + REUSED - Duration::from_millis(1);
+        assert!(outsiders.is_counted(pid, last));
+        assert!(!outsiders.is_counted(pid, last + REUSED));
+    }
+
     #[test]
     fn a_connected_process_is_none() {
         let mut outsiders = Outsiders::new(true);

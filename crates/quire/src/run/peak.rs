@@ -56,4 +56,39 @@ mod tests {
         }
         assert_eq!((peak.resident, peak.managed), (4 << 20, 1000 * PAGE));
     }
+
+    #[test]
+    fn each_kind_has_its_own_highest_moment() {
+        let mut peak = Peak::default();
+        let mut totals = Totals::ZERO;
+        let figures = |totals: &mut Totals, of: [u64; 5]| {
+            [
+                totals.store_bytes,
+                totals.table_bytes,
+                totals.spill_bytes,
+                totals.libc_bytes,
+                totals.loader_bytes,
+            ] = of;
+        };
+        for of in [[1, 20, 3, 40, 5], [10, 2, 30, 4, 50], [5, 5, 5, 5, 5]] {
+            figures(&mut totals, of);
+            peak.note(&Sample::default(), &totals);
+        }
+        assert_eq!([peak.store, peak.tables, peak.spill, peak.libc, peak.loader], [10, 20, 30, 40, 50]);
+    }
+
+    #[test]
+    fn what_is_managed_is_pages_store_and_tables() {
+        let mut peak = Peak::default();
+        let mut totals = Totals::ZERO;
+        (totals.resident_pages, totals.store_bytes, totals.table_bytes) = (3, 1000, 200);
+        peak.note(&Sample { members: vec![], anonymous: 1 << 20 }, &totals);
+        assert_eq!(peak.managed, 3 * PAGE + 1200);
+        // More than all of it can't be: the program went on between two looks.
+        peak.note(
+            &Sample { members: vec![], anonymous: (1 << 20) + 1 },
+            &Totals { resident_pages: 1000, ..totals },
+        );
+        assert_eq!(peak.managed, (1 << 20) + 1);
+    }
 }

@@ -44,7 +44,7 @@ pub(crate) fn sample(roots: impl IntoIterator<Item = u32>) -> Sample {
     for (at, member) in members.iter().enumerate() {
         families.entry(member.image).or_default().push(at);
     }
-    families.values().filter(|family| family.len() > 1).for_each(|family| share(&mut members, family));
+    families.values().for_each(|family| share(&mut members, family));
     let own = status_anonymous("self").unwrap_or(0);
     let anonymous = own + members.iter().map(|member| member.anonymous).sum::<u64>();
     Sample { members, anonymous }
@@ -152,6 +152,37 @@ mod tests {
     fn lines_are_read_in_bytes() {
         assert_eq!(kib_after("VmRSS:\t 9 kB\nRssAnon:\t      12 kB\n", "RssAnon:"), Some(12 << 10));
         assert_eq!(kib_after("RssAnon: much\n", "RssAnon:"), None);
+    }
+
+    #[test]
+    fn a_process_is_told_by_its_start() {
+        let own = std::process::id();
+        let mut child = Command::new("sleep").arg("20").spawn().unwrap();
+        let (ours, its) = (started(own).unwrap(), started(child.id()).unwrap());
+        // Clock ticks are a hundredth of a second; a test has run for less than an hour.
+        assert!(ours <= its && its - ours < 360_000, "{ours} {its}");
+        let found = member(child.id()).unwrap();
+        assert_eq!((found.pid, found.started), (child.id(), its));
+        child.kill().unwrap();
+        // Killed and not waited for, it has ended.
+        let ended = (0..1000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            started(child.id()).is_none()
+        });
+        assert!(ended && member(child.id()).is_none());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn who_is_alone_counts_as_the_kernel_says() {
+        let memory = vec![1u8; 32 << 20];
+        let sampled = sample([std::process::id()]);
+        let own = sampled.members.iter().find(|member| member.pid == std::process::id()).unwrap();
+        let least = memory.len() as u64;
+        assert!((least..least + (32 << 20)).contains(&own.anonymous), "{}", own.anonymous);
+        let members: u64 = sampled.members.iter().map(|member| member.anonymous).sum();
+        // This process is in it twice: as one of the roots, and as who looks.
+        assert!((members + least..members + least + (64 << 20)).contains(&sampled.anonymous));
     }
 
     #[test]
