@@ -39,7 +39,7 @@ CRATES = [
         SIM + "--test cells --test faults --test regressions --test naive_pager --test watermarks --test fuzz_readers"
         " --test fuzz_verbs",
         SIM + "--test differential --test walks",
-        SIM + "--test grid --test policies --test search",
+        SIM + "--test grid --test policies --test search QUIRE_DEPTH=5",
     ),
     Crate(
         *("linux", "quire-linux", 85),
