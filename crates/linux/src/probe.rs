@@ -353,6 +353,37 @@ mod tests {
     }
 
     #[test]
+    fn what_it_says_of_this_machine_is_what_the_machine_says() {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap();
+        let here = probe();
+        let release = read("/proc/sys/kernel/osrelease");
+        assert!(release.starts_with(&format!("{}.{}.", here.kernel.0, here.kernel.1)), "{release}");
+        assert_eq!(here.overcommit.to_string(), read("/proc/sys/vm/overcommit_memory").trim());
+        assert_eq!(here.max_vmas.to_string(), read("/proc/sys/vm/max_map_count").trim());
+        let features = Uffd::offered().unwrap_or(0);
+        assert_eq!(here.write_tracking, features & uffd::FEATURE_WP_ASYNC != 0);
+        if let Ok(right) = here.uffd
+            && right != Right::Device
+        {
+            let everybody = read("/proc/sys/vm/unprivileged_userfaultfd").trim() == "1";
+            let root = rustix::process::geteuid().is_root();
+            let by_rights = if root { Right::Root } else { Right::Capability };
+            assert_eq!(right, if everybody { Right::Sysctl } else { by_rights });
+        }
+        // A root that may raise every limit is bounded by none.
+        let limit = getrlimit(Resource::As).maximum;
+        assert_eq!(here.address_space, if rlimit::may_raise() { None } else { limit });
+    }
+
+    #[test]
+    fn limits_count_from_where_they_hurt() {
+        let least = Capabilities { address_space: Some(LEAST_ADDRESS_SPACE), ..good() };
+        assert_eq!(least.mends().count(), 0);
+        let less = Capabilities { address_space: Some(LEAST_ADDRESS_SPACE - 1), ..good() };
+        assert!(less.mends().next().unwrap().cause.contains("256 GiB") && LEAST_ADDRESS_SPACE >> 30 == 256);
+    }
+
+    #[test]
     fn a_filter_is_told_from_a_lack_of_rights() {
         let status =
             |mode, rights| format!("CapPrm:\t0\nCapEff:\t{rights}\nNoNewPrivs:\t1\nSeccomp:\t{mode}\n");

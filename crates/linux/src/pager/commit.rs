@@ -64,6 +64,7 @@ impl Commit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quire_core::Vpn;
 
     const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
@@ -75,6 +76,29 @@ mod tests {
         assert_eq!(commit.may_map(11, RW, libc::MAP_NORESERVE), Ok(()));
         assert_eq!(commit.may_map(11, libc::PROT_READ, 0), Ok(()));
         assert_eq!(Commit { most: u64::MAX }.may_map(1 << 40, RW, 0), Ok(()));
+    }
+
+    #[test]
+    fn the_limit_is_all_of_ram_and_swap() {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let kib = |name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+        };
+        let always = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap().trim() == "1";
+        let most = if always { u64::MAX } else { (kib("MemTotal:") + kib("SwapTotal:")) / 4 };
+        assert_eq!(Commit::of_system().most, most);
+    }
+
+    #[test]
+    fn what_grows_counts_as_a_whole_unless_it_is_exempt() {
+        let commit = Commit { most: 10 };
+        let vma = |prot, tag| Vma { tag, ..Vma::new(Vpn(0), Vpn(4), prot) };
+        assert_eq!(commit.may_grow(&vma(Prot::READ_WRITE, 0), 10), Ok(()));
+        assert_eq!(commit.may_grow(&vma(Prot::READ_WRITE, 0), 11), Err(libc::ENOMEM));
+        assert_eq!(commit.may_grow(&vma(Prot::READ, 0), 11), Ok(()));
+        assert_eq!(commit.may_grow(&vma(Prot::READ_WRITE, TAG_NO_RESERVE), 11), Ok(()));
+        assert_eq!(commit.may_grow(&vma(Prot::READ_WRITE, !TAG_NO_RESERVE), 11), Err(libc::ENOMEM));
     }
 
     #[test]

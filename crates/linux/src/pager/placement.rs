@@ -149,6 +149,55 @@ fn open_stat(tid: u32) -> Result<OwnedFd> {
 mod tests {
     use super::*;
 
+    /// A thread that waits until it is let go.
+    fn waiting(work: impl FnOnce(u32) + Send) {
+        let ((tell, told), (go, gone)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                tell.send(sched::gettid()).unwrap();
+                let _ = gone.recv();
+            });
+            scope.spawn(move || {
+                work(told.recv().unwrap());
+                drop(go);
+            });
+        });
+    }
+
+    #[test]
+    fn who_faults_thick_and_fast_is_woken_where_the_handler_is() {
+        waiting(|tid| {
+            let of = |tid| sched_getaffinity(Pid::from_raw(tid as i32)).unwrap();
+            let (all, mut placement, mut now) = (of(tid), Placement::default(), 0);
+            let mut fault = |placement: &mut Placement, each| {
+                now += each;
+                placement.before(tid, now);
+                let there = of(tid);
+                placement.after();
+                assert_eq!(of(tid), all);
+                there
+            };
+            for _ in 0..FAULTS {
+                assert!(!placement.is_shared() && !placement.is_alone());
+                fault(&mut placement, DENSE_NS - 1);
+            }
+            // One of the processors, both of them; with one alone there is nothing to choose.
+            assert_eq!(placement.is_shared(), all.count() > 1);
+            let there = fault(&mut placement, 1);
+            assert!(placement.is_alone() && !placement.is_urgent());
+            assert_eq!(there, sched_getaffinity(None).unwrap());
+            assert_eq!(there.count(), 1);
+            // At this pace they are no longer dense; when that shows, the scheduler has its say again.
+            for _ in 0..2 * FAULTS {
+                fault(&mut placement, DENSE_NS + 1);
+            }
+            assert!(!placement.is_shared());
+            assert_eq!(sched_getaffinity(None).unwrap(), all);
+            placement.before(tid + 1, now);
+            assert!(!placement.is_alone());
+        });
+    }
+
     #[test]
     fn a_thread_keeps_its_processors() {
         std::thread::spawn(|| {

@@ -32,7 +32,7 @@ impl Pagemap {
     pub fn present(&self, addr: usize) -> Result<bool> {
         let mut entry = [0u64];
         self.read(addr, &mut entry)?;
-        Ok(entry[0] & (PRESENT | SWAPPED | GUARD) != 0)
+        Ok(is_present(entry[0]))
     }
 
     /// Sets bit i of `bits` if page i of the `pages` pages from `addr` is present, and clears it if not.
@@ -106,6 +106,12 @@ pub fn present_without_fd(addr: usize) -> bool {
 mod tests {
     use super::*;
     use crate::sys::mmap::Advice;
+
+    #[test]
+    fn present_is_what_is_in_memory_swapped_or_guarded() {
+        assert!([63, 62, 58].iter().all(|bit| is_present(1 << bit)));
+        assert!(!is_present(!(1 << 63 | 1 << 62 | 1 << 58)));
+    }
 
     #[test]
     fn runs_and_bits_agree_with_what_was_touched() {
