@@ -1,0 +1,65 @@
+//! A process that takes pages of the budget, and gives them back, is killed wherever it happens to be. What its slot says
+//! that it has is then no more than what is taken of the budget: once the slot is free, as much can be taken as there is, and
+//! not a page more.
+
+use quire_linux::control::ledger::Ledger;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Processes that are killed. Of the time that one spends a good part is in the middle of a take or a return.
+const KILLED: u32 = 150;
+const BUDGET: u64 = 1000;
+/// Milliseconds until a process must have begun.
+const PATIENCE: u32 = 20_000;
+
+/// No test of its own: what is killed below, with the ledger as its standard input.
+#[test]
+#[ignore = "a part of the next one"]
+fn takes_and_gives_back_for_ever() {
+    let Ok(ledger) = Ledger::map(std::io::stdin()) else { return };
+    let slot = ledger.slot(0);
+    for pages in (1..BUDGET).cycle() {
+        ledger.take(slot, pages);
+        ledger.give_back(slot, pages);
+    }
+}
+
+fn begin(ledger: &Ledger, file: Stdio) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "takes_and_gives_back_for_ever", "--ignored"])
+        .stdin(file)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    for _ in 0..PATIENCE {
+        if ledger.peak_taken_pages() > 0 {
+            return child;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    panic!("it takes nothing");
+}
+
+#[test]
+fn who_is_killed_in_the_middle_of_a_take_has_no_more_than_is_taken() {
+    for number in 0..KILLED {
+        let (file, ledger) = Ledger::create(BUDGET).unwrap();
+        let slot = ledger.slot(ledger.join(1).unwrap().index);
+        let mut child = begin(&ledger, Stdio::from(file));
+        // Not always the same time after it was seen to take something.
+        std::thread::sleep(Duration::from_micros(u64::from(number % 7) * 90));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (granted, taken) = (slot.granted_pages(), ledger.taken_pages());
+        assert!(granted <= taken, "{granted} pages are granted, and {taken} taken");
+        ledger.leave(slot);
+        let next = ledger.slot(ledger.join(2).unwrap().index);
+        let got = ledger.take(next, 2 * BUDGET);
+        assert!(
+            got + taken - granted == BUDGET,
+            "{got} pages could be taken, where {} were lost",
+            taken - granted
+        );
+    }
+}
