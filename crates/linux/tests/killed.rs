@@ -24,16 +24,11 @@ fn takes_and_gives_back_for_ever() {
     }
 }
 
-fn begin(ledger: &Ledger, file: Stdio) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "takes_and_gives_back_for_ever", "--ignored"])
-        .stdin(file)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+/// Until it has begun to take some.
+fn let_it_begin(ledger: &Ledger, child: &mut Child) {
     for _ in 0..PATIENCE {
         if ledger.peak_taken_pages() > 0 {
-            return child;
+            return;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -46,7 +41,13 @@ fn who_is_killed_in_the_middle_of_a_take_has_no_more_than_is_taken() {
     for number in 0..KILLED {
         let (file, ledger) = Ledger::create(BUDGET).unwrap();
         let slot = ledger.slot(ledger.join(1).unwrap().index);
-        let mut child = begin(&ledger, Stdio::from(file));
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "takes_and_gives_back_for_ever", "--ignored"])
+            .stdin(Stdio::from(file))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let_it_begin(&ledger, &mut child);
         // Not always the same time after it was seen to take something.
         std::thread::sleep(Duration::from_micros(u64::from(number % 7) * 90));
         child.kill().unwrap();
