@@ -293,7 +293,7 @@ static bool is_left_out(const struct step *step) {
     if (step->number != SYS_mremap)
         return false;
     read_mappings();
-    bool foreign = false, locked = false;
+    bool foreign = has_stack, locked = false;
     for (long page = first; page <= last; page++) {
         const struct mapping *mapping = mapping_at(kernel.base + page * PAGE);
         foreign |= is_foreign(page);
@@ -301,6 +301,13 @@ static bool is_left_out(const struct step *step) {
     }
     /* A mapping of the kernel's does not grow where it is in the arena. */
     if (foreign && !(step->args[3] & MREMAP_FIXED) && step->args[2] > step->args[1] - step->args[1] % P)
+        return true;
+    /* Several mappings at once don't grow, nor move with another length or without a place; but ours are one where the kernel's
+       differ in no more than what it counts (MAP_NORESERVE, what was never writable), merges or dumps. That is for the sets. */
+    const struct mapping *front = mapping_at(kernel.base + first * P);
+    bool fixed = step->args[3] & MREMAP_FIXED;
+    bool is_for_one = fixed ? step->args[2] != step->args[1] : step->args[2] > step->args[1] || step->args[3] & 4;
+    if (is_for_one && front && front->end <= kernel.base + last * P)
         return true;
     /* In the arena those move by MREMAP_DONTUNMAP, too. */
     return locked && (foreign || step->args[3] & 4);
