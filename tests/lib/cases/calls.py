@@ -4,6 +4,7 @@ from cases import case_program, same_as_native
 from runner import MIB
 
 BUDGET = 24 * MIB
+PLACES = ("hints", "reservations", "commitments", "growing")
 
 
 def check(checks, scale):
@@ -11,5 +12,5 @@ def check(checks, scale):
         same_as_native(checks, "%s under pressure" % name, [case_program(name)], BUDGET)
         same_as_native(checks, "%s without a budget" % name, [case_program(name)])
     places = case_program("places")
-    for part in ("hints", "reservations", "commitments", "growing"):
+    for part in PLACES:
         same_as_native(checks, "places: %s" % part, [places, part], BUDGET)

@@ -329,6 +329,19 @@ fn translations(costs: &mut Costs) {
 
 /// What it takes to follow a chain through `lines` cache lines in random order, `step` words apart, in ns a line.
 fn chase(lines: usize, step: usize) -> f64 {
+    const STEPS: u32 = 1 << 20;
+    let words = chain(lines, step);
+    let ns = median(|| timed(|| Ok::<_, ()>(_ = black_box(follow(&words, STEPS)))));
+    ns.unwrap_or_default() / f64::from(STEPS)
+}
+
+/// Where so many steps along a chain lead, from its beginning.
+fn follow(words: &[u64], steps: u32) -> u64 {
+    (0..steps).fold(0, |at, _| words[at as usize])
+}
+
+/// A ring: the first of each `step` words names the first of the next ones, in random order.
+fn chain(lines: usize, step: usize) -> Vec<u64> {
     let mut words = vec![0u64; lines * step + WORDS];
     let start = words.as_ptr().addr().next_multiple_of(PAGE_SIZE);
     let pages = (words.len() * 8 - PAGE_SIZE) / PAGE_SIZE;
@@ -344,19 +357,7 @@ fn chase(lines: usize, step: usize) -> f64 {
         words[at * step] = (next * step) as u64;
         at = next;
     }
-    words[at * step] = 0;
-    let rounds = (1 << 20) / lines;
-    let ns = median(|| {
-        timed(|| {
-            let mut at = 0;
-            for _ in 0..rounds * lines {
-                at = words[at as usize];
-            }
-            black_box(at);
-            Ok::<_, ()>(())
-        })
-    });
-    ns.unwrap_or_default() / (rounds * lines) as f64
+    words
 }
 
 /// Pages of records as programs have them, of 32 bytes: a number, one of some pointers, an empty word and a flag.
@@ -460,6 +461,37 @@ mod tests {
             // The first byte names the method; zstd, the second choice, is 2.
             assert!(out[0] == 1 && (1000..2500).contains(&len), "method {}, {len} bytes", out[0]);
         }
+    }
+
+    #[test]
+    fn a_chain_goes_through_every_line_once_and_comes_back() {
+        for (lines, step) in [(1, 8), (7, 8), (64, WORDS + 8)] {
+            let words = chain(lines, step);
+            let places: Vec<u64> = (0..lines as u32).map(|steps| follow(&words, steps)).collect();
+            let mut sorted = places.clone();
+            sorted.sort_unstable();
+            let all: Vec<u64> = (0..lines as u64).map(|line| line * step as u64).collect();
+            assert_eq!(sorted, all);
+            assert_eq!(follow(&words, lines as u32), 0);
+            assert!(lines < 8 || places != all, "not in random order");
+        }
+    }
+
+    #[test]
+    fn a_median_is_the_middle_of_its_rounds() {
+        let mut round = 0;
+        let ns = median(|| {
+            round += 1;
+            // 15 rounds: 0, 7, 14, 6, 13, 5, ..
+            Ok::<_, ()>(Duration::from_nanos(1000 + (round * 7) % 15))
+        });
+        assert_eq!((ns, round), (Ok(1007.0), 15));
+    }
+
+    #[test]
+    fn a_verb_has_to_do_all_of_it() {
+        assert!(all(Done::all(3), 3).is_ok());
+        assert!(all(Done::all(2), 3).is_err());
     }
 
     #[test]

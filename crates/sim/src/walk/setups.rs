@@ -188,3 +188,36 @@ pub const WALKS: &[Walk] = &[
         ..PLAIN
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_is_what_its_name_says() {
+        for walk in WALKS {
+            let named = |word: &str| walk.name.split(", ").any(|part| part == word);
+            let policy = match walk.name.trim_start_matches("a family, ").split(", ").next() {
+                Some("4K") => fixed(0),
+                Some("16K") => fixed(2),
+                Some("64K") => fixed(4),
+                Some("adaptive") => PolicyKind::Adaptive,
+                Some("linux") => LINUX,
+                Some("huge-coalesce-base") => PolicyKind::HugeCoalesceBase,
+                Some("policies that change") => SMALL.policy,
+                other => panic!("{other:?}"),
+            };
+            let (all, changes) = (named("all"), named("policies that change"));
+            assert_eq!(walk.setup.policy, policy, "{}", walk.name);
+            assert_eq!(walk.policies, changes, "{}", walk.name);
+            assert_eq!(walk.family, named("a family"), "{}", walk.name);
+            assert_eq!(walk.refusals, named("refusals") || all || changes, "{}", walk.name);
+            assert_eq!(walk.setup.spill.is_some(), named("spill file") || all || changes, "{}", walk.name);
+            assert!(walk.forks || !(named("forks") || all), "{}", walk.name);
+            // What does not compress goes to the file.
+            assert!(walk.raw || walk.setup.spill.is_none(), "{}", walk.name);
+            // Memory is short: what may be mapped is more than what may be resident, or frames are.
+            assert!(walk.setup.grant <= walk.setup.frames, "{}", walk.name);
+        }
+    }
+}

@@ -73,10 +73,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_says_how_far_the_run_is() {
+    fn the_line_says_how_far_the_run_is_and_how_long_it_takes() {
+        let progress = Progress {
+            begun: Instant::now(),
+            all: 48_000_000,
+            known: 0,
+            taken: AtomicU64::new(0),
+            shown: false,
+        };
+        progress.note(1_000_000);
+        progress.note(11_000_000);
+        // 12 of 48 M in a minute: three minutes more.
+        let bar = "#".repeat(7) + &".".repeat(23);
+        assert_eq!(progress.line(60.0), format!("[{bar}] 12.0 of 48.0 M events  200 k/s  3 min left"));
+        // What was known before took no time now.
+        let again = Progress { known: 24_000_000, ..progress };
+        let bar = "#".repeat(22) + &".".repeat(8);
+        assert_eq!(again.line(60.0), format!("[{bar}] 36.0 of 48.0 M events  200 k/s  1 min left"));
+    }
+
+    #[test]
+    fn a_run_is_known_in_shards() {
         let progress = Progress::new(4, 1);
-        progress.note(SHARD_EVENTS);
-        let line = progress.line(10.0);
-        assert!(line.starts_with(&format!("[{}{}] ", "#".repeat(15), ".".repeat(15))), "{line}");
+        assert_eq!((progress.all, progress.known), (4 * SHARD_EVENTS, SHARD_EVENTS));
     }
 }
