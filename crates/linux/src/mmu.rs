@@ -68,6 +68,17 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Gives the address space back: a dozen arenas are all that there is. Nothing may touch it any longer, which a program
+    /// can't promise before it ends.
+    pub fn give_back(&self) -> SysResult<()> {
+        let arena_and_gate = (self.arena.base(), self.arena.len() + self.gate.len());
+        let (pool, store) = (self.pool, self.store);
+        for (base, len) in [arena_and_gate, (pool.base(), pool.len()), (store.base(), store.len())] {
+            mmap::unmap(base, len)?;
+        }
+        Ok(())
+    }
+
     /// Lets faults of the arena arrive at `uffd`, and pages of the pool be moved by it.
     pub fn register(&self, uffd: &Uffd) -> SysResult<()> {
         uffd.register(self.arena.base(), self.arena.len(), Watch::Missing)?;

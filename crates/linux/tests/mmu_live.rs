@@ -39,6 +39,12 @@ struct Host {
     pagemap: Pagemap,
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.layout.give_back().expect("address space to give back");
+    }
+}
+
 impl Host {
     /// `None`, with a line that says why, where the machine allows no userfaultfd.
     fn start() -> Option<Host> {

@@ -34,6 +34,12 @@ struct Rig {
     engine: Engine,
 }
 
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.layout.give_back().expect("address space to give back");
+    }
+}
+
 impl Rig {
     /// `None`, with a line that says why, where the machine allows no userfaultfd.
     fn start() -> Option<Rig> {

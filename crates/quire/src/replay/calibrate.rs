@@ -99,6 +99,13 @@ struct Bench {
     pagemap: Pagemap,
 }
 
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // Refused, it lasts as long as the process.
+        let _ = self.layout.give_back();
+    }
+}
+
 impl Bench {
     fn new() -> Result<Bench, Failure> {
         let uffd = Uffd::with_features(uffd::FEATURE_MOVE, 0).map_err(failed)?;
