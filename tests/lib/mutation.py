@@ -35,7 +35,7 @@ CRATES = [
     ),
     Crate(
         *("sim", "quire-sim", 85),
-        SIM + "--lib",
+        SIM + "--lib --bins",
         SIM + "--test cells --test faults --test regressions --test naive_pager --test watermarks --test fuzz_readers"
         " --test fuzz_verbs",
         SIM + "--test differential --test walks",
