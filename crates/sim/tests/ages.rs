@@ -1,20 +1,15 @@
 //! Places on lists that walks come to seldom, with the lists held to their history (`sim/src/world/ages.rs`).
 
+mod common;
+
+use common::play;
 use quire_core::frame::List;
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::{Order, PolicyKind, Vpn};
 use quire_sim::world::{Event, Setup};
 use quire_sim::{Host, Injection, Verb};
 
-const SETUP: Setup = Setup {
-    frames: 32,
-    spans: 8,
-    grant: 32,
-    policy: PolicyKind::Fixed(Order::fitting(4)),
-    arena: 16,
-    threads: 1,
-    spill: None,
-};
+const SETUP: Setup = Setup { policy: PolicyKind::Fixed(Order::fitting(4)), ..common::SETUP };
 
 fn host(events: &[Event]) -> Host {
     let mut host = Host::new(SETUP);
@@ -22,12 +17,6 @@ fn host(events: &[Event]) -> Host {
     host.follow_lists();
     play(&mut host, events);
     host
-}
-
-fn play(host: &mut Host, events: &[Event]) {
-    for event in events {
-        host.happen(*event).unwrap_or_else(|why| panic!("{event:?}: {why}"));
-    }
 }
 
 /// A child could not be given what its parent has in frames. It touches it: that is mapped, and counts as a touch.

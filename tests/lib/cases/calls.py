@@ -4,13 +4,20 @@ from cases import case_program, same_as_native
 from runner import MIB
 
 BUDGET = 24 * MIB
-PLACES = ("hints", "reservations", "commitments", "growing")
+
+
+NAMES = ("calls", "marks")
 
 
 def check(checks, scale):
-    for name in ("calls", "marks"):
-        same_as_native(checks, "%s under pressure" % name, [case_program(name)], BUDGET)
+    under_pressure(checks)
+    for name in NAMES:
         same_as_native(checks, "%s without a budget" % name, [case_program(name)])
+
+
+def under_pressure(checks):
+    for name in NAMES:
+        same_as_native(checks, "%s under pressure" % name, [case_program(name)], BUDGET)
     places = case_program("places")
-    for part in PLACES:
+    for part in ("hints", "reservations", "commitments", "growing"):
         same_as_native(checks, "places: %s" % part, [places, part], BUDGET)

@@ -110,6 +110,13 @@ bool run_pick(struct arena *arena, struct run *run, size_t most, cell_test test)
 	return run->count > 0;
 }
 
+/* Chooses such pages and makes them a slot of their own; NULL if it can't. */
+struct slot *slot_pick(struct arena *arena, size_t most, cell_test test)
+{
+	struct run run;
+	return run_pick(arena, &run, most, test) ? slot_detach(arena, &run) : NULL;
+}
+
 bool is_any(const struct cell *cell)
 {
 	(void)cell;

@@ -62,6 +62,7 @@ void slot_extend(struct arena *arena, struct slot *slot, size_t pages, enum page
 void slot_forget(struct arena *arena, struct slot *slot);
 struct slot *slot_detach(struct arena *arena, const struct run *run);
 bool run_pick(struct arena *arena, struct run *run, size_t most, cell_test test);
+struct slot *slot_pick(struct arena *arena, size_t most, cell_test test);
 uint8_t *run_base(const struct run *run);
 struct cell *run_cells(struct arena *arena, const struct run *run);
 bool is_any(const struct cell *cell);

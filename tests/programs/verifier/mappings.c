@@ -59,10 +59,7 @@ enum outcome op_map(struct arena *arena)
 /* MAP_FIXED over pages that are mapped: they become fresh ones. */
 enum outcome op_map_over(struct arena *arena)
 {
-	struct run run;
-	if (!run_pick(arena, &run, MOST, is_unlocked))
-		return SKIPPED;
-	struct slot *slot = slot_detach(arena, &run);
+	struct slot *slot = slot_pick(arena, MOST, is_unlocked);
 	if (!slot)
 		return SKIPPED;
 	size_t pages = slot->pages;
@@ -82,7 +79,6 @@ enum outcome op_map_over(struct arena *arena)
 enum outcome op_map_file_over(struct arena *arena)
 {
 	static int file = -1;
-	struct run run;
 	if (file < 0) {
 		int made = memfd_create("verifier", MFD_CLOEXEC), none = -1;
 		if (made < 0 || ftruncate(made, 1L << 40))
@@ -90,9 +86,7 @@ enum outcome op_map_file_over(struct arena *arena)
 		if (!__atomic_compare_exchange_n(&file, &none, made, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			close(made);
 	}
-	if (!run_pick(arena, &run, LONGEST_FILE, is_unlocked))
-		return SKIPPED;
-	struct slot *slot = slot_detach(arena, &run);
+	struct slot *slot = slot_pick(arena, LONGEST_FILE, is_unlocked);
 	if (!slot)
 		return SKIPPED;
 	size_t pages = slot->pages;
@@ -204,10 +198,7 @@ void *slot_move(const struct slot *slot, int flags)
 
 enum outcome op_move(struct arena *arena)
 {
-	struct run run;
-	if (!run_pick(arena, &run, MOST, is_plain))
-		return SKIPPED;
-	struct slot *slot = slot_detach(arena, &run);
+	struct slot *slot = slot_pick(arena, MOST, is_plain);
 	if (!slot)
 		return SKIPPED;
 	void *base = slot_move(slot, 0);
@@ -220,10 +211,7 @@ enum outcome op_move(struct arena *arena)
 /* MREMAP_DONTUNMAP: the pages move, and the old place stays mapped and empty. */
 enum outcome op_move_keeping(struct arena *arena)
 {
-	struct run run;
-	if (!run_pick(arena, &run, room(arena), is_plain))
-		return SKIPPED;
-	struct slot *slot = slot_detach(arena, &run);
+	struct slot *slot = slot_pick(arena, room(arena), is_plain);
 	struct slot *emptied = slot_free(arena);
 	if (!slot || !emptied || slot->pages > room(arena))
 		return SKIPPED;

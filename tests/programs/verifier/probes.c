@@ -86,10 +86,7 @@ static void probe_range(struct arena *arena, uint8_t *base, size_t pages)
 /* Pages that are unmapped, with what they hold: in memory, stored, or never touched. */
 static bool probe_freed(struct arena *arena)
 {
-	struct run run;
-	if (!run_pick(arena, &run, LONGEST, is_any))
-		return false;
-	struct slot *slot = slot_detach(arena, &run);
+	struct slot *slot = slot_pick(arena, LONGEST, is_any);
 	if (!slot)
 		return false;
 	if (munmap(slot->base, slot->pages * PAGE))
@@ -102,10 +99,7 @@ static bool probe_freed(struct arena *arena)
 /* The old place of pages that move. */
 static bool probe_moved(struct arena *arena)
 {
-	struct run run;
-	if (!run_pick(arena, &run, LONGEST, is_plain))
-		return false;
-	struct slot *slot = slot_detach(arena, &run);
+	struct slot *slot = slot_pick(arena, LONGEST, is_plain);
 	if (!slot)
 		return false;
 	uint8_t *old = slot->base;

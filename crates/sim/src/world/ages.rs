@@ -266,8 +266,7 @@ impl Look<'_> {
         let mut last: Option<(usize, Frame)> = None;
         for &(list, frame) in now.iter().filter(|&&(_, frame)| !self.is_touched(frame)) {
             let Some(&place) = places.get(&frame) else { continue };
-            if let Some((at, other)) = last.filter(|&(at, _)| at > place) {
-                let _ = at;
+            if let Some((_, other)) = last.filter(|&(at, _)| at > place) {
                 return Err(format!(
                     "{frame:?}, on {list:?}, was older than {other:?}, and nothing has touched it"
                 ));

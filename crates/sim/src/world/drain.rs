@@ -126,9 +126,8 @@ impl Host {
             self.step(0)?;
         }
         self.learn();
-        let kept = (self.cover.take(), self.recount.take(), self.ages.take());
-        let mut child = Host { mmu: self.mmu.fork_process(SPACE), ..self.clone() };
-        (self.cover, self.recount, self.ages) = kept;
+        let aside = self.aside();
+        let mut child = Host { mmu: self.mmu.fork_process(SPACE), watch: self.watch.clone(), ..aside };
         child.mmu.register(PageRange::new(SPACE, Vpn(0), self.setup.arena), true);
         child.engine.fork_child();
         (child.held, child.parked) = (Vec::new(), Vec::new());
