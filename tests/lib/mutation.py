@@ -49,7 +49,7 @@ CRATES = [
     ),
     Crate(
         *("preload", "quire-preload", 85),
-        "cargo test -p quire-preload --lib --test decide",
+        "cargo test -p quire-preload --test decide --test heap",
         LIVE,
     ),
     Crate(

@@ -2,6 +2,7 @@
  * answers, and what it left behind, page by page. */
 #include "case.h"
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 enum { PAGES = 64 };
@@ -310,6 +311,27 @@ static void moves_code(void) {
     end();
 }
 
+/* A name is for every page of a range, up to the first where nothing is mapped. */
+static void names(void) {
+    enum { SET_VMA = 0x53564d41 };
+    static const struct {
+        int from, pages;
+        const char *name;
+    } asked[] = {{0, 8, "whole"}, {0, 4, NULL}, {5, 1, "one"}, {2, 10, "into a gap"}, {9, 2, "in the gap"},
+                 {10, 4, "out of the gap"}, {0, 0, "nothing"}, {4, 2, "[bad]"}};
+    begin("names");
+    put(0, 8);
+    munmap(AT(8), 4 * PAGE);
+    put(12, 2);
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        char *at = AT(asked[i].from);
+        show_error(asked[i].name ? asked[i].name : "none",
+                   prctl(SET_VMA, 0, at, asked[i].pages * PAGE, asked[i].name));
+    }
+    show("after", AT(0), 14);
+    end();
+}
+
 int main(void) {
     file = memfd_create("pages", 0);
     for (int i = 0; i < 8; i++) {
@@ -325,5 +347,6 @@ int main(void) {
     moves_out_in_vain();
     unlocks_all();
     moves_code();
+    names();
     return 0;
 }

@@ -245,30 +245,33 @@ struct own_lock {
 };
 
 static void own_list(void) {
-    enum { ENTRIES = 9 };
-    char *at = map_memory((ENTRIES + 1) * GAP);
-    write_contents(at, (ENTRIES + 1) * GAP, 4);
+    /* The last is not on the list yet: it is pending, which the head says, and by its lowest bit that it inherits. */
+    enum { ENTRIES = 9, ALL = ENTRIES + 1 };
+    char *at = map_memory((ALL + 1) * GAP);
+    write_contents(at, (ALL + 1) * GAP, 4);
     struct robust_list_head *head = (struct robust_list_head *)(at + 3 * PAGE);
-    struct own_lock *lock[ENTRIES];
+    struct own_lock *lock[ALL];
     struct own_thread thread = {.word = (atomic_int *)(at + 5 * PAGE), .list = head};
     atomic_store(thread.word, 77);
     struct robust_list *next = &head->list;
-    for (int i = ENTRIES - 1; i >= 0; i--) {
+    for (int i = ALL - 1; i >= 0; i--)
         lock[i] = (struct own_lock *)(at + (size_t)(i + 1) * GAP + (size_t)i % 8 * PAGE);
+    for (int i = ENTRIES - 1; i >= 0; i--) {
         lock[i]->entry.next = next;
         next = &lock[i]->entry;
     }
-    head->list.next = next, head->list_op_pending = NULL;
+    head->list.next = next;
+    head->list_op_pending = (struct robust_list *)((uintptr_t)&lock[ENTRIES]->entry | 1);
     head->futex_offset = (long)offsetof(struct own_lock, word);
     int tid = start_own(&thread);
-    for (int i = 0; i < ENTRIES; i++)
+    for (int i = 0; i < ALL; i++)
         lock[i]->word = (uint32_t)tid;
     until(&ready, 1);
-    evict(at, (ENTRIES + 1) * GAP);
+    evict(at, (ALL + 1) * GAP);
     atomic_store(&go, 1);
     futex(&go, FUTEX_WAKE, 99, NULL, NULL, 0);
     await_clear(thread.word, "word of clone");
-    for (int i = 0; i < ENTRIES; i++)
+    for (int i = 0; i < ALL; i++)
         printf("entry %d: %s\n", i, lock[i]->word == FUTEX_OWNER_DIED ? "owner dead" : "as it was");
 }
 
