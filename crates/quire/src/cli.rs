@@ -21,6 +21,9 @@ pub(crate) enum Verb {
     /// Run a trace through the engine on a modelled machine, and compare
     #[command(after_help = REPLAY)]
     Replay(Replay),
+    /// Compare: natively, with the kernel's swap, under Quire, at equal memory
+    #[command(override_usage = "quire bench [OPTIONS] [WORKLOAD]... [-- PROGRAM [ARGS]...]", after_help = BENCH)]
+    Bench(Bench),
     /// Say what this machine allows, and what mends the rest
     Doctor,
     /// Say what the watchdogs of the processes of a running `quire run` know
@@ -79,6 +82,75 @@ pub(crate) struct Run {
     pub(crate) quiet: bool,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// What a bench changes.
+const BENCH: &str = "\
+Without a name every workload that is installed is measured. As root, swap and cgroups are set up for
+the time and put back, also after Ctrl-C; what a killed bench left, the next one removes. Each round has
+all sides and a second native run, which shows the noise: docs/bench.md says how to read the figures.
+Exit status: 1 where a program failed or its output differed.";
+
+/// What the kernel swaps to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Against {
+    /// Compressed memory: lz4, pages of 4 KiB
+    Zram,
+    /// A file in $TMPDIR, else /var/tmp
+    Disk,
+}
+
+/// The options of `quire bench`.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// What to measure: see --list
+    #[arg(value_name = "WORKLOAD")]
+    pub(crate) workloads: Vec<String>,
+    /// Name all workloads, and what they need
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// What the kernel swaps to
+    #[arg(long, value_name = "zram|disk", default_value = "zram", hide_possible_values = true)]
+    pub(crate) against: Against,
+    /// The kernel's memory limits, as shares of the native peak [default: 0.7,0.5]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) at: Option<String>,
+    /// With memory enough: -m of 1.5 times the peak, and no -m, against native
+    #[arg(long, conflicts_with_all = ["against", "at"])]
+    pub(crate) no_pressure: bool,
+    /// Rounds of all sides
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// A quarter of the data or less
+    #[arg(long)]
+    pub(crate) small: bool,
+    /// Run Quire once more to see where the time of faults goes
+    #[arg(long)]
+    pub(crate) profile: bool,
+    /// Quire's policy, as for quire run
+    #[arg(long, value_name = "POLICY", default_value = "adaptive")]
+    pub(crate) policy: String,
+    /// Quire's --no-spill
+    #[arg(long)]
+    pub(crate) no_spill: bool,
+    /// Make the programs' inputs in DIR, and keep them for the next time
+    #[arg(long, value_name = "DIR")]
+    pub(crate) inputs: Option<PathBuf>,
+    /// Print all figures as JSON (docs/bench.md)
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write a page with plots to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Keep all results in a new directory DIR/<date>-<processor>
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+    /// No progress bar and no warnings
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// A program to measure
+    #[arg(last = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
 }
 

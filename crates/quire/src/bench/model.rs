@@ -62,8 +62,24 @@ pub(crate) struct Level {
     /// Why there is no row, or not all sides: `killed for want of memory even at 412 MiB`. Empty where all is well.
     pub(crate) problem: String,
     pub(crate) rows: Vec<Row>,
-    /// Of Quire's runs, with `--profile`; that of the round whose time is the median.
+    /// With `--profile`: of a run of Quire's after the rounds, whose time counts in no row.
     pub(crate) profile: Option<Profile>,
+}
+
+impl Level {
+    /// Of which nothing is known yet.
+    pub(crate) fn named(name: String) -> Level {
+        Level {
+            name,
+            limit_bytes: None,
+            pool_bytes: vec![],
+            budget_bytes: vec![],
+            quire_peak_bytes: vec![],
+            problem: String::new(),
+            rows: vec![],
+            profile: None,
+        }
+    }
 }
 
 /// One program, at all amounts of memory.
