@@ -1,5 +1,6 @@
 //! `quire`: runs programs on folios of flexible order, inside a memory budget.
 
+mod bench;
 mod cli;
 mod cmd;
 mod failure;
@@ -55,5 +56,6 @@ fn execute(cli: Option<Cli>) -> Result<End, Failure> {
         Some(Verb::Replay(arguments)) => cmd::replay::execute(arguments),
         Some(Verb::Doctor) => cmd::doctor::execute(),
         Some(Verb::Watchdogs { pid }) => cmd::watchdogs::execute(pid),
+        Some(Verb::Enter(arguments)) => cmd::enter::execute(arguments),
     }
 }
