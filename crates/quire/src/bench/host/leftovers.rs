@@ -541,9 +541,9 @@ mod tests {
                 .lines()
                 .any(|line| line.starts_with(&format!("{path} ")))
         };
-        for make in
-            [Swap::zram, |journal: &Rc<Journal>, bytes| Swap::file(journal, "/var/tmp".as_ref(), bytes)]
-        {
+        let makes: [fn(&Rc<Journal>, u64) -> Result<Swap, Failure>; 2] =
+            [Swap::zram, |journal, bytes| Swap::file(journal, "/var/tmp".as_ref(), bytes)];
+        for make in makes {
             let Some(swap) = tried(make(&journal, 16 << 20)) else { return };
             let entries: Vec<Entry> =
                 Page::read(&journal.file).unwrap().entries.into_iter().map(|(_, entry)| entry).collect();
