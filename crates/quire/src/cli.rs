@@ -33,6 +33,23 @@ pub(crate) enum Verb {
         #[arg(value_name = "PID")]
         pid: u32,
     },
+    /// Become a program in a cgroup, in a session of its own; it ends when who started it does
+    #[command(hide = true)]
+    Enter(Enter),
+}
+
+/// The options of `quire enter`.
+#[derive(Args, Debug)]
+pub(crate) struct Enter {
+    /// The cgroup's directory
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Without transparent huge pages
+    #[arg(long)]
+    pub(crate) no_thp: bool,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
 }
 
 /// How `quire run` ends.

@@ -56,5 +56,6 @@ fn execute(cli: Option<Cli>) -> Result<End, Failure> {
         Some(Verb::Replay(arguments)) => cmd::replay::execute(arguments),
         Some(Verb::Doctor) => cmd::doctor::execute(),
         Some(Verb::Watchdogs { pid }) => cmd::watchdogs::execute(pid),
+        Some(Verb::Enter(arguments)) => cmd::enter::execute(arguments),
     }
 }

@@ -1,6 +1,7 @@
 //! The verbs of the command line.
 
 pub(crate) mod doctor;
+pub(crate) mod enter;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod watchdogs;

@@ -18,7 +18,7 @@ mod over;
 mod peak;
 pub(crate) mod program;
 pub(crate) mod report;
-mod sample;
+pub(crate) mod sample;
 mod signals;
 pub(crate) mod spill;
 pub(crate) mod trace;
