@@ -1,12 +1,16 @@
 //! `quire`: runs programs on folios of flexible order, inside a memory budget.
 
+#[allow(dead_code)]
+mod bench;
 mod cli;
 mod cmd;
 mod failure;
 mod files;
+mod html;
 mod replay;
 mod run;
 mod size;
+mod terminal;
 
 use clap::{CommandFactory as _, Parser};
 use cli::{Cli, Verb};
