@@ -8,6 +8,8 @@
 
 mod day;
 mod equal_ram;
+#[cfg(test)]
+mod example;
 mod figures;
 mod host;
 mod html;
