@@ -1,7 +1,6 @@
 //! `quire`: runs programs on folios of flexible order, inside a memory budget.
 
 mod bench;
-mod bench;
 mod cli;
 mod cmd;
 mod failure;

@@ -141,9 +141,9 @@ pub(crate) fn measure(settings: &Settings) -> Result<Done, Failure> {
     let (present, absent): (Vec<&Workload>, Vec<&Workload>) =
         settings.workloads.iter().partition(|workload| workload.missing().is_none());
     done.results.left_out.extend(absent.iter().filter_map(|workload| workload.missing()));
-    progress.add(present.len() * plan.runs());
     let options = Options { policy: settings.policy.clone(), no_spill: settings.no_spill };
-    for workload in present {
+    for (number, workload) in present.iter().enumerate() {
+        progress.left((present.len() - number) * plan.runs());
         let job = workload.prepare(inputs, settings.small)?;
         let (host, swap, options, progress) = (&host, swap.as_ref(), &options, &mut progress);
         let mut machine = Machine { host, swap, workload, job, options, progress, steal: None };

@@ -40,15 +40,15 @@ impl Progress {
         self.runs.planned += runs;
     }
 
-    /// So many planned runs won't be: a side can't be measured.
-    pub(crate) fn drop_runs(&mut self, runs: usize) {
-        self.runs.planned = self.runs.planned.saturating_sub(runs).max(self.runs.done);
+    /// So many runs are left: what was planned before is over, or won't be.
+    pub(crate) fn left(&mut self, runs: usize) {
+        self.runs.planned = self.runs.done + runs;
     }
 
-    /// This run begins. Rounds count from 1.
-    pub(crate) fn running(&mut self, workload: &str, level: &str, side: Side, round: usize) {
-        let level = if level.is_empty() { String::new() } else { format!(", {level}") };
-        self.runs.now = format!("{workload}{level}, {}, round {round}", side_name(side));
+    /// This run begins; `memory` is what it may have, or empty.
+    pub(crate) fn running(&mut self, workload: &str, memory: &str, side: Side) {
+        let memory = if memory.is_empty() { String::new() } else { format!(", {memory}") };
+        self.runs.now = format!("{workload}, {}{memory}", side_name(side));
         self.draw();
     }
 
@@ -143,10 +143,13 @@ mod tests {
         progress.ended();
         assert_eq!((progress.runs.done, progress.runs.planned), (2, 2));
         progress.add(3);
-        progress.drop_runs(9);
-        assert_eq!((progress.runs.done, progress.runs.planned), (2, 2));
-        progress.running("true", "", Side::Quire, 2);
-        assert_eq!(progress.runs.now, "true, quire, round 2");
+        assert_eq!((progress.runs.done, progress.runs.planned), (2, 5));
+        progress.left(9);
+        assert_eq!((progress.runs.done, progress.runs.planned), (2, 11));
+        progress.running("true", "", Side::Quire);
+        assert_eq!(progress.runs.now, "true, quire");
+        progress.running("sort", "200 MiB", Side::Kernel);
+        assert_eq!(progress.runs.now, "sort, kernel, 200 MiB");
     }
 
     #[test]

@@ -78,12 +78,7 @@ pub(crate) struct Run {
     pub(crate) peak_less_cache: u64,
     /// Of the swap: see [`Swap::peak`]. 0 without.
     pub(crate) peak_swap: u64,
-    /// Of all that it wrote to stdout.
-    pub(crate) digest: u128,
-    /// How much that was, in bytes.
-    pub(crate) stdout_bytes: u64,
-    /// The first MiB of it.
-    pub(crate) text: String,
+    pub(crate) output: Output,
     /// The end of what it wrote to stderr.
     pub(crate) stderr: String,
     /// It was killed because its time was up.
@@ -300,7 +295,6 @@ impl Streams {
         let unreadable = |error: io::Error| {
             Failure::own(format!("what the program wrote can't be read: {error}; try again"))
         };
-        let Output { digest, bytes, text } = Output::read(&mut self.stdout).map_err(unreadable)?;
         Ok(Run {
             seconds: watched.time.as_secs_f64(),
             driver_seconds: watched.driver_time.map(|time| time.as_secs_f64()),
@@ -310,9 +304,7 @@ impl Streams {
             peak_anonymous: watched.peak.anonymous,
             peak_less_cache: watched.peak.less_file_cache,
             peak_swap,
-            digest,
-            stdout_bytes: bytes,
-            text,
+            output: Output::read(&mut self.stdout).map_err(unreadable)?,
             stderr: tail(&mut self.stderr).map_err(unreadable)?,
             timed_out: watched.timed_out,
         })
@@ -320,10 +312,14 @@ impl Streams {
 }
 
 /// What came to stdout.
-struct Output {
-    digest: u128,
-    bytes: u64,
-    text: String,
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Output {
+    /// Of all of it.
+    pub(crate) digest: u128,
+    /// How much that was.
+    pub(crate) bytes: u64,
+    /// The first MiB.
+    pub(crate) text: String,
 }
 
 impl Output {
@@ -629,12 +625,12 @@ mod tests {
         let bench = Bench::without_cgroups();
         let run =
             bench.run(EVERYWHERE, "echo $GREETING $LC_ALL $(pwd) $NO_THP; echo oh >&2; exit 3").unwrap();
-        assert_eq!((run.text.as_str(), run.stderr.as_str()), ("hello C /\n", "oh\n"));
+        assert_eq!((run.output.text.as_str(), run.stderr.as_str()), ("hello C /\n", "oh\n"));
         assert_eq!((run.status, run.signal, run.timed_out, run.oom_kills), (Some(3), None, false, 0));
         assert!(!run.succeeded() && !run.was_killed() && run.driver_seconds.is_none());
-        assert_eq!((run.stdout_bytes, run.digest), (10, xxhash_rust::xxh3::xxh3_128(b"hello C /\n")));
+        assert_eq!((run.output.bytes, run.output.digest), (10, xxhash_rust::xxh3::xxh3_128(b"hello C /\n")));
         let run = bench.run(Place { thp: false, ..EVERYWHERE }, "echo $NO_THP; cat; kill -9 $$").unwrap();
-        assert_eq!((run.text.as_str(), run.status, run.signal), ("1\n", None, Some(9)));
+        assert_eq!((run.output.text.as_str(), run.status, run.signal), ("1\n", None, Some(9)));
         assert!(run.was_killed());
         assert!(bench.is_clean(), "{:?}", bench.left());
     }
@@ -649,9 +645,9 @@ mod tests {
             run(&bench.host, EVERYWHERE, &Program { stdin: Some(path), ..shell("tee /dev/stderr") }, None)
                 .unwrap();
         assert!(run.succeeded());
-        assert_eq!(run.stdout_bytes, input.len() as u64);
-        assert_eq!(run.digest, xxhash_rust::xxh3::xxh3_128(input.as_bytes()));
-        assert!(run.text == input[..MIB as usize] && run.stderr == input[input.len() - TAIL as usize..]);
+        assert_eq!(run.output.bytes, input.len() as u64);
+        assert_eq!(run.output.digest, xxhash_rust::xxh3::xxh3_128(input.as_bytes()));
+        assert!(run.output.text == input[..MIB as usize] && run.stderr == input[input.len() - TAIL as usize..]);
     }
 
     #[test]
@@ -676,7 +672,7 @@ mod tests {
         let bench = Bench::without_cgroups();
         let script = fill(20, "sleep 60 & echo $! > $TMPDIR/../../sleeper; sleep 0.2");
         let run = bench.run(EVERYWHERE, &script).unwrap();
-        assert!(run.succeeded() && run.text == "filled\n", "{run:?}");
+        assert!(run.succeeded() && run.output.text == "filled\n", "{run:?}");
         assert!((20 * MIB..200 * MIB).contains(&run.peak_anonymous), "{}", run.peak_anonymous);
         assert!(run.peak_less_cache >= run.peak_anonymous);
         let sleeper = bench.place.path().join("sleeper");
@@ -692,7 +688,7 @@ mod tests {
                 Program { timeout: Duration::from_millis(300), ..shell("sleep 60 & echo $!; sleep 60") };
             let run = run(&bench.host, EVERYWHERE, &program, None).unwrap();
             assert!(run.timed_out && !run.succeeded() && run.signal == Some(9), "{run:?}");
-            assert!((0.3..30.0).contains(&run.seconds) && is_gone(&run.text));
+            assert!((0.3..30.0).contains(&run.seconds) && is_gone(&run.output.text));
             assert!(bench.is_clean(), "{:?}", bench.left());
         }
     }
@@ -706,7 +702,7 @@ mod tests {
         assert!((20 * MIB..200 * MIB).contains(&run.peak_anonymous), "{}", run.peak_anonymous);
         assert!(run.peak_less_cache > run.peak_anonymous);
         let run = bench.run(Place { limit: Some(16 * MIB), ..EVERYWHERE }, &fill(40, "sleep 60")).unwrap();
-        assert!(run.was_killed() && run.oom_kills > 0 && run.text.is_empty(), "{run:?}");
+        assert!(run.was_killed() && run.oom_kills > 0 && run.output.text.is_empty(), "{run:?}");
         assert!(bench.is_clean(), "{:?}", bench.left());
     }
 

@@ -1,5 +1,6 @@
 //! The verbs of the command line.
 
+pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod enter;
 pub(crate) mod replay;
