@@ -1,5 +1,7 @@
 //! `quire`: runs programs on folios of flexible order, inside a memory budget.
 
+#[allow(dead_code, unused_imports)]
+mod bench;
 mod cli;
 mod cmd;
 mod failure;
@@ -54,6 +56,7 @@ fn execute(cli: Option<Cli>) -> Result<End, Failure> {
         Some(Verb::Run(arguments)) => cmd::run::execute(arguments),
         Some(Verb::Replay(arguments)) => cmd::replay::execute(arguments),
         Some(Verb::Doctor) => cmd::doctor::execute(),
+        Some(Verb::Touch(arguments)) => cmd::touch::execute(arguments),
         Some(Verb::Watchdogs { pid }) => cmd::watchdogs::execute(pid),
     }
 }

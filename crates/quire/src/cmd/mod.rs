@@ -3,4 +3,5 @@
 pub(crate) mod doctor;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod touch;
 pub(crate) mod watchdogs;
