@@ -26,6 +26,9 @@ pub(crate) enum Verb {
     Bench(Bench),
     /// Say what this machine allows, and what mends the rest
     Doctor,
+    /// Touch memory in ways that are known to hurt, check it, and print what that took
+    #[command(hide = true)]
+    Touch(Touch),
     /// Say what the watchdogs of the processes of a running `quire run` know
     #[command(hide = true)]
     Watchdogs {
@@ -220,6 +223,32 @@ pub(crate) struct Replay {
     /// No progress bar
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// The options of `quire touch`.
+#[derive(Args, Debug)]
+pub(crate) struct Touch {
+    /// How much memory
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    pub(crate) bytes: String,
+    /// How well each page compresses by lz4: 1.5 or 3 times
+    #[arg(long, value_name = "1.5|3", default_value = "3")]
+    pub(crate) data: String,
+    /// Threads that touch it at once, 1 or 2
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=2))]
+    pub(crate) threads: u64,
+    /// The most time for random reads to become steady, in seconds; five rounds are always done
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub(crate) seconds: u64,
+    /// What the contents and the accesses are made from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// What to do between the fill and the verification: scan, random, zipf, scan-again, random-after-scan
+    #[arg(long, value_name = "LIST", default_value = "scan,random,zipf,scan-again,random-after-scan")]
+    pub(crate) phases: String,
+    /// Five rounds of random reads, steady or not
+    #[arg(long)]
+    pub(crate) small: bool,
 }
 
 /// The form of a report.

@@ -60,5 +60,6 @@ fn execute(cli: Option<Cli>) -> Result<End, Failure> {
         Some(Verb::Doctor) => cmd::doctor::execute(),
         Some(Verb::Watchdogs { pid }) => cmd::watchdogs::execute(pid),
         Some(Verb::Enter(arguments)) => cmd::enter::execute(arguments),
+        Some(Verb::Touch(arguments)) => cmd::touch::execute(arguments),
     }
 }

@@ -5,4 +5,5 @@ pub(crate) mod doctor;
 pub(crate) mod enter;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod touch;
 pub(crate) mod watchdogs;

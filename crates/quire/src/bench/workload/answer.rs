@@ -1,0 +1,200 @@
+//! What a run has to say, in the same words on every side.
+
+use super::Workload;
+use super::redis::Driven;
+use crate::bench::model::{Unit, Value};
+use crate::bench::touch::{FILL, Phase};
+use serde_json::Value as Json;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io::{self, Read as _};
+use std::path::Path;
+
+/// How outputs are compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// By all of stdout.
+    Stdout,
+    /// By the lines of stdout, which may come in any order.
+    SortedLines,
+    /// By the checksum in a line of JSON.
+    Checksum,
+    /// By what the driver found.
+    Driver,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Measure {
+    /// The time of the whole run.
+    Whole,
+    /// The phases in a line of JSON.
+    Phases,
+    /// What the driver timed.
+    Driver,
+}
+
+/// The metric of a whole run.
+pub(crate) const TIME: &str = "time";
+
+impl Workload {
+    /// What a run that ended well, after so many seconds, has answered, and its values. The error says what is wrong
+    /// with its output.
+    pub(crate) fn judge(
+        &self,
+        stdout: &Path,
+        seconds: f64,
+        driven: Option<Driven>,
+    ) -> Result<(String, Vec<Value>), String> {
+        let answer = match self.answer {
+            Answer::Stdout => digest(stdout).map_err(|error| unreadable(stdout, &error))?,
+            Answer::SortedLines => sorted(&fs::read(stdout).map_err(|error| unreadable(stdout, &error))?),
+            Answer::Checksum => checksum(&json(stdout)?)?,
+            Answer::Driver => needed(driven.as_ref())?.answer.clone(),
+        };
+        let values = match self.measure {
+            Measure::Whole => vec![Value { metric: TIME.into(), unit: Unit::Seconds, value: seconds }],
+            Measure::Phases => phases(&json(stdout)?)?,
+            Measure::Driver => needed(driven.as_ref())?.values.clone(),
+        };
+        Ok((answer, values))
+    }
+}
+
+fn needed(driven: Option<&Driven>) -> Result<&Driven, String> {
+    driven.ok_or_else(|| "nothing drove it".into())
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("its output can't be read from {}: {error}", path.display())
+}
+
+/// Of a file of any length.
+fn digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = DefaultHasher::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut length = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(format!("{length} bytes, {:016x}", hasher.finish()));
+        }
+        hasher.write(&buffer[..read]);
+        length += read;
+    }
+}
+
+fn sorted(text: &[u8]) -> String {
+    let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    lines.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    for line in &lines {
+        hasher.write(line);
+        hasher.write_u8(b'\n');
+    }
+    format!("{} bytes in sorted lines, {:016x}", text.len(), hasher.finish())
+}
+
+/// The last line of a file, which is an object.
+fn json(path: &Path) -> Result<Json, String> {
+    let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    let line = text.lines().last().unwrap_or_default();
+    serde_json::from_str(line).map_err(|error| format!("its output is no JSON: {error}"))
+}
+
+fn checksum(json: &Json) -> Result<String, String> {
+    json["checksum"].as_str().map(Into::into).ok_or_else(|| "its output has no checksum".into())
+}
+
+/// The phases that were done, in the order in which they usually are.
+fn phases(json: &Json) -> Result<Vec<Value>, String> {
+    let names = [FILL].into_iter().chain(Phase::ALL.map(Phase::name));
+    let values: Vec<Value> = names
+        .filter_map(|name| {
+            let value = json[name].as_f64()?;
+            Some(Value { metric: name.into(), unit: Unit::UsPerPage, value })
+        })
+        .collect();
+    if values.is_empty() { Err("its output has no phases".into()) } else { Ok(values) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Program;
+    use super::*;
+
+    fn workload(answer: Answer, measure: Measure) -> Workload {
+        let program = Program::Custom(Vec::new());
+        Workload { name: "some".into(), what: "", needs: &[], program, answer, measure }
+    }
+
+    fn judged(answer: Answer, measure: Measure, text: &str) -> Result<(String, Vec<Value>), String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("stdout");
+        fs::write(&path, text).unwrap();
+        workload(answer, measure).judge(&path, 2.5, None)
+    }
+
+    fn answer(answer: Answer, text: &str) -> String {
+        judged(answer, Measure::Whole, text).unwrap().0
+    }
+
+    #[test]
+    fn all_of_the_output_counts() {
+        let long = "0123456789".repeat(20_000);
+        assert_eq!(answer(Answer::Stdout, &long), answer(Answer::Stdout, &long));
+        assert_ne!(answer(Answer::Stdout, &long), answer(Answer::Stdout, &format!("{long}x")));
+        assert_ne!(answer(Answer::Stdout, &long), answer(Answer::Stdout, &long.replacen('5', "6", 1)));
+        assert_ne!(answer(Answer::Stdout, "a\nb\n"), answer(Answer::Stdout, "b\na\n"));
+    }
+
+    #[test]
+    fn lines_may_come_in_any_order_where_they_may() {
+        let sorted = |text| answer(Answer::SortedLines, text);
+        assert_eq!(sorted("a\nb\n"), sorted("b\na\n"));
+        assert_ne!(sorted("a\nb\n"), sorted("a\nc\n"));
+        assert_ne!(sorted("ab\n\n"), sorted("a\nb\n"));
+    }
+
+    #[test]
+    fn the_time_of_the_whole_run_is_a_value() {
+        let (_, values) = judged(Answer::Stdout, Measure::Whole, "").unwrap();
+        assert_eq!(values, [Value { metric: "time".into(), unit: Unit::Seconds, value: 2.5 }]);
+    }
+
+    #[test]
+    fn phases_are_read_in_their_order() {
+        let line = r#"{"scan":2.5,"random-rounds":[1.0],"fill":1.5,"verify":9.0,"checksum":"ab"}"#;
+        let (answer, values) = judged(Answer::Checksum, Measure::Phases, line).unwrap();
+        assert_eq!(answer, "ab");
+        let values: Vec<_> = values.iter().map(|value| (value.metric.as_str(), value.value)).collect();
+        assert_eq!(values, [("fill", 1.5), ("scan", 2.5)]);
+    }
+
+    #[test]
+    fn an_output_that_is_not_what_it_should_be_is_told() {
+        for (answer, measure, text, words) in [
+            (Answer::Checksum, Measure::Whole, "", "no JSON"),
+            (Answer::Checksum, Measure::Whole, "{}", "no checksum"),
+            (Answer::Stdout, Measure::Phases, "{}", "no phases"),
+            (Answer::Driver, Measure::Whole, "", "nothing drove it"),
+            (Answer::Stdout, Measure::Driver, "", "nothing drove it"),
+        ] {
+            let said = judged(answer, measure, text).unwrap_err();
+            assert!(said.contains(words), "{said}");
+        }
+        let gone = Path::new("/quire-no-such-file");
+        let said = workload(Answer::Stdout, Measure::Whole).judge(gone, 1.0, None).unwrap_err();
+        assert!(said.contains("/quire-no-such-file"), "{said}");
+    }
+
+    #[test]
+    fn what_the_driver_found_is_taken() {
+        let value = Value { metric: "get".into(), unit: Unit::Seconds, value: 1.5 };
+        let driven = Driven { answer: "all".into(), values: vec![value.clone()] };
+        let judged =
+            workload(Answer::Driver, Measure::Driver).judge(Path::new("/"), 9.0, Some(driven)).unwrap();
+        assert_eq!(judged, ("all".into(), vec![value]));
+    }
+}
