@@ -14,6 +14,8 @@ BUDGET = 16 * MIB
 # Messages that the handler reads at once, and threads that answer faults: the handler, and four that wait for the disk.
 AT_ONCE = 8
 ANSWERING = 5
+# Pages that a step may have moved when the program ends.
+UNDER_WAY = 512 + 32
 # How much longer each fault is made, in us.
 SLOWER = 2000
 PINNED = 400
@@ -48,12 +50,14 @@ def spills(rounds):
 
 def expect_calls(report, profile):
     """The calls of a run in which each folio is brought in one piece. A folio that comes or leaves takes one call, and one more
-    if no store takes it, as it is put back then. Only what is refused or void may take more, or none."""
+    if no store takes it, as it is put back then. Only what is refused or void may take more, or none; and at the end of the program
+    a thread of ours may be in the middle of a step, of which it has not told yet."""
     calls = profile["calls"]
     folios = sum(sum(report.by_order(name)) for name in ("fills", "swap_ins", "rescues", "evictions"))
     folios += report["unstorable_folios"]
     moved, slack = calls["ioctl_move"] + calls["ioctl_copy"], sum(report["refusals"].values()) + report["jobs_voided"]
-    expect(abs(moved - folios) <= slack, "%d calls for %d folios, of which %d may be otherwise" % (moved, folios, slack))
+    why = "%d calls for %d folios, of which %d may be otherwise" % (moved, folios, slack)
+    expect(folios - slack <= moved <= folios + slack + UNDER_WAY, why)
     reads, faults, wakes = calls["read"], profile["faults"], calls["ioctl_wake"]
     expect(reads <= calls["poll"], "%d reads, but %d polls" % (reads, calls["poll"]))
     # The handler may look for messages, and find that they were read for a fork.
