@@ -91,6 +91,9 @@ pub(crate) struct Run {
     /// Write what the engine decides to FILE, a line each
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+    /// Measure where the time of faults goes, in the report; costs some us a fault
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// The form of the report at exit
     #[arg(long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
     pub(crate) report: Form,
