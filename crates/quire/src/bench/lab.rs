@@ -48,7 +48,9 @@ impl Lab for Machine<'_> {
         let path = directory.path().join("report.json");
         let more = ["--profile".into(), "--report".into(), "json".into(), "-o".into(), path.clone().into()];
         self.sample(Side::Quire, bytes, &more)?;
-        profile_of(&path).map(Some).map_err(|problem| Trouble::Failed(format!("its report can't be read: {problem}")))
+        profile_of(&path)
+            .map(Some)
+            .map_err(|problem| Trouble::Failed(format!("its report can't be read: {problem}")))
     }
 
     fn steal(&mut self) -> f64 {
@@ -82,12 +84,13 @@ impl Machine<'_> {
             Side::Kernel => Place { limit: bytes, swap: self.swap, thp: false },
             Side::Native | Side::Quire => Place { limit: None, swap: None, thp: true },
         };
-        let mut driven = None;
+        let mut driven = Ok(None);
         let run = match &self.job.driver {
             None => run(self.host, place, &program, None),
-            Some(load) => run(self.host, place, &program, Some(&mut |running| drive(load, running, &mut driven))),
+            Some(load) => {
+                run(self.host, place, &program, Some(&mut |running| drive(load, running, &mut driven)))
+            }
         };
-        // Where its server was killed, the clients have failed: that is not the news.
         let run = run.map_err(|stop| match stop {
             Stop::Interrupted(signal) => Trouble::Interrupted(signal),
             Stop::Failed(failure) => failed(failure),
@@ -98,7 +101,9 @@ impl Machine<'_> {
         if !run.succeeded() {
             return Err(Trouble::Failed(format!("{}: {}", side_name(side), end_of(&run))));
         }
-        let (answer, values) = self.workload.judge(&run.output, run.seconds, driven).map_err(Trouble::Failed)?;
+        let driven = driven.map_err(Trouble::Failed)?;
+        let judged = self.workload.judge(&run.output, run.seconds, driven.as_ref());
+        let (answer, values) = judged.map_err(Trouble::Failed)?;
         let peak = if side == Side::Native { run.peak_anonymous } else { run.peak_less_cache };
         Ok((Sample { seconds: run.seconds, values, answer, peak, pool: run.peak_swap }, run))
     }
@@ -123,12 +128,12 @@ impl Machine<'_> {
     }
 }
 
-fn drive(load: &Load, running: &Running, driven: &mut Option<Driven>) -> Result<(), Failure> {
-    match load.drive(running.pid()) {
-        Ok(what) => *driven = Some(what),
-        // Where it was killed for want of memory, the end of the run says so.
-        Err(problem) if !running.is_over() => return Err(Failure::own(problem)),
-        Err(_) => {}
+/// What clients found. Where they failed since the program was killed, that is not the news: so the run is not given up
+/// for it, but ended.
+fn drive(load: &Load, running: &Running, driven: &mut Result<Option<Driven>, String>) -> Result<(), Failure> {
+    *driven = load.drive(running.pid()).map(Some);
+    if driven.is_err() {
+        running.terminate();
     }
     Ok(())
 }
@@ -173,8 +178,11 @@ fn profile_in(profile: &Json) -> Option<Profile> {
     let mut phases: Vec<(String, f64)> =
         profile["phases"].as_object()?.iter().map(|(name, phase)| (name.clone(), mean(phase))).collect();
     phases.push(("other".into(), mean(&profile["other"])));
-    let calls: BTreeMap<&String, f64> =
-        profile["calls"].as_object()?.iter().map(|(name, count)| (name, count.as_f64().unwrap_or(0.0))).collect();
+    let calls: BTreeMap<&String, f64> = profile["calls"]
+        .as_object()?
+        .iter()
+        .map(|(name, count)| (name, count.as_f64().unwrap_or(0.0)))
+        .collect();
     let reads = profile["disk_reads"].as_f64()?;
     let moved = |who: &str| profile["migrations"][who].as_f64().unwrap_or(0.0);
     Some(Profile {

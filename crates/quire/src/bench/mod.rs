@@ -85,7 +85,8 @@ pub(crate) struct Done {
 /// A name for results of today on this machine: `2026-11-29-amd-epyc-9r14`.
 pub(crate) fn place_name() -> String {
     let words = host::machine::describe(String::new()).processor.to_lowercase();
-    let words: Vec<&str> = words.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        words.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     format!("{}-{}", day::today(), words.join("-"))
 }
 
@@ -153,7 +154,9 @@ pub(crate) fn measure(settings: &Settings) -> Result<Done, Failure> {
                 done.interrupted = Some(signal);
                 break;
             }
-            Err(Trouble::Killed) => done.fail(workload, "the kernel killed it for want of memory, though it had no limit"),
+            Err(Trouble::Killed) => {
+                done.fail(workload, "the kernel killed it for want of memory, though it had no limit")
+            }
             Err(Trouble::Failed(why)) => done.fail(workload, &why),
         }
     }

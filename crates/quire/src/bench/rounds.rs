@@ -80,7 +80,8 @@ impl Plan {
             Amount::Limit(_) => (usize::from(self.kernel) + 2, usize::from(self.kernel) + 1),
             Amount::Plenty(_) | Amount::All => (0, 1),
         };
-        let (once, each) = self.amounts.iter().map(of).fold((1, 2), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let (once, each) =
+            self.amounts.iter().map(of).fold((1, 2), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         once + self.rounds * each
     }
 
@@ -91,7 +92,7 @@ impl Plan {
 
 /// How much memory, as a share of the native peak.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Amount {
+pub(crate) enum Amount {
     /// The kernel's limit, and as much for Quire.
     Limit(f64),
     /// `-m`, compared with a native run.
@@ -391,7 +392,15 @@ mod tests {
     impl Fake {
         fn new() -> Fake {
             let beside = 20 * MIB;
-            Fake { runs: vec![], survives: 0, steal: vec![], told: vec![], quire_answer: "42", beside, more: 0 }
+            Fake {
+                runs: vec![],
+                survives: 0,
+                steal: vec![],
+                told: vec![],
+                quire_answer: "42",
+                beside,
+                more: 0,
+            }
         }
     }
 

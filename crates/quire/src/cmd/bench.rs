@@ -87,7 +87,9 @@ fn shares(text: &str) -> Result<Vec<Amount>, Failure> {
         .map(|share| {
             let number = share.trim().parse::<f64>().ok().filter(|share| (0.1..=1.0).contains(share));
             number.map(Amount::Limit).ok_or_else(|| {
-                Failure::own(format!("'{share}' is no share of the native peak: write 0.1 to 1, for example {SHARES}"))
+                Failure::own(format!(
+                    "'{share}' is no share of the native peak: write 0.1 to 1, for example {SHARES}"
+                ))
             })
         })
         .collect()
@@ -143,9 +145,11 @@ fn show(
         files::write(&mut file, path, PAGE, &bench::page(results))?;
     }
     let Some(directory) = kept else { return Ok(()) };
-    for (name, text) in
-        [("results.txt", bench::table(results)), ("results.json", bench::json(results)), ("page.html", bench::page(results))]
-    {
+    for (name, text) in [
+        ("results.txt", bench::table(results)),
+        ("results.json", bench::json(results)),
+        ("page.html", bench::page(results)),
+    ] {
         let path = directory.join(name);
         files::write(&mut files::create(&path, RESULTS)?, &path, RESULTS, &text)?;
     }

@@ -3,19 +3,17 @@
 use super::Workload;
 use super::redis::Driven;
 use crate::bench::model::{Unit, Value};
+use crate::bench::run::Output;
 use crate::bench::touch::{FILL, Phase};
 use serde_json::Value as Json;
-use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hasher as _};
-use std::io::{self, Read as _};
-use std::path::Path;
+use xxhash_rust::xxh3::Xxh3;
 
 /// How outputs are compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Answer {
     /// By all of stdout.
     Stdout,
-    /// By the lines of stdout, which may come in any order.
+    /// By the lines of stdout, which may come in any order, and are no more than a MiB.
     SortedLines,
     /// By the checksum in a line of JSON.
     Checksum,
@@ -28,6 +26,8 @@ pub(crate) enum Answer {
 pub(crate) enum Measure {
     /// The time of the whole run.
     Whole,
+    /// The same, divided by so many starts of a program.
+    Each(u32),
     /// The phases in a line of JSON.
     Phases,
     /// What the driver timed.
@@ -42,20 +42,22 @@ impl Workload {
     /// with its output.
     pub(crate) fn judge(
         &self,
-        stdout: &Path,
+        output: &Output,
         seconds: f64,
-        driven: Option<Driven>,
+        driven: Option<&Driven>,
     ) -> Result<(String, Vec<Value>), String> {
         let answer = match self.answer {
-            Answer::Stdout => digest(stdout).map_err(|error| unreadable(stdout, &error))?,
-            Answer::SortedLines => sorted(&fs::read(stdout).map_err(|error| unreadable(stdout, &error))?),
-            Answer::Checksum => checksum(&json(stdout)?)?,
-            Answer::Driver => needed(driven.as_ref())?.answer.clone(),
+            Answer::Stdout => format!("{} bytes, {:032x}", output.bytes, output.digest),
+            Answer::SortedLines => sorted(output)?,
+            Answer::Checksum => checksum(&json(&output.text)?)?,
+            Answer::Driver => needed(driven)?.answer.clone(),
         };
+        let value = |unit, value| vec![Value { metric: TIME.into(), unit, value }];
         let values = match self.measure {
-            Measure::Whole => vec![Value { metric: TIME.into(), unit: Unit::Seconds, value: seconds }],
-            Measure::Phases => phases(&json(stdout)?)?,
-            Measure::Driver => needed(driven.as_ref())?.values.clone(),
+            Measure::Whole => value(Unit::Seconds, seconds),
+            Measure::Each(starts) => value(Unit::Milliseconds, seconds * 1000.0 / f64::from(starts)),
+            Measure::Phases => phases(&json(&output.text)?)?,
+            Measure::Driver => needed(driven)?.values.clone(),
         };
         Ok((answer, values))
     }
@@ -65,40 +67,19 @@ fn needed(driven: Option<&Driven>) -> Result<&Driven, String> {
     driven.ok_or_else(|| "nothing drove it".into())
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> String {
-    format!("its output can't be read from {}: {error}", path.display())
-}
-
-/// Of a file of any length.
-fn digest(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hasher = DefaultHasher::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut length = 0;
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(format!("{length} bytes, {:016x}", hasher.finish()));
-        }
-        hasher.write(&buffer[..read]);
-        length += read;
+fn sorted(output: &Output) -> Result<String, String> {
+    if output.text.len() as u64 != output.bytes {
+        return Err(format!("its output of {} bytes is too long to be sorted", output.bytes));
     }
-}
-
-fn sorted(text: &[u8]) -> String {
-    let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let mut lines: Vec<&str> = output.text.lines().collect();
     lines.sort_unstable();
-    let mut hasher = DefaultHasher::new();
-    for line in &lines {
-        hasher.write(line);
-        hasher.write_u8(b'\n');
-    }
-    format!("{} bytes in sorted lines, {:016x}", text.len(), hasher.finish())
+    let mut hash = Xxh3::new();
+    lines.iter().for_each(|line| hash.update(format!("{line}\n").as_bytes()));
+    Ok(format!("{} bytes in sorted lines, {:032x}", output.bytes, hash.digest128()))
 }
 
-/// The last line of a file, which is an object.
-fn json(path: &Path) -> Result<Json, String> {
-    let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+/// The last line of a text, which is an object.
+fn json(text: &str) -> Result<Json, String> {
     let line = text.lines().last().unwrap_or_default();
     serde_json::from_str(line).map_err(|error| format!("its output is no JSON: {error}"))
 }
@@ -129,11 +110,13 @@ mod tests {
         Workload { name: "some".into(), what: "", needs: &[], program, answer, measure }
     }
 
+    fn output(text: &str) -> Output {
+        let digest = xxhash_rust::xxh3::xxh3_128(text.as_bytes());
+        Output { digest, bytes: text.len() as u64, text: text.into() }
+    }
+
     fn judged(answer: Answer, measure: Measure, text: &str) -> Result<(String, Vec<Value>), String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("stdout");
-        fs::write(&path, text).unwrap();
-        workload(answer, measure).judge(&path, 2.5, None)
+        workload(answer, measure).judge(&output(text), 2.5, None)
     }
 
     fn answer(answer: Answer, text: &str) -> String {
@@ -164,6 +147,12 @@ mod tests {
     }
 
     #[test]
+    fn starts_share_the_time() {
+        let (_, values) = judged(Answer::Stdout, Measure::Each(100), "").unwrap();
+        assert_eq!(values, [Value { metric: "time".into(), unit: Unit::Milliseconds, value: 25.0 }]);
+    }
+
+    #[test]
     fn phases_are_read_in_their_order() {
         let line = r#"{"scan":2.5,"random-rounds":[1.0],"fill":1.5,"verify":9.0,"checksum":"ab"}"#;
         let (answer, values) = judged(Answer::Checksum, Measure::Phases, line).unwrap();
@@ -184,9 +173,9 @@ mod tests {
             let said = judged(answer, measure, text).unwrap_err();
             assert!(said.contains(words), "{said}");
         }
-        let gone = Path::new("/quire-no-such-file");
-        let said = workload(Answer::Stdout, Measure::Whole).judge(gone, 1.0, None).unwrap_err();
-        assert!(said.contains("/quire-no-such-file"), "{said}");
+        let long = Output { bytes: 9, ..output("a\nb\n") };
+        let said = workload(Answer::SortedLines, Measure::Whole).judge(&long, 1.0, None).unwrap_err();
+        assert!(said.contains("too long"), "{said}");
     }
 
     #[test]
@@ -194,7 +183,7 @@ mod tests {
         let value = Value { metric: "get".into(), unit: Unit::Seconds, value: 1.5 };
         let driven = Driven { answer: "all".into(), values: vec![value.clone()] };
         let judged =
-            workload(Answer::Driver, Measure::Driver).judge(Path::new("/"), 9.0, Some(driven)).unwrap();
+            workload(Answer::Driver, Measure::Driver).judge(&output(""), 9.0, Some(&driven)).unwrap();
         assert_eq!(judged, ("all".into(), vec![value]));
     }
 }

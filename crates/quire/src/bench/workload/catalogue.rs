@@ -53,6 +53,38 @@ pub(crate) fn catalogue() -> Vec<Workload> {
     ]
 }
 
+/// What the start of a program costs, where there is memory enough: by itself, and in a tree that Quire runs already.
+pub(crate) fn starts() -> Vec<Workload> {
+    let each =
+        |name, what, prepare| Workload { measure: Measure::Each(STARTS), ..known(name, what, TRUE, prepare) };
+    vec![
+        each("start", "start-up of true, each by a quire of its own", start),
+        each("exec", "start-up of true in a tree that runs", exec),
+    ]
+}
+
+/// Starts in a run.
+const STARTS: u32 = 100;
+const TRUE: &[Need] = &[command("sh", "dash"), command("true", "coreutils")];
+
+/// A shell that runs a command again and again; where Quire comes before the command, or before the shell.
+fn again(inputs: Inputs<'_>, outside: bool) -> Result<Job, Failure> {
+    let times = STARTS.to_string();
+    let script = r#"i=0; n=$1; shift; while [ $i -lt $n ]; do "$@" || exit 1; i=$((i+1)); done"#;
+    let before = words([&"sh", &"-c", &script, &"sh", &times]);
+    let outside = if outside { before.len() } else { 0 };
+    let argv = [before, vec![program::find(OsStr::new("true"))?.into()]].concat();
+    Ok(Job { outside, ..Job::new(inputs, argv) })
+}
+
+fn start(inputs: Inputs<'_>) -> Result<Job, Failure> {
+    again(inputs, true)
+}
+
+fn exec(inputs: Inputs<'_>) -> Result<Job, Failure> {
+    again(inputs, false)
+}
+
 /// What stands after `--`. Its stdout has to be the same each time.
 pub(crate) fn custom(argv: Vec<OsString>) -> Workload {
     let name = argv.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
@@ -312,6 +344,7 @@ fn polars(inputs: Inputs<'_>) -> Result<Job, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::run;
     use std::collections::BTreeSet;
     use std::process::Output;
 
@@ -330,9 +363,9 @@ mod tests {
     fn answer(workload: &Workload, job: &Job) -> String {
         let output = output(job);
         assert!(output.status.success(), "{}: {output:?}", workload.name);
-        let stdout = job.cwd.join("stdout");
-        fs::write(&stdout, output.stdout).unwrap();
-        workload.judge(&stdout, 1.0, None).unwrap().0
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (digest, bytes) = (xxhash_rust::xxh3::xxh3_128(text.as_bytes()), text.len() as u64);
+        workload.judge(&run::Output { digest, bytes, text }, 1.0, None).unwrap().0
     }
 
     #[test]

@@ -6,8 +6,8 @@ mod inputs;
 mod needs;
 mod redis;
 
-pub(crate) use answer::{Answer, Measure, TIME};
-pub(crate) use catalogue::{catalogue, custom};
+pub(crate) use answer::{Answer, Measure};
+pub(crate) use catalogue::{catalogue, custom, starts};
 pub(crate) use needs::Need;
 pub(crate) use redis::{Driven, Load};
 
@@ -44,6 +44,8 @@ enum Program {
 pub(crate) struct Job {
     /// The program, and its arguments.
     pub(crate) argv: Vec<OsString>,
+    /// So many words of it stay in front where Quire runs the rest.
+    outside: usize,
     /// What it reads; else there is nothing to read.
     pub(crate) stdin: Option<PathBuf>,
     /// Besides what the bench has itself.
@@ -77,9 +79,23 @@ impl Workload {
 }
 
 impl Job {
+    /// The command line by which Quire runs it; `quire` is the one that a program follows.
+    pub(crate) fn under(&self, quire: Vec<OsString>) -> Vec<OsString> {
+        let (outside, inside) = self.argv.split_at(self.outside);
+        [outside, &quire, inside].concat()
+    }
+
     /// A command that runs in the directory of the inputs.
     fn new(inputs: Inputs<'_>, argv: Vec<OsString>) -> Job {
         let timeout = if inputs.small { SMALL_TIMEOUT } else { TIMEOUT };
-        Job { argv, stdin: None, env: Vec::new(), cwd: inputs.directory.into(), timeout, driver: None }
+        Job {
+            argv,
+            outside: 0,
+            stdin: None,
+            env: Vec::new(),
+            cwd: inputs.directory.into(),
+            timeout,
+            driver: None,
+        }
     }
 }
