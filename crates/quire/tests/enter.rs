@@ -38,7 +38,7 @@ fn huge_pages_are_turned_off_when_asked() {
 fn signals_that_were_ignored_end_the_program() {
     // A shell has its children ignore them where it is told to.
     let quire = env!("CARGO_BIN_EXE_quire");
-    for (name, number) in [("INT", 2), ("QUIT", 3), ("XFSZ", 25)] {
+    for (name, number) in [("HUP", 1), ("INT", 2), ("QUIT", 3), ("TERM", 15), ("XFSZ", 25)] {
         let script = format!("trap '' {name}; exec {quire} enter -- sh -c 'kill -{name} $$'");
         let ended = Command::new("sh").args(["-c", &script]).status().unwrap();
         assert_eq!(ended.signal(), Some(number), "{name}");
