@@ -1,5 +1,6 @@
 //! `quire enter`, by which `quire bench` starts programs.
 
+use quire_linux::sys::child::Signals;
 use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, Output, Stdio};
@@ -43,6 +44,13 @@ fn signals_that_were_ignored_end_the_program() {
         let ended = Command::new("sh").args(["-c", &script]).status().unwrap();
         assert_eq!(ended.signal(), Some(number), "{name}");
     }
+}
+
+#[test]
+fn signals_that_were_blocked_end_the_program() {
+    let _taken = Signals::take(&[15]).unwrap();
+    let ended = enter(&["--", "sh", "-c", "kill -TERM $$; exit 3"]).status().unwrap();
+    assert_eq!(ended.signal(), Some(15));
 }
 
 #[test]
