@@ -1,5 +1,6 @@
 //! `quire enter`, by which `quire bench` starts programs.
 
+use quire_linux::sys::child::Signals;
 use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, Output, Stdio};
@@ -38,11 +39,18 @@ fn huge_pages_are_turned_off_when_asked() {
 fn signals_that_were_ignored_end_the_program() {
     // A shell has its children ignore them where it is told to.
     let quire = env!("CARGO_BIN_EXE_quire");
-    for (name, number) in [("INT", 2), ("QUIT", 3), ("XFSZ", 25)] {
+    for (name, number) in [("HUP", 1), ("INT", 2), ("QUIT", 3), ("TERM", 15), ("XFSZ", 25)] {
         let script = format!("trap '' {name}; exec {quire} enter -- sh -c 'kill -{name} $$'");
         let ended = Command::new("sh").args(["-c", &script]).status().unwrap();
         assert_eq!(ended.signal(), Some(number), "{name}");
     }
+}
+
+#[test]
+fn signals_that_were_blocked_end_the_program() {
+    let _taken = Signals::take(&[15]).unwrap();
+    let ended = enter(&["--", "sh", "-c", "kill -TERM $$; exit 3"]).status().unwrap();
+    assert_eq!(ended.signal(), Some(15));
 }
 
 #[test]

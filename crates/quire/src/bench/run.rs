@@ -533,7 +533,7 @@ fn raw(pid: u32) -> Pid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::host::swap::tests::{ALONE, tried};
+    use crate::bench::host::swap::tests::{alone, tried};
     use std::os::unix::fs::PermissionsExt as _;
 
     /// Does what `quire enter` does, as far as a shell can.
@@ -721,7 +721,7 @@ mod tests {
     #[test]
     fn swap_takes_what_the_limit_does_not_and_its_peak_is_told() {
         let Some(bench) = Bench::with_cgroups() else { return };
-        let _alone = ALONE.lock().unwrap();
+        let _alone = alone();
         let Some(swap) = tried(bench.host.swap_file(bench.place.path(), 64 * MIB)) else { return };
         let place = Place { limit: Some(16 * MIB), swap: Some(&swap), thp: false };
         let run = bench.run(place, &fill(20, "sleep 0.2")).unwrap();
@@ -766,34 +766,26 @@ mod tests {
     #[test]
     fn a_signal_kills_the_program_and_leaves_nothing() {
         let bench = Bench::with_cgroups().unwrap_or_else(Bench::without_cgroups);
-        let began = AtomicBool::new(false);
-        // The flag is of the thread that waits; what comes meanwhile is seen at the next look.
-        bench.host.interrupts().pretend(2);
+        let driven = AtomicBool::new(false);
         let mut driver = |_: &Running| {
-            began.store(true, Ordering::Relaxed);
+            driven.store(true, Ordering::Relaxed);
             Ok(())
         };
-        assert_eq!(
-            run(&bench.host, EVERYWHERE, &shell("sleep 60"), Some(&mut driver)),
-            Err(Stop::Interrupted(2))
-        );
-        assert!(!began.load(Ordering::Relaxed), "nothing is started any more");
-        assert!(bench.is_clean(), "{:?}", bench.left());
+        bench.host.interrupts().pretend(2);
+        let stopped = run(&bench.host, EVERYWHERE, &shell("sleep 60"), Some(&mut driver));
+        assert_eq!(stopped, Err(Stop::Interrupted(2)));
+        assert!(!driven.load(Ordering::Relaxed) && bench.is_clean(), "nothing is started any more");
+        // One that comes while the program runs.
         let bounds = Bounds::create(&bench.host, EVERYWHERE).unwrap();
         let streams = Streams::create(&bench.host).unwrap();
         let command = command(&bench.host, &bounds, EVERYWHERE, &shell("sleep 60"), &streams).unwrap();
         let started = Started::new(command, &bounds).unwrap();
-        let pid = started.pid;
-        let watched = started.watch(
-            &bench.host,
-            EVERYWHERE,
-            Instant::now(),
-            Duration::from_secs(60),
-            Some(&mut driver),
-        );
+        let pid = started.pid.to_string();
+        let (start, minute) = (Instant::now(), Duration::from_secs(60));
+        let watched = started.watch(&bench.host, EVERYWHERE, start, minute, Some(&mut driver));
         assert_eq!(watched.unwrap_err(), Stop::Interrupted(2));
         drop(started);
-        assert!(is_gone(&pid.to_string()));
+        assert!(driven.load(Ordering::Relaxed) && is_gone(&pid));
         drop((bounds, streams));
         assert!(bench.is_clean(), "{:?}", bench.left());
     }

@@ -10,9 +10,9 @@ use std::io::ErrorKind;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// Signals that who started the bench may have had it ignore (a shell does in the background), or that it ignores
-/// itself: INT, QUIT, XFSZ, by their numbers.
-const DEFAULT: [i32; 3] = [2, 3, 25];
+/// Signals that who started the bench may have had it ignore (a shell does in the background), or that it blocks or
+/// ignores itself: HUP, INT, QUIT, TERM, XFSZ, by their numbers.
+const DEFAULT: [i32; 5] = [1, 2, 3, 15, 25];
 
 /// Returns only when it fails.
 pub(crate) fn execute(arguments: cli::Enter) -> Result<End, Failure> {

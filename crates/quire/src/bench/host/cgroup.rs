@@ -44,7 +44,10 @@ impl Tree {
         })?;
         tree.delegate().and_then(|()| tree.probe()).map_err(|error| {
             let root = tree.root.display();
-            format!("no memory cgroup can be made in {root} ({error}): run as root, in a container with --privileged")
+            format!(
+                "no memory cgroup can be made in {root} ({error}): run as root, in a container with \
+                 --privileged"
+            )
         })?;
         Ok(tree)
     }

@@ -20,7 +20,17 @@ pub(crate) struct Interrupts {
 impl Interrupts {
     /// From now on they end nobody, of this thread and those it starts.
     pub(super) fn take() -> Result<Interrupts, Failure> {
-        let signals = Signals::take(&TAKEN);
+        Interrupts::of(&TAKEN)
+    }
+
+    /// None are taken: what a test starts is to have its own.
+    #[cfg(test)]
+    pub(super) fn none() -> Interrupts {
+        Interrupts::of(&[]).unwrap()
+    }
+
+    fn of(signals: &[i32]) -> Result<Interrupts, Failure> {
+        let signals = Signals::take(signals);
         let signals =
             signals.map_err(|error| Failure::own(format!("no signalfd: {error}; close other programs")))?;
         Ok(Interrupts { signals, first: Cell::new(None) })

@@ -119,7 +119,9 @@ impl Journal {
     pub(super) fn open(directory: &Path) -> Result<Rc<Journal>, Failure> {
         private(directory).and_then(|()| Journal::new(directory)).map(Rc::new).map_err(|error| {
             let shown = directory.display();
-            Failure::own(format!("what is to be put back can't be noted in {shown}: {error}; remove it, or make it yours (0700)"))
+            Failure::own(format!(
+                "what is to be put back can't be noted in {shown}: {error}; remove it, or make it yours (0700)"
+            ))
         })
     }
 
@@ -147,10 +149,10 @@ impl Journal {
         format!("quire-bench-{}", name_of(&self.page.borrow().owner))
     }
 
-    /// A label for swap that tells the owner in the 16 bytes that a label has.
+    /// A label for swap that tells the owner in the 15 bytes that a label has before its end.
     pub(super) fn label(&self) -> String {
         let page = self.page.borrow();
-        format!("q{:06x}-{:08x}", page.owner.pid & 0xff_ffff, page.owner.started & 0xffff_ffff)
+        format!("q{:06x}{:08x}", page.owner.pid & 0xff_ffff, page.owner.started & 0xffff_ffff)
     }
 
     /// Notes an act that is about to be done.
@@ -382,7 +384,7 @@ mod tests {
     use super::*;
     use crate::bench::host::cgroup::{MOUNT, Tree};
     use crate::bench::host::swap::Swap;
-    use crate::bench::host::swap::tests::{ALONE, tried};
+    use crate::bench::host::swap::tests::{alone, tried};
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::process::{Command, Stdio};
 
@@ -531,7 +533,7 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             return println!("not tried: not root");
         }
-        let _alone = ALONE.lock().unwrap();
+        let _alone = alone();
         let place = tempfile::tempdir_in("/var/tmp").unwrap();
         let journal = journal(&place);
         let is_on = |swap: &Swap| {

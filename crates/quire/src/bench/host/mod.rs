@@ -33,21 +33,21 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Takes signals, and undoes what benches that were killed have left; the lines say what that was.
+    /// Takes signals, so that it comes before all threads, and undoes what benches that were killed have left; the lines say what that was.
     pub(crate) fn open() -> Result<(Host, Vec<String>), Failure> {
         let quire = env::current_exe().map_err(|error| {
             Failure::own(format!("quire can't find its own file: {error}; is /proc mounted?"))
         })?;
         let cgroups = Tree::available(cgroup::MOUNT.as_ref());
-        Host::with(Journal::open_default()?, cgroups, quire)
+        Host::with(Journal::open_default()?, cgroups, Interrupts::take()?, quire)
     }
 
     fn with(
         journal: Rc<Journal>,
         cgroups: Result<Tree, String>,
+        interrupts: Interrupts,
         quire: PathBuf,
     ) -> Result<(Host, Vec<String>), Failure> {
-        let interrupts = Interrupts::take()?;
         let swept = journal.sweep()?;
         let temporary = env::var_os("TMPDIR").map(PathBuf::from).filter(|path| path.is_absolute());
         let temporary = temporary.unwrap_or_else(|| "/var/tmp".into());
@@ -59,7 +59,7 @@ impl Host {
     pub(super) fn of_test(place: &Path, cgroups: Result<(), String>, quire: PathBuf) -> Host {
         let journal = Journal::open(&place.join("journal")).unwrap();
         let cgroups = cgroups.and_then(|()| Tree::available(cgroup::MOUNT.as_ref()));
-        Host { temporary: place.into(), ..Host::with(journal, cgroups, quire).unwrap().0 }
+        Host { temporary: place.into(), ..Host::with(journal, cgroups, Interrupts::none(), quire).unwrap().0 }
     }
 
     /// Why no cgroup can be made, where none can.

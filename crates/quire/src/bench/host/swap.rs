@@ -1,8 +1,9 @@
 //! Swap for the kernel's side: on a zram device (lz4, 4K pages), or on a file.
 //!
 //! It has the highest priority there is, so that the kernel fills it before any other swap of the machine. That other swap
-//! is left alone: what is in it stays there, and it takes what ours has no room for, of which a limit of its own size keeps
-//! a bench. Other programs of the machine may be swapped to ours while it is on; the peak counts that too.
+//! is left alone: what is in it stays there, and more comes to it only when ours is full. Other programs of the machine may
+//! be swapped to ours while it is on; its peak counts that too. Swap of the same priority would share the load: where there
+//! is some already, also of another bench, ours is refused.
 
 use super::leftovers::{Entry, Held, Journal};
 use crate::failure::Failure;
@@ -35,7 +36,7 @@ const CONTROL: &str = "/sys/class/zram-control";
 /// How long a device may be busy because somebody looks what is on it.
 const BUSY: Duration = Duration::from_secs(5);
 /// Where the label stands in the header of swap: behind the boot block, three numbers and the UUID.
-const LABEL: std::ops::Range<usize> = 1052..1068;
+const LABEL: std::ops::Range<usize> = 1052..1067;
 
 /// Swap that is on. Dropping it turns it off.
 #[derive(Debug)]
@@ -136,8 +137,6 @@ impl Swap {
 
     /// Swap on a file of so many bytes in a directory, which must be on a disk.
     pub(super) fn file(journal: &Rc<Journal>, directory: &Path, bytes: u64) -> Result<Swap, Failure> {
-        check_memory(bytes, available())?;
-        check_priorities(&table())?;
         let problem = |error: &dyn std::fmt::Display| {
             let shown = directory.display();
             Failure::own(format!(
@@ -150,6 +149,8 @@ impl Swap {
         if let Some(kind) = files::in_memory(opened).map_err(|error| problem(&error))? {
             return Err(problem(&format!("it is on {kind}, which is memory")));
         }
+        check_memory(bytes, available())?;
+        check_priorities(&table())?;
         let path = directory.join(format!("{}.swap", journal.fresh_name()));
         let held = journal.hold(Entry::SwapFile { path: path.clone() })?;
         let swap = Swap::new(Kind::File, path, held);
@@ -508,10 +509,14 @@ fn kind_of(mounts: &str, major: u32, minor: u32) -> Option<String> {
 pub(crate) mod tests {
     use super::*;
     use crate::size::MIB;
-    use std::sync::Mutex;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     /// Held by the one test that has swap: two of the highest priority are refused.
-    pub(crate) static ALONE: Mutex<()> = Mutex::new(());
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    pub(crate) fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// The swap; nothing, with the reason printed, where this machine has other swap that keeps a test from it.
     pub(crate) fn tried(swap: Result<Swap, Failure>) -> Option<Swap> {
@@ -545,7 +550,7 @@ pub(crate) mod tests {
             Ok(place) => place,
             Err(why) => return println!("not tried: {why}"),
         };
-        let _alone = ALONE.lock().unwrap();
+        let _alone = alone();
         let present = devices();
         if present.is_empty() && !Path::new(CONTROL).exists() {
             return println!("not tried: no zram");
@@ -578,7 +583,7 @@ pub(crate) mod tests {
             Ok(_) => return println!("not tried: no zram"),
             Err(why) => return println!("not tried: {why}"),
         };
-        let _alone = ALONE.lock().unwrap();
+        let _alone = alone();
         let swap = Swap::add_device(&journal).unwrap();
         let name = swap.name();
         let Kind::Zram(zram) = swap.kind.clone() else { panic!() };
@@ -601,7 +606,7 @@ pub(crate) mod tests {
         };
         let directory = place.path().join("a directory");
         fs::create_dir(&directory).unwrap();
-        let _alone = ALONE.lock().unwrap();
+        let _alone = alone();
         let Some(swap) = tried(Swap::file(&journal, &directory, 8 * MIB)) else { return };
         let found = fs::metadata(swap.path()).unwrap();
         assert_eq!(
