@@ -116,6 +116,23 @@ fn each_field_shows_its_own_counter() {
         SIZES.iter().zip(first..).map(|(size, count)| (size.to_string(), Value::from(count))).collect()
     };
     let part = |ns: u64| serde_json::json!({"total_ns": ns, "mean_ns": ns / 10});
+    let profile = serde_json::json!({
+        "faults": 10, "total_ns": 500_000, "mean_ns": 50_000,
+        "phases": {
+            "wait": part(9_000), "lock": part(18_000), "decide": part(27_000), "read": part(36_000),
+            "decompress": part(45_000), "place": part(54_000), "wake": part(63_000), "evict": part(72_000),
+        },
+        "other": part(176_000),
+        "calls": {
+            "ioctl_move": 900, "ioctl_copy": 901, "ioctl_wake": 903, "ioctl_other": 904, "poll": 905,
+            "read": 906, "pread": 907, "pwrite": 908, "open": 909, "madvise": 910, "process_madvise": 911,
+            "mprotect": 912, "mincore": 913, "futex_wait": 914, "futex_wake": 915, "sched_setaffinity": 916,
+            "sched_getaffinity": 917, "sched_setscheduler": 918, "sched_getscheduler": 919,
+            "sched_yield": 920, "clock_gettime": 921, "sendmsg": 922, "recvmsg": 923,
+        },
+        "migrations": {"pager": 47, "program": 48},
+        "disk_reads": 45, "disk_read_bytes": 46,
+    });
     let expected = serde_json::json!({
         "version": 1,
         "build": BUILD_ID,
@@ -161,23 +178,7 @@ fn each_field_shows_its_own_counter() {
             "checksum_errors": 30, "spill_errors": 31, "other_errors": 32, "jobs_voided": 33, "foreign_pages": 34,
             "unstorable_folios": 35,
         },
-        "profile": {
-            "faults": 10, "total_ns": 500_000, "mean_ns": 50_000,
-            "phases": {
-                "wait": part(9_000), "lock": part(18_000), "decide": part(27_000), "read": part(36_000),
-                "decompress": part(45_000), "place": part(54_000), "wake": part(63_000), "evict": part(72_000),
-            },
-            "other": part(176_000),
-            "calls": {
-                "ioctl_move": 900, "ioctl_copy": 901, "ioctl_wake": 903, "ioctl_other": 904, "poll": 905,
-                "read": 906, "pread": 907, "pwrite": 908, "open": 909, "madvise": 910, "process_madvise": 911,
-                "mprotect": 912, "mincore": 913, "futex_wait": 914, "futex_wake": 915, "sched_setaffinity": 916,
-                "sched_getaffinity": 917, "sched_setscheduler": 918, "sched_getscheduler": 919,
-                "sched_yield": 920, "clock_gettime": 921, "sendmsg": 922, "recvmsg": 923,
-            },
-            "migrations": {"pager": 47, "program": 48},
-            "disk_reads": 45, "disk_read_bytes": 46,
-        },
+        "profile": profile,
     });
     assert_eq!(tree, expected);
 }
