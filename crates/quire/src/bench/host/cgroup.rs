@@ -392,9 +392,8 @@ mod tests {
         let cgroup = tree.create(&journal, None, true).unwrap();
         let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
         // What nobody lists after its end, the kernel does not list either.
-        let path = cgroup.path().join("cgroup.procs");
-        fs::write(&path, format!("0\n{}\n", child.id())).unwrap();
-        let procs = path.clone();
+        let procs = cgroup.path().join("cgroup.procs");
+        fs::write(&procs, format!("0\n{}\n", child.id())).unwrap();
         let ended = std::thread::spawn(move || {
             let status = child.wait().unwrap();
             fs::remove_file(procs).unwrap();

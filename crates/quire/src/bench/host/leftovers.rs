@@ -220,7 +220,7 @@ impl Journal {
                     Ok(found) => {
                         lines.extend(found.map(|what| {
                             format!("{what} was left by a bench that was killed (process {pid})")
-                        }))
+                        }));
                     }
                     Err(failure) => {
                         lines.push(failure.message);
@@ -533,6 +533,7 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             return println!("not tried: not root");
         }
+        type Make = fn(&Rc<Journal>, u64) -> Result<Swap, Failure>;
         let _alone = alone();
         let place = tempfile::tempdir_in("/var/tmp").unwrap();
         let journal = journal(&place);
@@ -543,8 +544,7 @@ mod tests {
                 .lines()
                 .any(|line| line.starts_with(&format!("{path} ")))
         };
-        let makes: [fn(&Rc<Journal>, u64) -> Result<Swap, Failure>; 2] =
-            [Swap::zram, |journal, bytes| Swap::file(journal, "/var/tmp".as_ref(), bytes)];
+        let makes: [Make; 2] = [Swap::zram, |journal, bytes| Swap::file(journal, "/var/tmp".as_ref(), bytes)];
         for make in makes {
             let Some(swap) = tried(make(&journal, 16 << 20)) else { return };
             let entries: Vec<Entry> =
