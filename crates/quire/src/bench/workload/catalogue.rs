@@ -293,14 +293,14 @@ fn zstd(inputs: Inputs<'_>) -> Result<Job, Failure> {
 }
 
 fn seven_zip(inputs: Inputs<'_>) -> Result<Job, Failure> {
-    let log = inputs.kept("log.txt", inputs.scaled(24 * MB), inputs::log)?;
+    let archive = inputs.kept("archive.txt", inputs.scaled(24 * MB), inputs::archive)?;
     // From stdin, so that no name and no time is in the archive.
-    Ok(summed(inputs, r#"7z a -txz -an -si -so -mmt2 -mx9 < "$1""#, [&log]))
+    Ok(summed(inputs, r#"7z a -txz -an -si -so -mmt2 -mx9 < "$1""#, [&archive]))
 }
 
 fn xz(inputs: Inputs<'_>) -> Result<Job, Failure> {
-    let log = inputs.kept("log.txt", inputs.scaled(24 * MB), inputs::log)?;
-    Ok(summed(inputs, r#"xz -T1 -9 -c "$1""#, [&log]))
+    let archive = inputs.kept("archive.txt", inputs.scaled(24 * MB), inputs::archive)?;
+    Ok(summed(inputs, r#"xz -T1 -9 -c "$1""#, [&archive]))
 }
 
 /// In RAM as a whole instead of in bands.
@@ -331,7 +331,7 @@ fn ffmpeg(inputs: Inputs<'_>) -> Result<Job, Failure> {
 
 fn r(inputs: Inputs<'_>) -> Result<Job, Failure> {
     let script = inputs.script("job.R", include_str!("scripts/job.R"))?;
-    let rows = inputs.scaled(1_000_000).to_string();
+    let rows = inputs.scaled(2_000_000).to_string();
     Ok(Job::new(inputs, words([&"Rscript", &"--vanilla", &script, &rows])))
 }
 

@@ -10,7 +10,7 @@ pub(super) use code::{history, source};
 pub(super) use drawing::drawing;
 pub(super) use reads::reads;
 pub(super) use tables::{redis_commands, sql};
-pub(super) use text::{lines, log};
+pub(super) use text::{archive, lines, log};
 
 use crate::failure::Failure;
 use quire_sim::rng::Rng;
@@ -113,6 +113,7 @@ mod tests {
         for (name, make, small, large) in [
             ("lines", lines as Make, 10_000, 100_000),
             ("log", log, 100_000, 1_000_000),
+            ("archive", archive, 100_000, 1_000_000),
             ("sql", sql, 1000, 100_000_000),
             ("redis", redis_commands, 10, 100),
             ("drawing", drawing, 10, 100),
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn sizes_in_bytes_are_kept() {
-        for make in [lines as Make, log] {
+        for make in [lines as Make, log, archive] {
             let length = made(make, 300_000).len() as u64;
             assert!((300_000..340_000).contains(&length), "{length}");
         }

@@ -25,19 +25,29 @@ fn line(words: &[String], rng: &mut Rng) -> String {
     format!("{digits} rank={rank} name={} group={group}\n", any(words, rng))
 }
 
-/// Of the passages three in four are repeated.
-const REPEATED: u32 = 75;
+/// Of the passages in a log so many percent are repeated, and of those in an archive.
+const IN_LOG: u32 = 75;
+const IN_ARCHIVE: u32 = 97;
 
 /// Passages that may be repeated: those of some 20 MB.
 const KEPT: u64 = 1024;
 
 /// Passages of such lines, `bytes` or a little more; many were there before, far away.
 pub(crate) fn log(file: &mut dyn Write, bytes: u64, rng: &mut Rng) -> io::Result<()> {
+    passages(file, bytes, IN_LOG, rng)
+}
+
+/// The same, but nearly all passages were there before: what packs slowly gets through it in seconds.
+pub(crate) fn archive(file: &mut dyn Write, bytes: u64, rng: &mut Rng) -> io::Result<()> {
+    passages(file, bytes, IN_ARCHIVE, rng)
+}
+
+fn passages(file: &mut dyn Write, bytes: u64, repeated: u32, rng: &mut Rng) -> io::Result<()> {
     let words = words(rng);
     let mut passages: Vec<String> = Vec::new();
     let mut written = 0;
     while written < bytes {
-        let repeated = !passages.is_empty() && rng.chance(REPEATED);
+        let repeated = !passages.is_empty() && rng.chance(repeated);
         let place = rng.below(if repeated { passages.len() as u64 } else { KEPT }) as usize;
         let place = if repeated { place } else { remember(&mut passages, place, passage(&words, rng)) };
         file.write_all(passages[place].as_bytes())?;

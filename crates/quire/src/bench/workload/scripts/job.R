@@ -9,7 +9,7 @@ items <- data.frame(
 )
 keys <- data.frame(key = seq_len(rows %/% 20L), weight = rnorm(rows %/% 20L))
 items$weight <- keys$weight[match(items$key, keys$key)]
-ordered <- items[order(items$group, -items$price), ]
+ordered <- items[order(items$group, -items$price, method = "radix"), ]
 means <- tapply(ordered$price, ordered$group, mean)
 totals <- rowsum(ordered$price * ordered$weight, ordered$key)
 shuffled <- ordered[sample.int(rows), ]
