@@ -145,6 +145,9 @@ pub(crate) struct Bench {
     /// Rounds of all sides
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) rounds: usize,
+    /// How often a round with too much noise is measured again
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) repeats: usize,
     /// A quarter of the data or less
     #[arg(long)]
     pub(crate) small: bool,

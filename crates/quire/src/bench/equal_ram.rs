@@ -5,13 +5,16 @@
 //! of that, and how large a part depends on the program: so it is found out by running it.
 
 use crate::size::MIB;
+use std::ops::RangeInclusive;
 
 /// The least `-m`, in bytes.
-const LEAST: u64 = 16 * MIB;
+pub(super) const LEAST: u64 = 16 * MIB;
 /// What a first guess leaves for all that `-m` does not count, in bytes.
 const FIRST_GAP: u64 = 6 * MIB;
 /// So near to all of the memory is near enough, in percent of it.
 const NEAR_PERCENT: u64 = 3;
+/// How much a byte of `-m` may count in the peak, where two runs are to tell.
+const SLOPES: RangeInclusive<f64> = 0.5..=2.0;
 /// Runs that look for it.
 pub(super) const TRIES: usize = 5;
 
@@ -21,14 +24,16 @@ pub(super) struct Search {
     /// L + z, in bytes.
     total: u64,
     budget: u64,
-    /// The largest that kept to `total`, and the peak with it.
-    good: Option<(u64, u64)>,
+    /// The largest that kept to `total`.
+    good: Option<u64>,
+    /// The budget and the peak of the last run.
+    last: Option<(u64, u64)>,
     tries: usize,
 }
 
 impl Search {
     pub(super) fn new(total: u64) -> Search {
-        Search { total, budget: total.saturating_sub(FIRST_GAP).max(LEAST), good: None, tries: 0 }
+        Search { total, budget: total.saturating_sub(FIRST_GAP).max(LEAST), good: None, last: None, tries: 0 }
     }
 
     /// The `-m` to try, in bytes.
@@ -39,24 +44,34 @@ impl Search {
     /// What the run with it peaked at. Answers whether another try is worth a run.
     pub(super) fn note(&mut self, peak: u64) -> bool {
         self.tries += 1;
-        if peak <= self.total && self.good.is_none_or(|(budget, _)| budget < self.budget) {
-            self.good = Some((self.budget, peak));
+        if peak <= self.total {
+            self.good = self.good.max(Some(self.budget));
         }
         let near = self.total - self.total * NEAR_PERCENT / 100;
         if (near..=self.total).contains(&peak) || self.tries == TRIES {
             return false;
         }
+        let wanted = self.total - self.total * NEAR_PERCENT / 200;
         // More than all there is helps nobody: then the program does not want it.
-        let next = follow(self.budget, self.total - self.total * NEAR_PERCENT / 200, peak).min(self.total);
-        let known = self.good.is_some_and(|(budget, _)| next <= budget);
-        let moved = next != self.budget && !known;
+        let next = self.next(wanted, peak).clamp(LEAST, self.total.max(LEAST)) & !4095;
+        self.last = Some((self.budget, peak));
+        let moved = next != self.budget && Some(next) > self.good;
         self.budget = next;
         moved
     }
 
+    /// On a line through the last two runs; after one run, a byte of `-m` is a byte of the peak.
+    fn next(&self, wanted: u64, peak: u64) -> u64 {
+        let slope = self.last.map_or(1.0, |(budget, before)| {
+            let slope = (peak as f64 - before as f64) / (self.budget as f64 - budget as f64);
+            if slope.is_finite() { slope.clamp(*SLOPES.start(), *SLOPES.end()) } else { 1.0 }
+        });
+        (self.budget as f64 + (wanted as f64 - peak as f64) / slope).max(0.0) as u64
+    }
+
     /// The `-m` that was found; none where even the least takes more than there is.
     pub(super) fn found(&self) -> Option<u64> {
-        self.good.map(|(budget, _)| budget)
+        self.good
     }
 }
 

@@ -209,6 +209,8 @@ fn swap_is_memory(results: &Results) -> bool {
 /// What does not add up, a line each. Empty where all does.
 pub(crate) fn adds_up(results: &Results) -> Vec<String> {
     let mut wrong = Vec::new();
+    let levels = results.outcomes.iter().flat_map(|outcome| &outcome.levels);
+    let kernel = levels.flat_map(|level| &level.rows).any(|row| !row.kernel.is_empty());
     for outcome in &results.outcomes {
         let rounds = rounds(outcome);
         let mut say = |level: &str, what: String| {
@@ -218,7 +220,7 @@ pub(crate) fn adds_up(results: &Results) -> Vec<String> {
         positive("control", &outcome.control).into_iter().for_each(|what| say("", what));
         for level in &outcome.levels {
             let name = format!(", {}", level.name);
-            level_adds_up(level, rounds, swap_is_memory(results))
+            level_adds_up(level, rounds, kernel, swap_is_memory(results))
                 .into_iter()
                 .for_each(|what| say(&name, what));
             for row in &level.rows {
@@ -250,7 +252,8 @@ fn positive(name: &str, values: &[f64]) -> Option<String> {
     Some(format!("{name} has {bad}, which is no positive number"))
 }
 
-fn level_adds_up(level: &Level, rounds: usize, pool_is_memory: bool) -> Vec<String> {
+/// `kernel` says whether its side was measured at all.
+fn level_adds_up(level: &Level, rounds: usize, kernel: bool, pool_is_memory: bool) -> Vec<String> {
     let lists = [
         ("the pool", level.pool_bytes.len()),
         ("-m", level.budget_bytes.len()),
@@ -268,7 +271,7 @@ fn level_adds_up(level: &Level, rounds: usize, pool_is_memory: bool) -> Vec<Stri
             }
         }
     }
-    let kernel_due = level.limit_bytes.is_some();
+    let kernel_due = kernel && level.limit_bytes.is_some();
     let lacks =
         |row: &Row| row.native.is_empty() || row.quire.is_empty() || kernel_due && row.kernel.is_empty();
     if level.problem.is_empty() && (level.rows.is_empty() || level.rows.iter().any(lacks)) {

@@ -258,7 +258,7 @@ mod tests {
         }
         let mut found = Vec::new();
         names(&object(), &mut found);
-        let described = include_str!("../../../../docs/bench-json.md");
+        let described = include_str!("../../../../docs/bench.md");
         let is_described = |name: &str| {
             ["`NAME`", "`NAME.", ".NAME`"].iter().any(|form| described.contains(&form.replace("NAME", name)))
         };

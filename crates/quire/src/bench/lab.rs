@@ -131,7 +131,7 @@ impl Machine<'_> {
 /// What clients found. Where they failed since the program was killed, that is not the news: so the run is not given up
 /// for it, but ended.
 fn drive(load: &Load, running: &Running, driven: &mut Result<Option<Driven>, String>) -> Result<(), Failure> {
-    *driven = load.drive(running.pid()).map(Some);
+    *driven = load.drive(&|| running.is_over()).map(Some);
     if driven.is_err() {
         running.terminate();
     }

@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) against: Against,
     pub(crate) amounts: Vec<Amount>,
     pub(crate) rounds: usize,
+    /// How often a noisy round is measured again.
+    pub(crate) repeats: usize,
     pub(crate) small: bool,
     pub(crate) profile: bool,
     pub(crate) policy: String,
@@ -119,6 +121,7 @@ pub(crate) fn measure(settings: &Settings) -> Result<Done, Failure> {
     }
     let plan = Plan {
         rounds: settings.rounds,
+        repeats: settings.repeats,
         amounts: settings.amounts.clone(),
         kernel,
         pool_is_memory: settings.against == Against::Zram,
@@ -154,9 +157,7 @@ pub(crate) fn measure(settings: &Settings) -> Result<Done, Failure> {
                 done.interrupted = Some(signal);
                 break;
             }
-            Err(Trouble::Killed) => {
-                done.fail(workload, "the kernel killed it for want of memory, though it had no limit")
-            }
+            Err(Trouble::Killed) => done.fail(workload, "the kernel killed it, though it had no limit"),
             Err(Trouble::Failed(why)) => done.fail(workload, &why),
         }
     }

@@ -8,8 +8,6 @@ use super::equal_ram::{self, Search};
 use super::model::{Level, Outcome, Profile, Row, Side, Value};
 use crate::size::human;
 
-/// How often a round is measured again before it is taken as it is.
-const REPEATS: usize = 2;
 /// More of the processors' time than this taken by others makes a round worthless.
 const MOST_STEAL: f64 = 0.02;
 /// So far may the second native time be from the first: in parts of it, or in seconds where runs are short.
@@ -63,6 +61,8 @@ pub(super) trait Lab {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Plan {
     pub(super) rounds: usize,
+    /// How often a noisy round is measured again before it is taken as it is.
+    pub(super) repeats: usize,
     pub(super) amounts: Vec<Amount>,
     /// Whether there is swap of the kernel's to compare with.
     pub(super) kernel: bool,
@@ -158,7 +158,7 @@ fn prepare(lab: &mut impl Lab, plan: &Plan, amount: Amount, first: &Sample) -> R
     let mut measured = Measured { level: Level::named(amount.name()), amount, budget: None, total: 0 };
     match amount {
         Amount::All => {}
-        Amount::Plenty(share) => measured.budget = Some(pages(first.peak, share)),
+        Amount::Plenty(share) => measured.budget = Some(pages(first.peak, share).max(equal_ram::LEAST)),
         Amount::Limit(share) => equal(lab, plan, &mut measured, pages(first.peak, share), first)?,
     }
     Ok(measured)
@@ -244,7 +244,7 @@ fn round(
         }
         let again = checked(lab.run(Side::Native, None)?, first)?;
         let noise = noise(lab.steal(), native.seconds, again.seconds);
-        if let (Some(noise), true) = (&noise, repeat < REPEATS) {
+        if let (Some(noise), true) = (&noise, repeat < plan.repeats) {
             let line = format!("round {} is measured again: {noise}", outcome.control.len() + 1);
             lab.tell(&format!("{}: {line}", outcome.workload));
             outcome.repeated.push(line);
@@ -435,7 +435,14 @@ mod tests {
     }
 
     fn plan(amounts: &[Amount]) -> Plan {
-        Plan { rounds: 3, amounts: amounts.to_vec(), kernel: true, pool_is_memory: true, profile: false }
+        Plan {
+            rounds: 3,
+            repeats: 2,
+            amounts: amounts.to_vec(),
+            kernel: true,
+            pool_is_memory: true,
+            profile: false,
+        }
     }
 
     #[test]
@@ -490,7 +497,7 @@ mod tests {
 
         let mut fake = Fake { steal: vec![0.5; 100], ..Fake::new() };
         let outcome = measure(&mut fake, &plan(&[Amount::All]), "x", "").unwrap();
-        assert_eq!(outcome.repeated.len(), 3 * (REPEATS + 1));
+        assert_eq!(outcome.repeated.len(), 3 * 3);
         assert_eq!(outcome.control.len(), 3);
     }
 

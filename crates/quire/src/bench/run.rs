@@ -122,6 +122,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Its process id.
+    #[cfg(test)]
     pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().cast_unsigned()
     }

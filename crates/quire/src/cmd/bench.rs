@@ -28,7 +28,7 @@ pub(crate) fn execute(arguments: cli::Bench) -> Result<End, Failure> {
     // What can't be written is found out before the work.
     let page = arguments.html.as_deref().map(|path| files::create(path, PAGE).map(|file| (path, file)));
     let page = page.transpose()?;
-    let kept = arguments.keep.as_deref().map(|parent| keep(parent)).transpose()?;
+    let kept = arguments.keep.as_deref().map(keep).transpose()?;
     let done = bench::measure(&settings)?;
     show(&arguments, &done.results, page, kept.as_deref())?;
     Ok(end(&done))
@@ -53,6 +53,7 @@ fn settings(arguments: &cli::Bench) -> Result<Settings, Failure> {
         against,
         amounts,
         rounds: arguments.rounds,
+        repeats: arguments.repeats,
         small: arguments.small,
         profile: arguments.profile,
         policy: policy(&arguments.policy)?.to_string(),

@@ -169,16 +169,6 @@ impl Cgroup {
         Ok(Usage { anonymous: field(&stat, anonymous)?, less_file_cache: usage.saturating_sub(cache) })
     }
 
-    /// Resident anonymous memory in bytes.
-    pub(crate) fn anonymous(&self) -> io::Result<u64> {
-        Ok(self.usage()?.anonymous)
-    }
-
-    /// See [`Usage::less_file_cache`].
-    pub(crate) fn usage_less_file_cache(&self) -> io::Result<u64> {
-        Ok(self.usage()?.less_file_cache)
-    }
-
     /// How many processes the kernel killed here for want of memory.
     pub(crate) fn oom_kills(&self) -> io::Result<u64> {
         let name = match self.version {
@@ -186,11 +176,6 @@ impl Cgroup {
             Version::Two => "memory.events",
         };
         field(&fs::read_to_string(self.path.join(name))?, "oom_kill")
-    }
-
-    /// The processes in it.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        pids(&self.path)
     }
 
     /// Kills all processes in it, and waits until none is left.
@@ -264,7 +249,7 @@ fn has_memory(controllers: &str) -> bool {
     controllers.split_ascii_whitespace().any(|name| name == "memory")
 }
 
-fn pids(path: &Path) -> Vec<u32> {
+pub(super) fn pids(path: &Path) -> Vec<u32> {
     let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     // A 0 stands for a process of another namespace: to kill 0 would be to kill ourselves.
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect()
@@ -366,7 +351,8 @@ mod tests {
             fs::write(cgroup.path().join(usage), "1000\n").unwrap();
             // Of the 300 in the cache, 100 are memory files and 40 on their way to swap: 160 don't count.
             assert_eq!(cgroup.usage().unwrap(), Usage { anonymous: 500, less_file_cache: 840 });
-            assert_eq!((cgroup.anonymous().unwrap(), cgroup.usage_less_file_cache().unwrap()), (500, 840));
+            let usage = cgroup.usage().unwrap();
+            assert_eq!((usage.anonymous, usage.less_file_cache), (500, 840));
             empty(&cgroup);
         }
     }

@@ -555,7 +555,7 @@ mod tests {
             leave(&journal, entries, ended);
             let lines = journal.sweep().unwrap();
             assert!(lines.len() == 1 && lines[0].starts_with("swap ") && !is_on(&swap), "{lines:?}");
-            swap.off().unwrap();
+            drop(swap);
         }
     }
 
@@ -578,13 +578,16 @@ mod tests {
         });
         let entered = (0..1000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            !dead.pids().is_empty() && !living.pids().is_empty()
+            [&dead, &living].iter().all(|one| !cgroup::pids(one.path()).is_empty())
         });
         assert!(entered);
         let lines = journal.sweep().unwrap();
         assert!(lines.len() == 1 && lines[0].contains("with 1 program was left"), "{lines:?}");
         assert!(!children[0].wait().unwrap().success() && !dead.path().exists());
-        assert_eq!((children[1].try_wait().unwrap(), living.pids()), (None, vec![children[1].id()]));
+        assert_eq!(
+            (children[1].try_wait().unwrap(), cgroup::pids(living.path())),
+            (None, vec![children[1].id()])
+        );
         living.remove().unwrap();
         children[1].wait().unwrap();
     }

@@ -172,6 +172,7 @@ impl Swap {
     }
 
     /// The device or file.
+    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -210,11 +211,6 @@ impl Swap {
             "{}'s peak can't be had: {error}; is it in use by another?",
             self.path.display()
         ))
-    }
-
-    /// Turns it off and removes it.
-    pub(crate) fn off(mut self) -> Result<(), Failure> {
-        self.take_down()
     }
 
     fn take_down(&mut self) -> Result<(), Failure> {
@@ -567,7 +563,7 @@ pub(crate) mod tests {
         assert_eq!(swap.describe(), "zram (lz4)");
         let Kind::Zram(zram) = swap.kind.clone() else { panic!() };
         drop(journal);
-        swap.off().unwrap();
+        drop(swap);
         assert!(table().iter().all(|on| on.path != Path::new("/dev").join(&name)));
         assert_eq!((noted(&place), size_of(&name)), (0, present.contains(&name).then_some(0)));
         if present.contains(&name) {

@@ -6,15 +6,12 @@ use crate::bench::model::{Unit, Value};
 use crate::bench::run::Output;
 use crate::bench::touch::{FILL, Phase};
 use serde_json::Value as Json;
-use xxhash_rust::xxh3::Xxh3;
 
 /// How outputs are compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Answer {
     /// By all of stdout.
     Stdout,
-    /// By the lines of stdout, which may come in any order, and are no more than a MiB.
-    SortedLines,
     /// By the checksum in a line of JSON.
     Checksum,
     /// By what the driver found.
@@ -48,7 +45,6 @@ impl Workload {
     ) -> Result<(String, Vec<Value>), String> {
         let answer = match self.answer {
             Answer::Stdout => format!("{} bytes, {:032x}", output.bytes, output.digest),
-            Answer::SortedLines => sorted(output)?,
             Answer::Checksum => checksum(&json(&output.text)?)?,
             Answer::Driver => needed(driven)?.answer.clone(),
         };
@@ -65,17 +61,6 @@ impl Workload {
 
 fn needed(driven: Option<&Driven>) -> Result<&Driven, String> {
     driven.ok_or_else(|| "nothing drove it".into())
-}
-
-fn sorted(output: &Output) -> Result<String, String> {
-    if output.text.len() as u64 != output.bytes {
-        return Err(format!("its output of {} bytes is too long to be sorted", output.bytes));
-    }
-    let mut lines: Vec<&str> = output.text.lines().collect();
-    lines.sort_unstable();
-    let mut hash = Xxh3::new();
-    lines.iter().for_each(|line| hash.update(format!("{line}\n").as_bytes()));
-    Ok(format!("{} bytes in sorted lines, {:032x}", output.bytes, hash.digest128()))
 }
 
 /// The last line of a text, which is an object.
@@ -133,14 +118,6 @@ mod tests {
     }
 
     #[test]
-    fn lines_may_come_in_any_order_where_they_may() {
-        let sorted = |text| answer(Answer::SortedLines, text);
-        assert_eq!(sorted("a\nb\n"), sorted("b\na\n"));
-        assert_ne!(sorted("a\nb\n"), sorted("a\nc\n"));
-        assert_ne!(sorted("ab\n\n"), sorted("a\nb\n"));
-    }
-
-    #[test]
     fn the_time_of_the_whole_run_is_a_value() {
         let (_, values) = judged(Answer::Stdout, Measure::Whole, "").unwrap();
         assert_eq!(values, [Value { metric: "time".into(), unit: Unit::Seconds, value: 2.5 }]);
@@ -173,9 +150,6 @@ mod tests {
             let said = judged(answer, measure, text).unwrap_err();
             assert!(said.contains(words), "{said}");
         }
-        let long = Output { bytes: 9, ..output("a\nb\n") };
-        let said = workload(Answer::SortedLines, Measure::Whole).judge(&long, 1.0, None).unwrap_err();
-        assert!(said.contains("too long"), "{said}");
     }
 
     #[test]

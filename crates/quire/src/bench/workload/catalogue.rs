@@ -162,7 +162,8 @@ fn touch(inputs: Inputs<'_>, data: Data, threads: u64) -> Result<Job, Failure> {
     let quire = env::current_exe().map_err(|error| {
         Failure::own(format!("quire doesn't find itself: {error}; name it with its path"))
     })?;
-    let bytes = inputs.scaled(512 << 20).to_string();
+    // Small enough for a pager that is slow on purpose.
+    let bytes = if inputs.small { 64 << 20 } else { 512_u64 << 20 }.to_string();
     let threads = threads.to_string();
     let mut argv =
         words([&quire, &"touch", &"--bytes", &bytes, &"--data", &data.name(), &"--threads", &threads]);
