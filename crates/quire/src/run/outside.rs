@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_connected_process_is_none() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let mut look = |connected: &[u32]| {
+        let look = |connected: &[u32]| {
             let mut outsiders = Outsiders::new(true);
             let (sample, now) = (sample::sample([child.id()]), Instant::now());
             outsiders.look(&sample, connected, now);
