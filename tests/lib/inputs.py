@@ -86,16 +86,3 @@ def sqlite_script(megabytes):
     filler = "".join(rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(150))
     text = SQL.format(seed=SEED, rows=rows, lookups=rows // 8, half=rows // 2, filler=filler)
     return _kept("rows-%d.sql" % megabytes, lambda file: file.write(text))
-
-
-def redis_commands(keys):
-    """SETs of the keys that redis-benchmark asks for, with values of 512 characters that compress about 1.5:1."""
-    return _kept("redis-%d" % keys, lambda file: _write_redis_commands(file, keys))
-
-
-def _write_redis_commands(file, keys):
-    rng = random.Random(SEED)
-    order = rng.sample(range(keys), keys)
-    for key in order:
-        value = rng.randbytes(160).hex() + "field=%06x;" % rng.getrandbits(24) + ("%03d,empty," % (key % 1000)) * 20
-        file.write("SET key:%012d %s\r\n" % (key, value[:512]))

@@ -11,10 +11,12 @@
 //! [`LinuxMmu`] does the verbs. The program's own threads have no userfaultfd (it is in the pager's descriptor
 //! table), so theirs refuses the verbs of [`Mover`].
 
+use crate::control::profile::Phase;
 use crate::die;
 use crate::fork_events::{ForkEvents, Wait};
 use crate::kept::Kept;
 use crate::limits;
+use crate::pager::profile::{Lap, Stopwatch};
 use crate::pager::record::Recorder;
 use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
@@ -215,6 +217,7 @@ pub struct LinuxMmu<'a> {
     recorder: Option<&'a Recorder>,
     kept: Option<&'a Kept>,
     forks: Option<&'a ForkEvents>,
+    watch: Option<&'a Stopwatch>,
 }
 
 impl<'a> LinuxMmu<'a> {
@@ -228,6 +231,7 @@ impl<'a> LinuxMmu<'a> {
             recorder: None,
             kept: None,
             forks: None,
+            watch: None,
         }
     }
 
@@ -255,9 +259,29 @@ impl<'a> LinuxMmu<'a> {
         LinuxMmu { forks: Some(forks), ..self }
     }
 
+    /// The same, and takes the time of its verbs for a fault.
+    #[must_use]
+    pub(crate) const fn timed_by(self, watch: &'a Stopwatch) -> LinuxMmu<'a> {
+        LinuxMmu { watch: Some(watch), ..self }
+    }
+
+    /// A verb begins that is of this phase of a fault, until what this gives is dropped.
+    fn lap(&self, phase: Phase) -> Option<Lap<'a>> {
+        self.watch.map(|watch| watch.lap(phase))
+    }
+
     /// For the program's threads: the verbs of [`Mover`] answer [`Refusal::NoRange`] and do nothing.
     pub const fn for_program(layout: &'a Layout) -> LinuxMmu<'a> {
-        LinuxMmu { layout, uffd: None, pagemap: None, staged: None, recorder: None, kept: None, forks: None }
+        LinuxMmu {
+            layout,
+            uffd: None,
+            pagemap: None,
+            staged: None,
+            recorder: None,
+            kept: None,
+            forks: None,
+            watch: None,
+        }
     }
 
     /// Whether the verbs of [`Mover`] work.
@@ -483,21 +507,25 @@ impl Mmu for LinuxMmu<'_> {
     }
 
     fn present(&mut self, _space: Space, vpn: Vpn) -> bool {
+        let _lap = self.lap(Phase::Other);
         self.layout.pages(vpn, 1).is_ok_and(|(addr, _)| self.is_present(addr))
     }
 
     fn release(&mut self, frames: FrameRun) {
+        let _lap = self.lap(Phase::Evict);
         let Some((addr, len)) = self.layout.slots(frames) else { return };
         give_back(addr, len);
     }
 
     fn release_all(&mut self, runs: &[FrameRun]) {
+        let _lap = self.lap(Phase::Evict);
         for some in runs.chunks(mmap::MOST_DROPPED) {
             given_back(mmap::drop_all(some.iter().filter_map(|&run| self.layout.slots(run))));
         }
     }
 
     fn release_span(&mut self, span: u32) {
+        let _lap = self.lap(Phase::Evict);
         if span < self.layout.spans() {
             give_back(self.layout.store.base() + span as usize * SPAN, SPAN);
         }
@@ -506,6 +534,7 @@ impl Mmu for LinuxMmu<'_> {
 
 impl Mover for LinuxMmu<'_> {
     fn move_in(&mut self, frames: FrameRun, _space: Space, at: Vpn) -> Done {
+        let _lap = self.lap(Phase::Place);
         match self.ends(frames, at) {
             Ok((uffd, slots, pages)) => {
                 self.record_mapped(at, self.transfer(uffd, pages, slots, frames.pages))
@@ -515,6 +544,7 @@ impl Mover for LinuxMmu<'_> {
     }
 
     fn move_out(&mut self, _space: Space, at: Vpn, frames: FrameRun) -> Done {
+        let _lap = self.lap(Phase::Evict);
         let Some(before) = self.before_kept(at, frames.pages) else { return self.move_out_all(at, frames) };
         // Denied, as what is locked is: the engine does not try again until it is told.
         let done = self.move_out_all(at, FrameRun::new(frames.start, before));
@@ -522,6 +552,7 @@ impl Mover for LinuxMmu<'_> {
     }
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
+        let _lap = self.lap(Phase::Place);
         match self.layout.slots(frames) {
             Some((slots, _)) => {
                 let to = PageRange::new(space, at, u64::from(frames.pages));
@@ -532,6 +563,7 @@ impl Mover for LinuxMmu<'_> {
     }
 
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
+        let _lap = self.lap(Phase::Place);
         let start = from as usize * PAGE_SIZE;
         match self.staged {
             Some(staged) if start + to.pages as usize * PAGE_SIZE <= staged.len() => {
@@ -542,6 +574,7 @@ impl Mover for LinuxMmu<'_> {
     }
 
     fn copy_zeroes(&mut self, to: PageRange) -> Done {
+        let _lap = self.lap(Phase::Place);
         static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
         let mut done = 0;
         for page in (0..to.pages).map(|i| PageRange::new(to.space, to.start.plus(i), 1)) {
@@ -593,6 +626,7 @@ impl Mover for LinuxMmu<'_> {
     }
 
     fn wake(&mut self, range: PageRange) {
+        let _lap = self.lap(Phase::Wake);
         if let (Some(uffd), Ok((addr, len))) = (self.uffd, self.pages(range))
             && len > 0
             && let Err(errno) = uffd.wake(addr, len)

@@ -21,8 +21,14 @@ pub(crate) enum Verb {
     /// Run a trace through the engine on a modelled machine, and compare
     #[command(after_help = REPLAY)]
     Replay(Replay),
+    /// Compare: natively, with the kernel's swap, under Quire, at equal memory
+    #[command(override_usage = "quire bench [OPTIONS] [WORKLOAD]... [-- PROGRAM [ARGS]...]", after_help = BENCH)]
+    Bench(Bench),
     /// Say what this machine allows, and what mends the rest
     Doctor,
+    /// Touch memory in ways that are known to hurt, check it, and print what that took
+    #[command(hide = true)]
+    Touch(Touch),
     /// Say what the watchdogs of the processes of a running `quire run` know
     #[command(hide = true)]
     Watchdogs {
@@ -30,6 +36,23 @@ pub(crate) enum Verb {
         #[arg(value_name = "PID")]
         pid: u32,
     },
+    /// Become a program in a cgroup, in a session of its own; it ends when who started it does
+    #[command(hide = true)]
+    Enter(Enter),
+}
+
+/// The options of `quire enter`.
+#[derive(Args, Debug)]
+pub(crate) struct Enter {
+    /// The cgroup's directory
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Without transparent huge pages
+    #[arg(long)]
+    pub(crate) no_thp: bool,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
 }
 
 /// How `quire run` ends.
@@ -68,6 +91,9 @@ pub(crate) struct Run {
     /// Write what the engine decides to FILE, a line each
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+    /// Measure where the time of faults goes, in the report; costs some us a fault
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// The form of the report at exit
     #[arg(long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
     pub(crate) report: Form,
@@ -79,6 +105,78 @@ pub(crate) struct Run {
     pub(crate) quiet: bool,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// What a bench changes.
+const BENCH: &str = "\
+Without a name every workload that is installed is measured. As root, swap and cgroups are set up for
+the time and put back, also after Ctrl-C; what a killed bench left, the next one removes. Each round has
+all sides and a second native run, which shows the noise: docs/bench.md says how to read the figures.
+Exit status: 1 where a program failed or its output differed.";
+
+/// What the kernel swaps to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Against {
+    /// Compressed memory: lz4, pages of 4 KiB
+    Zram,
+    /// A file in $TMPDIR, else /var/tmp
+    Disk,
+}
+
+/// The options of `quire bench`.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// What to measure: see --list
+    #[arg(value_name = "WORKLOAD")]
+    pub(crate) workloads: Vec<String>,
+    /// Name all workloads, and what they need
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// What the kernel swaps to
+    #[arg(long, value_name = "zram|disk", default_value = "zram", hide_possible_values = true)]
+    pub(crate) against: Against,
+    /// The kernel's memory limits, as shares of the native peak [default: 0.7,0.5]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) at: Option<String>,
+    /// With memory enough: -m of 1.5 times the peak, and no -m, against native
+    #[arg(long, conflicts_with_all = ["against", "at"])]
+    pub(crate) no_pressure: bool,
+    /// Rounds of all sides
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// How often a round with too much noise is measured again
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) repeats: usize,
+    /// A quarter of the data or less
+    #[arg(long)]
+    pub(crate) small: bool,
+    /// Run Quire once more to see where the time of faults goes
+    #[arg(long)]
+    pub(crate) profile: bool,
+    /// Quire's policy, as for quire run
+    #[arg(long, value_name = "POLICY", default_value = "adaptive")]
+    pub(crate) policy: String,
+    /// Quire's --no-spill
+    #[arg(long)]
+    pub(crate) no_spill: bool,
+    /// Make the programs' inputs in DIR, and keep them for the next time
+    #[arg(long, value_name = "DIR")]
+    pub(crate) inputs: Option<PathBuf>,
+    /// Print all figures as JSON (docs/bench.md)
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write a page with plots to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Keep all results in a new directory DIR/<date>-<processor>
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+    /// No progress bar and no warnings
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// A program to measure
+    #[arg(last = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
 }
 
@@ -131,6 +229,32 @@ pub(crate) struct Replay {
     /// No progress bar
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// The options of `quire touch`.
+#[derive(Args, Debug)]
+pub(crate) struct Touch {
+    /// How much memory
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    pub(crate) bytes: String,
+    /// How well each page compresses by lz4: 1.5 or 3 times
+    #[arg(long, value_name = "1.5|3", default_value = "3")]
+    pub(crate) data: String,
+    /// Threads that touch it at once, 1 or 2
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=2))]
+    pub(crate) threads: u64,
+    /// The most time for random reads to become steady, in seconds; five rounds are always done
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub(crate) seconds: u64,
+    /// What the contents and the accesses are made from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// What to do between the fill and the verification: scan, random, zipf, scan-again, random-after-scan
+    #[arg(long, value_name = "LIST", default_value = "scan,random,zipf,scan-again,random-after-scan")]
+    pub(crate) phases: String,
+    /// Five rounds of random reads, steady or not
+    #[arg(long)]
+    pub(crate) small: bool,
 }
 
 /// The form of a report.

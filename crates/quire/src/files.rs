@@ -1,6 +1,9 @@
 //! What is written besides a program's own output: files that are named in options, and stdout.
 
 use crate::failure::Failure;
+use rustix::fd::AsFd;
+use rustix::fs::fstatfs;
+use rustix::io::Errno;
 use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
@@ -76,6 +79,15 @@ pub(crate) fn write(file: &mut File, path: &Path, what: &str, text: &str) -> Res
             "{what} can't be written to {}: {error}; make room there, or name another file",
             path.display()
         ))
+    })
+}
+
+/// The kind of file system that an open file or directory is on, if that keeps its contents in memory.
+pub(crate) fn in_memory(file: impl AsFd) -> Result<Option<&'static str>, Errno> {
+    Ok(match fstatfs(file)?.f_type {
+        0x0102_1994 => Some("tmpfs"),
+        0x8584_58f6 => Some("ramfs"),
+        _ => None,
     })
 }
 

@@ -1,12 +1,15 @@
 //! `quire`: runs programs on folios of flexible order, inside a memory budget.
 
+mod bench;
 mod cli;
 mod cmd;
 mod failure;
 mod files;
+mod html;
 mod replay;
 mod run;
 mod size;
+mod terminal;
 
 use clap::{CommandFactory as _, Parser};
 use cli::{Cli, Verb};
@@ -53,7 +56,10 @@ fn execute(cli: Option<Cli>) -> Result<End, Failure> {
         None => Ok(End::Status(0)),
         Some(Verb::Run(arguments)) => cmd::run::execute(arguments),
         Some(Verb::Replay(arguments)) => cmd::replay::execute(arguments),
+        Some(Verb::Bench(arguments)) => cmd::bench::execute(arguments),
         Some(Verb::Doctor) => cmd::doctor::execute(),
         Some(Verb::Watchdogs { pid }) => cmd::watchdogs::execute(pid),
+        Some(Verb::Enter(arguments)) => cmd::enter::execute(arguments),
+        Some(Verb::Touch(arguments)) => cmd::touch::execute(arguments),
     }
 }

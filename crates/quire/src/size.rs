@@ -1,4 +1,4 @@
-//! Amounts of memory, read and printed; and counts in words.
+//! Amounts of memory, read and printed; times and counts, printed short or in words.
 
 /// Bytes in a mebibyte.
 pub(crate) const MIB: u64 = 1 << 20;
@@ -62,10 +62,57 @@ pub(crate) fn counted(number: u64, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
+/// A count, short: `99999`, `1.23M`.
+pub(crate) fn count(number: u64) -> String {
+    const UNITS: [&str; 4] = ["k", "M", "G", "T"];
+    if number < 100_000 {
+        return number.to_string();
+    }
+    let mut value = number as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.digits$}{}", UNITS[unit])
+}
+
+/// A time, short: `950 us`, `1.23 s`.
+pub(crate) fn time(ns: u64) -> String {
+    const UNITS: [(&str, f64); 4] = [("ns", 1e3), ("us", 1e3), ("ms", 1e3), ("s", f64::MAX)];
+    let mut value = ns as f64;
+    for (unit, next) in UNITS {
+        if value < next * 0.9995 {
+            let digits = if unit == "ns" || value >= 99.95 {
+                0
+            } else if value < 10.0 {
+                2
+            } else {
+                1
+            };
+            return format!("{value:.digits$} {unit}");
+        }
+        value /= next;
+    }
+    format!("{value:.0} s")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn numbers_are_short() {
+        for (number, text) in [(0, "0"), (99_999, "99999"), (123_456, "123k"), (4_194_304, "4.19M")] {
+            assert_eq!(count(number), text);
+        }
+        for (ns, text) in [(0, "0 ns"), (999, "999 ns"), (1_500, "1.50 us"), (12_345_678, "12.3 ms")] {
+            assert_eq!(time(ns), text);
+        }
+        assert_eq!(time(7_200_000_000_000), "7200 s");
+    }
 
     #[test]
     fn sizes_are_read() {

@@ -1,5 +1,6 @@
 //! Packets with file descriptors, over a unix socket that keeps their boundaries. Nothing here allocates.
 
+use crate::sys::tally::{self, Call};
 use core::array;
 use core::mem::MaybeUninit;
 use core::slice;
@@ -50,6 +51,7 @@ pub fn send(socket: impl AsFd, packet: &[u8], fds: &[BorrowedFd<'_>], flags: Sen
         return Err(Errno::INVAL);
     }
     let socket = socket.as_fd();
+    tally::count(Call::Send);
     io::retry_on_intr(|| sendmsg(socket, &[IoSlice::new(packet)], &mut control, flags | SendFlags::NOSIGNAL))
         .map(drop)
 }
@@ -63,6 +65,7 @@ pub fn receive(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let socket = socket.as_fd();
+    tally::count(Call::Receive);
     let message = io::retry_on_intr(|| {
         let mut parts = IoSliceMut::new(buffer);
         recvmsg(socket, slice::from_mut(&mut parts), &mut control, flags | RecvFlags::CMSG_CLOEXEC)

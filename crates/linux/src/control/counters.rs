@@ -5,6 +5,8 @@
 //! `sum` adds, `peak` takes the larger, `now` is a present amount that is gone when the process is.
 
 use super::latency;
+use super::profile::PHASES;
+use crate::sys::tally::{Call, Counts};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Folio orders counted apart.
@@ -239,6 +241,18 @@ counters! {
     errors: sum [AtomicU64 = u64, 0],
     /// 1 in a process that came from a fork without exec: it evicts nothing.
     forked: sum [AtomicU64 = u64, 0],
+    /// With a profile: faults that were measured, all that were answered.
+    profiled_faults: sum [AtomicU64 = u64, 0],
+    /// With a profile: what they took, in ns, from the wake of the handler that read the message to the wake of the thread.
+    profiled_ns: sum [AtomicU64 = u64, 0],
+    /// With a profile: the parts of that, in ns, by [`Phase`](super::profile::Phase).
+    phase_ns: sum [[AtomicU64; PHASES] = [u64; PHASES], [0; PHASES]],
+    /// With a profile: system calls of the pager's threads, by [`Call`].
+    calls: sum [Counts = [u64; Call::ALL.len()], [0; Call::ALL.len()]],
+    /// With a profile: reads of spill files.
+    disk_reads: sum [AtomicU64 = u64, 0],
+    /// With a profile: bytes that these read.
+    disk_read_bytes: sum [AtomicU64 = u64, 0],
 }
 
 impl Counters {

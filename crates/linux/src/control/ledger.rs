@@ -11,6 +11,7 @@ use super::counters::Counters;
 use super::notice::Notices;
 use super::watched::Watched;
 use crate::sys::shared::Shared;
+use crate::sys::tally::{self, Call};
 use core::fmt;
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -316,6 +317,7 @@ impl Ledger {
 
 /// Wakes all that wait on a word shared between processes.
 fn wake_all(word: &AtomicU32) {
+    tally::count(Call::FutexWake);
     // A wake on a valid address cannot fail, and nobody may be waiting.
     let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
 }
@@ -326,6 +328,7 @@ fn wait(word: &AtomicU32, seen: u32, nanoseconds: u64) {
         tv_sec: (nanoseconds / 1_000_000_000) as i64,
         tv_nsec: (nanoseconds % 1_000_000_000) as i64,
     };
+    tally::count(Call::FutexWait);
     let _ = futex::wait(word, futex::Flags::empty(), seen, Some(&timeout));
 }
 

@@ -10,7 +10,7 @@
 //!   of programs that are left alone.
 //! * [`watched`]: what the watchdogs of a process know.
 //! * [`build_id`]: tells the builds of the binary and the library apart; both share these layouts.
-//! * [`latency`]: the histogram that percentiles are read from.
+//! * [`latency`]: the histogram that percentiles are read from; [`profile`]: the phases of a fault.
 
 pub mod build_id;
 pub mod channel;
@@ -23,6 +23,7 @@ pub mod note;
 pub mod notice;
 pub mod outside;
 pub mod pattern;
+pub mod profile;
 pub mod ring;
 pub mod watched;
 pub mod wire;

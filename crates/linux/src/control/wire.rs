@@ -74,6 +74,8 @@ pub struct Welcome {
     pub record_every_ns: u64,
     /// Whether to tell what the engine decides.
     pub log: bool,
+    /// Whether to measure where the time of faults goes.
+    pub profile: bool,
     /// The policy.
     pub policy: PolicyName,
 }
@@ -241,7 +243,7 @@ impl Reply {
                 packet.put(&welcome.budget_pages.to_le_bytes());
                 packet.put(&welcome.machine_pages.to_le_bytes());
                 packet.put(&welcome.record_every_ns.to_le_bytes());
-                packet.put(&[u8::from(welcome.log)]);
+                packet.put(&[u8::from(welcome.log), u8::from(welcome.profile)]);
                 packet.put(welcome.policy.as_str().as_bytes());
                 packet
             }
@@ -277,6 +279,7 @@ impl Reply {
                 machine_pages: fields.long()?,
                 record_every_ns: fields.long()?,
                 log: fields.byte()? != 0,
+                profile: fields.byte()? != 0,
                 policy: fields.policy()?,
             }),
             2 => Reply::Files { first: fields.short()? },
@@ -378,6 +381,7 @@ mod tests {
             machine_pages: 5,
             record_every_ns: 10_000_000,
             log: true,
+            profile: false,
             policy,
         };
         [

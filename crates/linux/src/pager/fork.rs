@@ -193,6 +193,7 @@ pub fn fork_child() {
     *PARENT.lock() = pager.link();
     // Until it has its own, it counts nowhere and rings nobody.
     pager.link.clear();
+    pager.end_profile();
     pager.exchange.listen_nowhere();
     CHILD_READY.0.store(0, Ordering::Release);
     let mut tables = pager.tables.lock();

@@ -3,6 +3,7 @@
 use super::placement::Placement;
 use super::worker::{self, Worker};
 use super::{Inject, OVERDRAFT, Pager, SPACE};
+use crate::control::profile::Phase;
 use crate::die;
 use crate::fork_events;
 use crate::sys::Cause;
@@ -22,6 +23,8 @@ struct Message {
     write: bool,
     tid: u32,
     read_at: u64,
+    /// When the handler woke that read it, where a profile is asked for.
+    came_at: u64,
 }
 
 /// Messages put aside while a thread forks; more threads than that can't wait at once.
@@ -70,8 +73,10 @@ impl Handler {
         let mut messages = [UffdMsg::EMPTY; MESSAGES];
         loop {
             let timeout = if self.aside.is_empty() { NAP_NS } else { FORK_NAP_NS };
+            let came_at;
             let count = match descriptors.uffd.wait_with(descriptors.gate.as_ref(), timeout) {
                 Ok((faults, gate)) => {
+                    came_at = self.pager.came_at();
                     let count = if faults { self.read(&descriptors.uffd, &mut messages) } else { 0 };
                     if let Some(waiting) = descriptors.gate.as_ref().filter(|_| gate) {
                         self.pager.let_through(waiting);
@@ -80,7 +85,7 @@ impl Handler {
                 }
                 Err(errno) => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
             };
-            self.take(&messages[..count]);
+            self.take(&messages[..count], came_at);
             if count == 0 {
                 self.rest();
             }
@@ -95,12 +100,13 @@ impl Handler {
         count
     }
 
-    fn take(&mut self, messages: &[UffdMsg]) {
+    fn take(&mut self, messages: &[UffdMsg], came_at: u64) {
         for message in messages {
             match message.event() {
                 Event::Taken => {}
                 Event::Fault { addr, write, tid, .. } => {
-                    let message = Message { vpn: Vpn::of(addr as u64), write, tid, read_at: now_ns() };
+                    let vpn = Vpn::of(addr as u64);
+                    let message = Message { vpn, write, tid, read_at: now_ns(), came_at };
                     self.answer(message);
                 }
                 event => die!("an unexpected message came with the page faults: {event:?}"),
@@ -155,11 +161,17 @@ impl Handler {
     fn answer(&mut self, message: Message) {
         let pager = self.pager;
         pager.busy_since.store(message.read_at, Ordering::Relaxed);
+        if pager.is_profiled() {
+            self.worker.watch.begin(message.came_at);
+        }
+        pager.slow_down();
         self.placement.before(message.tid, message.read_at);
         let mut waited_since = 0;
         let mut answered = true;
         loop {
+            self.worker.watch.enter(Phase::Lock);
             let mut tables = pager.tables_first();
+            self.worker.watch.enter(Phase::Decide);
             if tables.frozen_for != 0 && tables.frozen_for != message.tid {
                 drop(tables);
                 self.put_aside(message);
@@ -167,6 +179,7 @@ impl Handler {
             }
             if pager.is_behind() {
                 drop(tables);
+                self.worker.watch.enter(Phase::Wait);
                 pager.await_notes(|| pager.watch.handler_beat());
                 continue;
             }
@@ -177,13 +190,15 @@ impl Handler {
                 // Once it is answered the thread goes on to the kernel's fork, and nobody may allocate then.
                 recorder.make_room(message.vpn);
             }
-            let fault = tables.engine.fault(&mut pager.mover(), SPACE, message.vpn, &mut self.work);
+            let mut mover = pager.mover().timed_by(&self.worker.watch);
+            let fault = tables.engine.fault(&mut mover, SPACE, message.vpn, &mut self.work);
             if matches!(fault, Fault::Mapped | Fault::Joined | Fault::Job) {
                 pager.note_access(message.vpn, message.write, message.read_at);
             }
             pager.show(&tables.engine);
             let pressed = tables.engine.pressed();
             drop(tables);
+            self.worker.watch.leave(Phase::Other);
             if pressed {
                 pager.exchange.ring();
             }
@@ -195,7 +210,9 @@ impl Handler {
                     if waited_since == 0 {
                         waited_since = now_ns();
                     }
+                    self.worker.watch.enter(Phase::Evict);
                     self.make_room();
+                    self.worker.watch.leave(Phase::Other);
                     continue;
                 }
                 Fault::Halt(halt) => worker::stop(halt),
@@ -211,6 +228,7 @@ impl Handler {
             die!("{MOST_ASIDE} threads wait while one forks");
         }
         self.placement.after();
+        self.worker.watch.forget();
         self.aside.push(message);
         self.pager.busy_since.store(0, Ordering::Relaxed);
         self.pager.watch.handler_beat();
@@ -228,7 +246,7 @@ impl Handler {
         self.placement.after();
         if pager.io.is_open() && !self.placement.is_alone() {
             let urgent = if self.placement.is_urgent() { message.tid } else { 0 };
-            pager.io.push(&mut self.work, message.read_at, urgent);
+            pager.io.push(&mut self.work, message.read_at, urgent, self.worker.watch.hand_over());
             return false;
         }
         // No other thread faults that would wait too, or once in a long while; and to hand the job to another
@@ -265,7 +283,11 @@ impl Handler {
         drop(tables);
         match step {
             Reclaim::Job => self.worker.run(pager, &mut self.direct),
-            Reclaim::Waiting => pager.await_progress(seen),
+            Reclaim::Waiting => {
+                let before = self.worker.watch.enter(Phase::Wait);
+                pager.await_progress(seen);
+                self.worker.watch.leave(before);
+            }
             Reclaim::Idle | Reclaim::Progress | Reclaim::Stuck => {}
         }
     }
@@ -291,6 +313,7 @@ impl Handler {
         if let Some(slot) = pager.slot() {
             if answered {
                 slot.counters.count_fault(now - message.read_at);
+                slot.counters.count_spent(self.worker.watch.end(now));
             }
             if waited_since != 0 {
                 slot.counters.count_wait(now - waited_since);

@@ -2,8 +2,8 @@
 
 use super::Pager;
 use crate::codec::Form;
-use crate::sys::Errno;
 use crate::sys::faulty::{Faulty, Plan};
+use crate::sys::{Errno, sched};
 use rustix::fd::OwnedFd;
 
 /// An error on purpose.
@@ -21,6 +21,8 @@ pub enum Inject {
     Corrupt(Form),
     /// The handler stops when it has answered 1000 faults.
     StopHandler,
+    /// Each fault that the handler takes up waits so many us more.
+    SlowFault(u32),
 }
 
 impl Inject {
@@ -34,12 +36,22 @@ impl Inject {
             b"corrupt-lz4" => Inject::Corrupt(Form::Lz4),
             b"corrupt-zstd" => Inject::Corrupt(Form::Zstd),
             b"stop-handler" => Inject::StopHandler,
-            name => Inject::Spill(Plan::named(name)?),
+            name => match name.strip_prefix(b"slow-fault:") {
+                Some(us) => Inject::SlowFault(core::str::from_utf8(us).ok()?.parse().ok()?),
+                None => Inject::Spill(Plan::named(name)?),
+            },
         })
     }
 }
 
 impl Pager {
+    /// Waits with a fault, where that is asked for.
+    pub(super) fn slow_down(&self) {
+        if let Some(Inject::SlowFault(us)) = self.options.inject {
+            sched::sleep(u64::from(us) * 1000);
+        }
+    }
+
     /// A spill file, whose calls fail where that is asked for.
     pub(super) fn spill_file(&self, file: u16) -> Result<Faulty<'_, &'static OwnedFd>, Errno> {
         let plan = match self.options.inject {
@@ -90,6 +102,7 @@ mod tests {
             ("corrupt-lz4", Inject::Corrupt(Form::Lz4)),
             ("corrupt-zstd", Inject::Corrupt(Form::Zstd)),
             ("stop-handler", Inject::StopHandler),
+            ("slow-fault:2000", Inject::SlowFault(2000)),
             ("spill-short-write:3", Inject::Spill(Plan { fault: Fault::ShortWrite, every: 3 })),
         ];
         for (name, inject) in named {
@@ -97,5 +110,7 @@ mod tests {
         }
         assert_eq!(Inject::named(b""), None);
         assert_eq!(Inject::named(b"corrupt"), None);
+        assert_eq!(Inject::named(b"slow-fault:"), None);
+        assert_eq!(Inject::named(b"slow-fault:-1"), None);
     }
 }

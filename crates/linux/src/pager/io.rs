@@ -1,6 +1,7 @@
 //! Jobs that wait for a disk, and the threads that run them.
 
 use super::STACK;
+use super::profile::Handed;
 use super::worker::Worker;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Lock, Scope};
@@ -22,6 +23,8 @@ struct Request {
     read_at: u64,
     /// The thread that waits, by its id, if it is a real-time one; else 0.
     urgent: u32,
+    /// What the fault has taken so far, if it is measured.
+    spent: Option<Handed>,
 }
 
 #[derive(Debug)]
@@ -101,11 +104,11 @@ impl Queue {
     }
 
     /// Takes over the job in `work`, which is an empty one afterwards.
-    pub(super) fn push(&self, work: &mut Box<Work>, read_at: u64, urgent: u32) {
+    pub(super) fn push(&self, work: &mut Box<Work>, read_at: u64, urgent: u32, spent: Option<Handed>) {
         let mut pending = self.pending.lock();
         let empty = pending.empty_work();
         let work = mem::replace(work, empty);
-        pending.requests.push_back(Request { work, read_at, urgent });
+        pending.requests.push_back(Request { work, read_at, urgent, spent });
         self.queued.store(pending.requests.len() as u32, Ordering::Relaxed);
         drop(pending);
         self.bell.fetch_add(1, Ordering::Release);
@@ -152,11 +155,14 @@ fn run(_: usize) {
     loop {
         let mut request = pager.io.pop();
         worker.asked_at = request.read_at;
+        worker.watch.take_up(request.spent);
         let turn = if request.urgent != 0 { Lent::for_the_wake(request.urgent) } else { None };
         worker.run(pager, &mut request.work);
         drop(turn);
         if let Some(slot) = pager.slot().filter(|_| request.read_at != 0) {
-            slot.counters.count_fault(now_ns() - request.read_at);
+            let now = now_ns();
+            slot.counters.count_fault(now - request.read_at);
+            slot.counters.count_spent(worker.watch.end(now));
         }
         pager.io.give_back(request.work);
     }

@@ -5,6 +5,7 @@
 //!   (`exchange`, `calls`), keeps the grant (`grants`), shows what is counted (`publish`), and watches the handler
 //!   (`watch`).
 //! * `record` tells `quire` what the program does to its memory and what the engine decides, where that is asked for.
+//! * `profile` measures where the time of faults goes, where that is asked for.
 //! * `io` threads run jobs that wait for a disk; they exist once something has been spilled.
 //!
 //! One lock holds the engine's tables; who holds it never faults: Quire's threads touch no managed memory.
@@ -24,6 +25,7 @@ mod handler;
 mod inject;
 mod io;
 mod placement;
+pub(crate) mod profile;
 mod publish;
 pub(crate) mod record;
 mod room;
@@ -226,6 +228,8 @@ struct Pager {
     handler_evicts: AtomicU32,
     /// The handler is at the engine's lock: who works behind the faults lets it go first.
     urgent: AtomicU32,
+    /// 1 where a profile is asked for.
+    profiled: AtomicU32,
 }
 
 static PAGER: Leaked<Pager> = Leaked::empty();
@@ -462,6 +466,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         busy_since: AtomicU64::new(0),
         handler_evicts: AtomicU32::new(0),
         urgent: AtomicU32::new(0),
+        profiled: AtomicU32::new(0),
     }));
     pager.descriptors.set(Box::leak(Box::new(descriptors)));
     if let Some(link) = link {
@@ -578,6 +583,7 @@ impl Pager {
     fn use_link(&self, link: Link) {
         self.exchange.listen_at(link.ledger.slot(link.welcome.slot.index));
         self.link.set(Box::leak(Box::new(link)));
+        self.begin_profile();
     }
 
     fn link(&self) -> Option<&'static Link> {

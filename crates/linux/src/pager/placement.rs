@@ -5,11 +5,13 @@
 //! scheduler would rather wake a thread on an idle processor, it may run only on the handler's one at the moment of the
 //! wake. Before it runs it has its own set of processors back. When faults are rare the scheduler places everybody.
 
+use crate::sys::sched::{CpuSet, affinity, set_affinity};
+use crate::sys::tally::{self, Call};
 use crate::sys::urge::Lent;
 use crate::sys::{Result, sched};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
+use rustix::thread::Pid;
 
 /// Faults between two looks: a look costs about as much as an answer.
 const FAULTS: u32 = 64;
@@ -71,8 +73,8 @@ impl Placement {
         self.turn = if self.asked.1 { Lent::for_the_wake(tid) } else { None };
         self.guest = None;
         let (Some(here), Some(tid)) = (&self.here, Pid::from_raw(tid as i32)) else { return };
-        let Ok(own) = sched_getaffinity(Some(tid)) else { return };
-        if own != *here && sched_setaffinity(Some(tid), here).is_ok() {
+        let Ok(own) = affinity(Some(tid)) else { return };
+        if own != *here && set_affinity(Some(tid), here).is_ok() {
             self.guest = Some(Guest { tid, own });
         }
     }
@@ -82,10 +84,10 @@ impl Placement {
     pub(super) fn after(&mut self) {
         self.turn = None;
         if let (Some(Guest { tid, own }), Some(here)) = (self.guest.take(), &self.here)
-            && sched_getaffinity(Some(tid)).is_ok_and(|now| now == *here)
+            && affinity(Some(tid)).is_ok_and(|now| now == *here)
         {
             // Refused only where the thread has ended.
-            let _ = sched_setaffinity(Some(tid), &own);
+            let _ = set_affinity(Some(tid), &own);
         }
     }
 
@@ -101,13 +103,13 @@ impl Placement {
 
     /// Goes to where the thread is.
     fn come_to(&mut self, tid: u32) {
-        let all = *self.all.get_or_insert_with(|| sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new()));
+        let all = *self.all.get_or_insert_with(|| affinity(None).unwrap_or_else(|_| CpuSet::new()));
         let Some(cpu) = self.processor_of(tid).filter(|&cpu| cpu < CpuSet::MAX_CPU && all.is_set(cpu)) else {
             return;
         };
         let mut here = CpuSet::new();
         here.set(cpu);
-        if self.here != Some(here) && all.count() > 1 && sched_setaffinity(None, &here).is_ok() {
+        if self.here != Some(here) && all.count() > 1 && set_affinity(None, &here).is_ok() {
             self.here = Some(here);
         }
     }
@@ -118,7 +120,7 @@ impl Placement {
             && let Some(all) = &self.all
         {
             // It was allowed before.
-            let _ = sched_setaffinity(None, all);
+            let _ = set_affinity(None, all);
         }
     }
 
@@ -129,6 +131,7 @@ impl Placement {
         }
         let (_, file) = self.watched.as_ref()?;
         let mut text = [0; 512];
+        tally::count(Call::Pread);
         let len = rustix::io::pread(file, &mut text, 0).ok()?;
         // The name in parentheses may hold anything, spaces too; the third field stands behind it.
         let fields = text[..len].rsplit(|&byte| byte == b')').next()?;
@@ -142,12 +145,14 @@ fn open_stat(tid: u32) -> Result<OwnedFd> {
     let mut path = crate::sys::msg::Line::new();
     // Writing into a `Line` never fails, and it has room for this.
     let _ = write!(path, "/proc/self/task/{tid}/stat");
+    tally::count(Call::Open);
     rustix::fs::open(path.as_bytes(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::thread::sched_getaffinity;
 
     /// A thread that waits until it is let go.
     fn waiting(work: impl FnOnce(u32) + Send) {

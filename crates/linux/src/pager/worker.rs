@@ -2,15 +2,17 @@
 //! moment in which a writer asks for places.
 
 use super::Pager;
+use super::profile::Stopwatch;
 use crate::codec::{Codec, Form, Page, ROOM};
 use crate::control::counters::Counters;
+use crate::control::profile::Phase;
 use crate::die;
 use crate::mmu::STORE_UNIT;
 use crate::sys::Cause;
 use crate::sys::Errno;
 use crate::sys::bytes::Stretch;
 use crate::sys::clock::now_ns;
-use crate::sys::file::Bounce;
+use crate::sys::file::{ALIGN, Bounce};
 use crate::sys::mmap::{self, Advice};
 use core::fmt;
 use core::ops::Range;
@@ -36,6 +38,8 @@ pub(super) struct Worker {
     pub(super) asked_at: u64,
     /// What a fault waited for its read of a file, in ns.
     read_ns: Option<u64>,
+    /// Where the time of the fault goes for which the job is run.
+    pub(super) watch: Stopwatch,
 }
 
 /// Bytes of its buffers that a thread keeps after a read, which is mostly small, and after a write.
@@ -67,6 +71,7 @@ impl Worker {
             offsets: Vec::with_capacity(MAX_JOB_PAGES),
             asked_at: 0,
             read_ns: None,
+            watch: Stopwatch::new(),
         })
     }
 
@@ -82,6 +87,11 @@ impl Worker {
 
     /// The same. `done` is called when the work is done and those who wait for it are about to be woken.
     pub(super) fn run_and(&mut self, pager: &Pager, work: &mut Work, done: impl FnOnce()) {
+        let before = self.watch.enter(match work.kind {
+            JobKind::Zero => Phase::Place,
+            JobKind::Read => Phase::Decompress,
+            JobKind::Write | JobKind::Spill => Phase::Evict,
+        });
         let outcome = match work.kind {
             JobKind::Zero => zero(pager, work),
             JobKind::Read => self.read(pager, work),
@@ -91,18 +101,22 @@ impl Worker {
             },
             JobKind::Spill => self.spill(pager, work),
         };
+        self.watch.leave(before);
         done();
+        self.watch.enter(Phase::Lock);
         let mut tables = match work.kind {
             JobKind::Zero | JobKind::Read => pager.tables_first(),
             JobKind::Write | JobKind::Spill => pager.tables_behind(),
         };
+        self.watch.enter(Phase::Decide);
         if let Some(ns) = self.read_ns.take() {
             tables.engine.note_read(ns);
         }
-        let mut mover = pager.mover().with_staged(self.staged);
+        let mut mover = pager.mover().with_staged(self.staged).timed_by(&self.watch);
         let result = tables.engine.finish(&mut mover, work.ticket, outcome, &work.packed);
         pager.show(&tables.engine);
         drop(tables);
+        self.watch.leave(before);
         if let Err(halt) = result {
             stop(halt);
         }
@@ -128,7 +142,9 @@ impl Worker {
         let (to, first) = if work.staged {
             (self.staged, 0)
         } else {
+            let before = self.watch.enter(Phase::Place);
             populate(pager, work);
+            self.watch.leave(before);
             (pager.layout.pool(), work.frames.start.0 as usize)
         };
         for (page, source) in (first..).zip(&work.sources) {
@@ -202,11 +218,14 @@ impl Worker {
     /// the wait is over, or it would seem to hang until the fault is answered.
     fn read_file(&mut self, pager: &Pager, file: u16, at: u64, len: usize) -> Result<(), Errno> {
         let file = pager.spill_file(file)?;
+        pager.count_disk_read(((at % ALIGN as u64) as usize + len).next_multiple_of(ALIGN));
+        let before = self.watch.enter(Phase::Read);
         let read = pager.watch.disk(|| {
             let read = self.transfer.read_direct(&file, at, len).map(|_| ());
             pager.watch.handler_beat();
             read
         });
+        self.watch.leave(before);
         if self.asked_at != 0 {
             self.read_ns = Some(now_ns() - self.asked_at);
         }

@@ -115,6 +115,20 @@ pub fn die_by(signal: i32) {
     }
 }
 
+/// Gives signals their default actions and blocks them no longer, before this process becomes another program.
+pub fn take_defaults(signals: &[i32]) {
+    for signal in signals {
+        // SAFETY: a default action runs no code of this process, and nobody here relies on a handler of these. A number that
+        // is none is refused.
+        unsafe { libc::signal(*signal, libc::SIG_DFL) };
+    }
+    // SAFETY: the pointer is to a live set.
+    unsafe {
+        let set = set_of(signals);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
 /// Whether two processes share one address space, as after vfork. `None` when the kernel doesn't say.
 pub fn same_memory(one: u32, other: u32) -> Option<bool> {
     const KCMP_VM: libc::c_int = 1;

@@ -3,6 +3,7 @@
 //! Direct I/O wants buffer, offset and length aligned. It never reads into or writes from a frame of the
 //! pool: the kernel pins what it transfers, and a pinned page can't be moved.
 
+use super::tally::{self, Call};
 use super::{Errno, Result, mmap};
 use quire_core::PAGE_SIZE;
 use rustix::fd::AsFd;
@@ -29,10 +30,12 @@ pub trait Transfer {
 
 impl<F: AsFd> Transfer for F {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        tally::count(Call::Pread);
         rustix::io::pread(self, buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize> {
+        tally::count(Call::Pwrite);
         rustix::io::pwrite(self, buf, offset)
     }
 }

@@ -3,6 +3,7 @@
 //! The lock works on any thread, known to libc or not, and can stand in a `static`. It has no poisoning:
 //! the process ends on panic.
 
+use super::tally::{self, Call};
 use super::{Errno, Result, clock, urge};
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -41,6 +42,7 @@ pub enum Woken {
 pub fn wait(word: &AtomicU32, expected: u32, timeout_ns: Option<u64>, scope: Scope) -> Woken {
     let time = timeout_ns
         .map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
+    tally::count(Call::FutexWait);
     match futex::wait(word, scope.flags(), expected, time.as_ref()) {
         Err(Errno::TIMEDOUT) => Woken::TimedOut,
         _ => Woken::LookAgain,
@@ -49,6 +51,7 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout_ns: Option<u64>, scope: Sco
 
 /// Wakes at most `count` threads that wait on `word`; says how many.
 pub fn wake(word: &AtomicU32, count: u32, scope: Scope) -> Result<usize> {
+    tally::count(Call::FutexWake);
     // The kernel takes the count as a signed number.
     futex::wake(word, scope.flags(), count.min(i32::MAX as u32))
 }

@@ -1,5 +1,6 @@
 //! Mappings of anonymous memory. Addresses and lengths are bytes, multiples of the page size.
 
+use super::tally::{self, Call};
 use super::{Errno, Result, raw};
 use crate::limits;
 use core::ffi::c_void;
@@ -152,6 +153,7 @@ fn touched_bytes(addr: usize, len: usize) -> usize {
     let mut touched = 0;
     for start in (addr..addr + len).step_by(STEP * PAGE_SIZE) {
         let part = (addr + len - start).min(STEP * PAGE_SIZE);
+        tally::count(Call::Mincore);
         // SAFETY: the answer has a byte for each page of the part, and there is room for STEP.
         let told = unsafe { raw::syscall(libc::SYS_mincore, [start, part, present.as_mut_ptr().addr()]) };
         if told.is_ok() {
@@ -236,6 +238,7 @@ pub fn unmap(addr: usize, len: usize) -> Result<()> {
 
 /// Sets access rights, in the bits of `mmap(2)`.
 pub fn protect(addr: usize, len: usize, prot: u32) -> Result<()> {
+    tally::count(Call::Mprotect);
     // SAFETY: as for `unmap`.
     unsafe { mm::mprotect(pointer(addr), len, MprotectFlags::from_bits_retain(prot)) }
 }
@@ -261,6 +264,7 @@ pub fn unlock(addr: usize, len: usize) -> Result<()> {
 
 /// Gives advice about a range; see [`Advice`].
 pub fn advise(addr: usize, len: usize, advice: Advice) -> Result<()> {
+    tally::count(Call::Madvise);
     // SAFETY: as for `unmap`: the advice that drops contents is given only on memory that Rust does not refer to.
     unsafe { raw::syscall(libc::SYS_madvise, [addr, len, advice.number() as usize]) }.map(|_| ())
 }
@@ -282,6 +286,7 @@ pub fn drop_all(ranges: impl Iterator<Item = (usize, usize)> + Clone) -> Result<
     let bytes: usize = vector[..count].iter().map(|[_, len]| len).sum();
     let advice = Advice::DontNeedLocked.number() as usize;
     let args = [OWN_PROCESS as usize, vector.as_ptr().addr(), count, advice, 0];
+    tally::count(Call::ProcessMadvise);
     // SAFETY: the kernel reads `count` pairs of address and length; as for `advise`.
     if unsafe { raw::syscall(libc::SYS_process_madvise, args) } == Ok(bytes) {
         return Ok(());
@@ -294,6 +299,7 @@ pub fn drop_all(ranges: impl Iterator<Item = (usize, usize)> + Clone) -> Result<
 
 /// `madvise(2)` by number, for advice that only passes through.
 pub fn advise_by_number(addr: usize, len: usize, advice: i32) -> Result<()> {
+    tally::count(Call::Madvise);
     // SAFETY: the caller passes on advice about its own pages that changes no contents.
     unsafe { raw::syscall(libc::SYS_madvise, [addr, len, advice as usize]) }.map(|_| ())
 }
@@ -310,6 +316,7 @@ pub fn no_huge_pages(addr: usize, len: usize) -> Result<()> {
 /// Whether the page at `addr` is in memory now. A page in the kernel's own swap is not.
 pub fn in_core(addr: usize) -> Result<bool> {
     let mut state = 0u8;
+    tally::count(Call::Mincore);
     // SAFETY: one page was asked about, so the kernel writes one byte, which `state` is.
     unsafe { raw::syscall(libc::SYS_mincore, [addr, 1, (&raw mut state).addr()]) }?;
     Ok(state & 1 != 0)

@@ -23,6 +23,7 @@ pub mod rlimit;
 pub mod sched;
 pub mod shared;
 pub mod streams;
+pub mod tally;
 pub mod thread;
 pub mod uffd;
 pub mod urge;

@@ -3,6 +3,7 @@
 //! A page counts as present when its contents are at its address: in memory, in the kernel's own swap, or
 //! behind a guard marker. A touch of such a page raises no userfaultfd message.
 
+use super::tally::{self, Call};
 use super::{Errno, Result, mmap};
 use quire_core::PAGE_SIZE;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -74,6 +75,7 @@ impl Pagemap {
         let wanted = size_of_val(entries);
         // SAFETY: entries are plain bytes of any value, and the borrow covers them all.
         let bytes = unsafe { core::slice::from_raw_parts_mut(entries.as_mut_ptr().cast::<u8>(), wanted) };
+        tally::count(Call::Pread);
         match rustix::io::pread(&self.fd, bytes, offset)? {
             read if read == wanted => Ok(()),
             // Addresses past the user's half have no entries.

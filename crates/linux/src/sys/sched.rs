@@ -1,8 +1,11 @@
 //! Threads as the kernel sees them: priority, signals, descriptor tables.
 
+use super::tally::{self, Call};
 use super::{Errno, Result, raw};
 use core::sync::atomic::{AtomicU32, Ordering};
 use rustix::thread::{Pid, UnshareFlags};
+
+pub use rustix::thread::CpuSet;
 
 /// How urgently a thread runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +36,7 @@ pub struct Scheduling {
 impl Scheduling {
     /// That of thread `tid`; 0 is the calling one.
     pub fn of(tid: u32) -> Option<Scheduling> {
+        tally::count(Call::GetScheduler);
         // SAFETY: the call takes a number only.
         let policy = unsafe { raw::syscall(libc::SYS_sched_getscheduler, [tid as usize]) }.ok()? as u32;
         let mut scheduling = Scheduling { policy, priority: 0 };
@@ -123,10 +127,23 @@ pub fn can_fifo() -> bool {
 }
 
 fn set_policy(tid: u32, policy: u32, priority: u32) -> Result<()> {
+    tally::count(Call::SetScheduler);
     let param = libc::sched_param { sched_priority: priority as i32 };
     let args = [tid as usize, policy as usize, (&raw const param).addr()];
     // SAFETY: `param` outlives the call, which only reads it.
     unsafe { raw::syscall(libc::SYS_sched_setscheduler, args) }.map(|_| ())
+}
+
+/// The processors that a thread may run on; `None` is the calling one.
+pub fn affinity(thread: Option<Pid>) -> Result<CpuSet> {
+    tally::count(Call::GetAffinity);
+    rustix::thread::sched_getaffinity(thread)
+}
+
+/// Sets the processors that a thread may run on.
+pub fn set_affinity(thread: Option<Pid>, processors: &CpuSet) -> Result<()> {
+    tally::count(Call::SetAffinity);
+    rustix::thread::sched_setaffinity(thread, processors)
 }
 
 /// The calling thread's id.

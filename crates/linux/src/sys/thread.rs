@@ -29,6 +29,9 @@ const CONTROL: usize = PAGE_SIZE;
 const ALIVE_AT: usize = 2048;
 /// Where in the control page the thread finds what to run.
 const START_AT: usize = 2056;
+/// Where in it a mark is that only our threads have: glibc leaves the word zero on x86-64.
+const MARK_AT: usize = 0x20;
+const MARK: usize = usize::from_be_bytes(*b"QuireThr");
 
 const FLAGS: i32 = libc::CLONE_VM
     | libc::CLONE_FS
@@ -46,6 +49,17 @@ static MAPPED: AtomicUsize = AtomicUsize::new(0);
 /// Bytes mapped for threads of Quire's, in a forked child also for those of its parent.
 pub fn mapped() -> usize {
     MAPPED.load(Ordering::Relaxed)
+}
+
+/// Whether the calling thread was made by [`spawn`]. A load.
+#[inline]
+pub fn is_own() -> bool {
+    let mark: usize;
+    // SAFETY: every thread of an x86-64 process with a libc has at least these words at its thread pointer.
+    unsafe {
+        core::arch::asm!("mov {0}, fs:[{1}]", out(reg) mark, const MARK_AT, options(nostack, readonly, preserves_flags));
+    }
+    mark == MARK
 }
 
 /// What a new thread runs. Returning ends the thread.
@@ -167,7 +181,7 @@ fn start(base: usize, len: usize, tls: usize, name: &str, entry: Entry, arg: usi
     tid.map(|tid| Thread { tid, base, len })
 }
 
-/// Writes the start of the control page: its own address twice, and the stack protector's and pointer
+/// Writes the start of the control page: its own address twice, the mark of our threads, and the stack protector's and pointer
 /// guard's values of the calling thread.
 ///
 /// # Safety
@@ -186,6 +200,7 @@ unsafe fn write_head(control: usize) {
         );
         word(0).write(control);
         word(0x10).write(control);
+        word(MARK_AT).write(MARK);
         word(0x28).write(canary);
         word(0x30).write(guard);
     }

@@ -10,6 +10,7 @@ mod msg;
 #[cfg(test)]
 pub(crate) mod script;
 
+use super::tally::{self, Call};
 use super::{Errno, Result, raw};
 use core::mem::size_of;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -295,6 +296,7 @@ impl Uffd {
         // SAFETY: a message is plain bytes of any value, and the borrow of `msgs` covers them all.
         let bytes =
             unsafe { core::slice::from_raw_parts_mut(msgs.as_mut_ptr().cast::<u8>(), size_of_val(msgs)) };
+        tally::count(Call::Read);
         match rustix::io::read(&self.fd, bytes) {
             Ok(read) => Ok(read / size_of::<UffdMsg>()),
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
@@ -305,6 +307,7 @@ impl Uffd {
     /// Whether a message waits to be read.
     pub fn has_msgs(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        tally::count(Call::Poll);
         matches!(poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&now)), Ok(n) if n > 0)
     }
 
@@ -317,6 +320,7 @@ impl Uffd {
         let mut fds =
             [PollFd::new(&self.fd, PollFlags::IN), PollFd::new(&other.unwrap_or(self).fd, PollFlags::IN)];
         let count = if other.is_some() { 2 } else { 1 };
+        tally::count(Call::Poll);
         match poll(&mut fds[..count], Some(&time)) {
             Ok(0) | Err(Errno::INTR) => Ok((false, false)),
             Ok(_) => Ok((!fds[0].revents().is_empty(), count == 2 && !fds[1].revents().is_empty())),
@@ -329,6 +333,7 @@ impl Uffd {
         let time = timeout_ns
             .map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        tally::count(Call::Poll);
         match poll(&mut fds, time.as_ref()) {
             Ok(0) | Err(Errno::INTR) => Ok(0),
             Ok(_) => self.read_msgs(msgs),
@@ -339,8 +344,20 @@ impl Uffd {
     /// # Safety
     /// `OPCODE` must take an `A`, which must hold no pointer.
     unsafe fn ioctl<const OPCODE: Opcode, A>(&self, arg: &mut A) -> Result<()> {
+        tally::count(const { call_of(OPCODE) });
         // SAFETY: the caller pairs opcode and type; the addresses inside are dealt with as module `sys` says.
         unsafe { ioctl::ioctl(&self.fd, ioctl::Updater::<OPCODE, A>::new(arg)) }
+    }
+}
+
+/// As what a request is counted.
+const fn call_of(opcode: Opcode) -> Call {
+    match opcode {
+        IOC_MOVE => Call::Move,
+        IOC_COPY => Call::Copy,
+        IOC_ZEROPAGE => Call::ZeroPage,
+        IOC_WAKE => Call::Wake,
+        _ => Call::Ioctl,
     }
 }
 
@@ -370,6 +387,7 @@ fn transfer(len: usize, most_stalls: u32, mut call: impl FnMut(usize) -> (Result
             }
         }
         if stalls > STALLS_AWAKE {
+            tally::count(Call::Yield);
             rustix::thread::sched_yield();
         }
     }

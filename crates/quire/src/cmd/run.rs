@@ -58,6 +58,7 @@ pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
         exclude,
         library,
         spill,
+        profile: arguments.profile,
         quiet: arguments.quiet,
     };
     run::supervise(settings, Notes::new(trace, log), report)

@@ -1,25 +1,17 @@
 //! Results as one page to look at: it has everything in it and asks no other host for anything.
 
-mod plot;
-
-use super::table::{self, accesses, count, faults_of, pages, swapped_in, swapped_out, time};
+use super::table::{self, accesses, faults_of, pages, swapped_in, swapped_out};
 use super::{Grid, Outcome};
-use crate::size::{counted, human};
-use plot::{Bar, COLOURS, Line, Part, RAMP, escape};
+use crate::html::plot::{self, Bar, COLOURS, Line, Part, RAMP, escape};
+use crate::html::{END, begin, section, sheet};
+use crate::size::{count, counted, human, time};
 use quire_core::Order;
 use quire_sim::replay::{Cause, Sample};
 use std::fmt::Write as _;
 
-const STYLE: &str = include_str!("html/style.css");
-
 /// The page.
 pub(crate) fn page(grid: &Grid, results: &[Outcome]) -> String {
-    let name = escape(&grid.source.to_string());
-    let mut text = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>quire replay: {name}</title>\n<style>\n{STYLE}</style></head><body>\n<h1>{name}</h1>\n"
-    );
+    let mut text = begin("quire replay", &grid.source.to_string());
     if let Some(first) = results.first() {
         let _ = writeln!(
             text,
@@ -37,7 +29,7 @@ pub(crate) fn page(grid: &Grid, results: &[Outcome]) -> String {
     text += &swap(results);
     text += &course(results);
     text += &sheets(grid, results);
-    text + "</body></html>\n"
+    text + END
 }
 
 /// Cells that differ in their policy only, with what they have in common.
@@ -66,10 +58,6 @@ fn grouped(results: &[Outcome], bar: impl Fn(&Outcome) -> Bar) -> String {
     plot::bars(&bars)
 }
 
-fn section(title: &str, text: &str) -> String {
-    format!("<h2>{}</h2>\n<p>{}</p>\n", escape(title), escape(text))
-}
-
 /// A part of a bar, which says what it is and how much.
 fn part(what: &str, value: u64, colour: &'static str, text: String) -> Part {
     Part { value: value as f64, colour, says: format!("{what}: {text}") }
@@ -91,7 +79,7 @@ fn times(results: &[Outcome]) -> String {
                 .iter()
                 .map(|&cause| part(cause.name(), ns(cause), colour(cause), time(ns(cause))))
                 .collect(),
-            mark: None,
+            ..Bar::default()
         }
     })
 }
@@ -115,7 +103,7 @@ fn faults(results: &[Outcome]) -> String {
             label: outcome.named.policy.clone(),
             value: count(outcome.figures.faults),
             parts: names.iter().zip(&orders).map(of_order).collect(),
-            mark: None,
+            ..Bar::default()
         }
     })
 }
@@ -141,6 +129,7 @@ fn memory(results: &[Outcome]) -> String {
                 part("wasted", waste, wasted, pages(waste)),
             ],
             mark: Some(figures.resident.peak as f64),
+            ..Bar::default()
         }
     })
 }
@@ -150,7 +139,12 @@ fn misses(results: &[Outcome]) -> String {
         + &grouped(results, |outcome| {
             let misses = outcome.figures.tlb.misses;
             let part = Part { value: misses as f64, colour: COLOURS[0], says: count(misses) };
-            Bar { label: outcome.named.policy.clone(), value: count(misses), parts: vec![part], mark: None }
+            Bar {
+                label: outcome.named.policy.clone(),
+                value: count(misses),
+                parts: vec![part],
+                ..Bar::default()
+            }
         })
 }
 
@@ -168,7 +162,7 @@ fn swap(results: &[Outcome]) -> String {
             label: outcome.named.policy.clone(),
             value: format!("{} out, {} in", human(written), human(read)),
             parts: vec![part("out", written, out, human(written)), part("in", read, back, human(read))],
-            mark: None,
+            ..Bar::default()
         }
     })
 }
@@ -215,17 +209,7 @@ fn sheets(grid: &Grid, results: &[Outcome]) -> String {
         section("All figures", "Means are over modelled time; LRU is the number of folios that age.");
     for (title, columns) in table::sheets() {
         let _ = writeln!(text, "<h3>{}</h3>", escape(title));
-        text += "<div class=\"wide\"><table>\n<tr>";
-        let rows = table::rows(grid, results, &columns);
-        for (number, row) in rows.iter().enumerate() {
-            for (at, field) in row.iter().enumerate() {
-                let tag = if number == 0 { "th" } else { "td" };
-                let class = if at < table::names(grid).len() { " class=\"name\"" } else { "" };
-                let _ = write!(text, "<{tag}{class}>{}</{tag}>", escape(field));
-            }
-            text += if number + 1 < rows.len() { "</tr>\n<tr>" } else { "</tr>\n" };
-        }
-        text += "</table></div>\n";
+        text += &sheet(&table::rows(grid, results, &columns), table::names(grid).len());
     }
     text += "<h3>Costs</h3>\n<div class=\"wide\"><table>\n";
     for (name, ns, what) in grid.costs.all() {

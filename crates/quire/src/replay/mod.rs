@@ -7,6 +7,7 @@ mod progress;
 mod table;
 
 use crate::failure::Failure;
+use crate::terminal::Line;
 use progress::Progress;
 use quire_sim::replay::{Cell, Costs, Figures, Paging, Source, SourceError, Stop, replay};
 use quire_sim::tlb::Model;
@@ -124,14 +125,14 @@ pub(crate) fn run(grid: &Grid) -> Result<Vec<Outcome>, Failure> {
             });
         }
         drop(sender);
-        let mut line = progress.line(grid.quiet);
+        let mut line = Line::new(grid.quiet);
         loop {
             match results.recv_timeout(REDRAW) {
                 Ok((number, result)) => {
                     given_up.fetch_or(result.is_err(), Ordering::Relaxed);
                     ended[number] = Some(result);
                 }
-                Err(RecvTimeoutError::Timeout) => line.draw(),
+                Err(RecvTimeoutError::Timeout) => line.draw(|| progress.text()),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }

@@ -1,7 +1,7 @@
 //! How far all replays are: one line on a terminal.
 
 use crate::size::counted;
-use std::io::{self, IsTerminal as _, Write as _};
+use crate::terminal::bar;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -20,14 +20,6 @@ struct State {
     events: u64,
 }
 
-/// The line. Nothing is drawn where nobody sees it.
-#[derive(Debug)]
-pub(super) struct Line<'a> {
-    progress: &'a Progress,
-    shown: bool,
-    drawn: bool,
-}
-
 /// Characters of the bar.
 const WIDTH: usize = 30;
 
@@ -44,37 +36,15 @@ impl Progress {
         state.events += events;
     }
 
-    /// The line on stderr, if that is a terminal.
-    pub(super) fn line(&self, quiet: bool) -> Line<'_> {
-        Line { progress: self, shown: !quiet && io::stderr().is_terminal(), drawn: false }
-    }
-
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let cells = state.shares.len();
         let share = state.shares.iter().sum::<f64>() / cells.max(1) as f64;
         let over = state.shares.iter().filter(|share| **share >= 1.0).count();
         let cells = counted(cells as u64, "cell");
         let rate = state.events as f64 / self.begun.elapsed().as_secs_f64().max(0.001) / 1e6;
-        let full = (share * WIDTH as f64) as usize;
-        let bar = "#".repeat(full) + &".".repeat(WIDTH - full.min(WIDTH));
-        format!("[{bar}] {:3.0} %  {over} of {cells}  {rate:.1} M events/s", share * 100.0)
-    }
-}
-
-impl Line<'_> {
-    pub(super) fn draw(&mut self) {
-        if self.shown {
-            // Who does not see it loses nothing.
-            let _ = write!(io::stderr(), "\r{}\x1b[K", self.progress.text());
-            self.drawn = true;
-        }
-    }
-
-    pub(super) fn clear(&mut self) {
-        if self.drawn {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        let bar = bar(share, WIDTH);
+        format!("{bar} {:3.0} %  {over} of {cells}  {rate:.1} M events/s", share * 100.0)
     }
 }
 

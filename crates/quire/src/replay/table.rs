@@ -1,7 +1,8 @@
 //! Results as tables for people.
 
 use super::{Grid, Outcome};
-use crate::size::{counted, human};
+use crate::size::{count, counted, human, time};
+use crate::terminal::align;
 use quire_core::fault::Shortfall;
 use quire_core::{Order, PAGE_SIZE, Stats};
 use quire_sim::replay::Figures;
@@ -171,84 +172,4 @@ pub(super) fn rows(grid: &Grid, results: &[Outcome], columns: &[Column]) -> Vec<
         rows.push(row);
     }
     rows
-}
-
-/// Rows with their columns under each other: the first `left` to the left, numbers to the right.
-fn align(rows: &[Vec<String>], left: usize) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        for (at, (field, width)) in row.iter().zip(&widths).enumerate() {
-            let gap = if at == 0 { "" } else { "  " };
-            // Writing to a string cannot fail.
-            let _ = if at < left {
-                write!(text, "{gap}{field:<width$}")
-            } else {
-                write!(text, "{gap}{field:>width$}")
-            };
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// A count, short: `99999`, `1.23M`.
-pub(super) fn count(number: u64) -> String {
-    const UNITS: [&str; 4] = ["k", "M", "G", "T"];
-    if number < 100_000 {
-        return number.to_string();
-    }
-    let mut value = number as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.digits$}{}", UNITS[unit])
-}
-
-/// A time, short: `950 us`, `1.23 s`.
-pub(super) fn time(ns: u64) -> String {
-    const UNITS: [(&str, f64); 4] = [("ns", 1e3), ("us", 1e3), ("ms", 1e3), ("s", f64::MAX)];
-    let mut value = ns as f64;
-    for (unit, next) in UNITS {
-        if value < next * 0.9995 {
-            let digits = if unit == "ns" || value >= 99.95 {
-                0
-            } else if value < 10.0 {
-                2
-            } else {
-                1
-            };
-            return format!("{value:.digits$} {unit}");
-        }
-        value /= next;
-    }
-    format!("{value:.0} s")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_short() {
-        for (number, text) in [(0, "0"), (99_999, "99999"), (123_456, "123k"), (4_194_304, "4.19M")] {
-            assert_eq!(count(number), text);
-        }
-        for (ns, text) in [(0, "0 ns"), (999, "999 ns"), (1_500, "1.50 us"), (12_345_678, "12.3 ms")] {
-            assert_eq!(time(ns), text);
-        }
-        assert_eq!(time(7_200_000_000_000), "7200 s");
-    }
-
-    #[test]
-    fn columns_stand_under_each_other() {
-        let rows = [["a", "b", "c", "n"], ["long", "b", "c", "10"]];
-        let text = align(&rows.map(|row| row.map(String::from).to_vec()), 3);
-        assert_eq!(text, "a     b  c   n\nlong  b  c  10\n");
-    }
 }

@@ -330,6 +330,7 @@ impl<'a> Keeper<'a> {
             machine_pages: budget::machine_memory() / PAGE,
             record_every_ns: self.notes.record_every(),
             log: self.notes.logs(),
+            profile: self.settings.profile,
             policy: self.settings.policy,
         });
         let shared: Vec<BorrowedFd<'_>> =

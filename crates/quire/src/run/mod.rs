@@ -11,6 +11,7 @@ mod keeper;
 pub(crate) mod library;
 pub(crate) mod log;
 mod meeting;
+mod migrations;
 pub(crate) mod notes;
 mod outlet;
 mod outside;
@@ -18,7 +19,7 @@ mod over;
 mod peak;
 pub(crate) mod program;
 pub(crate) mod report;
-mod sample;
+pub(crate) mod sample;
 mod signals;
 pub(crate) mod spill;
 pub(crate) mod trace;
@@ -26,6 +27,7 @@ pub(crate) mod trace;
 use crate::failure::{End, Failure};
 use crate::files::say;
 use keeper::Keeper;
+use migrations::Migrations;
 use notes::Notes;
 use outside::Outsiders;
 use over::Watch;
@@ -75,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) library: PathBuf,
     /// Where to spill to.
     pub(crate) spill: Spill,
+    /// Measure where the time of faults goes.
+    pub(crate) profile: bool,
     /// Print no warnings.
     pub(crate) quiet: bool,
 }
@@ -140,6 +144,8 @@ struct Supervisor<'a> {
     next_tick: Instant,
     peak: Peak,
     outsiders: Outsiders,
+    /// Where a profile is asked for.
+    migrations: Option<Migrations>,
     watch: Watch,
     budget: Option<u64>,
     quiet: bool,
@@ -176,6 +182,7 @@ impl<'a> Supervisor<'a> {
             next_tick,
             peak: Peak::default(),
             outsiders,
+            migrations: settings.profile.then(Migrations::default),
             watch: Watch::new(settings.budget, settings.quiet),
             budget: settings.budget,
             quiet: settings.quiet,
@@ -258,6 +265,9 @@ impl<'a> Supervisor<'a> {
         self.peak.note(&sample, &self.keeper.totals());
         self.outsiders.look(&sample, &connected, Instant::now());
         self.watch.note(&sample, &self.keeper.managed());
+        if let Some(migrations) = &mut self.migrations {
+            migrations.look(&connected);
+        }
         self.keeper.rebalance();
         // A program that runs for a moment only is sampled more often than one that runs long.
         self.next_tick = Instant::now() + TICK.min(self.started.elapsed() / 2);
@@ -289,6 +299,7 @@ impl<'a> Supervisor<'a> {
             outside: self.outsiders.counts().clone(),
             peak_granted: self.keeper.peak_granted(),
             peak: self.peak.clone(),
+            moved: self.migrations.as_ref().and_then(Migrations::moved),
             totals: self.keeper.totals(),
         }
     }

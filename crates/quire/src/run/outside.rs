@@ -244,11 +244,18 @@ mod tests {
 
     #[test]
     fn a_connected_process_is_none() {
-        let mut outsiders = Outsiders::new(true);
-        let own = std::process::id();
-        let sample = sample::sample([own]);
-        outsiders.look(&sample, &[own], Instant::now());
-        assert!(outsiders.counts().is_empty());
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let look = |connected: &[u32]| {
+            let mut outsiders = Outsiders::new(true);
+            let (sample, now) = (sample::sample([child.id()]), Instant::now());
+            outsiders.look(&sample, connected, now);
+            outsiders.look(&sample, connected, now + REUSED);
+            outsiders.counts().is_empty()
+        };
+        let (connected, not) = (look(&[child.id()]), look(&[]));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(connected && !not);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Spill files: opened here, without a name, on a disk, for direct I/O; one for each process that asks.
 
 use crate::failure::Failure;
+use crate::files;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, fstatfs, open, unlink};
+use rustix::fs::{Mode, OFlags, open, unlink};
 use rustix::io::Errno;
 use std::env;
 use std::path::{Path, PathBuf};
@@ -86,11 +87,8 @@ impl Unfit {
 /// Opens a spill file and lets it go again.
 fn try_out(directory: &Path) -> Result<(), Unfit> {
     let opened = open(directory, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let kind = fstatfs(opened.map_err(Unfit::Error)?).map_err(Unfit::Error)?.f_type;
-    match kind {
-        0x0102_1994 => return Err(Unfit::InMemory("tmpfs")),
-        0x8584_58f6 => return Err(Unfit::InMemory("ramfs")),
-        _ => {}
+    if let Some(kind) = files::in_memory(&opened.map_err(Unfit::Error)?).map_err(Unfit::Error)? {
+        return Err(Unfit::InMemory(kind));
     }
     open_nameless(directory).map(drop).map_err(Unfit::Error)
 }

@@ -20,6 +20,7 @@ pub(super) fn settings(budget: u64) -> Settings {
         exclude: "".into(),
         library: "/nonexistent".into(),
         spill: Spill::To("/var/tmp".into()),
+        profile: false,
         quiet: true,
     }
 }

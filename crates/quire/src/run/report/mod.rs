@@ -1,13 +1,16 @@
 //! The report: what was seen, as one structure that is printed for people or for programs.
 
+mod profile;
 mod text;
 
 use super::Settings;
+use super::migrations::Moved;
 use super::over;
 use super::peak::Peak;
 use super::spill::Spill;
 use crate::cli::Form;
 use crate::failure::{End, Failure};
+use profile::Profile;
 use quire_linux::control::build_id::BUILD_ID;
 use quire_linux::control::counters::{ORDERS, REASONS, REFUSALS, SHORTFALLS, Totals};
 use quire_linux::control::latency;
@@ -42,6 +45,8 @@ pub(crate) struct Outcome {
     /// The most of the budget that was taken, in bytes.
     pub(crate) peak_granted: u64,
     pub(crate) peak: Peak,
+    /// How often threads were moved to another processor, as far as a profile was asked for and the kernel tells.
+    pub(crate) moved: Option<Moved>,
     pub(crate) totals: Totals,
 }
 
@@ -117,6 +122,7 @@ struct Report {
     refusals: Table,
     shortfalls: Table,
     troubles: Troubles,
+    profile: Option<Profile>,
 }
 
 #[derive(Serialize, Clone, PartialEq, Debug)]
@@ -250,6 +256,7 @@ impl Report {
             refusals: by_reason(&REFUSALS, &totals.refusals),
             shortfalls: by_reason(&SHORTFALLS, &totals.shortfalls),
             troubles: Troubles::new(totals),
+            profile: settings.profile.then(|| Profile::new(totals, outcome.moved)),
         }
     }
 }

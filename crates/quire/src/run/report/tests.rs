@@ -14,6 +14,7 @@ fn settings() -> Settings {
         exclude: "".into(),
         library: "/nonexistent".into(),
         spill: Spill::To("/var/tmp".into()),
+        profile: true,
         quiet: false,
     }
 }
@@ -46,6 +47,7 @@ fn outcome() -> Outcome {
         outside: BTreeMap::from([(Outside::Static, 1), (Outside::NoPreload, 1), (Outside::Excluded, 3)]),
         peak_granted: 199 << 20,
         peak,
+        moved: None,
         totals,
     }
 }
@@ -96,9 +98,15 @@ fn distinct() -> Outcome {
     totals.shortfalls = core::array::from_fn(|reason| 800 + reason as u64);
     (totals.peak_managed_bytes, totals.peak_store_bytes, totals.peak_table_bytes) = (37, 38, 39);
     (totals.peak_libc_bytes, totals.peak_loader_bytes, totals.peak_spill_bytes) = (40, 41, 42);
+    (totals.profiled_faults, totals.profiled_ns) = (10, 500_000);
+    totals.phase_ns = core::array::from_fn(|phase| 9_000 * (1 + phase as u64));
+    totals.calls = core::array::from_fn(|call| 900 + call as u64);
+    totals.calls[2] = 0;
+    (totals.disk_reads, totals.disk_read_bytes) = (45, 46);
     let mut peak = Peak::default();
     (peak.resident, peak.managed) = (5000, 4000);
-    Outcome { refused: 43, peak_granted: 44, peak, totals, ..outcome() }
+    let moved = Some(Moved { pager: 47, program: 48 });
+    Outcome { refused: 43, peak_granted: 44, peak, moved, totals, ..outcome() }
 }
 
 #[test]
@@ -107,6 +115,24 @@ fn each_field_shows_its_own_counter() {
     let orders = |first: u64| -> Value {
         SIZES.iter().zip(first..).map(|(size, count)| (size.to_string(), Value::from(count))).collect()
     };
+    let part = |ns: u64| serde_json::json!({"total_ns": ns, "mean_ns": ns / 10});
+    let profile = serde_json::json!({
+        "faults": 10, "total_ns": 500_000, "mean_ns": 50_000,
+        "phases": {
+            "wait": part(9_000), "lock": part(18_000), "decide": part(27_000), "read": part(36_000),
+            "decompress": part(45_000), "place": part(54_000), "wake": part(63_000), "evict": part(72_000),
+        },
+        "other": part(176_000),
+        "calls": {
+            "ioctl_move": 900, "ioctl_copy": 901, "ioctl_wake": 903, "ioctl_other": 904, "poll": 905,
+            "read": 906, "pread": 907, "pwrite": 908, "open": 909, "madvise": 910, "process_madvise": 911,
+            "mprotect": 912, "mincore": 913, "futex_wait": 914, "futex_wake": 915, "sched_setaffinity": 916,
+            "sched_getaffinity": 917, "sched_setscheduler": 918, "sched_getscheduler": 919,
+            "sched_yield": 920, "clock_gettime": 921, "sendmsg": 922, "recvmsg": 923,
+        },
+        "migrations": {"pager": 47, "program": 48},
+        "disk_reads": 45, "disk_read_bytes": 46,
+    });
     let expected = serde_json::json!({
         "version": 1,
         "build": BUILD_ID,
@@ -152,6 +178,7 @@ fn each_field_shows_its_own_counter() {
             "checksum_errors": 30, "spill_errors": 31, "other_errors": 32, "jobs_voided": 33, "foreign_pages": 34,
             "unstorable_folios": 35,
         },
+        "profile": profile,
     });
     assert_eq!(tree, expected);
 }
@@ -224,6 +251,15 @@ fn the_text_of_a_run_with_everything_is_exactly_this() {
         "  troubles    checksum errors 30, spill errors 31, other errors 32, pages changed behind Quire 34, folios no \
          store could take 35, processes refused 43\n"
             .into(),
+        "  a fault     50.0 µs in the mean of 10\n".into(),
+        "  of that     other 17.6 µs, evict 7.2 µs, wake 6.3 µs, place 5.4 µs, decompress 4.5 µs, read 3.6 µs, decide \
+         2.7 µs, lock 1.8 µs, wait 900 ns\n"
+            .into(),
+        "  calls       in all 2097.40, recvmsg 92.30, sendmsg 92.20, clock_gettime 92.10, sched_yield 92.00, \
+         sched_getscheduler 91.90\n"
+            .into(),
+        "  migrations  pager's threads 47, program's threads 48\n".into(),
+        "  disk reads  45 of 46 B in all\n".into(),
     ];
     for (shown, expected) in text.split_inclusive('\n').zip(&expected) {
         assert_eq!(shown, expected);
@@ -259,10 +295,19 @@ fn the_object_has_every_field_that_is_documented() {
     assert_eq!(tree["folios"]["fills"]["2M"], 7);
     assert_eq!(tree["faults"]["count"], 1000);
     assert_eq!(tree["shortfalls"]["pressure"], 9);
+    assert_eq!(tree["profile"]["mean_ns"], Value::Null);
     let manual = include_str!("../../../../../docs/report.md");
     for path in paths(&tree, "") {
         assert!(manual.contains(&format!("`{path}`")), "docs/report.md says nothing about {path}");
     }
+}
+
+#[test]
+fn a_profile_is_there_only_where_it_is_asked_for() {
+    let settings = Settings { profile: false, ..settings() };
+    let report = Report::new(&settings, &distinct());
+    assert_eq!(serde_json::to_value(&report).unwrap()["profile"], Value::Null);
+    assert!(!text::render(&report).contains("a fault"));
 }
 
 /// The names of all fields that hold no further named fields. The keys of tables by order or reason are no
@@ -279,6 +324,8 @@ fn paths(tree: &Value, prefix: &str) -> Vec<String> {
         "evictions",
         "swap_outs",
         "collapses",
+        "phases",
+        "calls",
     ];
     tree.as_object()
         .into_iter()

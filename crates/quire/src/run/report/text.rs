@@ -1,5 +1,6 @@
 //! The report for people: a few aligned lines, and none for what did not happen.
 
+use super::profile::Profile;
 use super::{BySize, PAGE, Report, SIZES, Table};
 use crate::size::human;
 use quire_linux::control::counters::ORDERS;
@@ -16,6 +17,9 @@ pub(super) fn render(report: &Report) -> String {
     reasons(&mut text, "got less", &report.shortfalls);
     reasons(&mut text, "refused", &report.refusals);
     troubles(&mut text, report);
+    if let Some(profile) = report.profile.as_ref().filter(|profile| profile.faults > 0) {
+        profiled(&mut text, profile);
+    }
     text
 }
 
@@ -179,6 +183,30 @@ fn troubles(text: &mut String, report: &Report) {
         ("processes refused", report.processes.refused),
     ];
     list(text, "troubles", counts.into_iter().map(|(what, count)| (what, count, count.to_string())));
+}
+
+/// Calls that the text names; the report as JSON has all.
+const CALLS: usize = 5;
+
+/// What a fault took in the mean, and what it made the pager's threads do.
+fn profiled(text: &mut String, profile: &Profile) {
+    let shown = |ns: Option<u64>| duration(ns.unwrap_or(0));
+    row(text, "a fault", &format!("{} in the mean of {}", shown(profile.time.mean_ns), profile.faults));
+    let parts = profile.longest();
+    list(text, "of that", parts.iter().map(|(name, time)| (*name, time.total_ns, shown(time.mean_ns))));
+    let each = |count: u64| format!("{:.2}", count as f64 / profile.faults as f64);
+    let calls = profile.most_frequent();
+    let all = calls.iter().map(|(_, count)| count).sum();
+    let named = calls.iter().take(CALLS).map(|(name, count)| (*name, *count, each(*count)));
+    list(text, "calls", [("in all", all, each(all))].into_iter().chain(named));
+    let moved = profile.migrations;
+    let moves = [("pager's threads", moved.pager), ("program's threads", moved.program)];
+    let moves = moves.map(|(whose, count)| (whose, count.unwrap_or(0), count.unwrap_or(0).to_string()));
+    list(text, "migrations", moves.into_iter());
+    if profile.disk_reads > 0 {
+        let bytes = human(profile.disk_read_bytes);
+        row(text, "disk reads", &format!("{} of {bytes} in all", profile.disk_reads));
+    }
 }
 
 /// A time in a unit that keeps it short.

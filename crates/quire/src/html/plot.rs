@@ -3,49 +3,55 @@
 use std::fmt::Write as _;
 
 /// Colours that are told apart from their neighbours.
-pub(super) const COLOURS: [&str; 10] = [
+pub(crate) const COLOURS: [&str; 10] = [
     "#4878a8", "#e0903a", "#c4504a", "#63a58f", "#8a6fb0", "#d3b13f", "#a86a4c", "#d98ca5", "#8c9099",
     "#5f9a3d",
 ];
 
 /// Colours from small to large.
-pub(super) const RAMP: [&str; 10] = [
+pub(crate) const RAMP: [&str; 10] = [
     "#f2d16b", "#e8b45f", "#dd9657", "#cf7953", "#bd5f55", "#a5495c", "#883a64", "#693068", "#482963",
     "#292250",
 ];
 
 /// Text that may hold anything.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// One part of a bar.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
-    pub(super) value: f64,
-    pub(super) colour: &'static str,
+pub(crate) struct Part {
+    pub(crate) value: f64,
+    pub(crate) colour: &'static str,
     /// What is said of it when it is pointed at.
-    pub(super) says: String,
+    pub(crate) says: String,
 }
 
 /// One bar, with its name and its value as text.
-#[derive(Clone, Debug)]
-pub(super) struct Bar {
-    pub(super) label: String,
-    pub(super) value: String,
-    pub(super) parts: Vec<Part>,
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Bar {
+    pub(crate) label: String,
+    pub(crate) value: String,
+    pub(crate) parts: Vec<Part>,
     /// A mark at some value.
-    pub(super) mark: Option<f64>,
+    pub(crate) mark: Option<f64>,
+    /// Between which values the true one is.
+    pub(crate) interval: Option<(f64, f64)>,
+    /// Single values, of which the bar says the middle.
+    pub(crate) dots: Vec<f64>,
 }
 
 impl Bar {
     fn length(&self) -> f64 {
-        self.parts.iter().map(|part| part.value).sum::<f64>().max(self.mark.unwrap_or(0.0))
+        let marks =
+            self.mark.into_iter().chain(self.interval.map(|(_, high)| high)).chain(self.dots.iter().copied());
+        marks.fold(self.parts.iter().map(|part| part.value).sum(), f64::max)
     }
 }
 
 /// What colours mean.
-pub(super) fn key<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub(crate) fn key<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::from("<ul class=\"key\">");
     for (name, colour) in entries {
         let _ = write!(text, "<li><i style=\"background:{colour}\"></i>{}</li>", escape(name));
@@ -54,7 +60,7 @@ pub(super) fn key<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Stri
 }
 
 /// Groups of bars, all to one scale.
-pub(super) fn bars(groups: &[(String, Vec<Bar>)]) -> String {
+pub(crate) fn bars(groups: &[(String, Vec<Bar>)]) -> String {
     let longest = groups.iter().flat_map(|(_, bars)| bars).map(Bar::length).fold(0.0, f64::max);
     let percent = |value: f64| if longest > 0.0 { 100.0 * value / longest } else { 0.0 };
     let mut text = String::from("<div class=\"bars\">\n");
@@ -87,21 +93,40 @@ pub(super) fn bars(groups: &[(String, Vec<Bar>)]) -> String {
                 let _ =
                     write!(text, "<rect x=\"{x:.3}%\" width=\"2\" height=\"100%\" fill=\"currentColor\"/>");
             }
+            text += &bar.interval.map_or(String::new(), |(low, high)| stretch(percent(low), percent(high)));
+            for dot in &bar.dots {
+                let x = percent(*dot).min(99.6);
+                let _ = write!(text, "<circle class=\"dot\" cx=\"{x:.3}%\" cy=\"50%\" r=\"3\"/>");
+            }
             text += "</svg>\n";
         }
     }
     text + "</div>\n"
 }
 
+/// A thin line with its two ends, in percent.
+fn stretch(low: f64, high: f64) -> String {
+    let width = high - low;
+    let mut text = format!(
+        "<rect x=\"{low:.3}%\" y=\"45%\" width=\"{width:.3}%\" height=\"10%\" fill=\"currentColor\"/>"
+    );
+    for end in [low, high] {
+        let x = end.min(99.6);
+        let _ =
+            write!(text, "<rect x=\"{x:.3}%\" y=\"20%\" width=\"2\" height=\"60%\" fill=\"currentColor\"/>");
+    }
+    text
+}
+
 /// One line: its points from left to right.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) colour: &'static str,
-    pub(super) points: Vec<(f64, f64)>,
+pub(crate) struct Line {
+    pub(crate) colour: &'static str,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// Lines in one frame, with what stands above it and at both ends below it.
-pub(super) fn lines(top: &str, right: &str, lines: &[Line]) -> String {
+pub(crate) fn lines(top: &str, right: &str, lines: &[Line]) -> String {
     let most = |pick: fn(&(f64, f64)) -> f64| {
         lines.iter().flat_map(|line| &line.points).map(pick).fold(f64::MIN_POSITIVE, f64::max)
     };
@@ -133,11 +158,22 @@ mod tests {
             label: "x".into(),
             value: String::new(),
             parts: vec![part(value), part(0.0)],
-            mark: None,
+            ..Bar::default()
         };
         let text = bars(&[("g&".into(), vec![bar(1.0), bar(4.0)])]);
         assert!(text.contains("width=\"25.000%\"") && text.contains("width=\"100.000%\""), "{text}");
         assert!(text.contains("a&lt;b") && text.contains("g&amp;"), "{text}");
         assert_eq!(text.matches("<rect").count(), 2);
+    }
+
+    #[test]
+    fn an_interval_and_dots_are_within_the_scale() {
+        let bar =
+            Bar { interval: Some((1.0, 4.0)), dots: vec![1.0, 2.0, 8.0], mark: Some(1.0), ..Bar::default() };
+        let text = bars(&[(String::new(), vec![bar])]);
+        assert!(text.contains("x=\"12.500%\" y=\"45%\" width=\"37.500%\""), "{text}");
+        assert!(text.contains("x=\"50.000%\" y=\"20%\""), "{text}");
+        let at = |x: &str| text.contains(&format!("cx=\"{x}%\""));
+        assert!(at("12.500") && at("25.000") && at("99.600"), "{text}");
     }
 }

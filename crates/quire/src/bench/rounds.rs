@@ -1,0 +1,532 @@
+//! The order of runs: one workload, natively, with the kernel's swap and under Quire, in rounds.
+//!
+//! A round is a native run, for each amount of memory one of the kernel's and one of Quire's, and a native run again. What
+//! is compared comes from one round, so that a machine that gets slower in the course of an hour does no harm. The
+//! second native run shows what noise there was; a round with too much of it is measured again.
+
+use super::equal_ram::{self, Search};
+use super::model::{Level, Outcome, Profile, Row, Side, Value};
+use crate::size::human;
+
+/// More of the processors' time than this taken by others makes a round worthless.
+const MOST_STEAL: f64 = 0.02;
+/// So far may the second native time be from the first: in parts of it, or in seconds where runs are short.
+const MOST_OFF: f64 = 0.05;
+const MOST_OFF_SECONDS: f64 = 0.03;
+/// How often the kernel's limit rises by a tenth.
+const RISES: usize = 12;
+/// How often Quire's run is repeated with less where it took more than there was.
+const CUTS: usize = 3;
+
+/// How one run ended.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Sample {
+    /// Of the whole run.
+    pub(super) seconds: f64,
+    pub(super) values: Vec<Value>,
+    /// What must be the same in every run.
+    pub(super) answer: String,
+    /// Of the run's memory, in bytes: anonymous for a native run; for the others all but file cache.
+    pub(super) peak: u64,
+    /// The most that the swap took meanwhile, in bytes.
+    pub(super) pool: u64,
+}
+
+/// Why a run has no sample.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Trouble {
+    /// The kernel killed it for want of memory.
+    Killed,
+    /// It failed: a line that says how.
+    Failed(String),
+    /// This signal asks to end.
+    Interrupted(i32),
+}
+
+/// Where runs are made.
+pub(super) trait Lab {
+    /// Runs the workload; `bytes` is the kernel's limit, or `-m`; none for no limit.
+    fn run(&mut self, side: Side, bytes: Option<u64>) -> Result<Sample, Trouble>;
+    /// The share of the processors' time that others took since the last call, 0.0 to 1.0.
+    fn steal(&mut self) -> f64;
+    /// Runs the workload under Quire once more, to see where the time goes; `bytes` is `-m`.
+    fn profile(&mut self, bytes: Option<u64>) -> Result<Option<Profile>, Trouble>;
+    /// Says something that is worth a line at once.
+    fn tell(&mut self, line: &str);
+    /// So many runs come on top of those that were planned.
+    fn more_runs(&mut self, runs: usize);
+}
+
+/// What is to be measured of a workload.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Plan {
+    pub(super) rounds: usize,
+    /// How often a noisy round is measured again before it is taken as it is.
+    pub(super) repeats: usize,
+    pub(super) amounts: Vec<Amount>,
+    /// Whether there is swap of the kernel's to compare with.
+    pub(super) kernel: bool,
+    /// Whether what the swap takes is memory.
+    pub(super) pool_is_memory: bool,
+    /// Whether Quire says in the end where its time goes.
+    pub(super) profile: bool,
+}
+
+impl Plan {
+    /// The runs that it takes where nothing is repeated.
+    pub(super) fn runs(&self) -> usize {
+        let of = |amount: &Amount| match amount {
+            // One that finds the limit and two that find the budget.
+            Amount::Limit(_) => (usize::from(self.kernel) + 2, usize::from(self.kernel) + 1),
+            Amount::Plenty(_) | Amount::All => (0, 1),
+        };
+        let (once, each) =
+            self.amounts.iter().map(of).fold((1, 2), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        once + self.rounds * each
+    }
+
+    fn runs_of_round(&self) -> usize {
+        Plan { rounds: 1, ..self.clone() }.runs() - Plan { rounds: 0, ..self.clone() }.runs()
+    }
+}
+
+/// How much memory, as a share of the native peak.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Amount {
+    /// The kernel's limit, and as much for Quire.
+    Limit(f64),
+    /// `-m`, compared with a native run.
+    Plenty(f64),
+    /// No `-m`.
+    All,
+}
+
+impl Amount {
+    fn name(self) -> String {
+        match self {
+            Amount::Limit(share) => format!("{share} of the peak"),
+            Amount::Plenty(share) => format!("-m {share} of the peak"),
+            Amount::All => "without -m".into(),
+        }
+    }
+}
+
+/// An amount of memory while it is measured.
+struct Measured {
+    level: Level,
+    amount: Amount,
+    /// `-m`, in bytes.
+    budget: Option<u64>,
+    /// L + z of the run that found the budget, in bytes.
+    total: u64,
+}
+
+/// The runs of one round at one amount of memory.
+struct Pair {
+    kernel: Option<Sample>,
+    quire: Sample,
+    budget: Option<u64>,
+}
+
+/// Measures a workload. `Err` where nothing can be said of it.
+pub(super) fn measure(lab: &mut impl Lab, plan: &Plan, name: &str, what: &str) -> Result<Outcome, Trouble> {
+    let first = lab.run(Side::Native, None)?;
+    let mut outcome = Outcome {
+        workload: name.into(),
+        what: what.into(),
+        native_peak_bytes: first.peak,
+        control: vec![],
+        repeated: vec![],
+        levels: vec![],
+    };
+    let mut measured = Vec::new();
+    for amount in &plan.amounts {
+        measured.push(prepare(lab, plan, *amount, &first)?);
+    }
+    while outcome.control.len() < plan.rounds {
+        round(lab, plan, &first, &mut outcome, &mut measured)?;
+    }
+    for one in measured.iter_mut().filter(|one| plan.profile && one.level.problem.is_empty()) {
+        one.level.profile = lab.profile(one.budget)?;
+    }
+    outcome.levels = measured.into_iter().map(|measured| measured.level).collect();
+    Ok(outcome)
+}
+
+/// Finds out the kernel's limit and Quire's budget for an amount of memory.
+fn prepare(lab: &mut impl Lab, plan: &Plan, amount: Amount, first: &Sample) -> Result<Measured, Trouble> {
+    let mut measured = Measured { level: Level::named(amount.name()), amount, budget: None, total: 0 };
+    match amount {
+        Amount::All => {}
+        Amount::Plenty(share) => measured.budget = Some(pages(first.peak, share).max(equal_ram::LEAST)),
+        Amount::Limit(share) => equal(lab, plan, &mut measured, pages(first.peak, share), first)?,
+    }
+    Ok(measured)
+}
+
+/// A share of some bytes, in whole pages.
+fn pages(bytes: u64, share: f64) -> u64 {
+    (bytes as f64 * share) as u64 & !4095
+}
+
+/// The least limit from `limit` on that the kernel's run survives, and the budget that is as much memory.
+fn equal(
+    lab: &mut impl Lab,
+    plan: &Plan,
+    measured: &mut Measured,
+    mut limit: u64,
+    first: &Sample,
+) -> Result<(), Trouble> {
+    measured.total = limit;
+    if plan.kernel {
+        let mut rises = 0;
+        let kernel = loop {
+            match lab.run(Side::Kernel, Some(limit)) {
+                Err(Trouble::Killed) if rises < RISES => {
+                    rises += 1;
+                    limit = pages(limit, 1.1);
+                }
+                Err(Trouble::Killed) => {
+                    measured.level.problem =
+                        format!("with swap of the kernel's it is killed even at {}", human(limit));
+                    return Ok(());
+                }
+                other => break checked(other?, first)?,
+            }
+        };
+        measured.total = limit + counted(plan, &kernel);
+    }
+    measured.level.limit_bytes = Some(limit);
+    let mut search = Search::new(measured.total);
+    while search.note(checked(lab.run(Side::Quire, Some(search.budget()))?, first)?.peak) {}
+    measured.budget = search.found();
+    if measured.budget.is_none() {
+        measured.level.problem =
+            format!("under Quire it takes more than {} even with the least -m", human(measured.total));
+    }
+    Ok(())
+}
+
+/// What the swap of a run took of memory, in bytes.
+fn counted(plan: &Plan, kernel: &Sample) -> u64 {
+    if plan.pool_is_memory { kernel.pool } else { 0 }
+}
+
+/// A sample whose answer is the first one's.
+fn checked(sample: Sample, first: &Sample) -> Result<Sample, Trouble> {
+    if sample.answer != first.answer {
+        return Err(Trouble::Failed(format!(
+            "its output differs from the native run's: {} instead of {}",
+            sample.answer, first.answer
+        )));
+    }
+    Ok(sample)
+}
+
+/// One round, once or until it is good enough, and what it found out. Where the kernel kills a run that survived before,
+/// the limit rises and all rounds are made anew.
+fn round(
+    lab: &mut impl Lab,
+    plan: &Plan,
+    first: &Sample,
+    outcome: &mut Outcome,
+    measured: &mut [Measured],
+) -> Result<(), Trouble> {
+    for repeat in 0.. {
+        lab.steal();
+        let native = checked(lab.run(Side::Native, None)?, first)?;
+        let mut pairs = Vec::new();
+        for one in measured.iter_mut() {
+            match pair(lab, plan, one, first) {
+                Err(Trouble::Killed) => return start_anew(lab, plan, first, outcome, measured),
+                pair => pairs.push(pair?),
+            }
+        }
+        let again = checked(lab.run(Side::Native, None)?, first)?;
+        let noise = noise(lab.steal(), native.seconds, again.seconds);
+        if let (Some(noise), true) = (&noise, repeat < plan.repeats) {
+            let line = format!("round {} is measured again: {noise}", outcome.control.len() + 1);
+            lab.tell(&format!("{}: {line}", outcome.workload));
+            outcome.repeated.push(line);
+            lab.more_runs(plan.runs_of_round());
+            continue;
+        }
+        if let Some(noise) = noise {
+            outcome.repeated.push(format!("round {} is taken as it is: {noise}", outcome.control.len() + 1));
+        }
+        outcome.control.push(again.seconds / native.seconds);
+        for (one, pair) in measured.iter_mut().zip(pairs) {
+            one.add(&native, pair);
+        }
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// What makes a round worthless.
+fn noise(steal: f64, native: f64, again: f64) -> Option<String> {
+    if steal > MOST_STEAL {
+        return Some(format!("others took {:.1} % of the processors", steal * 100.0));
+    }
+    let off = (again - native).abs();
+    (off > MOST_OFF * native && off > MOST_OFF_SECONDS)
+        .then(|| format!("natively it took {native:.2} s and then {again:.2} s"))
+}
+
+/// The kernel's run and Quire's at one amount of memory; none where that has a problem.
+fn pair(
+    lab: &mut impl Lab,
+    plan: &Plan,
+    measured: &mut Measured,
+    first: &Sample,
+) -> Result<Option<Pair>, Trouble> {
+    if !measured.level.problem.is_empty() {
+        return Ok(None);
+    }
+    let Amount::Limit(_) = measured.amount else {
+        let quire = checked(lab.run(Side::Quire, measured.budget)?, first)?;
+        return Ok(Some(Pair { kernel: None, quire, budget: measured.budget }));
+    };
+    let mut total = measured.total;
+    let mut kernel = None;
+    if plan.kernel {
+        let sample = checked(lab.run(Side::Kernel, measured.level.limit_bytes)?, first)?;
+        total = measured.level.limit_bytes.unwrap_or(0) + counted(plan, &sample);
+        kernel = Some(sample);
+    }
+    // What the kernel's pool took less, or more, in this round, Quire's budget follows.
+    let mut budget = measured.budget.unwrap_or(0);
+    budget = equal_ram::follow(budget, total, measured.total);
+    for _ in 0..CUTS {
+        let quire = checked(lab.run(Side::Quire, Some(budget))?, first)?;
+        if quire.peak <= total {
+            (measured.budget, measured.total) = (Some(budget), total);
+            return Ok(Some(Pair { kernel, quire, budget: Some(budget) }));
+        }
+        budget = equal_ram::follow(budget, total - total / 100, quire.peak);
+    }
+    let problem = format!("under Quire it takes more than {} again and again", human(total));
+    measured.level = Level { problem, ..Level::named(measured.amount.name()) };
+    Ok(None)
+}
+
+/// After a run that the kernel killed though one with the same limit survived.
+fn start_anew(
+    lab: &mut impl Lab,
+    plan: &Plan,
+    first: &Sample,
+    outcome: &mut Outcome,
+    measured: &mut [Measured],
+) -> Result<(), Trouble> {
+    outcome.repeated.push("all rounds are made anew, with more memory: the kernel killed a run".into());
+    lab.tell(&format!(
+        "{}: the kernel killed a run: its limit rises, and all rounds are made anew",
+        outcome.workload
+    ));
+    lab.more_runs(plan.runs_of_round() * outcome.control.len());
+    outcome.control.clear();
+    for one in measured.iter_mut() {
+        let limit = one.level.limit_bytes;
+        one.level = Level::named(one.amount.name());
+        if let (Amount::Limit(_), Some(limit)) = (one.amount, limit) {
+            equal(lab, plan, one, pages(limit, 1.1), first)?;
+        }
+    }
+    Ok(())
+}
+
+impl Measured {
+    /// Takes the values of a round.
+    fn add(&mut self, native: &Sample, pair: Option<Pair>) {
+        let Some(Pair { kernel, quire, budget }) = pair else { return };
+        self.level.budget_bytes.extend(budget);
+        self.level.quire_peak_bytes.push(quire.peak);
+        self.level.pool_bytes.extend(kernel.as_ref().map(|kernel| kernel.pool));
+        for value in &native.values {
+            let of = |sample: &Sample| {
+                sample.values.iter().find(|one| one.metric == value.metric).map(|one| one.value)
+            };
+            let row = match self.level.rows.iter_mut().position(|row| row.metric == value.metric) {
+                Some(at) => &mut self.level.rows[at],
+                None => {
+                    self.level.rows.push(Row {
+                        metric: value.metric.clone(),
+                        unit: value.unit,
+                        native: vec![],
+                        kernel: vec![],
+                        quire: vec![],
+                    });
+                    self.level.rows.last_mut().expect("it was pushed")
+                }
+            };
+            row.native.push(value.value);
+            row.kernel.extend(kernel.as_ref().and_then(of));
+            row.quire.extend(of(&quire));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::Unit;
+    use super::*;
+    use crate::size::MIB;
+
+    const PEAK: u64 = 400 * MIB;
+
+    /// A machine on which the kernel takes twice the native time and Quire three times.
+    struct Fake {
+        runs: Vec<(Side, Option<u64>)>,
+        /// Below this the kernel kills, in bytes.
+        survives: u64,
+        /// By looks at it.
+        steal: Vec<f64>,
+        told: Vec<String>,
+        quire_answer: &'static str,
+        /// What a run of Quire's takes beside `-m`, in bytes.
+        beside: u64,
+        /// Runs on top.
+        more: usize,
+    }
+
+    impl Fake {
+        fn new() -> Fake {
+            let beside = 20 * MIB;
+            Fake {
+                runs: vec![],
+                survives: 0,
+                steal: vec![],
+                told: vec![],
+                quire_answer: "42",
+                beside,
+                more: 0,
+            }
+        }
+    }
+
+    impl Lab for Fake {
+        fn run(&mut self, side: Side, bytes: Option<u64>) -> Result<Sample, Trouble> {
+            self.runs.push((side, bytes));
+            let (seconds, peak, pool, answer) = match side {
+                Side::Native => (1.0, PEAK, 0, "42"),
+                Side::Kernel if bytes.unwrap() < self.survives => return Err(Trouble::Killed),
+                Side::Kernel => (2.0, bytes.unwrap(), 50 * MIB, "42"),
+                Side::Quire => (3.0, bytes.map_or(PEAK, |bytes| bytes + self.beside), 0, self.quire_answer),
+            };
+            let values = vec![Value { metric: "time".into(), unit: Unit::Seconds, value: seconds }];
+            Ok(Sample { seconds, values, answer: answer.into(), peak, pool })
+        }
+
+        fn steal(&mut self) -> f64 {
+            if self.steal.is_empty() { 0.0 } else { self.steal.remove(0) }
+        }
+
+        fn profile(&mut self, _bytes: Option<u64>) -> Result<Option<Profile>, Trouble> {
+            Ok(None)
+        }
+
+        fn tell(&mut self, line: &str) {
+            self.told.push(line.into());
+        }
+
+        fn more_runs(&mut self, runs: usize) {
+            self.more += runs;
+        }
+    }
+
+    fn plan(amounts: &[Amount]) -> Plan {
+        Plan {
+            rounds: 3,
+            repeats: 2,
+            amounts: amounts.to_vec(),
+            kernel: true,
+            pool_is_memory: true,
+            profile: false,
+        }
+    }
+
+    #[test]
+    fn each_round_has_every_side_between_two_native_runs() {
+        let mut fake = Fake::new();
+        let outcome = measure(&mut fake, &plan(&[Amount::Limit(0.7), Amount::Limit(0.5)]), "x", "").unwrap();
+        let last: Vec<Side> = fake.runs[fake.runs.len() - 6..].iter().map(|run| run.0).collect();
+        use Side::{Kernel, Native, Quire};
+        assert_eq!(last, [Native, Kernel, Quire, Kernel, Quire, Native]);
+        assert_eq!(outcome.control, [1.0; 3]);
+        assert_eq!(fake.runs.len(), plan(&[Amount::Limit(0.7), Amount::Limit(0.5)]).runs());
+        for (level, share) in outcome.levels.iter().zip([0.7, 0.5]) {
+            let limit = pages(PEAK, share);
+            assert_eq!(level.limit_bytes, Some(limit));
+            assert_eq!(level.pool_bytes, [50 * MIB; 3]);
+            assert!(
+                level
+                    .quire_peak_bytes
+                    .iter()
+                    .all(|peak| *peak <= limit + 50 * MIB && *peak > limit + 30 * MIB)
+            );
+            let row = &level.rows[0];
+            assert_eq!(
+                (&row.native[..], &row.kernel[..], &row.quire[..]),
+                (&[1.0; 3][..], &[2.0; 3][..], &[3.0; 3][..])
+            );
+        }
+    }
+
+    #[test]
+    fn where_the_kernel_kills_its_limit_rises_by_tenths_and_quire_gets_as_much() {
+        let mut fake = Fake { survives: PEAK * 6 / 10, ..Fake::new() };
+        let outcome = measure(&mut fake, &plan(&[Amount::Limit(0.5)]), "x", "").unwrap();
+        let limit = outcome.levels[0].limit_bytes.unwrap();
+        assert_eq!(limit, pages(pages(PEAK / 2, 1.1), 1.1));
+        assert!(outcome.levels[0].quire_peak_bytes[0] > limit + 30 * MIB);
+
+        let mut never = Fake { survives: u64::MAX, ..Fake::new() };
+        let outcome = measure(&mut never, &plan(&[Amount::Limit(0.5)]), "x", "").unwrap();
+        assert!(outcome.levels[0].problem.contains("killed even at"), "{}", outcome.levels[0].problem);
+        assert!(outcome.levels[0].rows.is_empty());
+    }
+
+    #[test]
+    fn a_noisy_round_is_told_and_measured_again_but_not_for_ever() {
+        // A look before each round and one after it.
+        let mut fake = Fake { steal: vec![0.0, 0.5, 0.0, 0.0], ..Fake::new() };
+        let outcome = measure(&mut fake, &plan(&[Amount::All]), "x", "").unwrap();
+        assert_eq!((outcome.repeated.len(), fake.told.len()), (1, 1));
+        assert!(outcome.repeated[0].contains("50.0 %"), "{}", outcome.repeated[0]);
+        assert_eq!(outcome.levels[0].rows[0].quire.len(), 3);
+
+        let mut fake = Fake { steal: vec![0.5; 100], ..Fake::new() };
+        let outcome = measure(&mut fake, &plan(&[Amount::All]), "x", "").unwrap();
+        assert_eq!(outcome.repeated.len(), 3 * 3);
+        assert_eq!(outcome.control.len(), 3);
+    }
+
+    #[test]
+    fn other_output_is_a_failure_that_names_both() {
+        let mut fake = Fake { quire_answer: "43", ..Fake::new() };
+        let trouble = measure(&mut fake, &plan(&[Amount::Limit(0.5)]), "x", "").unwrap_err();
+        assert_eq!(
+            trouble,
+            Trouble::Failed("its output differs from the native run's: 43 instead of 42".into())
+        );
+    }
+
+    #[test]
+    fn a_budget_that_is_not_enough_is_cut_and_what_cannot_be_equal_has_a_problem() {
+        // Nothing is ever as little as the limit.
+        let mut fake = Fake { beside: PEAK, ..Fake::new() };
+        let outcome = measure(&mut fake, &plan(&[Amount::Limit(0.5)]), "x", "").unwrap();
+        assert!(outcome.levels[0].problem.contains("takes more than"), "{}", outcome.levels[0].problem);
+        assert!(outcome.levels[0].rows.is_empty());
+    }
+
+    #[test]
+    fn without_the_kernels_swap_quire_gets_the_limit_alone() {
+        let mut fake = Fake::new();
+        let alone = Plan { kernel: false, ..plan(&[Amount::Limit(0.5)]) };
+        let outcome = measure(&mut fake, &alone, "x", "").unwrap();
+        assert!(fake.runs.iter().all(|run| run.0 != Side::Kernel));
+        assert!(outcome.levels[0].quire_peak_bytes.iter().all(|peak| *peak <= PEAK / 2));
+        assert!(outcome.levels[0].rows[0].kernel.is_empty());
+    }
+}
