@@ -4,7 +4,7 @@
 //! * [`host`]: what is changed of the machine, and how it is put back;
 //! * [`run`]: one run in its place; [`rounds`]: the order of runs; [`equal_ram`]: as much memory for Quire as the kernel had;
 //! * [`lab`]: runs of a workload on this machine;
-//! * [`model`]: what comes of it; [`figures`], [`table`], [`json`], [`html`]: how that is shown.
+//! * [`model`]: what comes of it; [`figures`], `table`, `json`, `html`: how that is shown.
 
 mod day;
 mod equal_ram;
