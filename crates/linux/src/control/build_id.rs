@@ -12,12 +12,8 @@ pub const ID_BYTES: usize = 16;
 /// Bytes in [`MARKER`].
 pub const MARKER_BYTES: usize = PREFIX.len() + ID_BYTES;
 
-/// The id as it stands in the preload library's file, which must refer to it in a `#[used]` static of its
-/// own: the linker drops what nothing refers to.
-#[used]
-pub static MARKER: [u8; MARKER_BYTES] = marker();
-
-const fn marker() -> [u8; MARKER_BYTES] {
+/// The id as it stands in a file.
+pub const MARKER: [u8; MARKER_BYTES] = {
     let id = BUILD_ID.as_bytes();
     assert!(id.len() == ID_BYTES, "build.rs makes ids of 16 digits");
     let mut bytes = [0; MARKER_BYTES];
@@ -27,7 +23,33 @@ const fn marker() -> [u8; MARKER_BYTES] {
         at += 1;
     }
     bytes
+};
+
+/// The marker as a note of ELF's. Linkers put notes in front of a file's code, so that who looks for the id reads little of
+/// the file. The preload library has it as a `#[used]` static in the section `.note.quire`.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug)]
+pub struct Note {
+    name_bytes: u32,
+    marker_bytes: u32,
+    kind: u32,
+    name: [u8; 8],
+    marker: [u8; MARKER_BYTES],
 }
+
+impl Note {
+    /// Of this build.
+    pub const OWN: Note = Note {
+        name_bytes: 6,
+        marker_bytes: MARKER_BYTES as u32,
+        kind: 1,
+        name: *b"Quire\0\0\0",
+        marker: MARKER,
+    };
+}
+
+/// So many bytes of a file have its notes, however a linker orders them.
+pub const HEAD_BYTES: usize = 64 << 10;
 
 /// The build id as a number.
 pub const fn build_number() -> u64 {

@@ -1,11 +1,12 @@
 //! The preload library: beside the binary, and of the same build.
 
 use crate::failure::Failure;
-use quire_linux::control::build_id::{BUILD_ID, find_build_id};
+use quire_linux::control::build_id::{BUILD_ID, HEAD_BYTES, find_build_id};
 use quire_linux::sys::loader;
 use std::env;
 use std::ffi::{CString, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -46,8 +47,8 @@ fn find_near(directory: &Path) -> Result<PathBuf, Failure> {
 /// Refuses a library that would not understand this binary, or that the loader can't be told of.
 fn check(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
-    let bytes = fs::read(path).map_err(|error| Failure::own(format!("{shown} can't be read: {error}")))?;
-    let build = find_build_id(&bytes).unwrap_or("unknown");
+    let build = build_of(path).map_err(|error| Failure::own(format!("{shown} can't be read: {error}")))?;
+    let build = build.as_deref().unwrap_or("unknown");
     if build != BUILD_ID {
         return Err(Failure::own(format!(
             "{shown} is of another build ({build}) than quire ({BUILD_ID}): build or copy both together"
@@ -59,6 +60,17 @@ fn check(path: &Path) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// The build id in a library's file: near its beginning, or, where a linker put its notes elsewhere, in all of it.
+fn build_of(path: &Path) -> io::Result<Option<String>> {
+    let mut file = File::open(path)?;
+    let mut bytes = Vec::with_capacity(HEAD_BYTES);
+    file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut bytes)?;
+    if find_build_id(&bytes).is_none() {
+        file.read_to_end(&mut bytes)?;
+    }
+    Ok(find_build_id(&bytes).map(String::from))
 }
 
 #[cfg(test)]
@@ -87,6 +99,11 @@ mod tests {
         assert!(find_near(&bin).unwrap_err().message.contains("is not in"));
         fs::write(lib.join(NAME), [b"\x7fELF", &MARKER[..]].concat()).unwrap();
         assert_eq!(find_near(&bin).unwrap(), fs::canonicalize(lib.join(NAME)).unwrap());
+        // Wherever in the file it stands, also across the end of what is read first.
+        for before in [HEAD_BYTES - MARKER.len(), HEAD_BYTES - 5, HEAD_BYTES, 3 * HEAD_BYTES] {
+            fs::write(lib.join(NAME), [&vec![b'Q'; before], &MARKER[..], b"more"].concat()).unwrap();
+            assert!(find_near(&bin).is_ok(), "{before}");
+        }
         fs::write(bin.join(NAME), b"QUIRE-BUILD:0123456789abcdef").unwrap();
         let message = find_near(&bin).unwrap_err().message;
         assert!(message.contains("another build (0123456789abcdef)"), "{message}");
