@@ -234,3 +234,61 @@ pub(super) fn any_event(walk: &Walk, rng: &mut Rng) -> Event {
         _ => any_rarity(walk, rng),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::setups::WALKS;
+    use super::*;
+
+    /// The last that was drawn of some kinds: slots, pages, pages.
+    #[derive(Default)]
+    struct Drawn {
+        vacated: u64,
+        granted: u64,
+        collapsed: u64,
+    }
+
+    /// What a walk draws lies where it means something, and comes from all of that.
+    #[test]
+    fn events_lie_inside_and_reach_everywhere() {
+        for walk in WALKS {
+            let (arena, grant) = (walk.setup.arena, u64::from(walk.setup.grant));
+            let slots = u64::from(walk.setup.frames).min(2 * grant);
+            let inside = |start: Vpn, pages: u64| start.0 + pages <= arena;
+            let (mut rng, mut drawn) = (Rng::new(1), Drawn::default());
+            for _ in 0..30_000 {
+                let event = any_event(walk, &mut rng);
+                let good = match event {
+                    Event::Vacate(frame, goal) => {
+                        drawn.vacated = drawn.vacated.max(u64::from(frame.0) + goal.pages());
+                        frame.0.is_multiple_of(goal.pages() as u32)
+                            && u64::from(frame.0) + goal.pages() <= slots.max(goal.pages())
+                    }
+                    Event::Grant(pages) => {
+                        drawn.granted = drawn.granted.max(pages.into());
+                        (1..=grant * 3 / 2).contains(&pages.into())
+                    }
+                    Event::Collapse(start, order) => {
+                        drawn.collapsed = drawn.collapsed.max(start.0);
+                        start.0.is_multiple_of(order.pages()) && start.0 < arena
+                    }
+                    Event::Touch(_, touch) => inside(touch.vpn, 1),
+                    Event::Map(start, pages, _)
+                    | Event::Unmap(start, pages)
+                    | Event::Discard(start, pages)
+                    | Event::Foreign(start, pages)
+                    | Event::Protect(start, pages, _)
+                    | Event::Lock(start, pages, _)
+                    | Event::Cool(start, pages)
+                    | Event::PageOut(start, pages) => pages > 0 && inside(start, pages),
+                    Event::Remap(start, pages, to) => pages > 0 && inside(start, pages) && inside(to, pages),
+                    _ => true,
+                };
+                assert!(good, "{}: {event:?}", walk.name);
+            }
+            assert!(drawn.vacated * 4 > slots * 3, "{}: {} of {slots} slots", walk.name, drawn.vacated);
+            assert!(drawn.granted * 4 > grant * 5, "{}: {} of {grant} pages", walk.name, drawn.granted);
+            assert!(drawn.collapsed * 4 > arena * 3, "{}: {} of {arena} pages", walk.name, drawn.collapsed);
+        }
+    }
+}

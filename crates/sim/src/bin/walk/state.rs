@@ -83,4 +83,21 @@ mod tests {
         assert!(state.finished(3).is_empty());
         fs::remove_dir_all(&directory).unwrap();
     }
+
+    #[test]
+    fn a_directory_is_opened_again_by_the_same_walks_only() {
+        let directory = std::env::temp_dir().join(format!("quire-walk-open-{}", std::process::id()));
+        let state = State::open(&directory).unwrap();
+        state.keep(1, &Tally::default()).unwrap();
+        assert_eq!(State::open(&directory).unwrap().finished(2), [(1, Tally::default())]);
+        fs::write(directory.join("plan"), "others").unwrap();
+        let said = State::open(&directory).unwrap_err();
+        assert!(said.contains("shards of other walks"), "{said}");
+        // A plan that can't be read is no reason to begin anew.
+        fs::remove_file(directory.join("plan")).unwrap();
+        fs::create_dir(directory.join("plan")).unwrap();
+        let said = State::open(&directory).unwrap_err();
+        assert!(!said.contains("other walks") && directory.join("plan").is_dir(), "{said}");
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }
