@@ -260,9 +260,9 @@ mod tests {
                 let event = any_event(walk, &mut rng);
                 let good = match event {
                     Event::Vacate(frame, goal) => {
-                        drawn.vacated = drawn.vacated.max(u64::from(frame.0) + goal.pages());
-                        frame.0.is_multiple_of(goal.pages() as u32)
-                            && u64::from(frame.0) + goal.pages() <= slots.max(goal.pages())
+                        drawn.vacated = drawn.vacated.max(u64::from(frame.0 + goal.pages()));
+                        frame.0.is_multiple_of(goal.pages())
+                            && u64::from(frame.0 + goal.pages()) <= slots.max(goal.pages().into())
                     }
                     Event::Grant(pages) => {
                         drawn.granted = drawn.granted.max(pages.into());
@@ -270,7 +270,7 @@ mod tests {
                     }
                     Event::Collapse(start, order) => {
                         drawn.collapsed = drawn.collapsed.max(start.0);
-                        start.0.is_multiple_of(order.pages()) && start.0 < arena
+                        start.0.is_multiple_of(order.pages().into()) && start.0 < arena
                     }
                     Event::Touch(_, touch) => inside(touch.vpn, 1),
                     Event::Map(start, pages, _)
