@@ -32,7 +32,7 @@ impl Block {
         let layout = Layout::from_size_align(size, align).unwrap();
         // SAFETY: the size is not 0.
         let at = unsafe { QuireHeap.alloc(layout) };
-        assert!(!at.is_null() && at as usize % align == 0, "{layout:?} at {at:?}");
+        assert!(!at.is_null() && (at as usize).is_multiple_of(align), "{layout:?} at {at:?}");
         let mut block = Block { at, layout, byte };
         block.bytes().fill(byte);
         block
@@ -47,7 +47,11 @@ impl Block {
         let kept = size.min(self.layout.size());
         // SAFETY: the block came with this layout and goes on by the new address only.
         let at = unsafe { QuireHeap.realloc(self.at, self.layout, size) };
-        assert!(!at.is_null() && at as usize % self.layout.align() == 0, "{:?} to {size}", self.layout);
+        assert!(
+            !at.is_null() && (at as usize).is_multiple_of(self.layout.align()),
+            "{:?} to {size}",
+            self.layout
+        );
         self.at = at;
         self.layout = Layout::from_size_align(size, self.layout.align()).unwrap();
         let byte = self.byte;
@@ -130,7 +134,7 @@ fn large_blocks_are_counted_by_what_was_touched_and_given_back() {
         // SAFETY: the size is not 0, what is written is inside, and the block is freed with its layout.
         unsafe {
             let at = QuireHeap.alloc(layout);
-            assert_eq!(at as usize % align, 0);
+            assert!((at as usize).is_multiple_of(align));
             assert_eq!(heap::mapped_bytes() - mapped_before, whole as u64);
             assert_eq!(heap::resident_bytes().1, before, "nothing of it was touched");
             at.write(1);
