@@ -67,14 +67,17 @@ impl Block {
     }
 }
 
-/// Mappings of this process, and bytes in them.
-fn mapped() -> (usize, usize) {
+/// What the test itself and its runner map meanwhile, in bytes, at the most.
+const NOISE: usize = 512 << 10;
+
+/// Bytes that this process has mapped.
+fn mapped() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let len = |line: &str| {
         let (start, end) = line.split_once(' ')?.0.split_once('-')?;
         Some(usize::from_str_radix(end, 16).ok()? - usize::from_str_radix(start, 16).ok()?)
     };
-    (maps.lines().count(), maps.lines().filter_map(len).sum())
+    maps.lines().filter_map(len).sum()
 }
 
 #[test]
@@ -127,8 +130,9 @@ fn zeroed_blocks_are_zeroes_also_where_another_block_was() {
 fn large_blocks_are_counted_by_what_was_touched_and_given_back() {
     let _alone = ALONE.lock();
     let (before, mapped_before) = (heap::resident_bytes().1, heap::mapped_bytes());
-    for (size, align) in [(DIRECT, 1), (DIRECT + 1, PAGE), (DIRECT, 4 * PAGE), (5 * DIRECT - 7, 64 * PAGE)] {
-        let (vmas, len) = mapped();
+    for (size, align) in [(DIRECT, 1), (DIRECT + 1, PAGE), (DIRECT, 4 * PAGE), (5 * DIRECT - 7, 1024 * PAGE)]
+    {
+        let len = mapped();
         let layout = Layout::from_size_align(size, align).unwrap();
         let whole = size.next_multiple_of(PAGE);
         // SAFETY: the size is not 0, what is written is inside, and the block is freed with its layout.
@@ -140,11 +144,15 @@ fn large_blocks_are_counted_by_what_was_touched_and_given_back() {
             at.write(1);
             at.add(size - 1).write(1);
             assert_eq!(heap::resident_bytes().1 - before, 2 * PAGE as u64);
-            assert_eq!(mapped().1 - len, whole, "what was mapped for the alignment is given back");
+            let more = mapped() - len;
+            assert!(
+                (whole..whole + NOISE).contains(&more),
+                "what was mapped for the alignment is given back: {more}"
+            );
             QuireHeap.dealloc(at, layout);
         }
         assert_eq!((heap::resident_bytes().1, heap::mapped_bytes()), (before, mapped_before));
-        assert_eq!(mapped(), (vmas, len));
+        assert!(mapped() < len + NOISE);
     }
 }
 
@@ -173,12 +181,12 @@ fn small_blocks_take_hardly_more_than_they_are() {
     // What was left of earlier blocks may be used first.
     assert!(full - before <= BLOCKS as u64 * 1100, "{full} bytes, {before} before");
     assert!(full >= BLOCKS as u64 * 1000, "{full}");
-    let mapped_full = mapped().1;
+    let mapped_full = mapped();
     blocks.into_iter().for_each(Block::free);
     let (after, _) = heap::resident_bytes();
     assert!(after < full / 2, "{after} of {full} bytes are left");
     // What is counted as given back is.
-    let given_back = mapped_full - mapped().1;
+    let given_back = mapped_full + NOISE - mapped();
     assert!(given_back as u64 >= full - after, "{given_back} bytes of {}", full - after);
     assert!(heap::mapped_bytes() >= after);
 }

@@ -12,22 +12,9 @@ pub(crate) struct Demand {
 /// What no process is asked to shrink below, in pages: 4 MiB.
 pub(crate) const FLOOR: u64 = 1024;
 
-/// What each process should shrink to, in the order of `demands`: its share where all want more than there is. Who has more than
-/// twice as much as somebody that wants some gets nothing on top meanwhile, even where some is free: else it takes
-/// back what it has just given, page by page, and the other one starves beside it. None: no wish.
-pub(crate) fn targets(budget: u64, demands: &[Demand]) -> Vec<Option<u64>> {
-    let wanting = demands.iter().filter(|demand| demand.wanted > 0);
-    let poorest = wanting.map(|demand| demand.granted).min().unwrap_or(u64::MAX);
-    let target = |(demand, share): (&Demand, u64)| {
-        let is_rich = demand.granted / 2 > poorest;
-        (demand.granted > share || is_rich).then(|| share.min(demand.granted))
-    };
-    demands.iter().zip(shares(budget, demands)).map(target).collect()
-}
-
 /// The share of each process, in the order of `demands`: its whole demand, or one common level that uses the
 /// budget up. Nobody's share is below the smaller of what it has and [`FLOOR`].
-fn shares(budget: u64, demands: &[Demand]) -> Vec<u64> {
+pub(crate) fn shares(budget: u64, demands: &[Demand]) -> Vec<u64> {
     let level = level(budget, demands);
     demands.iter().map(|demand| demand.whole().min(level).max(demand.floor())).collect()
 }
@@ -63,8 +50,6 @@ fn level(budget: u64, demands: &[Demand]) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use quire_linux::control::grant::{self, Settled, Standing};
-    use quire_linux::control::ledger::{Ledger, NO_LIMIT, Slot};
 
     fn demand(granted: u64, wanted: u64) -> Demand {
         Demand { granted, wanted }
@@ -81,82 +66,6 @@ mod tests {
         let many = [demand(2_000, 100); 8];
         assert_eq!(shares(4_096, &many), [FLOOR; 8]);
         assert_eq!(shares(4_096, &[demand(500, 0); 16]), [500; 16]);
-    }
-
-    #[test]
-    fn who_has_much_more_than_one_that_wants_some_gets_nothing_on_top() {
-        // All of it would fit.
-        assert_eq!(targets(30_000, &[demand(20_000, 5_000), demand(1_000, 500)]), [Some(20_000), None]);
-        assert_eq!(targets(30_000, &[demand(20_000, 5_000), demand(11_000, 500)]), [Some(18_500), None]);
-        assert_eq!(targets(30_000, &[demand(20_000, 5_000), demand(1_000, 0)]), [None, None]);
-        assert_eq!(targets(30_000, &[demand(15_000, 0), demand(8_000, 500)]), [None, None]);
-        assert_eq!(targets(0, &[]), []);
-    }
-
-    /// Pages that a process moves out at a time.
-    const BITE: u32 = 256;
-
-    /// A process as its pager deals with the ledger.
-    struct Process {
-        slot: &'static Slot,
-        charged: u32,
-        /// Whether it touches new memory all the while.
-        is_busy: bool,
-    }
-
-    impl Process {
-        fn new(ledger: &Ledger, pid: u32, is_busy: bool) -> Process {
-            Process { slot: ledger.slot(ledger.join(pid).unwrap().index), charged: 0, is_busy }
-        }
-
-        /// Works within what it has; asks for more where room is short; moves out what is above its target.
-        fn step(&mut self, ledger: &Ledger) {
-            let granted = self.slot.granted_pages() as u32;
-            let others_want = ledger.wanting() > u32::from(self.slot.want_pages() > 0);
-            let target = self.slot.target_pages();
-            let Settled { grant, excess } =
-                Standing { granted, charged: self.charged, target, others_want }.settle();
-            ledger.give_back(self.slot, excess.into());
-            if self.charged + grant::LOW > grant {
-                // Idle or not: that is what its watermarks say.
-                if u64::from(grant) < target {
-                    let got = ledger.take(self.slot, grant::chunk(grant).into()) as u32;
-                    ledger.set_want(self.slot, grant::unmet(grant, got));
-                }
-                self.charged = self.charged.saturating_sub(BITE);
-            } else {
-                ledger.set_want(self.slot, 0);
-            }
-            if self.is_busy {
-                self.charged = self.slot.granted_pages() as u32;
-            }
-        }
-    }
-
-    /// An idle parent has all of the budget, and a child of its begins to work.
-    #[test]
-    fn an_idle_parent_gives_way_to_its_busy_child() {
-        const BUDGET: u64 = 107_776;
-        let (_file, ledger) = Ledger::create(BUDGET).unwrap();
-        let mut parent = Process::new(&ledger, 1, false);
-        parent.charged = ledger.take(parent.slot, BUDGET - 512) as u32;
-        let mut child = Process::new(&ledger, 2, true);
-        let mut processes = [&mut parent, &mut child];
-        for _ in 0..2_000 {
-            for process in &mut processes {
-                process.step(&ledger);
-            }
-            let demands: Vec<Demand> = processes
-                .iter()
-                .map(|process| demand(process.slot.granted_pages(), process.slot.want_pages()))
-                .collect();
-            for (process, target) in processes.iter().zip(targets(BUDGET, &demands)) {
-                ledger.set_target(process.slot, target.unwrap_or(NO_LIMIT));
-            }
-            assert!(ledger.taken_pages() <= BUDGET);
-        }
-        let [parent, child] = processes.map(|process| process.slot.granted_pages());
-        assert!(child >= BUDGET * 45 / 100, "the child has {child} pages, its parent {parent}");
     }
 
     proptest! {

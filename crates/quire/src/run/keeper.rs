@@ -217,8 +217,12 @@ impl<'a> Keeper<'a> {
             .iter()
             .map(|slot| Demand { granted: slot.granted_pages(), wanted: slot.want_pages() })
             .collect();
-        for (slot, target) in slots.iter().zip(fair::targets(budget, &demands)) {
-            self.ledger.set_target(slot, target.unwrap_or(NO_LIMIT));
+        let wanted = demands.iter().fold(0_u64, |sum, demand| sum.saturating_add(demand.wanted));
+        let free = budget.saturating_sub(self.ledger.taken_pages());
+        let shares = fair::shares(budget, &demands);
+        for ((slot, demand), share) in slots.iter().zip(&demands).zip(shares) {
+            let shrink = wanted > free && demand.granted > share;
+            self.ledger.set_target(slot, if shrink { share } else { NO_LIMIT });
         }
     }
 
