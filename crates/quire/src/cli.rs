@@ -169,7 +169,7 @@ pub(crate) struct Bench {
     /// Write a page with plots to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Keep all results in a new directory DIR/<date>-<processor>
+    /// Keep all results in a new directory DIR/DATE-PROCESSOR
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
     /// No progress bar and no warnings
