@@ -153,9 +153,12 @@ static struct counts count(int which) {
     return now;
 }
 
-static void compare(const char *what, int before, int after) {
-    printf("%s: %s\n", what, before == after ? "as many as before" : "others than before");
-    if (before != after)
+/* A heap grows by a mapping now and then, also Quire's own; what a cycle leaks it leaks sixty times. */
+enum { GROWTH = 4 };
+
+static void compare(const char *what, int before, int after, int growth) {
+    printf("%s: %s\n", what, abs(before - after) <= growth ? "as many as before" : "others than before");
+    if (abs(before - after) > growth)
         fprintf(stderr, "%s: %d after %d cycles, %d after %d\n", what, before, WARM, after, CYCLES);
 }
 
@@ -172,11 +175,11 @@ int main(int argc, char **argv) {
         if (i == WARM || i == CYCLES)
             counts[i == CYCLES] = count(i == CYCLES);
     }
-    compare("mappings", counts[0].mappings, counts[1].mappings);
-    compare("descriptors", counts[0].descriptors, counts[1].descriptors);
-    compare("threads", counts[0].tasks, counts[1].tasks);
+    compare("mappings", counts[0].mappings, counts[1].mappings, GROWTH);
+    compare("descriptors", counts[0].descriptors, counts[1].descriptors, 0);
+    compare("threads", counts[0].tasks, counts[1].tasks, 0);
     printf("children: %s\n", waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD ? "none" : "some are left");
-    if (counts[0].mappings != counts[1].mappings)
+    if (abs(counts[0].mappings - counts[1].mappings) > GROWTH)
         fprintf(stderr, "%s---\n%s", maps[0], maps[1]);
     return 0;
 }
