@@ -2,7 +2,7 @@
 //! fields are written here, and not taken from the model, so that they stay when the model changes.
 
 use super::figures::{Figures, NOISE, Ratio, control_off, under_pressure, within};
-use super::model::{Level, Outcome, Profile, Results, Row, Unit};
+use super::model::{Level, Machine, Outcome, Profile, Results, Row, Unit};
 use serde::{Serialize, Serializer};
 
 /// The object.
@@ -11,19 +11,9 @@ struct Document<'a> {
     version: u32,
     date: &'a str,
     command: &'a [String],
-    machine: Machine<'a>,
+    machine: &'a Machine,
     workloads: Vec<Workload<'a>>,
     left_out: Vec<LeftOut<'a>>,
-}
-
-#[derive(Serialize)]
-struct Machine<'a> {
-    processor: &'a str,
-    processors: usize,
-    memory_bytes: u64,
-    kernel: &'a str,
-    swap: &'a str,
-    quire: &'a str,
 }
 
 #[derive(Serialize)]
@@ -111,19 +101,11 @@ struct LeftOut<'a> {
 
 /// The object as text.
 pub(crate) fn text(results: &Results) -> String {
-    let machine = &results.machine;
     let document = Document {
         version: results.version,
         date: &results.date,
         command: &results.command,
-        machine: Machine {
-            processor: &machine.processor,
-            processors: machine.processors,
-            memory_bytes: machine.memory_bytes,
-            kernel: &machine.kernel,
-            swap: &machine.swap,
-            quire: &machine.quire,
-        },
+        machine: &results.machine,
         workloads: results.outcomes.iter().map(workload).collect(),
         left_out: results
             .left_out

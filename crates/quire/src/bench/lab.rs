@@ -11,7 +11,6 @@ use super::workload::{Driven, Job, Load, Workload};
 use crate::failure::Failure;
 use crate::files;
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -40,17 +39,15 @@ impl Lab for Machine<'_> {
         self.progress.running(&self.workload.name, &bytes.map_or(String::new(), crate::size::human), side);
         let sample = self.sample(side, bytes, &[]);
         self.progress.ended();
-        sample.map(|(sample, _)| sample)
+        sample
     }
 
-    fn profile(&mut self, bytes: Option<u64>) -> Result<Option<Profile>, Trouble> {
+    fn profile(&mut self, bytes: Option<u64>) -> Result<Profile, Trouble> {
         let directory = self.host.directory().map_err(failed)?;
         let path = directory.path().join("report.json");
         let more = ["--profile".into(), "--report".into(), "json".into(), "-o".into(), path.clone().into()];
         self.sample(Side::Quire, bytes, &more)?;
-        profile_of(&path)
-            .map(Some)
-            .map_err(|problem| Trouble::Failed(format!("its report can't be read: {problem}")))
+        profile_of(&path).map_err(|problem| Trouble::Failed(format!("its report can't be read: {problem}")))
     }
 
     fn steal(&mut self) -> f64 {
@@ -72,7 +69,7 @@ impl Lab for Machine<'_> {
 
 impl Machine<'_> {
     /// One run; `more` are options of `quire run`.
-    fn sample(&self, side: Side, bytes: Option<u64>, more: &[OsString]) -> Result<(Sample, Run), Trouble> {
+    fn sample(&self, side: Side, bytes: Option<u64>, more: &[OsString]) -> Result<Sample, Trouble> {
         let program = Program {
             argv: self.argv(side, bytes, more),
             stdin: self.job.stdin.clone(),
@@ -105,7 +102,7 @@ impl Machine<'_> {
         let judged = self.workload.judge(&run.output, run.seconds, driven.as_ref());
         let (answer, values) = judged.map_err(Trouble::Failed)?;
         let peak = if side == Side::Native { run.peak_anonymous } else { run.peak_less_cache };
-        Ok((Sample { seconds: run.seconds, values, answer, peak, pool: run.peak_swap }, run))
+        Ok(Sample { seconds: run.seconds, values, answer, peak, pool: run.peak_swap })
     }
 
     /// The command line of a side.
@@ -178,17 +175,13 @@ fn profile_in(profile: &Json) -> Option<Profile> {
     let mut phases: Vec<(String, f64)> =
         profile["phases"].as_object()?.iter().map(|(name, phase)| (name.clone(), mean(phase))).collect();
     phases.push(("other".into(), mean(&profile["other"])));
-    let calls: BTreeMap<&String, f64> = profile["calls"]
-        .as_object()?
-        .iter()
-        .map(|(name, count)| (name, count.as_f64().unwrap_or(0.0)))
-        .collect();
+    let calls = profile["calls"].as_object()?.iter();
     let reads = profile["disk_reads"].as_f64()?;
     let moved = |who: &str| profile["migrations"][who].as_f64().unwrap_or(0.0);
     Some(Profile {
         faults,
         phases,
-        calls: calls.into_iter().map(|(name, count)| (name.clone(), each(count))).collect(),
+        calls: calls.map(|(name, count)| (name.clone(), each(count.as_f64().unwrap_or(0.0)))).collect(),
         migrations: each(moved("pager") + moved("program")),
         disk_reads: each(reads),
         disk_read_bytes: profile["disk_read_bytes"].as_f64()? / reads.max(1.0),

@@ -28,7 +28,7 @@ pub(crate) use json::text as json;
 pub(crate) use model::Results;
 pub(crate) use rounds::Amount;
 pub(crate) use table::text as table;
-pub(crate) use workload::Workload;
+pub(crate) use workload::{Workload, custom};
 
 use crate::failure::Failure;
 use crate::files::say;
@@ -39,7 +39,6 @@ use lab::{Machine, Options};
 use model::LeftOut;
 use progress::Progress;
 use rounds::{Plan, Trouble};
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The form of `--json`.
@@ -99,13 +98,7 @@ pub(crate) fn catalogue() -> Vec<Workload> {
 
 /// The workloads that are measured where none is named.
 pub(crate) fn usual(plenty: bool) -> Vec<Workload> {
-    let starts = if plenty { workload::starts() } else { vec![] };
-    workload::catalogue().into_iter().chain(starts).collect()
-}
-
-/// The program after `--`.
-pub(crate) fn custom(program: Vec<OsString>) -> Workload {
-    workload::custom(program)
+    if plenty { catalogue() } else { workload::catalogue() }
 }
 
 /// Measures all of it. `Err` where nothing could be measured.

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 /// Where a program runs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Side {
     /// As users run it, with all the memory it wants.
     Native,
@@ -27,7 +26,7 @@ pub(crate) enum Unit {
 }
 
 /// One value that a run yields. Less is better.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Value {
     /// `time`, or the name of a phase: `fill`, `scan`, `random` ..
     pub(crate) metric: String,
@@ -37,7 +36,7 @@ pub(crate) struct Value {
 
 /// A metric over all rounds. The three lists are as long as there were rounds, or empty where a side was not measured;
 /// values at the same place come from the same round.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Row {
     pub(crate) metric: String,
     pub(crate) unit: Unit,
@@ -47,7 +46,7 @@ pub(crate) struct Row {
 }
 
 /// One amount of memory for a workload.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Level {
     /// `0.7 of the peak`, `-m 1.5 of the peak`, `no -m` ..
     pub(crate) name: String,
@@ -83,7 +82,7 @@ impl Level {
 }
 
 /// One program, at all amounts of memory.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Outcome {
     pub(crate) workload: String,
     /// What it does, in a few words.
@@ -98,7 +97,7 @@ pub(crate) struct Outcome {
 }
 
 /// A workload that was not measured.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct LeftOut {
     pub(crate) workload: String,
     /// `redis-server is not installed (apt-get install redis-server)`
@@ -119,7 +118,7 @@ pub(crate) struct Machine {
 }
 
 /// All of it.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Results {
     /// Of this form.
     pub(crate) version: u32,
@@ -133,7 +132,7 @@ pub(crate) struct Results {
 }
 
 /// Where the time of faults went, with `--profile`: means over all faults that Quire answered.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Profile {
     pub(crate) faults: u64,
     /// Name of the phase (`wait`, `lock`, `decide`, `read`, `decompress`, `place`, `wake`, `evict`) and ns of a fault.

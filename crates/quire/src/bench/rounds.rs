@@ -50,7 +50,7 @@ pub(super) trait Lab {
     /// The share of the processors' time that others took since the last call, 0.0 to 1.0.
     fn steal(&mut self) -> f64;
     /// Runs the workload under Quire once more, to see where the time goes; `bytes` is `-m`.
-    fn profile(&mut self, bytes: Option<u64>) -> Result<Option<Profile>, Trouble>;
+    fn profile(&mut self, bytes: Option<u64>) -> Result<Profile, Trouble>;
     /// Says something that is worth a line at once.
     fn tell(&mut self, line: &str);
     /// So many runs come on top of those that were planned.
@@ -139,128 +139,22 @@ pub(super) fn measure(lab: &mut impl Lab, plan: &Plan, name: &str, what: &str) -
         repeated: vec![],
         levels: vec![],
     };
-    let mut measured = Vec::new();
-    for amount in &plan.amounts {
-        measured.push(prepare(lab, plan, *amount, &first)?);
-    }
+    let mut session = Session { lab, plan, first };
+    let amounts = plan.amounts.iter().map(|amount| session.prepare(*amount));
+    let mut measured = amounts.collect::<Result<Vec<_>, _>>()?;
     while outcome.control.len() < plan.rounds {
-        round(lab, plan, &first, &mut outcome, &mut measured)?;
+        session.round(&mut outcome, &mut measured)?;
     }
     for one in measured.iter_mut().filter(|one| plan.profile && one.level.problem.is_empty()) {
-        one.level.profile = lab.profile(one.budget)?;
+        one.level.profile = Some(session.lab.profile(one.budget)?);
     }
     outcome.levels = measured.into_iter().map(|measured| measured.level).collect();
     Ok(outcome)
 }
 
-/// Finds out the kernel's limit and Quire's budget for an amount of memory.
-fn prepare(lab: &mut impl Lab, plan: &Plan, amount: Amount, first: &Sample) -> Result<Measured, Trouble> {
-    let mut measured = Measured { level: Level::named(amount.name()), amount, budget: None, total: 0 };
-    match amount {
-        Amount::All => {}
-        Amount::Plenty(share) => measured.budget = Some(pages(first.peak, share).max(equal_ram::LEAST)),
-        Amount::Limit(share) => equal(lab, plan, &mut measured, pages(first.peak, share), first)?,
-    }
-    Ok(measured)
-}
-
 /// A share of some bytes, in whole pages.
 fn pages(bytes: u64, share: f64) -> u64 {
     (bytes as f64 * share) as u64 & !4095
-}
-
-/// The least limit from `limit` on that the kernel's run survives, and the budget that is as much memory.
-fn equal(
-    lab: &mut impl Lab,
-    plan: &Plan,
-    measured: &mut Measured,
-    mut limit: u64,
-    first: &Sample,
-) -> Result<(), Trouble> {
-    measured.total = limit;
-    if plan.kernel {
-        let mut rises = 0;
-        let kernel = loop {
-            match lab.run(Side::Kernel, Some(limit)) {
-                Err(Trouble::Killed) if rises < RISES => {
-                    rises += 1;
-                    limit = pages(limit, 1.1);
-                }
-                Err(Trouble::Killed) => {
-                    measured.level.problem =
-                        format!("with swap of the kernel's it is killed even at {}", human(limit));
-                    return Ok(());
-                }
-                other => break checked(other?, first)?,
-            }
-        };
-        measured.total = limit + counted(plan, &kernel);
-    }
-    measured.level.limit_bytes = Some(limit);
-    let mut search = Search::new(measured.total);
-    while search.note(checked(lab.run(Side::Quire, Some(search.budget()))?, first)?.peak) {}
-    measured.budget = search.found();
-    if measured.budget.is_none() {
-        measured.level.problem =
-            format!("under Quire it takes more than {} even with the least -m", human(measured.total));
-    }
-    Ok(())
-}
-
-/// What the swap of a run took of memory, in bytes.
-fn counted(plan: &Plan, kernel: &Sample) -> u64 {
-    if plan.pool_is_memory { kernel.pool } else { 0 }
-}
-
-/// A sample whose answer is the first one's.
-fn checked(sample: Sample, first: &Sample) -> Result<Sample, Trouble> {
-    if sample.answer != first.answer {
-        return Err(Trouble::Failed(format!(
-            "its output differs from the native run's: {} instead of {}",
-            sample.answer, first.answer
-        )));
-    }
-    Ok(sample)
-}
-
-/// One round, once or until it is good enough, and what it found out. Where the kernel kills a run that survived before,
-/// the limit rises and all rounds are made anew.
-fn round(
-    lab: &mut impl Lab,
-    plan: &Plan,
-    first: &Sample,
-    outcome: &mut Outcome,
-    measured: &mut [Measured],
-) -> Result<(), Trouble> {
-    for repeat in 0.. {
-        lab.steal();
-        let native = checked(lab.run(Side::Native, None)?, first)?;
-        let mut pairs = Vec::new();
-        for one in measured.iter_mut() {
-            match pair(lab, plan, one, first) {
-                Err(Trouble::Killed) => return start_anew(lab, plan, first, outcome, measured),
-                pair => pairs.push(pair?),
-            }
-        }
-        let again = checked(lab.run(Side::Native, None)?, first)?;
-        let noise = noise(lab.steal(), native.seconds, again.seconds);
-        if let (Some(noise), true) = (&noise, repeat < plan.repeats) {
-            let line = format!("round {} is measured again: {noise}", outcome.control.len() + 1);
-            lab.tell(&format!("{}: {line}", outcome.workload));
-            outcome.repeated.push(line);
-            lab.more_runs(plan.runs_of_round());
-            continue;
-        }
-        if let Some(noise) = noise {
-            outcome.repeated.push(format!("round {} is taken as it is: {noise}", outcome.control.len() + 1));
-        }
-        outcome.control.push(again.seconds / native.seconds);
-        for (one, pair) in measured.iter_mut().zip(pairs) {
-            one.add(&native, pair);
-        }
-        return Ok(());
-    }
-    Ok(())
 }
 
 /// What makes a round worthless.
@@ -273,66 +167,161 @@ fn noise(steal: f64, native: f64, again: f64) -> Option<String> {
         .then(|| format!("natively it took {native:.2} s and then {again:.2} s"))
 }
 
-/// The kernel's run and Quire's at one amount of memory; none where that has a problem.
-fn pair(
-    lab: &mut impl Lab,
-    plan: &Plan,
-    measured: &mut Measured,
-    first: &Sample,
-) -> Result<Option<Pair>, Trouble> {
-    if !measured.level.problem.is_empty() {
-        return Ok(None);
-    }
-    let Amount::Limit(_) = measured.amount else {
-        let quire = checked(lab.run(Side::Quire, measured.budget)?, first)?;
-        return Ok(Some(Pair { kernel: None, quire, budget: measured.budget }));
-    };
-    let mut total = measured.total;
-    let mut kernel = None;
-    if plan.kernel {
-        let sample = checked(lab.run(Side::Kernel, measured.level.limit_bytes)?, first)?;
-        total = measured.level.limit_bytes.unwrap_or(0) + counted(plan, &sample);
-        kernel = Some(sample);
-    }
-    // What the kernel's pool took less, or more, in this round, Quire's budget follows.
-    let mut budget = measured.budget.unwrap_or(0);
-    budget = equal_ram::follow(budget, total, measured.total);
-    for _ in 0..CUTS {
-        let quire = checked(lab.run(Side::Quire, Some(budget))?, first)?;
-        if quire.peak <= total {
-            (measured.budget, measured.total) = (Some(budget), total);
-            return Ok(Some(Pair { kernel, quire, budget: Some(budget) }));
-        }
-        budget = equal_ram::follow(budget, total - total / 100, quire.peak);
-    }
-    let problem = format!("under Quire it takes more than {} again and again", human(total));
-    measured.level = Level { problem, ..Level::named(measured.amount.name()) };
-    Ok(None)
+/// One workload while it is measured.
+struct Session<'a, L> {
+    lab: &'a mut L,
+    plan: &'a Plan,
+    /// The first native run.
+    first: Sample,
 }
 
-/// After a run that the kernel killed though one with the same limit survived.
-fn start_anew(
-    lab: &mut impl Lab,
-    plan: &Plan,
-    first: &Sample,
-    outcome: &mut Outcome,
-    measured: &mut [Measured],
-) -> Result<(), Trouble> {
-    outcome.repeated.push("all rounds are made anew, with more memory: the kernel killed a run".into());
-    lab.tell(&format!(
-        "{}: the kernel killed a run: its limit rises, and all rounds are made anew",
-        outcome.workload
-    ));
-    lab.more_runs(plan.runs_of_round() * outcome.control.len());
-    outcome.control.clear();
-    for one in measured.iter_mut() {
-        let limit = one.level.limit_bytes;
-        one.level = Level::named(one.amount.name());
-        if let (Amount::Limit(_), Some(limit)) = (one.amount, limit) {
-            equal(lab, plan, one, pages(limit, 1.1), first)?;
+impl<L: Lab> Session<'_, L> {
+    /// A run, whose answer has to be that of the first.
+    fn run(&mut self, side: Side, bytes: Option<u64>) -> Result<Sample, Trouble> {
+        let sample = self.lab.run(side, bytes)?;
+        if sample.answer != self.first.answer {
+            return Err(Trouble::Failed(format!(
+                "its output differs from the native run's: {} instead of {}",
+                sample.answer, self.first.answer
+            )));
         }
+        Ok(sample)
     }
-    Ok(())
+
+    /// Finds out the kernel's limit and Quire's budget for an amount of memory.
+    fn prepare(&mut self, amount: Amount) -> Result<Measured, Trouble> {
+        let mut measured = Measured { level: Level::named(amount.name()), amount, budget: None, total: 0 };
+        let peak = self.first.peak;
+        match amount {
+            Amount::All => {}
+            Amount::Plenty(share) => measured.budget = Some(pages(peak, share).max(equal_ram::LEAST)),
+            Amount::Limit(share) => self.equal(&mut measured, pages(peak, share))?,
+        }
+        Ok(measured)
+    }
+
+    /// The least limit from `limit` on that the kernel's run survives, and the budget that is as much memory.
+    fn equal(&mut self, measured: &mut Measured, mut limit: u64) -> Result<(), Trouble> {
+        measured.total = limit;
+        if self.plan.kernel {
+            let mut rises = 0;
+            let kernel = loop {
+                match self.run(Side::Kernel, Some(limit)) {
+                    Err(Trouble::Killed) if rises < RISES => {
+                        rises += 1;
+                        limit = pages(limit, 1.1);
+                    }
+                    Err(Trouble::Killed) => {
+                        measured.level.problem =
+                            format!("with swap of the kernel's it is killed even at {}", human(limit));
+                        return Ok(());
+                    }
+                    other => break other?,
+                }
+            };
+            measured.total = limit + self.counted(&kernel);
+        }
+        measured.level.limit_bytes = Some(limit);
+        let mut search = Search::new(measured.total);
+        while search.note(self.run(Side::Quire, Some(search.budget()))?.peak) {}
+        measured.budget = search.found();
+        if measured.budget.is_none() {
+            measured.level.problem =
+                format!("under Quire it takes more than {} even with the least -m", human(measured.total));
+        }
+        Ok(())
+    }
+
+    /// What the swap of a run took of memory, in bytes.
+    fn counted(&self, kernel: &Sample) -> u64 {
+        if self.plan.pool_is_memory { kernel.pool } else { 0 }
+    }
+
+    /// One round, once or until it is good enough, and what it found out. Where the kernel kills a run that survived before,
+    /// the limit rises and all rounds are made anew.
+    fn round(&mut self, outcome: &mut Outcome, measured: &mut [Measured]) -> Result<(), Trouble> {
+        for repeat in 0.. {
+            self.lab.steal();
+            let native = self.run(Side::Native, None)?;
+            let mut pairs = Vec::new();
+            for one in measured.iter_mut() {
+                match self.pair(one) {
+                    Err(Trouble::Killed) => return self.start_anew(outcome, measured),
+                    pair => pairs.push(pair?),
+                }
+            }
+            let again = self.run(Side::Native, None)?;
+            let noise = noise(self.lab.steal(), native.seconds, again.seconds);
+            if let (Some(noise), true) = (&noise, repeat < self.plan.repeats) {
+                let line = format!("round {} is measured again: {noise}", outcome.control.len() + 1);
+                self.lab.tell(&format!("{}: {line}", outcome.workload));
+                outcome.repeated.push(line);
+                self.lab.more_runs(self.plan.runs_of_round());
+                continue;
+            }
+            if let Some(noise) = noise {
+                outcome
+                    .repeated
+                    .push(format!("round {} is taken as it is: {noise}", outcome.control.len() + 1));
+            }
+            outcome.control.push(again.seconds / native.seconds);
+            for (one, pair) in measured.iter_mut().zip(pairs) {
+                one.add(&native, pair);
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// The kernel's run and Quire's at one amount of memory; none where that has a problem.
+    fn pair(&mut self, measured: &mut Measured) -> Result<Option<Pair>, Trouble> {
+        if !measured.level.problem.is_empty() {
+            return Ok(None);
+        }
+        let Amount::Limit(_) = measured.amount else {
+            let quire = self.run(Side::Quire, measured.budget)?;
+            return Ok(Some(Pair { kernel: None, quire, budget: measured.budget }));
+        };
+        let mut total = measured.total;
+        let mut kernel = None;
+        if self.plan.kernel {
+            let sample = self.run(Side::Kernel, measured.level.limit_bytes)?;
+            total = measured.level.limit_bytes.unwrap_or(0) + self.counted(&sample);
+            kernel = Some(sample);
+        }
+        // What the kernel's pool took less, or more, in this round, Quire's budget follows.
+        let mut budget = equal_ram::follow(measured.budget.unwrap_or(0), total, measured.total);
+        for _ in 0..CUTS {
+            let quire = self.run(Side::Quire, Some(budget))?;
+            if quire.peak <= total {
+                (measured.budget, measured.total) = (Some(budget), total);
+                return Ok(Some(Pair { kernel, quire, budget: Some(budget) }));
+            }
+            budget = equal_ram::follow(budget, total - total / 100, quire.peak);
+        }
+        let problem = format!("under Quire it takes more than {} again and again", human(total));
+        measured.level = Level { problem, ..Level::named(measured.amount.name()) };
+        Ok(None)
+    }
+
+    /// After a run that the kernel killed though one with the same limit survived.
+    fn start_anew(&mut self, outcome: &mut Outcome, measured: &mut [Measured]) -> Result<(), Trouble> {
+        outcome.repeated.push("all rounds are made anew, with more memory: the kernel killed a run".into());
+        self.lab.tell(&format!(
+            "{}: the kernel killed a run: its limit rises, and all rounds are made anew",
+            outcome.workload
+        ));
+        self.lab.more_runs(self.plan.runs_of_round() * outcome.control.len());
+        outcome.control.clear();
+        for one in measured.iter_mut() {
+            let limit = one.level.limit_bytes;
+            one.level = Level::named(one.amount.name());
+            if let (Amount::Limit(_), Some(limit)) = (one.amount, limit) {
+                self.equal(one, pages(limit, 1.1))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Measured {
@@ -421,8 +410,8 @@ mod tests {
             if self.steal.is_empty() { 0.0 } else { self.steal.remove(0) }
         }
 
-        fn profile(&mut self, _bytes: Option<u64>) -> Result<Option<Profile>, Trouble> {
-            Ok(None)
+        fn profile(&mut self, _bytes: Option<u64>) -> Result<Profile, Trouble> {
+            unreachable!("no plan here asks for it")
         }
 
         fn tell(&mut self, line: &str) {
