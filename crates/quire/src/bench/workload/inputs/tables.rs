@@ -4,6 +4,9 @@ use super::words;
 use quire_sim::rng::Rng;
 use std::io::{self, Write};
 
+/// What sqlite draws its numbers from.
+const SQL_SEED: &str = "20240";
+
 /// A row takes about so many bytes in the table and the index.
 const BYTES_PER_ROW: u64 = 680;
 
@@ -13,6 +16,7 @@ pub(crate) fn sql(file: &mut dyn Write, bytes: u64, rng: &mut Rng) -> io::Result
     let rows = (bytes / BYTES_PER_ROW).max(1);
     let filler = words(rng).concat();
     let text = include_str!("../scripts/rows.sql")
+        .replace("{seed}", SQL_SEED)
         .replace("{rows}", &rows.to_string())
         .replace("{lookups}", &(rows / 8).max(1).to_string())
         .replace("{half}", &(rows / 2).to_string())

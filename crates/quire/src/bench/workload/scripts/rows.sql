@@ -1,7 +1,7 @@
 PRAGMA temp_store = MEMORY;
 CREATE TABLE item(id INTEGER PRIMARY KEY, key INTEGER, name TEXT, note TEXT, price REAL);
 WITH RECURSIVE step(i, x) AS (
-    SELECT 1, 20240
+    SELECT 1, {seed}
     UNION ALL SELECT i + 1, (x * 1103515245 + 12345) % 2147483648 FROM step WHERE i < {rows}
 )
 INSERT INTO item SELECT i, (x * 48271) % 2147483647, printf('%08x-%08x-%08x', x, x * 69069 % 4294967296, i * 7919),
@@ -10,7 +10,7 @@ INSERT INTO item SELECT i, (x * 48271) % 2147483647, printf('%08x-%08x-%08x', x,
 CREATE INDEX item_key ON item(key);
 SELECT count(*), sum(key), sum(length(note)) FROM item;
 WITH RECURSIVE step(i, x) AS (
-    SELECT 1, 20245
+    SELECT 1, {seed} + 5
     UNION ALL SELECT i + 1, (x * 1103515245 + 12345) % 2147483648 FROM step WHERE i < {lookups}
 )
 SELECT sum(price), sum(length(name)), max(name) FROM step JOIN item ON item.id = step.x % {rows} + 1;
