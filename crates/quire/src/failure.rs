@@ -1,5 +1,8 @@
 //! How `quire` itself ends.
 
+use std::fmt;
+use std::io;
+
 /// The end of a program, or of a verb without one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
@@ -27,6 +30,13 @@ impl Failure {
     /// The program is there but can't be executed.
     pub(crate) fn not_executable(message: impl Into<String>) -> Failure {
         Failure { status: 126, message: message.into() }
+    }
+
+    /// The kernel does not execute the program.
+    pub(crate) fn refused(program: impl fmt::Display, error: &io::Error) -> Failure {
+        Failure::not_executable(format!(
+            "program '{program}' can't be executed: {error}; check it with: file {program}"
+        ))
     }
 
     /// The program is not there.

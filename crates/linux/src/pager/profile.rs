@@ -60,13 +60,14 @@ impl Stopwatch {
 
     /// Another thread goes on with the fault.
     pub(super) fn hand_over(&self) -> Option<Handed> {
-        if !self.runs.get() {
-            return None;
-        }
-        self.change(Phase::Other, unseen_ns());
+        self.runs.get().then(|| self.stop(unseen_ns()))
+    }
+
+    fn stop(&self, now: u64) -> Handed {
+        self.change(Phase::Other, now);
         self.runs.set(false);
         let spent = core::array::from_fn(|phase| self.spent[phase].get());
-        Some(Handed { began: self.began.get(), since: self.since.get(), spent })
+        Handed { began: self.began.get(), since: self.since.get(), spent }
     }
 
     /// The fault is taken up again later, as if it had never been.
@@ -99,13 +100,10 @@ impl Stopwatch {
 
     /// The fault has been answered by `now`.
     pub(super) fn end(&self, now: u64) -> Option<Spent> {
-        if !self.runs.get() {
-            return None;
-        }
-        self.change(Phase::Other, now);
-        self.runs.set(false);
-        let phases = core::array::from_fn(|phase| self.spent[phase].get());
-        Some(Spent { total: now.saturating_sub(self.began.get()), phases })
+        self.runs.get().then(|| {
+            let Handed { began, spent, .. } = self.stop(now);
+            Spent { total: now.saturating_sub(began), phases: spent }
+        })
     }
 
     fn change(&self, to: Phase, now: u64) {

@@ -36,8 +36,6 @@ pub(crate) fn execute(arguments: cli::Enter) -> Result<End, Failure> {
     let shown = program.display();
     Err(match error.kind() {
         ErrorKind::NotFound => Failure::not_found(format!("program '{shown}' was not found: check the path")),
-        _ => Failure::not_executable(format!(
-            "program '{shown}' can't be executed: {error}; check it with: file {shown}"
-        )),
+        _ => Failure::refused(shown, &error),
     })
 }

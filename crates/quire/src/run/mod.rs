@@ -117,9 +117,7 @@ fn launch(settings: &Settings, socket: &Path, signals: &Signals) -> Result<Child
                 "the interpreter of '{shown}' was not found: check its first line"
             ));
         }
-        Failure::not_executable(format!(
-            "program '{shown}' can't be executed: {error}; check it with: file {shown}"
-        ))
+        Failure::refused(shown, &error)
     })
 }
 
