@@ -4,12 +4,22 @@ use core::ffi::CStr;
 
 use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError, Usage};
 pub(crate) use quire_linux::pager::{
-    Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, fork_child, fork_parent,
-    fork_prepare, has_foreign, is_announced, is_counted, is_managed, may_commit, note_filter, piece,
-    tell_outside,
+    Call, Excused, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, excuse, fork_child,
+    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, may_commit, note_filter,
+    piece, tell_outside,
 };
 
-use crate::{heap, libc_heap};
+use crate::{heap, libc_heap, raw};
+
+/// Excuses the calling thread, which is about to make a thread, a child or another program of itself.
+pub(crate) fn excuse_caller() -> Excused {
+    excuse(raw::gettid())
+}
+
+/// Ends what was kept for it.
+pub(crate) fn end_excuse() {
+    Excused::end(raw::gettid());
+}
 
 /// What the pager is started with.
 #[derive(Debug)]

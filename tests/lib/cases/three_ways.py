@@ -39,6 +39,7 @@ ELSEWHERE = {
     "holders_ring": "holders.py, under pressure",
     "leaks": "leaks.py, under pressure and without a budget",
     "marks": "calls.py, under pressure and without a budget",
+    "processors": "processors.py, under pressure",
     "race": "race.py, in two budgets and without",
     "limits": "limits.py, with a budget and without",
     "userfault": "limits.py, under pressure",

@@ -2,11 +2,10 @@
 //! after each event.
 
 use super::calls::Call;
-use super::{Pager, Tables, own_pid};
+use super::{Pager, Tables};
 use crate::die;
 use crate::sys::clock::now_ns;
 use crate::sys::sched;
-use core::sync::atomic::Ordering::Relaxed;
 
 /// Between two checks there is so many times as long as one took.
 const TIMES: u64 = 30;
@@ -19,7 +18,7 @@ const LOOK_NS: u64 = 1_000_000;
 pub fn check_at_end() {
     let Some(pager) = super::pager().filter(|pager| pager.options.check) else { return };
     // Not in a child that borrows the memory, nor in one that is not whole.
-    if pager.pid.load(Relaxed) == own_pid() {
+    if pager.is_here() {
         // Where it failed, the process has ended.
         let _ = super::call(Call::Check);
     }

@@ -7,7 +7,7 @@
 //! pager: it makes all of them anew, and moves nothing out.
 
 use super::handler::Handler;
-use super::{Call, Descriptors, Gate, Link, Pager, Tables};
+use super::{Call, Descriptors, Gate, Link, Pager, Tables, guest};
 use crate::control::client::Client;
 use crate::die;
 use crate::sys::Cause;
@@ -187,6 +187,7 @@ pub fn fork_child() {
     pager.handler_evicts.store(0, Ordering::Relaxed);
     pager.urgent.store(0, Ordering::Relaxed);
     urge::forget();
+    guest::forget();
     if let Some(recorder) = &pager.recorder {
         recorder.forked();
     }

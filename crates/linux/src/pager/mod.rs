@@ -21,6 +21,7 @@ mod commit;
 mod exchange;
 mod fork;
 mod grants;
+mod guest;
 mod handler;
 mod inject;
 mod io;
@@ -37,6 +38,7 @@ mod worker;
 pub use calls::{Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED};
 pub use check::check_at_end;
 pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, note_filter};
+pub use guest::{Excused, excuse};
 pub use inject::Inject;
 pub use quire_core::PolicyKind;
 
@@ -545,6 +547,11 @@ fn machine_pages() -> u64 {
 }
 
 impl Pager {
+    /// Whether the calling thread is of this pager's process: a vfork child borrows the memory only.
+    fn is_here(&self) -> bool {
+        self.pid.load(Ordering::Relaxed) == own_pid()
+    }
+
     /// Starts the service thread, which shares the caller's descriptor table.
     fn begin_threads(&'static self) -> Result<(), Errno> {
         urge::serves(thread::spawn("quire-service", STACK, service::run, 0)?.tid());

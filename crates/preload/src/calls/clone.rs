@@ -9,7 +9,7 @@ use core::sync::atomic::AtomicUsize;
 use super::Next;
 use super::fork::{in_child, in_parent, prepare_for};
 use super::threads::{self, ClearedWord};
-use crate::{decide, raw};
+use crate::{decide, pager_api, raw};
 
 static NEXT_CLONE: Next = Next::new();
 
@@ -47,6 +47,7 @@ unsafe extern "C" fn clone(
     let next = unsafe { core::mem::transmute::<NonNull<c_void>, CloneFn>(next) };
     if !decide::copies_memory(u64::from(flags as u32)) || stack.is_null() {
         let word = ClearedWord::of(u64::from(flags as u32), child_tid as usize);
+        let _excused = pager_api::excuse_caller();
         // SAFETY: the caller keeps the rules of clone.
         let tid = unsafe { next(main, stack, flags, arg, parent_tid, tls, child_tid) };
         word.belongs_to(u32::try_from(tid).ok());
@@ -223,6 +224,7 @@ unsafe extern "C" fn before(number: c_long, a: usize, b: usize, c: usize, d: usi
         unsafe { prepare_for(flags) };
         return COPIES;
     }
+    pager_api::excuse_caller().keep();
     // SAFETY: by the caller's promise.
     unsafe { threads::word_of(number, &args) }.addr()
 }
@@ -233,6 +235,7 @@ unsafe extern "C" fn after(answer: isize, word: usize) {
         // SAFETY: `prepare_for` came before.
         unsafe { in_parent() };
     } else {
+        pager_api::end_excuse();
         ClearedWord::at(word).belongs_to(u32::try_from(answer).ok());
     }
 }

@@ -1,9 +1,10 @@
 //! exec and its kin: they go to libc as they are. Before they do, `quire` is told of a program that will run outside the
-//! budget, since most such programs end before anybody could see them.
+//! budget, since most such programs end before anybody could see them; and the caller is excused from the handler's
+//! processor until they have failed.
 //!
-//! The hooks may run in a vfork child, or in a signal handler: they allocate nothing, take no lock, and leave `errno` and all
-//! arguments alone. They are naked functions that pass what they got to a function which looks at it, and then jump on:
-//! so the variable arguments of `execl` need not be known.
+//! The hooks may run in a vfork child, or in a signal handler: they allocate nothing, and leave `errno` and all arguments
+//! alone; the one lock, the guest's, is not taken in a vfork child. They are naked functions that pass what they got to a
+//! function which looks at it, and then call libc's with the same: registers, and as many words of the stack as it says.
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -95,25 +96,43 @@ impl Arguments {
         }
     }
 
-    /// The environment behind the null that ends execle's arguments.
+    /// Which argument is the null that ends those of execl and its kin.
     ///
     /// # Safety
     ///
-    /// The arguments are execle's.
-    unsafe fn environment_behind_null(&self) -> Strings {
+    /// The arguments are of one of them.
+    unsafe fn null(&self) -> usize {
+        let mut at = 1;
         // SAFETY: by the caller's promise.
-        unsafe {
-            let mut at = 1;
-            while self.word(at) != 0 {
-                at += 1;
-            }
-            self.word(at + 1) as Strings
+        while unsafe { self.word(at) } != 0 {
+            at += 1;
         }
+        at
     }
 }
 
-/// Looks at the arguments of function `number`, and answers where it is in libc.
-unsafe extern "C" fn look(registers: *const usize, stack: *const usize, number: usize) -> usize {
+/// Numbers of the functions with variable arguments.
+const EXECL: usize = 4;
+const EXECLE: usize = 6;
+
+/// How a hook goes on. In two registers, as C returns it.
+#[repr(C)]
+struct GoOn {
+    function: usize,
+    /// Arguments on the stack.
+    words: usize,
+}
+
+/// Looks at the arguments of function `number`, and answers where it is in libc. The caller is excused until [`failed`].
+unsafe extern "C" fn look(registers: *const usize, stack: *const usize, number: usize) -> GoOn {
+    pager_api::excuse_caller().keep();
+    let mut words = 0;
+    if (EXECL..=EXECLE).contains(&number) {
+        // SAFETY: the function was called with its own arguments.
+        let null = unsafe { Arguments { registers, stack }.null() };
+        // Behind the null execle has one more.
+        words = (null + 1 + usize::from(number == EXECLE)).saturating_sub(6);
+    }
     if pager_api::is_counted() {
         let own = raw::getpid();
         let arguments = Arguments { registers, stack };
@@ -122,17 +141,22 @@ unsafe extern "C" fn look(registers: *const usize, stack: *const usize, number: 
             let a = &arguments;
             match number {
                 0 => announce(own, a.string(0), a.word(2) as Strings),
-                1 | 4 => announce(own, a.string(0), environ),
+                1 | EXECL => announce(own, a.string(0), environ),
                 2 | 5 => announce_found(own, a.string(0), environ),
                 3 => announce_found(own, a.string(0), a.word(2) as Strings),
-                6 => announce(own, a.string(0), a.environment_behind_null()),
+                EXECLE => announce(own, a.string(0), a.word(a.null() + 1) as Strings),
                 7 => announce_open(own, a.word(0) as c_int, a.word(2) as Strings),
                 8 => announce_at(own, a.word(0) as c_int, a.string(1), a.word(3) as Strings),
                 _ => {}
             }
         }
     }
-    inherit::in_place_of(number, next(number))
+    GoOn { function: inherit::in_place_of(number, next(number)), words }
+}
+
+/// The function has come back.
+extern "C" fn failed() {
+    pager_api::end_excuse();
 }
 
 /// The call by number: execve or execveat.
@@ -318,7 +342,7 @@ fn descriptor_path(fd: c_int, space: &mut [u8; 32]) -> Option<&CStr> {
     CStr::from_bytes_until_nul(space).ok()
 }
 
-/// A function that lets [`look`] see its arguments, and goes on in libc with all of them as they were.
+/// A function that lets [`look`] see its arguments, and calls libc's with all of them as they were.
 macro_rules! hook {
     ($($doc:literal $name:ident = $number:literal;)*) => {$(
         #[doc = $doc]
@@ -345,17 +369,34 @@ macro_rules! hook {
                 "mov edx, {number}",
                 "call {look}",
                 "mov r11, rax",
-                "pop rdi",
-                "pop rsi",
-                "pop rdx",
-                "pop rcx",
-                "pop r8",
-                "pop r9",
-                "pop rbp",
+                // As many words, and one more where the stack's alignment asks for it.
+                "lea rax, [rdx + 1]",
+                "and rax, -2",
+                "shl rax, 3",
+                "sub rsp, rax",
+                "2:",
+                "sub rdx, 1",
+                "jb 3f",
+                "mov rax, [rbp + 8 * rdx + 16]",
+                "mov [rsp + 8 * rdx], rax",
+                "jmp 2b",
+                "3:",
+                "mov rdi, [rbp - 48]",
+                "mov rsi, [rbp - 40]",
+                "mov rdx, [rbp - 32]",
+                "mov rcx, [rbp - 24]",
+                "mov r8, [rbp - 16]",
+                "mov r9, [rbp - 8]",
                 "xor eax, eax",
-                "jmp r11",
+                "call r11",
+                "mov [rbp - 48], rax",
+                "call {failed}",
+                "mov rax, [rbp - 48]",
+                "leave",
+                "ret",
                 number = const $number,
                 look = sym look,
+                failed = sym failed,
             )
         }
     )*};
@@ -406,6 +447,7 @@ unsafe fn spawn(
         } else {
             None
         };
+        let _excused = pager_api::excuse_caller();
         let error = inherit::telling(environment, |environment| {
             next(&raw mut child, path, rest.0, rest.1, rest.2, environment)
         });

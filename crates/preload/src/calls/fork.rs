@@ -2,10 +2,11 @@
 //!
 //! Those of clone are in [`clone`]. All go through one sequence, [`prepare`], the kernel's fork, then [`in_parent`] or [`in_child`]. libc's fork (and
 //! daemon, forkpty, which call it inside libc) runs them as its atfork handlers. Registered before any other, ours are
-//! the last before the fork and the first after it. vfork, `posix_spawn` and exec share the memory or drop it: nothing
-//! is done for them. What comes to pass without us, by a system call in assembly or by another libc, the pager hears of
+//! the last before the fork and the first after it. vfork, `posix_spawn` and exec share the memory or drop it: for them
+//! the caller is only excused from the handler's processor, as everywhere here. What comes to pass without us, by a system call in assembly or by another libc, the pager hears of
 //! from the kernel where that is allowed.
 
+use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_void};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -70,6 +71,7 @@ unsafe extern "C" fn prepare() {
 pub(super) unsafe extern "C" fn prepare_for(flags: u64) {
     let me = raw::gettid();
     if forking().load(Ordering::Relaxed) != me {
+        pager_api::excuse(me).keep();
         let blocked = SignalsBlocked::new();
         futex::take_word(turn());
         forking().store(me, Ordering::Relaxed);
@@ -100,6 +102,7 @@ pub(super) unsafe extern "C" fn in_parent() {
         pager_api::fork_parent();
         exact::fork_done();
         end_turn();
+        pager_api::end_excuse();
     }
 }
 
@@ -140,6 +143,57 @@ pub(super) unsafe fn by_number(number: usize, args: [usize; 6]) -> Answer {
     let flags = unsafe { clone::flags_of(number as c_long, &args) };
     // SAFETY: the same.
     around(flags.unwrap_or(0), || unsafe { raw::syscall(number, args) })
+}
+
+/// POSIX's vfork. Its child has its parent's memory and needs nothing of us, but it inherits what its parent may run on.
+/// It returns from here on its parent's stack, and spoils what lies there: the parent's address is kept in a register.
+///
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+unsafe extern "C" fn vfork() -> c_int {
+    naked_asm!(
+        "endbr64",
+        "sub rsp, 8",
+        "call {before}",
+        "add rsp, 8",
+        "pop rdi",
+        "mov eax, {vfork}",
+        "syscall",
+        "push rdi",
+        "test rax, rax",
+        "jz 2f",
+        "mov rdi, rax",
+        "jmp {after}",
+        "2:",
+        "ret",
+        before = sym before_vfork,
+        after = sym after_vfork,
+        vfork = const libc::SYS_vfork,
+    )
+}
+
+/// glibc's other name for vfork.
+///
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+unsafe extern "C" fn __vfork() -> c_int {
+    naked_asm!("endbr64", "jmp {vfork}", vfork = sym vfork)
+}
+
+extern "C" fn before_vfork() {
+    pager_api::excuse_caller().keep();
+}
+
+/// In the parent, with the kernel's answer. What it returns is vfork's.
+extern "C" fn after_vfork(answer: isize) -> c_int {
+    pager_api::end_excuse();
+    raw::to_int(if answer < 0 { Err(-answer as i32) } else { Ok(answer as usize) })
 }
 
 static NEXT_FORK: Next = Next::new();

@@ -16,6 +16,7 @@ use quire_linux::sys::rlimit::Limit;
 use super::exec;
 use super::limits::VARIABLE;
 use crate::malloc::backend;
+use crate::pager_api;
 use crate::raw::{self, Answer};
 
 type Path = *const c_char;
@@ -65,6 +66,7 @@ fn becoming<T>(env: List, go: impl FnOnce(List) -> T) -> T {
 
 /// Runs one of libc's functions that make a child with the environment of libc's own variable.
 fn telling_all<T>(go: impl FnOnce() -> T) -> T {
+    let _excused = pager_api::excuse_caller();
     if !limits::are_told() {
         return go();
     }

@@ -11,6 +11,7 @@
 //! * [`fork`]: all that copies the address space; [`clone`]: clone under its names and numbers.
 //! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`threads`]: what the kernel touches when a thread dies.
+//! * [`processors`]: what threads may run on.
 //! * [`socket`]: setsockopt, for memory that is pinned.
 //! * [`raw_call`]: `syscall()`, which reaches all of these by number.
 //!
@@ -27,6 +28,7 @@ pub(crate) mod inherit;
 pub(crate) mod limits;
 mod look;
 mod map;
+mod processors;
 mod range;
 mod raw_call;
 mod remap;

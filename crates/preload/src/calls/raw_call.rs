@@ -5,7 +5,8 @@ use core::ffi::{c_int, c_long, c_uint, c_ulong};
 
 use super::map::{self, Request};
 use super::{
-    clone, exec, faults, fork, inherit, limits, look, range, remap, signals, socket, threads, vectors,
+    clone, exec, faults, fork, inherit, limits, look, processors, range, remap, signals, socket, threads,
+    vectors,
 };
 use crate::decide::Remap;
 use crate::pager_api;
@@ -125,9 +126,13 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_getrlimit => limits::of_process(0, a as c_uint, core::ptr::null(), b as *mut _),
             libc::SYS_setrlimit => limits::of_process(0, a as c_uint, b as *const _, core::ptr::null_mut()),
             libc::SYS_prlimit64 => limits::of_process(a as c_int, b as c_uint, c as *const _, d as *mut _),
+            libc::SYS_sched_getaffinity | libc::SYS_sched_setaffinity => {
+                processors::by_number(number as usize, args)
+            }
             libc::SYS_ioctl => faults::control(a as c_int, b as c_ulong, c),
             libc::SYS_execve | libc::SYS_execveat => {
                 exec::by_number(number == libc::SYS_execveat, &args);
+                let _excused = pager_api::excuse_caller();
                 inherit::by_number(number as usize, args)
             }
             libc::SYS_userfaultfd => {

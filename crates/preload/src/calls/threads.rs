@@ -90,9 +90,11 @@ pub(super) unsafe fn word_of(number: c_long, args: &[usize; 6]) -> ClearedWord {
 pub(super) unsafe fn clone_by_number(number: usize, args: [usize; 6]) -> Answer {
     // SAFETY: by the caller's promise.
     let word = unsafe { word_of(number as c_long, &args) };
+    pager_api::excuse_caller().keep();
     // SAFETY: the same.
     let answer = unsafe { raw::syscall(number, args) };
     if answer != Ok(0) {
+        pager_api::end_excuse();
         word.belongs_to(answer.ok().map(|tid| tid as u32));
     }
     answer
@@ -215,9 +217,16 @@ type Create = unsafe extern "C" fn(
     *mut c_void,
 ) -> c_int;
 
+type C11Start = unsafe extern "C" fn(*mut c_void) -> c_int;
+type C11Create = unsafe extern "C" fn(*mut libc::pthread_t, Option<C11Start>, *mut c_void) -> c_int;
+
 static NEXT_MUTEX_INIT: Next = Next::new();
 static NEXT_MUTEX_DESTROY: Next = Next::new();
 static NEXT_CREATE: Next = Next::new();
+static NEXT_THRD_CREATE: Next = Next::new();
+
+/// In glibc's `threads.h`.
+const THRD_ERROR: c_int = 2;
 
 /// glibc's `__data.__kind` of a mutex: where it is, and its bits for robust and for priority inheritance.
 const KIND_AT: usize = 16;
@@ -276,6 +285,7 @@ unsafe extern "C" fn pthread_create(
     argument: *mut c_void,
 ) -> c_int {
     let Some(next) = NEXT_CREATE.get(c"pthread_create") else { return libc::ENOSYS };
+    let _excused = pager_api::excuse_caller();
     // SAFETY: libc's function of that name has this type.
     let next = unsafe { transmute::<NonNull<c_void>, Create>(next) };
     // SAFETY: the caller keeps the rules of pthread_create.
@@ -292,6 +302,23 @@ unsafe extern "C" fn pthread_create(
         }
         answer
     }
+}
+
+/// C11's.
+///
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn thrd_create(
+    thread: *mut libc::pthread_t,
+    start: Option<C11Start>,
+    argument: *mut c_void,
+) -> c_int {
+    let Some(next) = NEXT_THRD_CREATE.get(c"thrd_create") else { return THRD_ERROR };
+    let _excused = pager_api::excuse_caller();
+    // SAFETY: libc's function of that name has this type, and the caller keeps its rules.
+    unsafe { transmute::<NonNull<c_void>, C11Create>(next)(thread, start, argument) }
 }
 
 /// The end of the stack that these attributes name, if it is managed.

@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <threads.h>
 #include <unistd.h>
 
 #define FIND(result, name, ...) result (*name)(__VA_ARGS__) = (result(*)(__VA_ARGS__))dlsym(RTLD_DEFAULT, #name)
@@ -26,6 +27,7 @@
 
 extern char **environ;
 extern pid_t _Fork(void);
+extern pid_t __vfork(void) __attribute__((returns_twice));
 extern int __clone(int (*)(void *), void *, int, void *, ...);
 enum { PAGE = 4096, LEN = 16 * PAGE };
 
@@ -173,11 +175,17 @@ static int in_child(void *at) {
     return *(char *)at == 5 ? 33 : 1;
 }
 
-/* _Fork clone __clone syscall posix_spawn posix_spawnp popen system pthread_create */
+/* _Fork vfork __vfork clone __clone syscall posix_spawn posix_spawnp popen system pthread_create */
 static void of_children(void) {
     char *at = fresh(), *stack = fresh(), line[16] = "", *words[] = {"sh", "-c", "exit 33", NULL};
     pid_t pid = _Fork();
     if (pid == 0)
+        _exit(in_child(at));
+    ends_with(pid, 33);
+    if ((pid = vfork()) == 0)
+        _exit(in_child(at));
+    ends_with(pid, 33);
+    if ((pid = __vfork()) == 0)
         _exit(in_child(at));
     ends_with(pid, 33);
     ends_with(clone(in_child, stack + LEN, SIGCHLD, at), 33);
@@ -258,7 +266,35 @@ static void *answer(void *given) {
     return here == 5 ? given : NULL;
 }
 
-/* pthread_create pthread_mutex_init pthread_mutex_destroy */
+static int answer_number(void *given) {
+    return *(int *)given;
+}
+
+/* sched_getaffinity sched_setaffinity pthread_getaffinity_np pthread_setaffinity_np pthread_getattr_np */
+static void of_processors(void) {
+    cpu_set_t set, again;
+    pthread_attr_t attributes;
+    memset(&set, 0xff, sizeof set);
+    CHECK(sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 && CPU_COUNT(&set) < CPU_SETSIZE);
+    CHECK(sched_setaffinity(gettid(), sizeof set, &set) == 0);
+    REFUSED(sched_getaffinity(0, 1, &again), EINVAL);
+    REFUSED(sched_getaffinity(-1, sizeof again, &again), ESRCH);
+    REFUSED(sched_getaffinity(0, sizeof again, (cpu_set_t *)8), EFAULT);
+    CPU_ZERO(&again);
+    REFUSED(sched_setaffinity(0, sizeof again, &again), EINVAL);
+    REFUSED(syscall(SYS_sched_setaffinity, 0, sizeof again, 8), EFAULT);
+    CHECK(pthread_setaffinity_np(pthread_self(), sizeof again, &again) == EINVAL);
+    CHECK(pthread_getaffinity_np(pthread_self(), 1, &again) == EINVAL);
+    CHECK(pthread_getaffinity_np(pthread_self(), sizeof again, &again) == 0 && CPU_EQUAL(&set, &again));
+    CHECK(pthread_setaffinity_np(pthread_self(), sizeof again, &again) == 0);
+    memset(&again, 0, sizeof again);
+    CHECK(syscall(SYS_sched_getaffinity, getpid(), sizeof again, &again) > 0 && CPU_EQUAL(&set, &again));
+    CHECK(pthread_getattr_np(pthread_self(), &attributes) == 0);
+    CHECK(pthread_attr_getaffinity_np(&attributes, sizeof again, &again) == 0 && CPU_EQUAL(&set, &again));
+    CHECK(pthread_attr_destroy(&attributes) == 0);
+}
+
+/* pthread_create pthread_mutex_init pthread_mutex_destroy thrd_create */
 static void of_threads(void) {
     char *stack = fresh();
     pthread_attr_t attributes;
@@ -267,7 +303,10 @@ static void of_threads(void) {
     pthread_t thread;
     void *result = NULL;
     CHECK(pthread_create(&thread, NULL, answer, mutex) == 0 && pthread_join(thread, &result) == 0 && result == mutex);
-    CHECK(pthread_attr_init(&attributes) == 0);
+    thrd_t other;
+    int number = 0;
+    CHECK(thrd_create(&other, answer_number, &(int){44}) == thrd_success && thrd_join(other, &number) == thrd_success);
+    CHECK(number == 44 && pthread_attr_init(&attributes) == 0);
     char *large = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(large != MAP_FAILED && pthread_attr_setstack(&attributes, large, 64 * PAGE) == 0);
     CHECK(pthread_create(&thread, &attributes, answer, stack) == 0 && pthread_join(thread, &result) == 0 && result == stack);
@@ -335,6 +374,7 @@ int main(void) {
     of_children();
     of_exec();
     of_threads();
+    of_processors();
     of_malloc();
     puts("symbols ok");
     return 0;

@@ -25,10 +25,9 @@ pub use piece::{Kind, Piece};
 pub use remap::{FOREIGN_TARGET, TARGET_ENDED};
 
 use super::worker::Worker;
-use super::{Pager, own_pid, pages_of};
+use super::{Pager, pages_of};
 use crate::control::note::Note;
 use crate::sys::sched::{self, SignalsBlocked};
-use core::sync::atomic::Ordering;
 use quire_core::job::Work;
 use quire_core::mmu::Refusal;
 
@@ -71,7 +70,7 @@ impl Pager {
     /// of this process's.
     fn may_hold_the_lock(&self) -> bool {
         let here = 0u8;
-        !super::is_managed((&raw const here).addr(), 1) && self.pid.load(Ordering::Relaxed) == own_pid()
+        !super::is_managed((&raw const here).addr(), 1) && self.is_here()
     }
 }
 

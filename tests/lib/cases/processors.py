@@ -1,0 +1,30 @@
+"""Quire keeps a thread that faults alone on one processor; no program may notice by what it asks, sets, or makes."""
+
+import os
+import re
+
+from cases import both, case_program, expect_same
+from checks import expect
+from runner import MIB
+
+BUDGET = 32 * MIB
+
+
+def kept(result):
+    """How often the program found itself kept, by the parts of it."""
+    return {name: int(times) for name, times in re.findall(r"^([\w ]+): kept in (\d+) of", result.stderr, re.M)}
+
+
+def check(checks, scale):
+    program = case_program("processors", "-pthread")
+    for policy in ("adaptive", "fixed:4K"):
+        for what in ("all", "exec"):
+            with checks.case("processors: %s, %s" % (what, policy)) as figures:
+                native, managed, report = both([program, what], BUDGET, ["--policy", policy])
+                expect_same(native, managed)
+                expect(sum(kept(native).values()) == 0, "natively it is kept: %s" % kept(native))
+                times = kept(managed)
+                figures.append("kept: %s" % times)
+                if len(os.sched_getaffinity(0)) > 1:
+                    # Otherwise nothing was shown. Above all after calls that have failed.
+                    expect(sum(times.values()) > 0 and times.get("at last") != 0, "not kept: %s" % times)
