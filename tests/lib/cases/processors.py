@@ -15,16 +15,20 @@ def kept(result):
     return {name: int(times) for name, times in re.findall(r"^([\w ]+): kept in (\d+) of", result.stderr, re.M)}
 
 
-def check(checks, scale):
+def compare(checks, policy):
     program = case_program("processors", "-pthread")
+    for what in ("all", "exec"):
+        with checks.case("processors: %s, %s" % (what, policy)) as figures:
+            native, managed, _ = both([program, what], BUDGET, ["--policy", policy])
+            expect_same(native, managed)
+            expect(sum(kept(native).values()) == 0, "natively it is kept: %s" % kept(native))
+            times = kept(managed)
+            figures.append("kept: %s" % times)
+            if len(os.sched_getaffinity(0)) > 1:
+                # Otherwise nothing was shown. Above all after calls that have failed.
+                expect(sum(times.values()) > 0 and times.get("at last") != 0, "not kept: %s" % times)
+
+
+def check(checks, scale):
     for policy in ("adaptive", "fixed:4K"):
-        for what in ("all", "exec"):
-            with checks.case("processors: %s, %s" % (what, policy)) as figures:
-                native, managed, report = both([program, what], BUDGET, ["--policy", policy])
-                expect_same(native, managed)
-                expect(sum(kept(native).values()) == 0, "natively it is kept: %s" % kept(native))
-                times = kept(managed)
-                figures.append("kept: %s" % times)
-                if len(os.sched_getaffinity(0)) > 1:
-                    # Otherwise nothing was shown. Above all after calls that have failed.
-                    expect(sum(times.values()) > 0 and times.get("at last") != 0, "not kept: %s" % times)
+        compare(checks, policy)

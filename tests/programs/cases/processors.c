@@ -18,7 +18,7 @@
 extern char **environ;
 extern pid_t _Fork(void);
 
-enum { ROUNDS = 8, TOUCHES = 500, SAME = 33 };
+enum { ROUNDS = 4, TOUCHES = 500, SAME = 33 };
 static const size_t REGION = 48 * MIB;
 
 static cpu_set_t own;
