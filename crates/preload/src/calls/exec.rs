@@ -112,8 +112,8 @@ impl Arguments {
 }
 
 /// Numbers of the functions with variable arguments.
-const EXECL: usize = 4;
-const EXECLE: usize = 6;
+pub(super) const EXECL: usize = 4;
+pub(super) const EXECLE: usize = 6;
 
 /// How a hook goes on. In two registers, as C returns it.
 #[repr(C)]

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use quire_linux::limits;
 use quire_linux::sys::rlimit::Limit;
 
-use super::exec;
+use super::exec::{self, EXECL, EXECLE};
 use super::limits::VARIABLE;
 use crate::malloc::backend;
 use crate::pager_api;
@@ -27,8 +27,6 @@ const EXECVE: usize = 0;
 const EXECV: usize = 1;
 const EXECVP: usize = 2;
 const EXECVPE: usize = 3;
-const EXECL: usize = 4;
-const EXECLE: usize = 6;
 const FEXECVE: usize = 7;
 const EXECVEAT: usize = 8;
 
