@@ -3,8 +3,8 @@
 //! Those of clone are in [`clone`]. All go through one sequence, [`prepare`], the kernel's fork, then [`in_parent`] or [`in_child`]. libc's fork (and
 //! daemon, forkpty, which call it inside libc) runs them as its atfork handlers. Registered before any other, ours are
 //! the last before the fork and the first after it. vfork, `posix_spawn` and exec share the memory or drop it: for them
-//! the caller is only excused from the handler's processor, as everywhere here. What comes to pass without us, by a system call in assembly or by another libc, the pager hears of
-//! from the kernel where that is allowed.
+//! the caller is only excused from the handler's processor, as everywhere here. What comes to pass without us, by a
+//! system call in assembly or by another libc, the pager hears of from the kernel where that is allowed.
 
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_void};
