@@ -9,8 +9,12 @@ from runner import MIB, scratch
 
 from cases import case_program, expect_same, run
 
-BUDGET = 32 * MIB
-CONTENTS = 64
+# MiB of the parent's contents, which do not fit into the budget. The small form has the least budget that there is.
+CONTENTS, BUDGET = 24, 16 * MIB
+CONTENTS_IN_FULL, BUDGET_IN_FULL = 64, 32 * MIB
+# Beside threads, whose own memory is 40 MiB and more whatever the size.
+RACE = {"contents": 24, "budget": 24 * MIB, "rounds": 8}
+RACE_IN_FULL = {"contents": 48, "budget": 32 * MIB, "rounds": 100}
 
 # Announced to the library, by name or by number.
 KNOWN = ("fork", "_Fork", "clone", "__clone", "syscall-clone", "syscall-clone-stack", "clone3", "clone3-stack")
@@ -30,39 +34,41 @@ RACES = ("fork", "assembly", "second-libc", "both")
 
 def check(checks, scale):
     forks = case_program("forks")
+    contents, budget = (CONTENTS_IN_FULL, BUDGET_IN_FULL) if scale.full else (CONTENTS, BUDGET)
     for kind in (*KNOWN, *UNKNOWN, *FAMILIES, *STACKS):
-        compare(checks, kind, [forks, kind, "2", str(CONTENTS), "0"])
-    rounds = 100 if scale.full else 8
+        compare(checks, kind, [forks, kind, "2", str(contents), "0"], budget)
+    race = RACE_IN_FULL if scale.full else RACE
     for kind in RACES:
-        compare(checks, kind + " beside threads", [forks, kind, str(rounds), "48", "3"], timeout=300)
-    rights = case_program("forks_rights")
-    compare(checks, "fork in a program that filters its calls", [rights, "filter"])
-    compare(checks, "fork in a program with few descriptors", [rights, "descriptors"])
+        command = [forks, kind, str(race["rounds"]), str(race["contents"]), "3"]
+        compare(checks, kind + " beside threads", command, race["budget"], timeout=300)
+    rights = [case_program("forks_rights"), str(contents)]
+    compare(checks, "fork in a program that filters its calls", [*rights, "filter"], budget)
+    compare(checks, "fork in a program with few descriptors", [*rights, "descriptors"], budget)
     if os.getuid() == 0:
-        compare(checks, "fork in a program that became another user", [rights, "user"])
+        compare(checks, "fork in a program that became another user", [*rights, "user"], budget)
         with scratch() as directory:
-            compare(checks, "fork in a program with an empty root", [rights, "root", directory])
-        unseen(checks, forks)
+            compare(checks, "fork in a program with an empty root", [*rights, "root", directory], budget)
+        unseen(checks, forks, str(contents), budget)
 
 
-def unseen(checks, forks):
+def unseen(checks, forks, contents, budget):
     """Without CAP_SYS_PTRACE the kernel tells of no fork: children that are announced are whole, and no other reads zeroes."""
     front = ["setpriv", "--bounding-set", "-sys_ptrace"]
     for kind in ("fork", "clone:8", "syscall-clone-stack", "grandchild-fork-fork"):
-        compare(checks, kind + " without CAP_SYS_PTRACE", [forks, kind, "3", str(CONTENTS), "0"], front=front)
+        compare(checks, kind + " without CAP_SYS_PTRACE", [forks, kind, "3", contents, "0"], budget, front=front)
     with checks.case("a child by assembly without CAP_SYS_PTRACE ends where it would read zeroes"):
-        result = run([*front, *quire.command_line([forks, "assembly", "2", str(CONTENTS), "0"], BUDGET, ["-q"])])
+        result = run([*front, *quire.command_line([forks, "assembly", "2", contents, "0"], budget, ["-q"])])
         expect(result.text.count("child made: status b") == 2, result.text[:200] + result.describe())
         expect("assembly: 0 children" in result.text and "parent: 0 words wrong" in result.text, result.text[:200])
 
 
-def compare(checks, name, command, timeout=60, front=()):
+def compare(checks, name, command, budget, timeout=60, front=()):
     """One check: the same under Quire as natively, and something was evicted. `front` comes before both commands."""
     with checks.case("a child by " + name) as figures, scratch() as directory:
         native = run([*front, *command], timeout=timeout)
         path = os.path.join(directory, "report.json")
         options = ["-q", "--report", "json", "-o", path]
-        managed = run([*front, *quire.command_line(command, BUDGET, options)], timeout=timeout)
+        managed = run([*front, *quire.command_line(command, budget, options)], timeout=timeout)
         report = quire.Report(path) if os.path.exists(path) and os.path.getsize(path) else None
         expect_same(native, managed)
         expect(report is not None and report["evicted_behind_pages"] + report["evicted_in_fault_pages"] > 0, "no pressure")

@@ -140,9 +140,11 @@ static void with_grandchild(const char *kind, const char *second) {
 
 /* The child's next image begins anew. */
 static void with_exec(void) {
+    char mib[24];
+    snprintf(mib, sizeof mib, "%zu", bytes / MIB);
     pid_t pid = in_assembly(NULL);
     if (pid == 0) {
-        execl(self, self, "exec", "0", "40", "0", (char *)NULL);
+        execl(self, self, "exec", "0", mib, "0", (char *)NULL);
         _exit(1);
     }
     await(pid);

@@ -1,4 +1,4 @@
-/* forks_rights WHAT [DIRECTORY]: gives up what a fork under Quire once needed, and forks. The child looks at all contents. */
+/* forks_rights MIB WHAT [DIRECTORY]: gives up what a fork under Quire once needed, and forks. The child looks at all contents. */
 #include "case.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -40,14 +40,14 @@ static void give_up(const char *what, const char *directory) {
 }
 
 int main(int count, char **args) {
-    size_t bytes = 64 * MIB;
-    if (count < 2)
+    if (count < 3)
         return 2;
+    size_t bytes = strtoul(args[1], NULL, 10) * MIB;
     setvbuf(stdout, NULL, _IONBF, 0);
     char *contents = map_memory(bytes);
     write_contents(contents, bytes, 1);
     press(bytes / 2);
-    give_up(args[1], args[count - 1]);
+    give_up(args[2], args[count - 1]);
     for (int i = 0; i < 3; i++) {
         pid_t pid = fork();
         if (pid == 0) {
