@@ -9,6 +9,9 @@ MODES = (
     "futex", "own-threads", "own-list", "own-owner", "own-stacks", "moves",
 )
 
+# The program presses with 40 MiB.
+BUDGET = 16 * MIB
+
 # The kernel lets ordinary threads run for a moment in each second: that must not be what helps.
 RESCUED_AFTER = 0.9
 
@@ -16,7 +19,7 @@ RESCUED_AFTER = 0.9
 def check(checks, scale):
     program = case_program("deaths")
     for mode in MODES:
-        same_as_native(checks, "deaths " + mode, [program, *mode.split()], 32 * MIB)
+        same_as_native(checks, "deaths " + mode, [program, *mode.split()], BUDGET)
     many(checks, program)
     for policy in ("rr", "fifo"):
         for what in ("fresh", "read", "calls"):
@@ -26,7 +29,7 @@ def check(checks, scale):
 def many(checks, program):
     """Pages that stay are not tried again and again: what else there is goes out and in as ever."""
     with checks.case("deaths many kept pages") as figures:
-        native, managed, report = both([program, "many"], 16 * MIB)
+        native, managed, report = both([program, "many"], BUDGET)
         expect_same(native, managed)
         expect(managed.seconds < 45, "it took %.1f s" % managed.seconds)
         figures.append("%.1f s" % managed.seconds)

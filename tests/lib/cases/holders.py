@@ -4,7 +4,7 @@ import cases
 from checks import expect
 from runner import MIB, scratch
 
-BUDGET = 32 * MIB
+BUDGET = 20 * MIB
 
 # What is run, and what the kernel holds the pages for.
 MODES = (

@@ -9,11 +9,28 @@ import quire
 from checks import expect
 from runner import MIB, run, scratch
 
-BUDGET = 64 * MIB
-# For python, which takes 1.4 GB under a limit in which it starts.
-LARGE_BUDGET = 768 * MIB
-# Each takes python 10 to 20 s.
-FULL_LIMITS = ("-v 1433600", "-S -v 1433600", "-d 1433600")
+# For programs that have no size.
+BUDGET = 24 * MIB
+# A shell's limits before a program, or before quire: each takes python 10 to 20 s in full.
+SHELL_LIMITS = ("-v", "-S -v", "-d")
+
+
+class Sizes:
+    """How large limits are, in MiB, and budgets in bytes: everything under a limit is several times its budget."""
+
+    def __init__(self, full):
+        # The program's limits, which are met seven times in a row.
+        self.limit, self.budget = (512, 64 * MIB) if full else (128, 24 * MIB)
+        self.python_limit, self.python_budget = (400, 64 * MIB) if full else (200, 32 * MIB)
+        # A limit that a shell sets, where python has no other.
+        self.shell_limit, self.shell_budget = (1400, 768 * MIB) if full else (400, 220 * MIB)
+
+    def shell(self, kind):
+        return "%s %d" % (kind, self.shell_limit << 10)
+
+    def python(self):
+        return python(str(self.shell_limit))
+
 
 # Python that sets a limit for itself, meets it in several ways, and goes on.
 FILLS = """
@@ -45,20 +62,20 @@ def shell(limit, *words):
     return ["sh", "-c", 'ulimit %s; exec "$@"' % limit, "sh", *words]
 
 
-def check_before_quire(checks, scale):
+def check_before_quire(checks, scale, sizes):
     """The limit is quire's own too."""
-    command = python("1400")
-    for limit in FULL_LIMITS if scale.full else ("-d 1433600",):
+    for kind in SHELL_LIMITS if scale.full else ("-d",):
+        limit = sizes.shell(kind)
         with checks.case("ulimit %s before quire run" % limit):
-            native = run(shell(limit, *command))
-            managed = run(shell(limit, *quire.command_line(command, LARGE_BUDGET, ["-q"])))
+            native = run(shell(limit, *sizes.python()))
+            managed = run(shell(limit, *quire.command_line(sizes.python(), sizes.shell_budget, ["-q"])))
             cases.expect_same(native, managed)
 
 
-def check_manages(checks):
+def check_manages(checks, sizes):
     """A limit that a shell of the tree sets is met as natively, and is none for the memory that Quire itself needs."""
     with checks.case("a program under a shell's ulimit -v is managed"):
-        native, managed, report = cases.both(shell("-S -v 1433600", *python("1400")), LARGE_BUDGET)
+        native, managed, report = cases.both(shell(sizes.shell("-S -v"), *sizes.python()), sizes.shell_budget)
         cases.expect_same(native, managed)
         expect(managed.status == 0 and report["evicted_behind_pages"] > 1000, managed.describe())
         expect("unmanaged" not in managed.stderr, managed.last_words())
@@ -90,21 +107,25 @@ def check_dumps(checks):
 
 def check(checks, scale):
     program = cases.case_program("limits", "-pthread")
+    sizes = Sizes(scale.full)
     for kind in ("as", "data"):
         for what in ("meet", "read", "calls", "children", "pass"):
             # What takes longest is the same for both kinds.
-            for budget in (None, BUDGET) if kind == "as" or scale.full else (None,):
+            for budget in (None, sizes.budget) if kind == "as" or scale.full else (None,):
                 name = "limit on %s: %s%s" % (kind, what, ", with a budget" if budget else "")
-                cases.same_as_native(checks, name, [program, what, kind], budget)
+                cases.same_as_native(checks, name, [program, what, kind, str(sizes.limit)], budget)
     for resource in ("RLIMIT_AS", "RLIMIT_DATA"):
-        cases.same_as_native(checks, "python that sets %s" % resource, python("400", resource), BUDGET)
-    for limit in FULL_LIMITS if scale.full else ():
-        cases.same_as_native(checks, "ulimit %s in a shell" % limit, shell(limit, *python("1400")), LARGE_BUDGET)
+        command = python(str(sizes.python_limit), resource)
+        cases.same_as_native(checks, "python that sets %s" % resource, command, sizes.python_budget)
+    for kind in SHELL_LIMITS if scale.full else ():
+        limit = sizes.shell(kind)
+        cases.same_as_native(checks, "ulimit %s in a shell" % limit, shell(limit, *sizes.python()), sizes.shell_budget)
     for limit in ("-s unlimited", "-s 1024"):
-        cases.same_as_native(checks, "ulimit %s in a shell" % limit, shell(limit, program, "children"), BUDGET)
+        command = shell(limit, program, "children", "as", str(sizes.limit))
+        cases.same_as_native(checks, "ulimit %s in a shell" % limit, command, sizes.budget)
     for way in ("syscall", "device"):
         command = [cases.case_program("userfault", "-pthread"), way]
         cases.same_as_native(checks, "a userfaultfd of the program's own, by %s" % way, command, BUDGET)
     check_dumps(checks)
-    check_before_quire(checks, scale)
-    check_manages(checks)
+    check_before_quire(checks, scale, sizes)
+    check_manages(checks, sizes)

@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-enum { LOCKS = 48, WAITERS = 6, GAP = 32 * 1024, PRESSURE = 80 * 1024 * 1024, PATIENCE = 8 };
+enum { LOCKS = 48, WAITERS = 6, GAP = 32 * 1024, PRESSURE = 40 * 1024 * 1024, PATIENCE = 8 };
 
 static atomic_int ready, go;
 

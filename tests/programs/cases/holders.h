@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 
 /* Pressure between sending and receiving: several times what the budget of the test allows. */
-#define PRESSURE (60 * MIB)
+#define PRESSURE (30 * MIB)
 #define ROUNDS 3
 /* What is received goes through a buffer that is not managed, piece by piece. */
 #define PIECE (64 * KIB)

@@ -1,5 +1,6 @@
-/* Limits on address space and on data, as a program sets them and meets them. What it prints may not depend on how much the
- * program is above its limit to begin with, so amounts are told in parts of the limit, rounded. */
+/* limits WHAT as|data [MIB]: limits on address space and on data, as a program sets them and meets them. What it prints
+ * may not depend on how much the program is above its limit to begin with, so amounts are told in parts of the limit,
+ * rounded. */
 #include "case.h"
 
 #include <pthread.h>
@@ -11,7 +12,7 @@
 
 extern char **environ;
 
-#define LIMIT (512 * MIB)
+static rlim_t bound = 512 * MIB; /* the limit */
 
 static int resource = RLIMIT_AS;
 
@@ -27,14 +28,14 @@ static void set_limit(rlim_t bytes) {
 
 /* How many eighths of the limit a number of bytes is, if it is as much as can be hoped for: "most" from half on. */
 static void tell(const char *what, size_t bytes) {
-    printf("%s: %s\n", what, bytes > LIMIT ? "more than the limit" : bytes > LIMIT / 2 ? "most of it" : "too little");
+    printf("%s: %s\n", what, bytes > bound ? "more than the limit" : bytes > bound / 2 ? "most of it" : "too little");
 }
 
 /* Maps, or allocates, pieces until there are no more, and gives all back. */
 static size_t fill(size_t piece, bool touch, bool by_malloc) {
     static void *pieces[1 << 16];
     size_t count = 0;
-    while (count < sizeof pieces / sizeof *pieces && count * piece <= 2 * LIMIT) {
+    while (count < sizeof pieces / sizeof *pieces && count * piece <= 2 * bound) {
         void *at = by_malloc ? malloc(piece)
                              : mmap(NULL, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (at == (by_malloc ? NULL : MAP_FAILED)) {
@@ -61,7 +62,7 @@ static size_t fill(size_t piece, bool touch, bool by_malloc) {
 }
 
 static void meet(void) {
-    set_limit(LIMIT);
+    set_limit(bound);
     tell("mapped", fill(16 * MIB, false, false));
     tell("mapped and touched", fill(8 * MIB, true, false));
     tell("blocks of 100 KiB", fill(100 * KIB, true, true));
@@ -75,38 +76,38 @@ static void read_back(void) {
     struct rlimit limit, old;
     getrlimit(resource, &limit);
     show("before", &limit);
-    limit = (struct rlimit){LIMIT, 2 * LIMIT};
+    limit = (struct rlimit){bound, 2 * bound};
     printf("prlimit %d\n", prlimit(0, resource, &limit, &old));
     show("old", &old);
     printf("by number %ld\n", syscall(SYS_getrlimit, resource, &limit));
     show("now", &limit);
-    limit = (struct rlimit){2 * LIMIT, LIMIT};
+    limit = (struct rlimit){2 * bound, bound};
     int refused = setrlimit(resource, &limit);
     printf("soft above hard %d %s\n", refused, strerror(errno));
-    limit = (struct rlimit){LIMIT / 2, LIMIT};
+    limit = (struct rlimit){bound / 2, bound};
     printf("by number %ld\n", syscall(SYS_prlimit64, getpid(), resource, &limit, &old));
     show("old", &old);
-    printf("mapping more %s\n", mmap(NULL, LIMIT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
+    printf("mapping more %s\n", mmap(NULL, bound, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
                                     ? strerror(errno) : "works");
     limit = (struct rlimit){RLIM_INFINITY, RLIM_INFINITY};
     printf("taken off %d\n", setrlimit(resource, &limit));
-    printf("mapping more %s\n", mmap(NULL, LIMIT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
+    printf("mapping more %s\n", mmap(NULL, bound, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
                                     ? strerror(errno) : "works");
 }
 
 /* Each call that takes more addresses, or makes data of them, beyond the limit and within it. */
 static void calls(void) {
-    char *small = map_memory(MIB), *reserve = mmap(NULL, LIMIT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    set_limit(LIMIT);
-    printf("mremap beyond %s\n", mremap(small, MIB, 2 * LIMIT, MREMAP_MAYMOVE) == MAP_FAILED ? strerror(errno) : "works");
+    char *small = map_memory(MIB), *reserve = mmap(NULL, bound, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    set_limit(bound);
+    printf("mremap beyond %s\n", mremap(small, MIB, 2 * bound, MREMAP_MAYMOVE) == MAP_FAILED ? strerror(errno) : "works");
     small = mremap(small, MIB, 2 * MIB, MREMAP_MAYMOVE);
     printf("mremap %s\n", small == MAP_FAILED ? strerror(errno) : "works");
     printf("fixed %s\n", mmap(reserve, 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
                              == reserve ? "works" : strerror(errno));
-    printf("shared beyond %s\n", mmap(NULL, LIMIT, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
+    printf("shared beyond %s\n", mmap(NULL, bound, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
                                      ? strerror(errno) : "works");
-    printf("sbrk beyond %s\n", sbrk(LIMIT) == (void *)-1 ? strerror(errno) : "works");
-    printf("mprotect of all %s\n", mprotect(reserve, LIMIT, PROT_READ | PROT_WRITE) ? strerror(errno) : "works");
+    printf("sbrk beyond %s\n", sbrk(bound) == (void *)-1 ? strerror(errno) : "works");
+    printf("mprotect of all %s\n", mprotect(reserve, bound, PROT_READ | PROT_WRITE) ? strerror(errno) : "works");
 }
 
 static void *thread(void *unused) {
@@ -120,14 +121,14 @@ static void *thread(void *unused) {
 
 /* Children by fork, and threads, of a process that is near its limit. */
 static void children(void) {
-    char *at = map_memory(LIMIT / 4);
-    write_contents(at, LIMIT / 4, 9);
-    set_limit(LIMIT);
+    char *at = map_memory(bound / 4);
+    write_contents(at, bound / 4, 9);
+    set_limit(bound);
     for (int i = 0; i < 3; i++) {
         pid_t pid = fork();
         if (pid == 0) {
-            size_t wrong = wrong_words(at, LIMIT / 4, 9);
-            tell("in the child", fill(8 * MIB, true, false) + LIMIT / 4);
+            size_t wrong = wrong_words(at, bound / 4, 9);
+            tell("in the child", fill(8 * MIB, true, false) + bound / 4);
             fflush(stdout);
             _exit(wrong != 0);
         }
@@ -147,7 +148,7 @@ static void children(void) {
 
 /* Whatever comes after exec has the limit: by each of the ways. */
 static void pass_on(void) {
-    set_limit(LIMIT);
+    set_limit(bound);
     char *const args[] = {"sh", "-c", "ulimit -v; ulimit -d", NULL};
     for (int way = 0; way < 6; way++) {
         printf("way %d\n", way);
@@ -179,6 +180,8 @@ int main(int count, char **words) {
     const char *what = count > 1 ? words[1] : "";
     if (count > 2 && strcmp(words[2], "data") == 0)
         resource = RLIMIT_DATA;
+    if (count > 3)
+        bound = strtoul(words[3], NULL, 10) * MIB;
     if (strcmp(what, "meet") == 0)
         meet();
     else if (strcmp(what, "read") == 0)

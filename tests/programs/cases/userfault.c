@@ -80,7 +80,7 @@ int main(int count, char **words) {
     pthread_t thread;
     pthread_create(&thread, NULL, serve, NULL);
     printf("wrong pages %zu\n", wrong_pages());
-    press(100 * MIB);
+    press(40 * MIB);
     printf("later %zu, asked %zu\n", wrong_pages(), asked);
     /* What is discarded is missing again. */
     madvise(base, 8 * PAGE, MADV_DONTNEED);
@@ -100,7 +100,7 @@ int main(int count, char **words) {
     printf("unmap %d\n", munmap(around, 3 * BYTES));
     char *again = map_memory(BYTES);
     write_contents(again, BYTES, 3);
-    press(100 * MIB);
+    press(40 * MIB);
     printf("again %zu\n", wrong_words(again, BYTES, 3));
     return 0;
 }
