@@ -1,7 +1,7 @@
-/* Cycles of each kind of call. After the 40th and after the hundredth the process has as many mappings, descriptors, threads and
-   children; what there is more of is shown. (Heaps take what they need at the most within the first ones.)
+/* Cycles of each kind of call. After two fifths of them and after all the process has as many mappings, descriptors, threads
+   and children; what there is more of is shown. (Heaps take what they need at the most within the first ones.)
 
-       leaks [PRESSURE_MIB]     with so much other memory written beside each 20th cycle */
+       leaks CYCLES [PRESSURE_MIB]     with so much other memory written beside five of the cycles */
 #include "case.h"
 #include <dirent.h>
 #include <dlfcn.h>
@@ -11,7 +11,9 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-enum { WARM = 40, CYCLES = 100, MEMORY = 64 };
+enum { MEMORY = 64 };
+
+static int cycles, warm; /* how many, and after how many of them the first count is */
 
 extern char **environ;
 
@@ -81,7 +83,7 @@ static void children(char *memory, int cycle) {
         _exit(wrong_words(memory + PAGE, PAGE, 3) != 0);
     }
     await(child);
-    if (cycle % 10 == 0) {
+    if (cycle % (cycles / 10) == 0) {
         char *words[] = {"true", NULL};
         expect(!posix_spawn(&child, "/bin/true", NULL, NULL, words, environ), "posix_spawn");
         await(child);
@@ -153,27 +155,32 @@ static struct counts count(int which) {
     return now;
 }
 
-/* A heap grows by a mapping now and then, also Quire's own; what a cycle leaks it leaks sixty times. */
+/* A heap grows by a mapping now and then, also Quire's own; what a cycle leaks it leaks 24 times at the least, and what is done
+   in every tenth part of them six times. */
 enum { GROWTH = 4 };
 
 static void compare(const char *what, int before, int after, int growth) {
     printf("%s: %s\n", what, abs(before - after) <= growth ? "as many as before" : "others than before");
     if (abs(before - after) > growth)
-        fprintf(stderr, "%s: %d after %d cycles, %d after %d\n", what, before, WARM, after, CYCLES);
+        fprintf(stderr, "%s: %d after %d cycles, %d after %d\n", what, before, warm, after, cycles);
 }
 
 int main(int argc, char **argv) {
-    size_t pressure = argc > 1 ? strtoul(argv[1], NULL, 10) * MIB : 0;
+    cycles = argc > 1 ? atoi(argv[1]) : 0;
+    warm = cycles / 5 * 2;
+    if (cycles < 40)
+        return 2;
+    size_t pressure = argc > 2 ? strtoul(argv[2], NULL, 10) * MIB : 0;
     char *memory = map_memory(4 * PAGE);
     write_contents(memory + PAGE, PAGE, 3);
     struct counts counts[2] = {{0, 0, 0}, {0, 0, 0}};
     count(0);
-    for (int i = 1; i <= CYCLES; i++) {
+    for (int i = 1; i <= cycles; i++) {
         cycle(memory, i);
-        if (pressure && i % 20 == 5)
+        if (pressure && i % (cycles / 5) == 5)
             press(pressure);
-        if (i == WARM || i == CYCLES)
-            counts[i == CYCLES] = count(i == CYCLES);
+        if (i == warm || i == cycles)
+            counts[i == cycles] = count(i == cycles);
     }
     compare("mappings", counts[0].mappings, counts[1].mappings, GROWTH);
     compare("descriptors", counts[0].descriptors, counts[1].descriptors, 0);
