@@ -3,7 +3,7 @@
 from cases import case_program, same_as_native
 from runner import MIB
 
-BUDGET = 24 * MIB
+BUDGET = 16 * MIB
 
 
 NAMES = ("calls", "marks")

@@ -15,9 +15,9 @@ from checks import expect
 from runner import MIB, compiled, expect_success, program, run
 
 # Of so many sets one is tried, unless all are asked for.
-SHARE = 16
+SHARE = 32
 # Under pressure, where each set takes longer.
-PRESSED_SHARE = 80
+PRESSED_SHARE = 160
 BUDGET = 32 * MIB
 PRESSURE = 64
 

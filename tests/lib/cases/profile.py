@@ -69,7 +69,7 @@ def expect_calls(report, profile):
 def check_parts(checks):
     for name, options in (("a file", []), ("none", ["--no-spill"])):
         with checks.case("a profile adds up: %s to spill to" % name) as figures:
-            result, report, profile = profiled(spills(3), options=["--policy", "fixed:4K", *options])
+            result, report, profile = profiled(spills(2), options=["--policy", "fixed:4K", *options])
             expect_success(result)
             expect(profile["faults"] == report["count"], "%d faults, %d profiled" % (report["count"], profile["faults"]))
             phases = {name: part["total_ns"] for name, part in profile["phases"].items()}

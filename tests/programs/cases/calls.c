@@ -225,10 +225,10 @@ static char *const far_away = (char *)0x10000000000;
 static void moves_out(void) {
     begin("moves out");
     put(0, 8);
-    press(48 * MIB);
+    press(32 * MIB);
     move("far away", 0, 8, 8, THERE, far_away);
     show("far", far_away, 8);
-    press(48 * MIB);
+    press(32 * MIB);
     show("far", far_away, 8);
     printf("back, shorter: %s\n", mremap(far_away, 8 * PAGE, 4 * PAGE, THERE, AT(20)) == AT(20) ? "there" : "refused");
     show("far", far_away, 8);

@@ -67,7 +67,7 @@ static void follow(const char *name, int advice) {
     show_child("left behind", at, 2);
     show_child("moved away from it", copy, 2);
     madvise(copy, PAGES * PAGE, advice == MADV_DONTFORK ? MADV_DOFORK : MADV_KEEPONFORK);
-    press(48 * MIB);
+    press(32 * MIB);
     show_child("mark taken off", copy, 2);
     char *far_away = (char *)0x10000000000;
     at = step(mremap(at, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, far_away));

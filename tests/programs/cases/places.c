@@ -116,7 +116,7 @@ static void growing(void) {
         if (at == MAP_FAILED)
             fail("mmap");
         memset(at, 3, 16 * PAGE);
-        press(48 * MIB);
+        press(32 * MIB);
         for (long page = 1; page <= 40; page++)
             at[-page * (long)PAGE] = page;
         printf("grew: %d %d %d\n", at[-40 * (long)PAGE], at[-(long)PAGE], at[15 * PAGE]);
