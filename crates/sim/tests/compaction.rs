@@ -95,7 +95,7 @@ fn served(host: &Host, order: Order) -> f64 {
 
 #[expect(clippy::disallowed_methods, reason = "whoever runs the test decides")]
 fn seeds() -> u64 {
-    std::env::var("QUIRE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(12)
+    std::env::var("QUIRE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(6)
 }
 
 /// Shares over all seeds.

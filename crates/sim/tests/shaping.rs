@@ -112,7 +112,7 @@ impl Life {
 
 #[expect(clippy::disallowed_methods, reason = "whoever runs the test decides")]
 fn seeds() -> u64 {
-    std::env::var("QUIRE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(12)
+    std::env::var("QUIRE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(6)
 }
 
 /// Which pages a program uses, all of them in each epoch: whole ranges, or few pages of a range.

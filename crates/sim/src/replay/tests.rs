@@ -453,7 +453,7 @@ impl UseTlb for (&Cell, Random) {
         let mut host = Host::new(self.0, tlb).expect("a machine");
         for number in 0..20_000 {
             host.play(any_event(&mut rng)).expect("a replay");
-            if number % 500 == 0 {
+            if number % 1000 == 0 {
                 check(&mut host);
             }
         }
