@@ -21,6 +21,22 @@ pub fn unmet(grant: u32, got: u32) -> u64 {
     u64::from(if got == 0 { grant.max(chunk(grant)) } else { 0 })
 }
 
+/// For whom a process comes to the end of what it works within.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// A fault, or a call of the program's.
+    Program,
+    /// Reclaim behind the faults.
+    Reclaim,
+}
+
+/// Whether it takes more of the budget then. Reclaim does not: it makes room of what there is, so that who is idle does not take
+/// back what it has given. Nor does anybody who has more than it works within, and is to reclaim that first, or who would
+/// pass its target.
+pub fn takes_more(need: Need, grant: u32, granted: u64, target: u64) -> bool {
+    need == Need::Program && granted <= u64::from(grant) && u64::from(grant) < target
+}
+
 /// What a process has, and what is wanted of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Standing {
@@ -74,6 +90,17 @@ mod tests {
     #[test]
     fn who_gets_nothing_wants_as_much_again() {
         assert_eq!([unmet(100, 0), unmet(1000, 0), unmet(1000, 1)], [256, 1000, 0]);
+    }
+
+    #[test]
+    fn only_for_the_program_more_is_taken_and_not_before_what_is_too_much_was_given_back() {
+        assert!(takes_more(Need::Program, 1000, 1000, NO_LIMIT));
+        assert!(!takes_more(Need::Reclaim, 1000, 1000, NO_LIMIT));
+        assert!(takes_more(Need::Program, 1000, 1000, 1001) && !takes_more(Need::Program, 1000, 1000, 1000));
+        assert!(
+            !takes_more(Need::Program, 1000, 1001, NO_LIMIT),
+            "it has given up a page that it still uses"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The part of the tree's budget that this process works within.
 
 use super::{Link, Pager, Tables, Usage};
-use crate::control::grant::{self, LOW, Settled, Standing};
+use crate::control::grant::{self, LOW, Need, Settled, Standing};
 use crate::sys::clock::now_ns;
 use crate::sys::mmap;
 use core::sync::atomic::Ordering::Relaxed;
@@ -29,6 +29,15 @@ impl Pager {
         }
     }
 
+    /// After a fault: whether room is short, and the budget has no more.
+    pub(super) fn is_short(&self, tables: &mut Tables) -> bool {
+        if !tables.engine.pressed() {
+            return false;
+        }
+        self.grow_grant(tables);
+        tables.engine.pressed()
+    }
+
     /// Whether a chunk more of the budget could be had.
     pub(super) fn gets_more(&self, tables: &mut Tables) -> bool {
         let before = tables.engine.grant();
@@ -36,12 +45,12 @@ impl Pager {
         tables.engine.grant() > before
     }
 
-    /// Takes a chunk more of the budget, if there is any; else says that it is wanted.
+    /// For the program: takes a chunk more of the budget, if there is any; else says that it is wanted.
     pub(super) fn grow_grant(&self, tables: &mut Tables) {
         let Some(link) = self.budgeted() else { return };
         let slot = link.ledger.slot(link.welcome.slot.index);
         let grant = tables.engine.grant();
-        if u64::from(grant) >= slot.target_pages() {
+        if !grant::takes_more(Need::Program, grant, slot.granted_pages(), slot.target_pages()) {
             return;
         }
         let got = link.ledger.take(slot, u64::from(grant::chunk(grant))) as u32;

@@ -204,7 +204,7 @@ impl Handler {
                 pager.note_access(message.vpn, message.write, message.read_at);
             }
             pager.show(&tables.engine);
-            let pressed = tables.engine.pressed();
+            let pressed = pager.is_short(&mut tables);
             drop(tables);
             self.worker.watch.leave(Phase::Other);
             if pressed {

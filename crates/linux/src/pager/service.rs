@@ -97,7 +97,7 @@ fn withdraw(pager: &'static Pager, caller: &mut Caller, at: &mut u64) {
 
 /// Makes room until there is enough, or calls should be looked after. Whether there is more to do.
 fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
-    if !pager.needs_reclaim() {
+    if !pager.tables.lock().engine.pressed() {
         return false;
     }
     pager.open_spill();
@@ -173,16 +173,6 @@ impl Pager {
             Some(recorder) if recorder.has_mapped() => (at + recorder.waited()).saturating_sub(now_ns()),
             _ => u64::MAX,
         }
-    }
-
-    /// Whether room is short, though more of the budget was asked for.
-    fn needs_reclaim(&self) -> bool {
-        let mut tables = self.tables.lock();
-        if !tables.engine.pressed() {
-            return false;
-        }
-        self.grow_grant(&mut tables);
-        tables.engine.pressed()
     }
 
     /// Gets a spill file from `quire`, if there may be one, before the first folio is moved out.

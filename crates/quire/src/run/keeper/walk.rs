@@ -5,7 +5,7 @@
 use super::tests::settings;
 use super::*;
 use crate::run::fair::FLOOR;
-use quire_linux::control::grant::{self, LOW, Settled, Standing};
+use quire_linux::control::grant::{self, LOW, Need, Settled, Standing};
 use quire_linux::control::ledger::{SLOTS, Slot, SlotState};
 use quire_sim::rng::Rng;
 use rustix::net::{Shutdown, shutdown, socketpair};
@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
                 return;
             }
             // As the pager's grow_grant.
-            if u64::from(process.grant) >= slot.target_pages() {
+            if !grant::takes_more(Need::Program, process.grant, slot.granted_pages(), slot.target_pages()) {
                 return;
             }
             let got = ledger.take(slot, u64::from(grant::chunk(process.grant))) as u32;
@@ -179,6 +179,21 @@ impl<'a> Walk<'a> {
             if got == 0 {
                 return;
             }
+        }
+    }
+
+    /// A round of one that sleeps with all of its memory: reclaim works towards what it may use, some pages at a time.
+    fn serve_idle(&mut self, who: usize) {
+        const STEP: u32 = 300;
+        let before = self.processes[who].charged;
+        self.serve(who);
+        let (ledger, slot) = (self.keeper.ledger, self.slot(who));
+        let process = &mut self.processes[who];
+        process.charged = process.charged.max(before.saturating_sub(STEP));
+        if process.charged + LOW > process.grant
+            && grant::takes_more(Need::Reclaim, process.grant, slot.granted_pages(), slot.target_pages())
+        {
+            process.grant += ledger.take(slot, u64::from(grant::chunk(process.grant))) as u32;
         }
     }
 
@@ -349,6 +364,30 @@ impl<'a> Walk<'a> {
             );
         }
     }
+}
+
+#[test]
+fn who_is_idle_gives_to_who_works_and_takes_nothing_back() {
+    let settings = settings(BUDGET * PAGE);
+    let mut walk = Walk::new(&settings, 1);
+    walk.join(1, None);
+    walk.processes[0].wish = BUDGET as u32;
+    walk.grow(0);
+    walk.join(2, None);
+    let child = 3000;
+    walk.processes[1].wish = child;
+    let mut had = BUDGET;
+    for _ in 0..40 {
+        walk.grow(1);
+        walk.divide();
+        walk.serve_idle(0);
+        walk.serve(1);
+        walk.check();
+        let has = walk.slot(0).granted_pages();
+        assert!(has <= had, "it slept, and had {had} pages, and has {has}");
+        had = has;
+    }
+    assert_eq!(walk.processes[1].charged, child, "{had} pages are left to the other");
 }
 
 #[test]
