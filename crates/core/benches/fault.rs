@@ -46,7 +46,9 @@ impl Mmu for Bits {
 
     fn release(&mut self, _: FrameRun) {}
 
-    fn release_span(&mut self, _: u32) {}
+    fn move_stored(&mut self, _: u32, _: u32, _: u16) {}
+
+    fn release_stored(&mut self, _: core::ops::Range<u32>) {}
 }
 
 impl Mover for Bits {
@@ -92,7 +94,8 @@ struct Host {
 impl Host {
     /// With `pages` pages mapped and `grant` pages of memory.
     fn new(policy: PolicyKind, pages: u64, grant: u32) -> Host {
-        let mut engine = Engine::new(Config { frames: 2 * grant, spans: grant, grant, policy });
+        let mut engine =
+            Engine::new(Config { frames: 2 * grant, segments: grant, segment_pages: 16, grant, policy });
         let mut bits = Bits { present: vec![false; pages as usize] };
         let mapped = engine.map_range(&mut bits, PageRange::new(SPACE, Vpn(0), pages), Prot::READ_WRITE);
         assert_eq!(mapped, Ok(()));

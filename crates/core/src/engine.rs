@@ -1,7 +1,7 @@
 //! The engine: all tables, and what every walk needs of them.
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
-use crate::fault::PolicyKind;
+use crate::fault::{PolicyKind, Trials};
 use crate::folio::{Rescues, Shaping, Tending};
 use crate::frame::{Compaction, FramePool, FrameState, FrameTable, List};
 use crate::log::Log;
@@ -21,8 +21,10 @@ use alloc::vec::Vec;
 pub struct Config {
     /// Slots in the pool of frames. More than the grant: a slot without memory costs nothing.
     pub frames: u32,
-    /// Spans of 32 KiB that the compressed store may come to have.
-    pub spans: u32,
+    /// Segments that the compressed store in RAM may come to have.
+    pub segments: u32,
+    /// Pages in each of them, at least two.
+    pub segment_pages: u32,
     /// Pages of memory to begin with, for all that is charged.
     pub grant: u32,
     /// The order policy of VMAs without one of their own.
@@ -113,6 +115,8 @@ pub struct Engine {
     pub(crate) shaping: Shaping,
     pub(crate) tending: Tending,
     pub(crate) compaction: Compaction,
+    /// Halves of runs that stayed behind.
+    pub(crate) trials: Trials,
     /// What the folios rescued lately were needed for.
     pub(crate) rescues: Rescues,
     /// Page entries that were written.
@@ -137,7 +141,7 @@ impl Engine {
             spaces: alloc::vec![AddressSpace::default(), AddressSpace::default()],
             free_spaces: Vec::new(),
             shared: SharedPages::new(),
-            swap: SwapIndex::new(config.spans),
+            swap: SwapIndex::new(config.segments, config.segment_pages),
             tickets: Tickets::new(),
             policy: config.policy,
             stats: Stats::default(),
@@ -154,6 +158,7 @@ impl Engine {
             shaping: Shaping::DEFAULT,
             tending: Tending::new(),
             compaction: Compaction::new(),
+            trials: Trials::new(),
             rescues: Rescues::new(),
             trail: Trail::new(),
         }

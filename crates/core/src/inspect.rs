@@ -38,10 +38,10 @@ pub struct Holdings {
     pub jobs: u32,
     /// Stored copies of pages, live or waiting for their last job.
     pub blocks: u32,
-    /// Runs of the store and of spill files that hold them.
+    /// Runs of spill files that hold some of them.
     pub extents: u32,
-    /// Spans of the store in RAM.
-    pub spans: u32,
+    /// Segments of the store in RAM.
+    pub segments: u32,
     /// Bytes of the store in RAM.
     pub store_bytes: u64,
     /// Bytes of the spill file that is written now.
@@ -62,8 +62,8 @@ impl Engine {
             jobs: self.tickets.live(),
             blocks: self.swap.blocks_used(),
             extents: self.swap.extents_used(),
-            spans: self.swap.spans.spans_used(),
-            store_bytes: self.swap.spans.bytes_used(),
+            segments: self.swap.segments.segments_used(),
+            store_bytes: self.swap.segments.bytes_used(),
             spill_bytes: self.swap.file_bytes(),
             slots: self.shared.taken(),
             names: self.shared.linked(),
@@ -120,7 +120,7 @@ impl Engine {
         self.add_flights(&mut key);
         self.add_frames(&mut key);
         self.rescues.add_to(&mut key.words);
-        self.swap.add_extents(&mut |word| key.words.push(word), &key.blocks);
+        self.swap.add_order(&mut |word| key.words.push(word), &key.blocks);
         key.words
     }
 

@@ -218,7 +218,13 @@ mod tests {
     use crate::{Config, PolicyKind};
 
     fn engine() -> Engine {
-        Engine::new(Config { frames: 4, spans: 1, grant: 4, policy: PolicyKind::Adaptive })
+        Engine::new(Config {
+            frames: 4,
+            segments: 1,
+            segment_pages: 16,
+            grant: 4,
+            policy: PolicyKind::Adaptive,
+        })
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod tests;
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::folio::Touched;
+use core::ops::Range;
 
 /// Access rights of a range of program memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -143,13 +144,17 @@ pub trait Mmu {
         }
     }
 
-    /// Gives the memory of a span of the compressed store back to the system.
-    fn release_span(&mut self, span: u32);
+    /// Copies `len` bytes of the compressed store, from and to places in units of 16 bytes that do not overlap.
+    fn move_stored(&mut self, from: u32, to: u32, len: u16);
+
+    /// Gives the memory of these pages of the compressed store back to the system.
+    fn release_stored(&mut self, pages: Range<u32>);
 }
 
 /// Verbs that only a pager's own threads may call.
 ///
-/// No verb wakes a waiting thread: the engine calls [`Mover::wake`] when its tables are true again.
+/// Only [`Mover::copy_staged`], [`Mover::copy_zeroes`] and [`Mover::wake`] wake threads that wait. The engine calls the first
+/// two where its tables become true under the same lock, whatever the verb answers.
 ///
 /// A page that is at the destination of a move and no longer at its source counts as moved, not as
 /// [`Refusal::Exists`]: Linux 6.18 answers EEXIST after it has moved a page that it was migrating at that moment.
@@ -165,10 +170,12 @@ pub trait Mover: Mmu {
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done;
 
     /// Copies what the host has staged for the fill that is being finished, from page `from` of it on, into holes of
-    /// the program, whatever its protection. No frame of the pool is touched.
+    /// the program, whatever its protection, and wakes who waits for those that it has filled. No frame of the pool is
+    /// touched.
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done;
 
-    /// Fills holes of the program with pages of zeroes, whatever its protection. No frame of the pool is touched.
+    /// Fills holes of the program with pages of zeroes, whatever its protection, and wakes who waits for those. No frame of
+    /// the pool is touched.
     fn copy_zeroes(&mut self, to: PageRange) -> Done;
 
     /// Makes present pages the program's own again after a fork. Never fills a hole.

@@ -24,11 +24,10 @@ use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::{Pagemap, present_without_fd};
 use crate::sys::uffd::{Moved, Uffd, Watch};
 use crate::sys::{Errno, Result as SysResult};
+use core::ops::Range;
 use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
 
-/// Bytes in a span, the unit in which the store is given back.
-pub const SPAN: usize = 32 * 1024;
 /// The unit of [`Place::Ram`](quire_core::job::Place::Ram), in bytes.
 pub const STORE_UNIT: usize = 16;
 /// The largest arena, in bytes: a quarter of what a process can have. Address space alone costs nothing, but programs
@@ -50,17 +49,17 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Takes address space for `frames` frames, `spans` spans of the store, and as large an arena as can be
+    /// Takes address space for `frames` frames, `store` pages of the store, and as large an arena as can be
     /// had. ENOMEM where the limits of the process allow too little.
-    pub fn reserve(frames: u32, spans: u32) -> SysResult<Layout> {
+    pub fn reserve(frames: u32, store: u32) -> SysResult<Layout> {
         let (arena, gate) = reserve_arena()?;
         let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
         let pool = Stretch::new(mmap::map(pool.len())?, pool.len());
-        let len = spans as usize * SPAN;
+        let len = store as usize * PAGE_SIZE;
         let store = Stretch::new(mmap::map(len)?, len);
         let layout = Layout { arena, gate, pool, store };
         // A large page of the kernel's own in the arena would be dropped again at once, in the pool it
-        // would be split, in the store it would not be given back span by span.
+        // would be split, in the store it would not be given back in small pieces.
         for place in [arena, store] {
             mmap::no_huge_pages(place.base(), place.len())?;
             // What the program maps in the arena is marked the other way then.
@@ -140,11 +139,6 @@ impl Layout {
     /// How many frames the pool has.
     pub const fn frames(&self) -> u32 {
         (self.pool.len() / PAGE_SIZE) as u32
-    }
-
-    /// How many spans the store has.
-    pub const fn spans(&self) -> u32 {
-        (self.store.len() / SPAN) as u32
     }
 
     /// The bytes of the pool: page i is frame i.
@@ -390,8 +384,8 @@ impl<'a> LinuxMmu<'a> {
         }
     }
 
-    /// Copies what is at address `source`, in `place`, into holes of the program.
-    fn copy_from(&self, source: usize, place: Option<Stretch>, to: PageRange) -> Done {
+    /// Copies what is at address `source`, in `place`, into holes of the program. Whether it `wakes` who waits for them.
+    fn copy_from(&self, source: usize, place: Option<Stretch>, to: PageRange, wakes: bool) -> Done {
         let (Some(uffd), Ok((at, _))) = (self.uffd, self.pages(to)) else {
             return none(to.pages as u32, Refusal::NoRange);
         };
@@ -400,7 +394,7 @@ impl<'a> LinuxMmu<'a> {
             loop {
                 let (dst, src) = (at + offset + bytes, source + offset + bytes);
                 self.keep_for_children(dst, place, src, len - bytes);
-                let copied = uffd.copy(dst, src, len - bytes);
+                let copied = uffd.copy(dst, src, len - bytes, wakes);
                 bytes += copied.bytes;
                 if copied.errno != Some(Errno::AGAIN) || !self.waits_for_fork(uffd, &mut wait) {
                     return Moved { bytes, errno: copied.errno };
@@ -524,10 +518,16 @@ impl Mmu for LinuxMmu<'_> {
         }
     }
 
-    fn release_span(&mut self, span: u32) {
+    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
         let _lap = self.lap(Phase::Evict);
-        if span < self.layout.spans() {
-            give_back(self.layout.store.base() + span as usize * SPAN, SPAN);
+        self.layout.store.copy(from as usize * STORE_UNIT, to as usize * STORE_UNIT, usize::from(len));
+    }
+
+    fn release_stored(&mut self, pages: Range<u32>) {
+        let _lap = self.lap(Phase::Evict);
+        let (start, end) = (pages.start as usize * PAGE_SIZE, pages.end as usize * PAGE_SIZE);
+        if end <= self.layout.store.len() {
+            give_back(self.layout.store.base() + start, end - start);
         }
     }
 }
@@ -556,7 +556,7 @@ impl Mover for LinuxMmu<'_> {
         match self.layout.slots(frames) {
             Some((slots, _)) => {
                 let to = PageRange::new(space, at, u64::from(frames.pages));
-                self.copy_from(slots, Some(self.layout.pool), to)
+                self.copy_from(slots, Some(self.layout.pool), to, false)
             }
             None => none(frames.pages, Refusal::NoRange),
         }
@@ -567,7 +567,7 @@ impl Mover for LinuxMmu<'_> {
         let start = from as usize * PAGE_SIZE;
         match self.staged {
             Some(staged) if start + to.pages as usize * PAGE_SIZE <= staged.len() => {
-                self.copy_from(staged.base() + start, self.staged, to)
+                self.copy_from(staged.base() + start, self.staged, to, true)
             }
             _ => none(to.pages as u32, Refusal::NoRange),
         }
@@ -578,7 +578,7 @@ impl Mover for LinuxMmu<'_> {
         static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
         let mut done = 0;
         for page in (0..to.pages).map(|i| PageRange::new(to.space, to.start.plus(i), 1)) {
-            if let Some(refusal) = self.copy_from(ZEROES.as_ptr().addr(), None, page).refusal {
+            if let Some(refusal) = self.copy_from(ZEROES.as_ptr().addr(), None, page, true).refusal {
                 return Done::part(done, refusal);
             }
             done += 1;

@@ -394,9 +394,11 @@ fn the_programs_threads_see_and_discard_but_do_not_move() {
 fn given_back_memory_reads_as_zeroes_and_is_moved_into_again() {
     let Some(host) = Host::start() else { return };
     let mut mmu = host.mmu();
-    host.layout.store().with(40_000, 4, |bytes| bytes.fill(3));
-    mmu.release_span(1);
-    assert_eq!(host.layout.store().with(40_000, 4, |bytes| bytes.to_vec()), [0; 4]);
+    let stored = |at| host.layout.store().with(at, 4, |bytes| bytes.to_vec());
+    host.layout.store().with(70_000, 4, |bytes| bytes.fill(3));
+    mmu.move_stored(70_000 / 16, 32_000 / 16, 4);
+    mmu.release_stored(16..32);
+    assert_eq!((stored(70_000), stored(32_000)), (vec![0; 4], vec![3; 4]));
     host.fill(0, 4, 1);
     mmu.release(run(0, 4));
     assert!((0..4).all(|slot| !host.slot_present(slot)));

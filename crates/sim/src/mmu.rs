@@ -424,8 +424,12 @@ impl Mmu for SimMmu {
         }
     }
 
-    fn release_span(&mut self, span: u32) {
-        self.store.release_span(span);
+    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
+        self.store.copy(from, to, len);
+    }
+
+    fn release_stored(&mut self, pages: core::ops::Range<u32>) {
+        self.store.release(pages);
     }
 }
 
@@ -505,6 +509,12 @@ impl SimMmu {
         Ok(())
     }
 
+    /// Who waits for the first pages of a range, which have come, goes on.
+    fn wake_copied(&mut self, to: PageRange, done: Done) -> Done {
+        self.wake(PageRange::new(to.space, to.start, u64::from(done.pages)));
+        done
+    }
+
     /// Makes one page the program's own; a hole stays one.
     fn unshare_one(&mut self, space: Space, vpn: Vpn) -> Result<(), Refusal> {
         let rights = self.rights(space, vpn).ok_or(Refusal::NoRange)?;
@@ -575,15 +585,18 @@ impl Mover for SimMmu {
     }
 
     fn copy_staged(&mut self, from: u32, to: PageRange) -> Done {
-        self.each(Verb::CopyIn, to, None, |m, k| {
+        let done = self.each(Verb::CopyIn, to, None, |m, k| {
             // What was not staged would be whatever the buffer held before.
             let value = m.staged.get((from + k) as usize).copied().unwrap_or(u64::MAX);
             m.put_copy(to.space, to.start.plus(u64::from(k)), value)
-        })
+        });
+        self.wake_copied(to, done)
     }
 
     fn copy_zeroes(&mut self, to: PageRange) -> Done {
-        self.each(Verb::CopyIn, to, None, |m, k| m.put_copy(to.space, to.start.plus(u64::from(k)), 0))
+        let done =
+            self.each(Verb::CopyIn, to, None, |m, k| m.put_copy(to.space, to.start.plus(u64::from(k)), 0));
+        self.wake_copied(to, done)
     }
 
     /// Works on runs of present pages: where one page is refused (the program may not write it), the pages of its

@@ -1,13 +1,12 @@
 //! The compressed store and the spill files, and what workers do with them.
 //!
-//! A stored page is one version, at a place with a length: bytes that overlap are lost, and so are those of a span
-//! that was released, so an engine that reuses a place too early is found out by the next read.
+//! A stored page is one version, at a place with a length: bytes that overlap are lost, and so are those of pages
+//! that were released, so an engine that reuses a place too early is found out by the next read.
 
 use crate::digest::Digest;
 use crate::mmu::SimMmu;
 use quire_core::PAGE_SIZE;
 use quire_core::job::{Outcome, Packed, PageHash, Place, Work};
-use quire_core::swap::SPAN_BYTES;
 use std::collections::BTreeMap;
 
 /// Bytes in a unit of [`Place::Ram`].
@@ -50,11 +49,17 @@ impl SimStore {
         piece.map(|p| p.value = !p.value).is_some()
     }
 
-    /// Gives the memory of a span of the store in RAM back: what was there is lost.
-    pub fn release_span(&mut self, span: u32) {
-        let bytes = SPAN_BYTES as u64;
-        let start = u64::from(span) * bytes;
-        self.lose(RAM, start, start + bytes);
+    /// Gives the memory of these pages of the store in RAM back: what was there is lost.
+    pub fn release(&mut self, pages: core::ops::Range<u32>) {
+        let byte = |page| u64::from(page) * PAGE_SIZE as u64;
+        self.lose(RAM, byte(pages.start), byte(pages.end));
+    }
+
+    /// Copies the page stored in `len` bytes at one place of the store in RAM to another. What is not there does not come.
+    pub fn copy(&mut self, from: u32, to: u32, len: u16) {
+        if let Some(value) = self.read(Place::Ram { at: from }, len) {
+            self.write(Place::Ram { at: to }, len, value);
+        }
     }
 
     /// How many pages are stored.
@@ -67,12 +72,14 @@ impl SimStore {
         self.pieces.range((RAM, 0)..).count()
     }
 
-    /// How many spans of the store in RAM hold any of them.
-    pub fn spans(&self) -> u32 {
-        let mut spans: Vec<u64> =
-            self.pieces.range((RAM, 0)..).map(|(&(_, at), _)| at / SPAN_BYTES as u64).collect();
-        spans.dedup();
-        spans.len() as u32
+    /// How many pages of the store in RAM hold any of them.
+    pub fn ram_pages(&self) -> u32 {
+        let page = |byte: u64| byte / PAGE_SIZE as u64;
+        let pieces = self.pieces.range((RAM, 0)..);
+        let mut pages: Vec<u64> =
+            pieces.flat_map(|(&(_, at), piece)| page(at)..=page(at + piece.bytes - 1)).collect();
+        pages.dedup();
+        pages.len() as u32
     }
 
     /// Whether nothing is stored.
@@ -189,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlapping_bytes_and_released_spans_are_lost() {
+    fn overlapping_bytes_and_released_pages_are_lost() {
         let mut s = SimStore::default();
         s.write(Place::Ram { at: 0 }, 1024, 1);
         s.write(Place::Ram { at: 64 }, 1024, 2);
@@ -197,7 +204,11 @@ mod tests {
         assert_eq!(s.read(Place::Ram { at: 0 }, 512), None, "other bytes");
         s.write(Place::Ram { at: 32 }, 16, 3);
         assert_eq!(s.read(Place::Ram { at: 0 }, 1024), None);
-        s.release_span(0);
+        s.copy(64, 300, 1024);
+        assert_eq!((s.read(Place::Ram { at: 300 }, 1024), s.ram_pages()), (Some(2), 2), "from page to page");
+        s.release(0..1);
+        assert!(s.read(Place::Ram { at: 64 }, 1024).is_none());
+        s.release(1..2);
         assert!(s.is_empty());
         assert_eq!(s.read(Place::Zero, 0), Some(0));
     }

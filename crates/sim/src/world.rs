@@ -36,13 +36,16 @@ use recount::Recount;
 /// The first space of a host; others are forked from it.
 pub const SPACE: Space = Space(0);
 
+/// Pages in a segment of the store in RAM: few, so that segments are closed, cleaned and emptied all the time.
+pub(crate) const SEGMENT_PAGES: u32 = 2;
+
 /// What a host is made with.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Setup {
     /// Slots in the pool.
     pub frames: u32,
-    /// Spans of the store in RAM.
-    pub spans: u32,
+    /// Segments of the store in RAM, of [`SEGMENT_PAGES`] each.
+    pub segments: u32,
     /// The grant, in pages.
     pub grant: u32,
     /// The order policy.
@@ -142,11 +145,11 @@ pub struct Host {
 impl Host {
     /// A host whose arena has nothing mapped.
     pub fn new(setup: Setup) -> Host {
-        let Setup { frames, spans, grant, policy, .. } = setup;
+        let Setup { frames, segments, grant, policy, .. } = setup;
         let mut mmu = SimMmu::new(frames);
         mmu.map(PageRange::new(SPACE, Vpn(0), setup.arena), Prot::NONE, true);
         let mut host = Host {
-            engine: Engine::new(Config { frames, spans, grant, policy }),
+            engine: Engine::new(Config { frames, segments, segment_pages: SEGMENT_PAGES, grant, policy }),
             mmu,
             model: Model::default(),
             jobs: Vec::new(),

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 const SETUP: Setup = Setup {
     frames: 64,
-    spans: 4,
+    segments: 16,
     grant: 64,
     policy: PolicyKind::Fixed(Order::BASE.up()),
     arena: 8,

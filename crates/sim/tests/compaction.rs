@@ -37,7 +37,7 @@ fn frames(seed: u64) -> u32 {
 
 fn host(frames: u32) -> Host {
     let policy = PolicyKind::Fixed(Order::BASE);
-    Host::new(Setup { frames, spans: 16, grant: frames, policy, arena: ARENA, threads: 1, spill: None })
+    Host::new(Setup { frames, segments: 64, grant: frames, policy, arena: ARENA, threads: 1, spill: None })
 }
 
 fn write(host: &mut Host, vpn: Vpn) {

@@ -12,7 +12,8 @@ use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
 /// A program of 128 pages in base folios, all of them mapped.
 fn host(grant: u32, spill: Option<u64>) -> Host {
     let policy = PolicyKind::Fixed(Order::BASE);
-    let mut host = Host::new(Setup { frames: 256, spans: 32, grant, policy, arena: 128, threads: 1, spill });
+    let mut host =
+        Host::new(Setup { frames: 256, segments: 128, grant, policy, arena: 128, threads: 1, spill });
     play(&mut host, &[Event::Map(Vpn(0), 128, Prot::READ_WRITE)]);
     host
 }

@@ -149,7 +149,8 @@ impl Fuzzed {
         mmu.map(PageRange::new(SPACE, Vpn(0), ARENA), Prot::NONE, true);
         let config = Config {
             frames,
-            spans: rng.below(40) as u32,
+            segments: rng.below(100) as u32,
+            segment_pages: 2 + rng.below(7) as u32,
             grant: rng.below(u64::from(frames) + 50) as u32,
             policy: policy(rng),
         };

@@ -17,7 +17,7 @@ fn host(policy: &str, pages: u64, spill: Option<u64>) -> Host {
     let policy = policy.parse().expect("a policy");
     let grant = 2 * pages.max(512) as u32;
     let mut host =
-        Host::new(Setup { frames: 2 * grant, spans: 64, grant, policy, arena: pages, threads: 1, spill });
+        Host::new(Setup { frames: 2 * grant, segments: 256, grant, policy, arena: pages, threads: 1, spill });
     play(&mut host, &[Event::Map(Vpn(0), pages, Prot::READ_WRITE)]);
     host
 }

@@ -22,7 +22,7 @@ const PAIR: Order = Order::BASE.up();
 
 const SETUP: Setup = Setup {
     frames: 4,
-    spans: 2,
+    segments: 8,
     grant: 1,
     policy: PolicyKind::Fixed(Order::BASE),
     arena: 4,
@@ -240,7 +240,6 @@ fn depth(usual: usize) -> usize {
 }
 
 /// How many events more there are in the full form of the beginnings with the most orders.
-#[expect(clippy::disallowed_methods, reason = "whoever runs the test decides")]
 fn further() -> usize {
     usize::from(std::env::var_os("QUIRE_FULL").is_some())
 }

@@ -11,8 +11,15 @@ use quire_sim::rng::Rng;
 use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
 
 const PAIR: PolicyKind = PolicyKind::Fixed(Order::BASE.up());
-const SETUP: Setup =
-    Setup { frames: 128, spans: 8, grant: 120, policy: PAIR, arena: 64, threads: 2, spill: Some(1 << 20) };
+const SETUP: Setup = Setup {
+    frames: 128,
+    segments: 32,
+    grant: 120,
+    policy: PAIR,
+    arena: 64,
+    threads: 2,
+    spill: Some(1 << 20),
+};
 
 fn touch(host: &mut Host, page: u64, put: Option<Put>) {
     play(host, &[Event::Touch(0, Touch { vpn: Vpn(page), put })]);

@@ -41,7 +41,7 @@ impl Scene {
         let pages = order.pages();
         let setup = Setup {
             frames: pages * 2 + 64,
-            spans: 8,
+            segments: 32,
             grant: pages * 2 + 64,
             policy: PolicyKind::Fixed(order),
             arena: u64::from(pages),

@@ -25,7 +25,8 @@ fn fill(host: &mut Host, from: u32, to: u32) {
 fn host(pages: u32) -> Host {
     let policy = PolicyKind::Fixed(Order::BASE);
     let arena = GRANT.into();
-    let setup = Setup { frames: 2 * GRANT, spans: 4, grant: GRANT, policy, arena, threads: 1, spill: None };
+    let setup =
+        Setup { frames: 2 * GRANT, segments: 16, grant: GRANT, policy, arena, threads: 1, spill: None };
     let mut host = Host::new(setup);
     play(&mut host, &[Event::Map(Vpn(0), arena, Prot::READ_WRITE)]);
     fill(&mut host, 0, pages);

@@ -21,7 +21,7 @@ fn touch(host: &mut Host, page: u64, put: Option<Put>) {
 
 /// A host that evicts nothing, with all its pages written.
 fn host(policy: PolicyKind) -> Host {
-    let setup = Setup { frames: 64, spans: 8, grant: 64, policy, arena: 32, threads: 4, spill: None };
+    let setup = Setup { frames: 64, segments: 32, grant: 64, policy, arena: 32, threads: 4, spill: None };
     let mut host = Host::new(setup);
     host.set_evicts(false);
     play(&mut host, Event::Map(Vpn(0), PAGES, Prot::READ_WRITE));
@@ -142,8 +142,15 @@ fn trials_among_all_other_events_lose_nothing() {
         let mut rng = Rng::new(seed);
         let order = Order::new(rng.below(3) as u8).unwrap();
         let (grant, policy) = (if seed % 2 == 0 { 64 } else { 12 }, PolicyKind::Fixed(order));
-        let mut host =
-            Host::new(Setup { frames: 64, spans: 8, grant, policy, arena: ARENA, threads: 4, spill: None });
+        let mut host = Host::new(Setup {
+            frames: 64,
+            segments: 32,
+            grant,
+            policy,
+            arena: ARENA,
+            threads: 4,
+            spill: None,
+        });
         host.set_evicts(seed % 2 == 1);
         play(&mut host, Event::Map(Vpn(0), ARENA, Prot::READ_WRITE));
         for step in 0..250 {

@@ -7,6 +7,7 @@ use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
 use crate::order::Order;
+use crate::reclaim::is_poor;
 use crate::sharing::SHARED;
 
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
@@ -116,6 +117,8 @@ impl Engine {
         let pages = self.pages_of(head);
         let run = self.frames.folio(head);
         let evictable = self.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable());
+        // What is not in frames wakes as it comes.
+        let mut asleep = !matches!(source, Source::Staged | Source::Zeroes);
         let mut at = 0;
         let mut tries = 0;
         while at < run.pages {
@@ -138,6 +141,7 @@ impl Engine {
                 continue;
             };
             self.refused(refusal);
+            asleep = true;
             match refusal {
                 // What is at the program's address is what the program sees: ours is dropped.
                 Refusal::Exists => {
@@ -159,7 +163,9 @@ impl Engine {
         if self.last_late.0 == pages.space && pages.contains(self.last_late.1) {
             self.last_late.2 = 0;
         }
-        mmu.wake(pages);
+        if asleep {
+            mmu.wake(pages);
+        }
         Ok(())
     }
 
@@ -224,13 +230,14 @@ impl Engine {
         self.ranks.rank(self.swap.evicted_at(block)) < self.swap.blocks_in_ram()
     }
 
-    /// Gives up stored copies that a folio that was just filled need not have: those in RAM that take as much as they
-    /// save; and while RAM for the store is short all of them, and those in a file that are needed often. Other copies in
-    /// a file cost nothing.
+    /// Gives up stored copies that a folio that was just filled need not have: those in RAM while memory is short, where
+    /// frames are worth more, or that take as much as they save; and those in a file if there is room in RAM, or if they
+    /// are needed more often than what is there. Other copies in a file cost nothing.
     fn forget_needless_copies(&mut self, head: Frame, mmu: &mut impl Mmu) {
-        let short = self.store_is_filling();
+        let (short, fits) = (self.copies_cost_frames(), self.fits_in_ram());
         self.forget_copies(head, mmu, |engine, block| match engine.swap.stored(block) {
             Stored { place: Place::Ram { .. }, len, .. } => short || usize::from(len) == PAGE_SIZE,
+            Stored { len, .. } if fits => !is_poor(1, len.into()),
             _ => short && engine.belongs_in_ram(block),
         });
     }

@@ -7,6 +7,8 @@ mod policy;
 mod together;
 
 pub(crate) use commit::{PATIENCE, Source};
+pub use together::Odds;
+pub(crate) use together::Trials;
 
 pub use policy::{
     Adaptive, Choice, FaultContext, Fixed, HugeCoalesceBase, Linux, OrderPolicy, PolicyKind, Shortfall,
@@ -194,9 +196,10 @@ impl Engine {
             self.note_refault(block);
         }
         let start = Vpn(order.align_down(vpn.0));
-        self.attach(space, start, head, order);
         self.note_in_history(space, vpn, order, !stored);
+        self.attach(space, start, head, order);
         if stored {
+            self.note_halves(space, vpn, order, context.left_together);
             self.stats.swap_ins[order.index()] += 1;
         } else {
             self.stats.zero_fills[order.index()] += 1;
@@ -237,19 +240,18 @@ impl Engine {
 
     pub(crate) fn fault_context(&self, space: Space, vma: &Vma, vpn: Vpn, stored: bool) -> FaultContext {
         let vma_fit = Order::all().take_while(|o| fits(vma, vpn, *o)).last().unwrap_or(Order::BASE);
+        let left_together = if stored { self.left_together(space, vpn, vma_fit) } else { Order::BASE };
+        let reached = self.reached(space, vpn);
         FaultContext {
             stored,
             on_disk: self.place_of(space, vpn).placed().is_some_and(|block| self.swap.is_in_file(block)),
             hint: vma.hint,
-            ramp: vma.history.ramp(vpn),
-            length: vma.history.length(vpn),
-            allowance: vma.history.allowance(vpn),
+            ramp: vma.history.ramp(vpn, reached),
+            length: vma.history.length(vpn, reached),
+            allowance: vma.history.allowance(vpn, reached),
             sparse: vma.history.is_sparse(),
-            together: if stored {
-                self.used_together(space, vpn, vma_fit.min(TOGETHER))
-            } else {
-                Order::BASE
-            },
+            left_together,
+            together: self.worth_together(&vma.history.odds, vpn, left_together),
             vma_fit,
             room: self.room(),
             limit: self.frame_limit(),
@@ -395,10 +397,18 @@ impl Engine {
         self.swap.reserve(self.pool.in_use());
     }
 
+    /// How far down from a page all pages are mapped, as far as that is looked at.
+    fn reached(&self, space: Space, vpn: Vpn) -> Vpn {
+        let mapped = |at: &u64| self.page_state(space, Vpn(*at)).is_present();
+        let below = (vpn.0.saturating_sub(MOST_BETWEEN)..vpn.0).rev().take_while(mapped).last();
+        below.map_or(vpn, Vpn)
+    }
+
     /// Notes that a fault at `vpn` was served with a folio of `order`, of fresh memory or of contents.
     pub(crate) fn note_in_history(&mut self, space: Space, vpn: Vpn, order: Order, fresh: bool) {
+        let reached = self.reached(space, vpn);
         if let Some(vma) = self.spaces[usize::from(space.0)].vmas.at_mut(vpn) {
-            vma.history.note(vpn, Vpn(order.align_down(vpn.0)), order, fresh);
+            vma.history.note(vpn, reached, Vpn(order.align_down(vpn.0)), order, fresh);
         }
     }
 
@@ -451,8 +461,8 @@ impl Engine {
     }
 }
 
-/// The largest run in which neighbours are looked for that were used together: 64 KiB.
-const TOGETHER: Order = Order::fitting(16);
+/// Mapped pages between a stream and a fault that are looked at.
+const MOST_BETWEEN: u64 = 32;
 
 /// A fault that finds nothing else takes this part of [`Engine::fresh_goal`] from what is in standby and stored, so that
 /// the faults after it need no call of their own for that.

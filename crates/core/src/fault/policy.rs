@@ -32,8 +32,9 @@ pub struct FaultContext {
     pub allowance: u32,
     /// Most pages of the larger folios that the VMA got were found to be unused.
     pub sparse: bool,
-    /// The largest run round a stored page whose pages were used together when they were here last; base for an empty
-    /// page.
+    /// The largest run round a stored page whose pages left together; base for an empty page.
+    pub left_together: Order,
+    /// What of that is likely to be used together.
     pub together: Order,
     /// The largest aligned folio round the page that the VMA has room for.
     pub vma_fit: Order,
@@ -153,6 +154,7 @@ mod tests {
         length: 0,
         allowance: crate::vma::GRACE,
         sparse: false,
+        left_together: Order::BASE,
         together: Order::BASE,
         vma_fit: Order::MAX,
         room: 1 << 20,

@@ -10,10 +10,11 @@
 //! than a larger run.
 //!
 //! What came back together leaves together, whether all of it was used or not: nothing tells a host without accessed bits.
-//! So a run that left at one moment is brought back by halves now and then. If both halves are used, the other one comes
-//! back soon after it, and they will leave at about the same time again; if not, they have come apart.
+//! So it is tried: where a fault brings half of such a run, the other half stays stored, and is needed soon or not. Each VMA
+//! keeps the odds of that for each order ([`Odds`]), and gets runs of the orders that are mostly used, and now and then
+//! half of one, so that the odds stay true.
 
-use crate::addr::{Space, Vpn};
+use crate::addr::{PageRange, Space, Vpn};
 use crate::engine::Engine;
 use crate::order::Order;
 
@@ -21,21 +22,86 @@ use crate::order::Order;
 const PAIR_SHARE: u32 = 32;
 /// The same for more: by chance, one run of 4 in 20 does, and hardly any of 8.
 const RUN_SHARE: u32 = 4;
-/// One in so many runs that left at one moment comes back by halves.
-const HALVED: u32 = 4;
+/// The largest run that comes back for having been used together: 64 KiB.
+const MOST: Order = Order::fitting(16);
+/// One in so many runs comes back by halves.
+const TRIED: u32 = 8;
+/// Halves that stayed behind and are watched for.
+const TRIALS: usize = 64;
+/// Odds go this part of the way with each trial.
+const STEP: u8 = 8;
+
+/// How often both halves of a run that left together were needed, by the order of the run; in 256ths, the last trials count
+/// most.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Odds([u8; MOST.index() + 1]);
+
+impl Default for Odds {
+    /// What left together is used together until tried.
+    fn default() -> Odds {
+        Odds([u8::MAX; MOST.index() + 1])
+    }
+}
+
+impl Odds {
+    fn note(&mut self, order: Order, used: bool) {
+        let Some(odds) = self.0.get_mut(order.index()) else { return };
+        *odds = if used { *odds + (u8::MAX - *odds).div_ceil(STEP) } else { *odds - odds.div_ceil(STEP) };
+    }
+
+    /// The largest order up to `most` up to which runs are used more often than not.
+    fn worth(&self, most: Order) -> Order {
+        Order::all()
+            .take_while(|&o| o <= most.min(MOST) && self.0[o.index()] > u8::MAX / 2)
+            .last()
+            .unwrap_or(Order::BASE)
+    }
+}
+
+/// A half of a run that stayed behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Trial {
+    half: PageRange,
+    /// The order of the run.
+    order: Order,
+}
+
+/// The halves that are watched for.
+#[derive(Clone, Debug)]
+pub(crate) struct Trials {
+    ring: [Option<Trial>; TRIALS],
+    next: usize,
+}
+
+impl Trials {
+    pub(crate) const fn new() -> Trials {
+        Trials { ring: [None; TRIALS], next: 0 }
+    }
+
+    /// The trial that a fault at a page decides.
+    fn take(&mut self, space: Space, vpn: Vpn) -> Option<Trial> {
+        let holds = |t: &Trial| t.half.space == space && t.half.contains(vpn);
+        self.ring.iter_mut().find(|trial| trial.as_ref().is_some_and(holds)).and_then(Option::take)
+    }
+
+    /// Begins one. The oldest one ends for it, undecided until now.
+    fn begin(&mut self, trial: Trial) -> Option<Trial> {
+        let before = self.ring[self.next].replace(trial);
+        self.next = (self.next + 1) % TRIALS;
+        before
+    }
+}
 
 impl Engine {
-    /// The largest aligned run round a stored page, up to `most`, whose pages are all stored and were used together.
-    pub(crate) fn used_together(&self, space: Space, vpn: Vpn, most: Order) -> Order {
+    /// The largest aligned run round a stored page, up to `most`, whose pages are all stored and left together.
+    pub(crate) fn left_together(&self, space: Space, vpn: Vpn, most: Order) -> Order {
         // Beyond what memory holds, even what is used in turn is gone before its turn.
         let out = self.ranks.out().min(self.frame_limit());
-        let (mut run, mut together, mut at_once) = (Order::BASE, Order::BASE, false);
+        let (mut run, mut together) = (Order::BASE, Order::BASE);
         let Some(mut span) = self.left_at(space, vpn.0..vpn.0 + 1) else { return together };
-        while run < most {
-            let start = run.up().align_down(vpn.0);
-            let inner = run.align_down(vpn.0);
-            let other = if inner == start { start + u64::from(run.pages()) } else { start };
-            let Some(half) = self.left_at(space, other..other + u64::from(run.pages())) else { break };
+        while run < most.min(MOST) {
+            let other = other_half(run.up(), vpn);
+            let Some(half) = self.left_at(space, other.0..other.0 + u64::from(run.pages())) else { break };
             span = (span.0.min(half.0), span.1.max(half.1));
             run = run.up();
             let spread = span.1 - span.0;
@@ -45,13 +111,38 @@ impl Engine {
             let share = if run.pages() == 2 { PAIR_SHARE } else { RUN_SHARE };
             if spread <= out / share {
                 together = run;
-                at_once = spread == 0;
             }
         }
-        if at_once && is_halved(self.eviction_clock.wrapping_sub(span.0), together) {
-            together.down()
-        } else {
-            together
+        together
+    }
+
+    /// What of a run that left together comes back: as much as is mostly used, now and then half of that.
+    pub(crate) fn worth_together(&self, odds: &Odds, vpn: Vpn, left: Order) -> Order {
+        let worth = odds.worth(left);
+        if worth > Order::BASE && is_tried(self.eviction_clock, vpn, worth) { worth.down() } else { worth }
+    }
+
+    /// Notes that a fault at a stored page brings a folio of `order`, where a run of order `left` had left together. Its
+    /// half may be what another fault left behind, and the other half may now stay behind.
+    pub(crate) fn note_halves(&mut self, space: Space, vpn: Vpn, order: Order, left: Order) {
+        if let Some(trial) = self.trials.take(space, vpn) {
+            self.decide_trial(&trial, true);
+        }
+        if order < left {
+            let pages = u64::from(order.pages());
+            let half = PageRange::new(space, other_half(order.up(), vpn), pages);
+            if let Some(before) = self.trials.begin(Trial { half, order: order.up() }) {
+                self.decide_trial(&before, false);
+            }
+        }
+    }
+
+    fn decide_trial(&mut self, trial: &Trial, used: bool) {
+        let space = trial.half.space;
+        // Its space may have ended meanwhile.
+        let vmas = self.spaces.get_mut(usize::from(space.0)).map(|s| &mut s.vmas);
+        if let Some(vma) = vmas.and_then(|vmas| vmas.at_mut(trial.half.start)) {
+            vma.history.odds.note(trial.order, used);
         }
     }
 
@@ -66,10 +157,57 @@ impl Engine {
     }
 }
 
-/// Whether a run of this order that left at this moment is one of those that are tried by halves. Its other half, which
-/// left then too, need not be.
-fn is_halved(left: u32, order: Order) -> bool {
+/// The first page of that half of the aligned run round a page which the page is not in.
+fn other_half(run: Order, vpn: Vpn) -> Vpn {
+    let (start, inner) = (run.align_down(vpn.0), run.down().align_down(vpn.0));
+    Vpn(if inner == start { start + u64::from(run.down().pages()) } else { start })
+}
+
+/// Whether a run of this order comes back by halves, at this moment and place.
+fn is_tried(clock: u32, vpn: Vpn, order: Order) -> bool {
     // A number that looks random, so that no rhythm of the program falls in with it.
-    let mixed = left.wrapping_add((order.pages() << 16) | order.pages());
-    mixed.wrapping_mul(0x9e37_79b1) >> 16 & (HALVED - 1) == 0
+    let place = order.align_down(vpn.0) as u32;
+    let mixed = (clock ^ place.rotate_left(16)).wrapping_mul(0x9e37_79b1);
+    (mixed >> 16).is_multiple_of(TRIED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odds_follow_what_was_tried() {
+        let (mut odds, pair) = (Odds::default(), Order::fitting(2));
+        assert_eq!(odds.worth(Order::MAX), MOST);
+        let mut lost = 0;
+        while odds.worth(MOST) == MOST {
+            odds.note(pair, false);
+            lost += 1;
+        }
+        assert_eq!(
+            (lost, odds.worth(MOST)),
+            (6, Order::BASE),
+            "what half of is not used is not worth it as a whole"
+        );
+        odds.note(pair, true);
+        assert_eq!(odds.worth(Order::fitting(8)), Order::fitting(8));
+        (0..100).for_each(|_| odds.note(pair, false));
+        assert_eq!(odds.0[1], 0);
+        (0..100).for_each(|_| odds.note(pair, true));
+        assert_eq!(odds.0[1], u8::MAX);
+        odds.note(MOST.up(), false);
+        assert_eq!(odds, Odds::default(), "a larger one is nobody's");
+    }
+
+    #[test]
+    fn one_run_in_eight_is_tried() {
+        let tried = (0..8000).filter(|&i| is_tried(i / 16, Vpn(u64::from(i) * 16), MOST)).count();
+        assert!((900..1100).contains(&tried), "{tried}");
+    }
+
+    #[test]
+    fn a_half_is_beside_the_page() {
+        let half = |order, vpn| other_half(Order::new(order).unwrap(), Vpn(vpn)).0;
+        assert_eq!([half(1, 6), half(1, 7), half(2, 6), half(2, 5), half(4, 17)], [7, 6, 4, 6, 24]);
+    }
 }

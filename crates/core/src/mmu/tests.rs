@@ -1,12 +1,14 @@
 extern crate std;
 
 use super::*;
+use core::ops::Range;
 use std::vec::Vec;
 
 /// A host without pages, which notes what it is given back.
 #[derive(Default)]
 pub(crate) struct Released {
-    pub(crate) spans: Vec<u32>,
+    pub(crate) stored: Vec<Range<u32>>,
+    pub(crate) moved: Vec<(u32, u32, u16)>,
     pub(crate) frames: Vec<FrameRun>,
 }
 
@@ -31,7 +33,11 @@ impl Mmu for Released {
         self.frames.push(frames);
     }
 
-    fn release_span(&mut self, span: u32) {
-        self.spans.push(span);
+    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
+        self.moved.push((from, to, len));
+    }
+
+    fn release_stored(&mut self, pages: Range<u32>) {
+        self.stored.push(pages);
     }
 }

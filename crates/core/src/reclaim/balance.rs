@@ -4,7 +4,8 @@
 //! it takes. What pays depends on the program: one whose working set nearly fits into the budget wants frames, one
 //! that touches everything alike wants the store. Nothing in between need be better than both ends, so following a
 //! slope can lead to the wrong one. Instead the ranks of refaults ([`super::ranks`]) tell what each division would have
-//! cost, and the cheapest is taken. Without a file there is nothing to weigh.
+//! cost, and the cheapest is taken. Where everything fits into RAM, as frames or compressed, there is nothing to weigh:
+//! the store may take what it needs, and the file is left alone. So it is without a file.
 
 use crate::addr::PAGE_SIZE;
 use crate::engine::Engine;
@@ -52,11 +53,20 @@ pub(crate) struct Division {
     read_ns: u64,
     /// Stored pages in each page of RAM, in sixteenths, as far as known.
     density: u32,
+    /// Whether all pages would fit into RAM, as frames or compressed.
+    fits: bool,
 }
 
 impl Division {
     pub(crate) const fn new() -> Division {
-        Division { refaults: [0; RANKS], noted: 0, parts: MOST_PARTS, read_ns: READ_NS, density: DENSITY }
+        Division {
+            refaults: [0; RANKS],
+            noted: 0,
+            parts: MOST_PARTS,
+            read_ns: READ_NS,
+            density: DENSITY,
+            fits: false,
+        }
     }
 
     /// Refaults of a rank above `rank`, a part being `part` pages. Within a part they are taken to be spread evenly, and
@@ -101,9 +111,8 @@ impl Engine {
     /// Most pages of RAM that the store may take, overhead included: at least one part beside that, and no more than
     /// leaves 40 % of the grant to frames. Without a file, other rules hold where that is not enough.
     pub(super) fn store_limit(&self) -> u32 {
-        let share = |parts| (u64::from(self.grant) * u64::from(parts) / u64::from(PARTS)) as u32;
         let parts = if self.swap.has_file() { self.division.parts } else { MOST_PARTS };
-        share(parts).max(self.overhead.saturating_add(share(1))).min(share(MOST_PARTS))
+        self.share(parts).max(self.overhead.saturating_add(self.share(1))).min(self.share(MOST_PARTS))
     }
 
     /// Sets how many thirty-seconds of the grant the store and the host's tables may take, 1..=19. From there the
@@ -144,6 +153,10 @@ impl Engine {
         if ram >= TELLING {
             self.division.density = self.swap.blocks_in_ram() * UNIT as u32 / ram;
         }
+        self.division.fits = self.would_fit();
+        if self.division.fits {
+            self.division.parts = MOST_PARTS;
+        }
         let sizes = Sizes {
             grant: i64::from(self.grant),
             overhead: i64::from(self.overhead),
@@ -154,10 +167,31 @@ impl Engine {
         let costs = (1..=MOST_PARTS).map(|p| (sizes.cost(&self.division, p), p));
         if let Some((cost, best)) = costs.min()
             && cost < sizes.cost(&self.division, parts) / 16 * 15
+            && !self.division.fits
         {
             self.division.parts = best.clamp(parts.saturating_sub(STEP).max(1), parts + STEP);
         }
         self.division.refaults.iter_mut().for_each(|n| *n -= n.div_ceil(8));
+    }
+
+    /// Whether all pages there are would fit into RAM if the store took as much as it may. Once they do, a sixteenth more
+    /// does not change that.
+    fn would_fit(&self) -> bool {
+        let most = u64::from(self.share(MOST_PARTS));
+        let frames = u64::from(self.grant) - most;
+        let held = most.saturating_sub(self.overhead.into()) * u64::from(self.division.density) / UNIT;
+        let pages = u64::from(self.pool.in_use() + self.ranks.out());
+        pages <= (frames + held) / 16 * if self.division.fits { 16 } else { 15 }
+    }
+
+    /// Whether the file has nothing that RAM would not have room for.
+    pub(crate) fn fits_in_ram(&self) -> bool {
+        self.division.fits
+    }
+
+    /// So many thirty-seconds of the grant, in pages.
+    fn share(&self, parts: u32) -> u32 {
+        (u64::from(self.grant) * u64::from(parts) / u64::from(PARTS)) as u32
     }
 
     /// Notes that `pages` pages came back, of which the first one's stored copy is `block`: more room for what waits
@@ -232,9 +266,8 @@ mod tests {
         let extent = engine.swap.new_file_extent(4096).expect("the file is empty");
         let block = engine.swap.new_file_block(extent, 0, 4096, 0, 0);
         assert!(!engine.belongs_in_ram(block));
-        engine.swap.spans.reserve(64);
-        let extent = engine.swap.new_ram_extent(crate::swap::Queue::Dense);
-        assert!(engine.swap.new_ram_block(extent, 500, 0, 0).is_some());
+        engine.swap.segments.reserve(64);
+        assert!(engine.swap.new_ram_block(crate::swap::Queue::Dense, 500, 0, 0).is_some());
         assert!(engine.belongs_in_ram(block), "nothing left after it");
     }
 
@@ -249,7 +282,13 @@ mod tests {
 
     fn engine(grant: u32) -> Engine {
         let policy = crate::fault::PolicyKind::Adaptive;
-        let mut engine = Engine::new(crate::engine::Config { frames: grant, spans: 64, grant, policy });
+        let mut engine = Engine::new(crate::engine::Config {
+            frames: grant,
+            segments: 64,
+            segment_pages: 16,
+            grant,
+            policy,
+        });
         engine.open_spill_file(0, 1 << 20);
         engine
     }
@@ -281,6 +320,8 @@ mod tests {
         let mut engine = engine(1024);
         let half = crate::OrderSet::only(crate::Order::MAX);
         assert!(engine.pool.take(half, crate::frame::Use::Zeroes, 1024).is_some());
+        // More than would fit into RAM.
+        (0..4000).for_each(|_| engine.ranks.enter(0, 0));
         engine.division.refaults = refaults(0..12).refaults;
         engine.divide();
         assert_eq!(
@@ -303,15 +344,36 @@ mod tests {
     }
 
     #[test]
+    fn where_all_of_it_fits_into_ram_the_store_may_take_what_it_needs() {
+        let mut engine = engine(1024);
+        // 416 frames, and 608 pages of the store with two and a half each.
+        (0..(416 + 1520) / 16 * 15).for_each(|_| engine.ranks.enter(0, 0));
+        let divide = |engine: &mut Engine| {
+            engine.set_division(7);
+            engine.divide();
+            (engine.fits_in_ram(), engine.division.parts)
+        };
+        engine.ranks.enter(0, 0);
+        assert_eq!(divide(&mut engine), (false, 7), "just not");
+        engine.ranks.leave(0);
+        assert_eq!(divide(&mut engine), (true, MOST_PARTS));
+        (0..121).for_each(|_| engine.ranks.enter(0, 0));
+        assert_eq!(divide(&mut engine), (true, MOST_PARTS), "a little more changes nothing");
+        engine.ranks.enter(0, 0);
+        assert!(!divide(&mut engine).0);
+    }
+
+    #[test]
     fn the_density_of_the_store_is_that_of_what_it_holds() {
         let mut engine = engine(1024);
-        engine.swap.spans.reserve(64);
-        let extent = engine.swap.new_ram_extent(crate::swap::Queue::Dense);
-        let mut store = |pages| (0..pages).for_each(|_| _ = engine.swap.new_ram_block(extent, 500, 0, 0));
+        engine.swap.segments.reserve(64);
+        let mut store = |pages| {
+            (0..pages).for_each(|_| _ = engine.swap.new_ram_block(crate::swap::Queue::Dense, 500, 0, 0));
+        };
         store(1000);
         engine.divide();
-        // 16 spans of 64 objects.
-        assert_eq!(engine.division.density, 1000 * 16 / 128);
+        // 512 bytes each.
+        assert_eq!(engine.division.density, 1000 * 16 / 125);
     }
 
     #[test]

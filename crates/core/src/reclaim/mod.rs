@@ -13,6 +13,7 @@ mod withdraw;
 pub(crate) use balance::Division;
 pub(crate) use ranks::Ranks;
 pub use store::Placed;
+pub(crate) use store::is_poor;
 
 use crate::addr::{Frame, FrameRun};
 use crate::engine::Engine;
@@ -56,11 +57,16 @@ const STEP_FOLIOS: u32 = 2;
 const STEP_TRIES: u32 = 512;
 /// See [`Engine::fresh_goal`].
 const MOST_FRESH: u32 = 256;
+/// See [`Engine::most_room`].
+const MOST_ROOM: u32 = 1024;
 
 impl Engine {
     /// One bounded step towards enough room.
     pub fn reclaim<M: Mover>(&mut self, mmu: &mut M, demand: Demand, work: &mut Work) -> Reclaim {
         if self.shrink(mmu, demand) {
+            return Reclaim::Progress;
+        }
+        if demand != Demand::Direct && self.clean_store(mmu) {
             return Reclaim::Progress;
         }
         if self.room() >= self.goal(demand) || !self.evicts && demand != Demand::Direct {
@@ -73,7 +79,7 @@ impl Engine {
             return Reclaim::Progress;
         }
         let spills = self.store_is_full() || demand != Demand::Direct && self.poor_is_full();
-        if spills && self.begin_spill(work) {
+        if spills && self.begin_spill(mmu, work) {
             return Reclaim::Job;
         }
         if let Some(head) = self.next_to_write() {
@@ -131,15 +137,20 @@ impl Engine {
         fresh < self.fresh_goal() / 2 && self.givable() > 0
     }
 
-    /// Room that faults should always find: 1/16 of all frames.
+    /// Room that faults should always find.
     fn low_watermark(&self) -> u32 {
-        self.frame_limit() / 16
+        self.most_room() / 2
     }
 
-    /// Room that reclaim works up to: 1/8 of all frames.
+    /// Room that reclaim works up to: what a writer needs to keep ahead of faults, and no more, since what waits there is
+    /// missing in frames.
+    fn most_room(&self) -> u32 {
+        (self.frame_limit() / 8).clamp(1, MOST_ROOM)
+    }
+
     fn goal(&self, demand: Demand) -> u32 {
         match demand {
-            Demand::Behind | Demand::Store => (self.frame_limit() / 8).max(1),
+            Demand::Behind | Demand::Store => self.most_room(),
             Demand::Direct => 1,
         }
     }

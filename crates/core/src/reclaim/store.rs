@@ -11,7 +11,7 @@ use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Place, Ticket, Work};
 use crate::mmu::{Mmu, Mover};
 use crate::page::ZERO_BLOCK;
 use crate::sharing::SHARED;
-use crate::swap::{FILE_UNIT, Queue, SPAN_BYTES};
+use crate::swap::{FILE_UNIT, Queue};
 
 /// What became of a writer's wish for places.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -26,6 +26,8 @@ pub enum Placed {
     Halt(Halt),
 }
 
+/// The store in RAM may have one part in so many of gaps.
+const MOST_GAPS: u64 = 8;
 /// Bytes that one spill job takes from RAM to a file.
 const SPILL_BYTES: u64 = 256 << 10;
 
@@ -42,9 +44,19 @@ impl Engine {
         !self.swap.has_file() && self.swap.ram_pages() + self.overhead > self.store_limit() / 2
     }
 
-    fn ram_takes(&self, spans: u32) -> bool {
-        let pages = spans * (SPAN_BYTES / PAGE_SIZE) as u32;
+    /// Whether the store in RAM takes `bytes` bytes more.
+    fn ram_takes(&self, bytes: u64) -> bool {
+        let pages = bytes.div_ceil(PAGE_SIZE as u64) as u32;
         self.swap.ram_pages() + self.overhead + pages <= self.store_limit()
+    }
+
+    /// Moves together what is left of the emptiest segment of the store, where gaps are too large a part of it. Whether
+    /// anything moved.
+    pub(super) fn clean_store(&mut self, mmu: &mut impl Mmu) -> bool {
+        let (bytes, gaps) = self.swap.segments.gaps();
+        // To copy three bytes for one that it gains is worth it: a page costs a part of what a fault does.
+        let most = self.swap.segments.size() / 4 * 3;
+        gaps * MOST_GAPS > bytes && self.swap.clean(most, mmu) > 0
     }
 
     /// Gives each page of a write job its place. The caller has hashed and compressed into `work.packed`.
@@ -73,14 +85,13 @@ impl Engine {
     /// What does not compress is to go to the file, but waits in RAM first: it may be needed again soon, and the file
     /// takes many pages at once better than one.
     fn waits_in_ram(&self, pages: u32, bytes: u64) -> bool {
-        let spans = bytes.div_ceil(SPAN_BYTES as u64) as u32 + 1;
-        let fits = self.swap.poor_pages() + pages <= self.poor_limit() && self.ram_takes(spans);
+        let fits = self.swap.poor_pages() + pages <= self.poor_limit() && self.ram_takes(bytes);
         self.swap.has_file() && is_poor(pages, bytes) && fits
     }
 
     /// What does not compress goes to the file, and everything does while RAM is full.
     fn prefers_file(&self, pages: u32, bytes: u64) -> bool {
-        self.swap.has_file() && (is_poor(pages, bytes) || !self.ram_takes(1))
+        self.swap.has_file() && (is_poor(pages, bytes) || !self.ram_takes(bytes))
     }
 
     /// Whether some of them should go now.
@@ -101,18 +112,13 @@ impl Engine {
     }
 
     fn place_in_ram(&mut self, mmu: &mut impl Mmu, slot: usize, work: &mut Work, queue: Queue) -> bool {
-        let extent = self.swap.new_ram_extent(queue);
         for packed in &work.packed {
             let Some((len, hash)) = stored_size(*packed) else {
                 work.targets.push(None);
                 self.tickets.get_mut(slot).blocks.push(NIL);
                 continue;
             };
-            let Some(block) = self.swap.new_ram_block(extent, len, hash, self.eviction_clock) else {
-                // With its last block the extent goes; one that never had any has to be dropped here.
-                if self.tickets.get(slot).blocks.iter().all(|&b| b == NIL) {
-                    self.swap.drop_if_empty(extent);
-                }
+            let Some(block) = self.swap.new_ram_block(queue, len, hash, self.eviction_clock) else {
                 self.drop_new_blocks(slot, mmu);
                 work.targets.clear();
                 return false;
@@ -190,14 +196,13 @@ impl Engine {
 
     fn commit_blocks(&mut self, mmu: &mut impl Mmu, slot: usize, packed: &[Packed]) {
         let pages = self.pages_of(self.tickets.get(slot).frames.start);
-        let mut renewed = None;
         for (i, packed) in packed.iter().enumerate() {
             let vpn = pages.start.plus(i as u64);
             match packed {
                 Packed::Same => {
                     self.stats.pages_same += 1;
                     if let Some(block) = self.pte(pages.space, vpn).placed() {
-                        self.swap.touch(block, self.eviction_clock, &mut renewed);
+                        self.swap.touch(block, self.eviction_clock);
                     }
                 }
                 Packed::Zero => {
@@ -246,7 +251,7 @@ impl Engine {
     }
 
     /// Begins to move the oldest of the store from RAM to the spill file. One such job at a time.
-    pub(super) fn begin_spill(&mut self, work: &mut Work) -> bool {
+    pub(super) fn begin_spill(&mut self, mmu: &mut impl Mmu, work: &mut Work) -> bool {
         if !self.swap.has_file() || self.tickets.iter().any(|f| f.kind == JobKind::Spill) {
             return false;
         }
@@ -258,7 +263,7 @@ impl Engine {
         let queues = if poor { [Queue::Poor, Queue::Dense] } else { [Queue::Dense, Queue::Poor] };
         for queue in queues {
             if blocks.is_empty() {
-                self.swap.oldest_blocks(queue, SPILL_BYTES, MAX_JOB_PAGES, &mut blocks);
+                self.swap.oldest_blocks(queue, SPILL_BYTES, MAX_JOB_PAGES, &mut blocks, mmu);
             }
         }
         let bytes = blocks.iter().map(|&b| u64::from(self.swap.stored(b).len).next_multiple_of(16)).sum();
@@ -339,8 +344,15 @@ impl Engine {
         given
     }
 
+    /// Whether a copy in RAM of what is mapped again takes a frame from another page, since nearly all of the grant is in
+    /// use. While writers can't keep up it is worth that: what leaves unchanged is not to be stored again.
+    pub(crate) fn copies_cost_frames(&self) -> bool {
+        let short = self.headroom() <= self.fresh_goal() + self.grant / 32;
+        self.store_is_filling() || short && !self.starved()
+    }
+
     /// Copies of what is mapped again are kept in RAM only while less than 3/4 of the store's is used.
-    pub(crate) fn store_is_filling(&self) -> bool {
+    fn store_is_filling(&self) -> bool {
         self.swap.ram_pages() + self.overhead > self.store_limit() / 4 * 3
     }
 }
@@ -349,7 +361,7 @@ impl Engine {
 const COPY_SCAN: u32 = 128;
 
 /// Contents of which a page takes more than 3/4 of one when stored.
-fn is_poor(pages: u32, bytes: u64) -> bool {
+pub(crate) fn is_poor(pages: u32, bytes: u64) -> bool {
     bytes * 4 > u64::from(pages) * PAGE_SIZE as u64 * 3
 }
 

@@ -183,12 +183,12 @@ impl Engine {
         if backing != Backing::Hole {
             mmu.release(FrameRun::new(head, order.pages()));
         }
+        self.note_in_history(space, vpn, order, false);
         self.unmap_here(mmu, pages);
         for i in 0..pages.pages {
             self.unlink(space, start.plus(i), slots.start.plus(i));
         }
         self.attach(space, start, head, order);
-        self.note_in_history(space, vpn, order, false);
         self.stats.cow_copies[order.index()] += 1;
         self.log.note(Decision::Copy { space, vpn: start, order });
         let mapped = self.map(mmu, head, List::Inactive, Source::Shared(Frame(source.0 - before as u32)));

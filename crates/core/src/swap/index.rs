@@ -1,15 +1,16 @@
 //! The swap index: what is stored of which page, in extents.
 //!
-//! A block is the stored copy of one page, and can be read alone. An extent is what was stored as one unit: the
-//! blocks of one folio, or those that went from RAM to a spill file together. It counts its live blocks and
-//! goes with the last. Extents in RAM stand in one of two queues by age, since the oldest spill first: those that
-//! compress well, and those that are worth keeping in RAM only for a while.
+//! A block is the stored copy of one page, and can be read alone. In RAM it is an object of a segment; in a spill file it
+//! is part of an extent: what was written there as one unit, the blocks of one folio or those that went from RAM to the
+//! file together. An extent counts its live blocks and goes with the last. Page entries name a block by its number, so it
+//! can move: to a file, or to another segment.
 
 mod check;
 #[cfg(test)]
 mod tests;
 
-use super::{FileSpace, Spans};
+use super::FileSpace;
+use super::segments::{Queue, Segments};
 use crate::addr::PAGE_SIZE;
 use crate::chunked::Chunked;
 use crate::frame::NIL;
@@ -20,7 +21,10 @@ use crate::mmu::Mmu;
 pub const FILE_UNIT: u64 = 4096;
 
 /// Extents that have no block: that of a spill under way, and one that is just being filled.
-const EMPTY_EXTENTS: u32 = 2;
+const EMPTY_EXTENTS: usize = 2;
+
+/// Entries in a leaf of the tables. What is reserved and was never used takes no memory but for the ends of a leaf.
+const LEAF: usize = 2048;
 
 /// Page entries that may name one block. Each may have a job that uses it, and there are a few more jobs.
 const MOST_REFS: u8 = 127;
@@ -28,9 +32,11 @@ const MOST_REFS: u8 = 127;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 struct Block {
     hash: [u64; 2],
+    /// The extent in a spill file; none ([`NIL`]) in RAM.
     extent: u32,
     /// RAM: units of 16 bytes from the start of the store. File: the same from the start of the extent.
     at: u32,
+    /// The neighbours in the chain of its extent or segment.
     next: u32,
     prev: u32,
     evicted_at: u32,
@@ -46,80 +52,46 @@ impl Block {
     }
 }
 
-/// A queue of extents in RAM.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub(crate) enum Queue {
-    /// Contents that compress.
-    #[default]
-    Dense,
-    /// Contents that hardly compress: in RAM they take as much as in frames, so they wait there to be needed again soon,
-    /// or to go to the file many at once.
-    Poor,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Ends {
-    oldest: u32,
-    youngest: u32,
-    /// Bytes of live blocks.
-    bytes: u64,
-    blocks: u32,
-}
-
+/// Blocks that were written to a spill file together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Extent {
     live: u32,
-    queue: Queue,
+    /// Its first block, or the next unused extent.
     first: u32,
-    in_file: bool,
+    start: u32,
+    /// None in an unused one.
+    units: u32,
     file: u16,
-    file_start: u32,
-    file_units: u32,
-    older: u32,
-    younger: u32,
 }
 
 impl Default for Extent {
     fn default() -> Extent {
-        Extent {
-            live: 0,
-            queue: Queue::Dense,
-            first: NIL,
-            in_file: false,
-            file: 0,
-            file_start: 0,
-            file_units: 0,
-            older: NIL,
-            younger: NIL,
-        }
+        Extent { live: 0, first: NIL, start: 0, units: 0, file: 0 }
     }
 }
 
 /// Blocks, extents, and the room they take in RAM and in files.
 #[derive(Clone, Debug)]
 pub(crate) struct SwapIndex {
-    blocks: Chunked<Block>,
+    blocks: Chunked<Block, LEAF>,
     free_block: u32,
     blocks_used: u32,
-    extents: Chunked<Extent>,
+    extents: Chunked<Extent, LEAF>,
     free_extent: u32,
-    /// By [`Queue`].
-    queues: [Ends; 2],
-    pub(crate) spans: Spans,
+    pub(crate) segments: Segments,
     /// The file that is written now; earlier ones are sealed and only read.
     file: Option<(u16, FileSpace)>,
 }
 
 impl SwapIndex {
-    pub(crate) fn new(max_spans: u32) -> SwapIndex {
+    pub(crate) fn new(max_segments: u32, segment_pages: u32) -> SwapIndex {
         SwapIndex {
             blocks: Chunked::new(),
             free_block: NIL,
             blocks_used: 0,
             extents: Chunked::new(),
             free_extent: NIL,
-            queues: [Ends { oldest: NIL, youngest: NIL, bytes: 0, blocks: 0 }; 2],
-            spans: Spans::new(max_spans),
+            segments: Segments::new(max_segments, segment_pages),
             file: None,
         }
     }
@@ -127,33 +99,15 @@ impl SwapIndex {
     /// Makes room for `pages` pages more than are stored, each perhaps in an extent of its own, so that storing them
     /// allocates nothing.
     pub(crate) fn reserve(&mut self, pages: u32) {
-        self.spans.reserve_for(pages);
-        let wanted = self.blocks_used + pages;
-        self.grow_blocks(wanted as usize);
-        self.grow_extents((wanted + EMPTY_EXTENTS) as usize);
-    }
-
-    fn grow_blocks(&mut self, len: usize) {
-        let from = self.blocks.len();
-        self.blocks.grow_to(len);
-        for i in (from..self.blocks.len()).rev() {
-            self.blocks[i].next = self.free_block;
-            self.free_block = i as u32;
-        }
-    }
-
-    fn grow_extents(&mut self, len: usize) {
-        let from = self.extents.len();
-        self.extents.grow_to(len);
-        for i in (from..self.extents.len()).rev() {
-            self.extents[i].younger = self.free_extent;
-            self.free_extent = i as u32;
-        }
+        self.segments.reserve_for(pages);
+        let wanted = (self.blocks_used + pages) as usize;
+        self.blocks.reserve_to(wanted);
+        self.extents.reserve_to(wanted + EMPTY_EXTENTS);
     }
 
     /// Pages that can be stored without an allocation, as far as blocks go.
     pub(crate) fn reserved(&self) -> u32 {
-        self.blocks.len() as u32 - self.blocks_used
+        self.blocks.capacity() as u32 - self.blocks_used
     }
 
     /// Begins to write to spill file `file`, of at most `limit` bytes. The one before is sealed.
@@ -178,40 +132,27 @@ impl SwapIndex {
 
     /// Pages of RAM that the store takes.
     pub(crate) fn ram_pages(&self) -> u32 {
-        self.spans.spans_used() * (super::SPAN_BYTES / PAGE_SIZE) as u32
+        self.segments.pages_backed()
     }
 
     /// Pages whose contents are in RAM.
     pub(crate) fn blocks_in_ram(&self) -> u32 {
-        self.queues.iter().map(|ends| ends.blocks).sum()
+        self.segments.objects()
     }
 
     /// Pages of contents in RAM that hardly compress.
     pub(crate) fn poor_pages(&self) -> u32 {
-        (self.queues[Queue::Poor as usize].bytes / PAGE_SIZE as u64) as u32
-    }
-
-    /// A new extent in RAM, the youngest of its queue; it has no blocks yet.
-    pub(crate) fn new_ram_extent(&mut self, queue: Queue) -> u32 {
-        let id = self.take_extent();
-        let last = self.queues[queue as usize].youngest;
-        self.extents[id as usize] = Extent { queue, older: last, ..Extent::default() };
-        match last {
-            NIL => self.queues[queue as usize].oldest = id,
-            last => self.extents[last as usize].younger = id,
-        }
-        self.queues[queue as usize].youngest = id;
-        id
+        (self.segments.bytes_in(Queue::Poor) / PAGE_SIZE as u64) as u32
     }
 
     /// A new extent of `bytes` bytes in the spill file, if there is one with room.
     pub(crate) fn new_file_extent(&mut self, bytes: u64) -> Option<u32> {
         let units = bytes.div_ceil(FILE_UNIT) as u32;
         let (file, space) = self.file.as_mut()?;
-        let (file, file_start) = (*file, space.alloc(units)?);
+        let (file, start) = (*file, space.alloc(units)?);
         let id = self.take_extent();
         let empty = Extent::default();
-        self.extents[id as usize] = Extent { in_file: true, file, file_start, file_units: units, ..empty };
+        self.extents[id as usize] = Extent { file, start, units, ..empty };
         Some(id)
     }
 
@@ -223,12 +164,15 @@ impl SwapIndex {
     }
 
     /// A new block of `len` bytes in RAM, pinned for its writer. `None`: the store's addresses are used up.
-    pub(crate) fn new_ram_block(&mut self, extent: u32, len: u16, hash: PageHash, clock: u32) -> Option<u32> {
-        let at = self.spans.alloc(len)?;
-        let ends = &mut self.queues[self.extents[extent as usize].queue as usize];
-        ends.bytes += u64::from(len);
-        ends.blocks += 1;
-        Some(self.new_block(extent, at, len, hash, clock))
+    pub(crate) fn new_ram_block(
+        &mut self,
+        queue: Queue,
+        len: u16,
+        hash: PageHash,
+        clock: u32,
+    ) -> Option<u32> {
+        let at = self.segments.append(queue, len, clock)?;
+        Some(self.new_block(NIL, at, len, hash, clock))
     }
 
     /// A new block at byte `offset` of a file extent, pinned for its writer.
@@ -244,30 +188,49 @@ impl SwapIndex {
     }
 
     fn new_block(&mut self, extent: u32, at: u32, len: u16, hash: PageHash, clock: u32) -> u32 {
-        if self.free_block == NIL {
-            self.grow_blocks(self.blocks.len() + 1);
-        }
-        let id = self.free_block;
-        self.free_block = self.blocks[id as usize].next;
+        let id = match self.free_block {
+            NIL => self.blocks.push(Block::default()) as u32,
+            id => {
+                self.free_block = self.blocks[id as usize].next;
+                id
+            }
+        };
         self.blocks_used += 1;
         let hash = [hash as u64, (hash >> 64) as u64];
         let (pins, refs, prev) = (1, 1, NIL);
         let next = NIL;
         self.blocks[id as usize] = Block { hash, extent, at, next, prev, evicted_at: clock, len, pins, refs };
-        self.link(id, extent);
+        self.link(id);
         id
     }
 
-    fn link(&mut self, id: u32, extent: u32) {
-        let first = self.extents[extent as usize].first;
+    /// The first block of the chain that a block belongs to by its place.
+    fn chain(&self, block: &Block) -> u32 {
+        match block.extent {
+            NIL => self.segments.chain(self.segments.segment_of(block.at)),
+            extent => self.extents[extent as usize].first,
+        }
+    }
+
+    fn set_chain(&mut self, id: u32, first: u32) {
+        let Block { extent, at, .. } = self.blocks[id as usize];
+        match extent {
+            NIL => self.segments.set_chain(self.segments.segment_of(at), first),
+            extent => self.extents[extent as usize].first = first,
+        }
+    }
+
+    fn link(&mut self, id: u32) {
+        let first = self.chain(&self.blocks[id as usize]);
         if first != NIL {
             self.blocks[first as usize].prev = id;
         }
+        self.set_chain(id, id);
         let block = &mut self.blocks[id as usize];
-        (block.extent, block.next, block.prev) = (extent, first, NIL);
-        let extent = &mut self.extents[extent as usize];
-        extent.first = id;
-        extent.live += 1;
+        (block.next, block.prev) = (first, NIL);
+        if block.extent != NIL {
+            self.extents[block.extent as usize].live += 1;
+        }
     }
 
     fn unlink(&mut self, id: u32) {
@@ -276,10 +239,12 @@ impl SwapIndex {
             self.blocks[next as usize].prev = prev;
         }
         match prev {
-            NIL => self.extents[extent as usize].first = next,
+            NIL => self.set_chain(id, next),
             _ => self.blocks[prev as usize].next = next,
         }
-        self.extents[extent as usize].live -= 1;
+        if extent != NIL {
+            self.extents[extent as usize].live -= 1;
+        }
     }
 
     /// What a job needs to know of a block.
@@ -294,7 +259,7 @@ impl SwapIndex {
 
     /// Whether a block is in a spill file.
     pub(crate) fn is_in_file(&self, id: u32) -> bool {
-        self.extents[self.blocks[id as usize].extent as usize].in_file
+        self.blocks[id as usize].extent != NIL
     }
 
     /// The clock of evictions when the block was stored.
@@ -302,40 +267,22 @@ impl SwapIndex {
         self.blocks[id as usize].evicted_at
     }
 
-    /// Notes that the page of a block was moved out again, unchanged. In RAM it is then among the last to spill: it goes
-    /// to `renewed`, the extent of those that were moved out with it, which is made for the first. One that a job uses
-    /// stays where it is.
-    pub(crate) fn touch(&mut self, id: u32, clock: u32, renewed: &mut Option<u32>) {
-        let Block { extent, pins, refs, .. } = self.blocks[id as usize];
+    /// Notes that the page of a block was moved out again, unchanged: in RAM it is then among the last to spill.
+    pub(crate) fn touch(&mut self, id: u32, clock: u32) {
         self.blocks[id as usize].evicted_at = clock;
-        let Extent { in_file, queue, .. } = self.extents[extent as usize];
-        if in_file || pins > 0 || refs == 0 {
-            return;
-        }
-        let to = match *renewed {
-            Some(to) if self.extents[to as usize].queue == queue => to,
-            _ => self.new_ram_extent(queue),
-        };
-        *renewed = Some(to);
-        self.unlink(id);
-        self.drop_if_empty(extent);
-        self.link(id, to);
     }
 
     fn place_of(&self, block: &Block) -> Place {
-        let extent = &self.extents[block.extent as usize];
-        if extent.in_file {
-            let at = u64::from(extent.file_start) * FILE_UNIT + u64::from(block.at) * 16;
-            Place::File { file: extent.file, at }
-        } else {
-            Place::Ram { at: block.at }
+        match block.extent {
+            NIL => Place::Ram { at: block.at },
+            extent => self.file_place(extent, u64::from(block.at) * 16),
         }
     }
 
     /// The place of byte `offset` of a file extent.
     pub(crate) fn file_place(&self, extent: u32, offset: u64) -> Place {
         let extent = &self.extents[extent as usize];
-        Place::File { file: extent.file, at: u64::from(extent.file_start) * FILE_UNIT + offset }
+        Place::File { file: extent.file, at: u64::from(extent.start) * FILE_UNIT + offset }
     }
 
     /// Keeps a block's contents in place until [`SwapIndex::unpin`].
@@ -373,104 +320,134 @@ impl SwapIndex {
     fn release(&mut self, id: u32, mmu: &mut impl Mmu) {
         let Block { extent, at, len, .. } = self.blocks[id as usize];
         self.unlink(id);
-        if !self.extents[extent as usize].in_file {
-            self.free_ram(extent, at, len, mmu);
+        match extent {
+            NIL => self.free_ram(at, len, mmu),
+            extent => self.drop_if_empty(extent),
         }
-        self.drop_if_empty(extent);
         self.blocks[id as usize] = Block { next: self.free_block, ..Block::default() };
         self.free_block = id;
         self.blocks_used -= 1;
     }
 
-    fn free_ram(&mut self, extent: u32, at: u32, len: u16, mmu: &mut impl Mmu) {
-        let ends = &mut self.queues[self.extents[extent as usize].queue as usize];
-        ends.bytes -= u64::from(len);
-        ends.blocks -= 1;
-        if let Some(span) = self.spans.free(at, len) {
-            mmu.release_span(span);
+    fn free_ram(&mut self, at: u32, len: u16, mmu: &mut impl Mmu) {
+        for pages in self.segments.free(at, len).into_iter().filter(|pages| !pages.is_empty()) {
+            mmu.release_stored(pages);
         }
     }
 
-    /// Lists blocks of the oldest extents of a queue for which no job is under way, up to `bytes` bytes: they are
-    /// to spill. An extent is listed whole or not at all, but for pinned and dead blocks.
+    /// Lists blocks of the oldest segments of a queue for which no job is under way, up to `bytes` bytes and `most` blocks:
+    /// they are to spill. Those that were moved out again since their segment was closed move to the end of the log
+    /// instead, to be spilled later.
     pub(crate) fn oldest_blocks(
-        &self,
+        &mut self,
         queue: Queue,
         bytes: u64,
         most: usize,
         out: &mut alloc::vec::Vec<u32>,
+        mmu: &mut impl Mmu,
     ) {
-        let mut total = 0;
-        let mut extent = self.queues[queue as usize].oldest;
-        while extent != NIL && total < bytes {
-            let mut id = self.extents[extent as usize].first;
-            if out.len() + self.extents[extent as usize].live as usize > most {
-                break;
-            }
-            while id != NIL {
-                let block = &self.blocks[id as usize];
-                if block.pins == 0 && !block.dead() {
-                    total += u64::from(block.len).next_multiple_of(16);
+        let (mut total, mut moved) = (0, 0);
+        let mut at = self.segments.oldest(queue);
+        while let Some(segment) = at.filter(|_| total < bytes && moved < bytes && out.len() < most) {
+            at = self.segments.younger(segment);
+            let closed_at = self.segments.closed_at(segment);
+            let mut id = self.segments.chain(segment);
+            while id != NIL && total < bytes && out.len() < most {
+                let Block { len, next, evicted_at, .. } = self.blocks[id as usize];
+                let renewed = evicted_at.wrapping_sub(closed_at) as i32 > 0;
+                if renewed && self.can_move(id) && self.move_to_end(id, mmu) {
+                    moved += u64::from(len);
+                } else if self.can_move(id) {
+                    total += u64::from(len).next_multiple_of(16);
                     out.push(id);
                 }
-                id = block.next;
+                id = next;
             }
-            extent = self.extents[extent as usize].younger;
         }
+    }
+
+    fn can_move(&self, id: u32) -> bool {
+        let block = &self.blocks[id as usize];
+        block.pins == 0 && !block.dead()
+    }
+
+    /// What is left of the emptiest segment moves to the end of the log, as far as no job uses it, if that is no more than
+    /// `most` bytes. How many bytes moved.
+    pub(crate) fn clean(&mut self, most: u32, mmu: &mut impl Mmu) -> u32 {
+        let Some((segment, _)) = self.segments.emptiest().filter(|&(_, live)| live <= most) else { return 0 };
+        let mut moved = 0;
+        let mut id = self.segments.chain(segment);
+        while id != NIL {
+            let Block { len, next, .. } = self.blocks[id as usize];
+            if self.can_move(id)
+                && let Some(to) = self.segments.append_moved(segment, len)
+            {
+                self.move_in_ram(id, to, mmu);
+                moved += u32::from(len);
+            }
+            id = next;
+        }
+        moved
+    }
+
+    /// A block becomes the youngest of its queue. False where the store has no room.
+    fn move_to_end(&mut self, id: u32, mmu: &mut impl Mmu) -> bool {
+        let Block { at, len, evicted_at, .. } = self.blocks[id as usize];
+        let to = self.segments.append(self.segments.queue_of(at), len, evicted_at);
+        to.map(|to| self.move_in_ram(id, to, mmu)).is_some()
+    }
+
+    /// The contents of a block that no job uses move to another place of the store in RAM.
+    fn move_in_ram(&mut self, id: u32, to: u32, mmu: &mut impl Mmu) {
+        let Block { at, len, .. } = self.blocks[id as usize];
+        mmu.move_stored(at, to, len);
+        self.unlink(id);
+        self.free_ram(at, len, mmu);
+        self.blocks[id as usize].at = to;
+        self.link(id);
     }
 
     /// A block's contents now are at byte `offset` of file extent `target`; its RAM is given back. A block
     /// that another job uses, or that has died, stays what it is.
     pub(crate) fn move_to_file(&mut self, id: u32, target: u32, offset: u64, mmu: &mut impl Mmu) -> bool {
-        let Block { extent, at, len, pins, refs, .. } = self.blocks[id as usize];
+        let Block { at, len, pins, refs, .. } = self.blocks[id as usize];
         if pins > 1 || refs == 0 {
             return false;
         }
         self.unlink(id);
-        self.free_ram(extent, at, len, mmu);
-        self.drop_if_empty(extent);
-        self.blocks[id as usize].at = (offset / 16) as u32;
-        self.link(id, target);
+        self.free_ram(at, len, mmu);
+        let block = &mut self.blocks[id as usize];
+        (block.extent, block.at) = (target, (offset / 16) as u32);
+        self.link(id);
         true
     }
 
     fn take_extent(&mut self) -> u32 {
-        if self.free_extent == NIL {
-            self.grow_extents(self.extents.len() + 1);
+        match self.free_extent {
+            NIL => self.extents.push(Extent::default()) as u32,
+            id => {
+                self.free_extent = self.extents[id as usize].first;
+                id
+            }
         }
-        let id = self.free_extent;
-        self.free_extent = self.extents[id as usize].younger;
-        id
     }
 
     fn drop_extent(&mut self, id: u32) {
         let extent = self.extents[id as usize];
-        if extent.in_file {
-            if let Some((file, space)) = self.file.as_mut()
-                && *file == extent.file
-            {
-                space.free(extent.file_start, extent.file_units);
-            }
-        } else {
-            let ends = &mut self.queues[extent.queue as usize];
-            match extent.older {
-                NIL => ends.oldest = extent.younger,
-                older => self.extents[older as usize].younger = extent.younger,
-            }
-            match extent.younger {
-                NIL => ends.youngest = extent.older,
-                younger => self.extents[younger as usize].older = extent.older,
-            }
+        if let Some((file, space)) = self.file.as_mut()
+            && *file == extent.file
+        {
+            space.free(extent.start, extent.units);
         }
-        self.extents[id as usize] = Extent { younger: self.free_extent, ..Extent::default() };
+        self.extents[id as usize] = Extent { first: self.free_extent, ..Extent::default() };
         self.free_extent = id;
     }
 
-    /// How many extents are in RAM or in a file.
+    /// How many extents are in files.
     pub(crate) fn extents_used(&self) -> u32 {
         let (mut free, mut id) = (0, self.free_extent);
         while id != NIL {
-            (free, id) = (free + 1, self.extents[id as usize].younger);
+            (free, id) = (free + 1, self.extents[id as usize].first);
         }
         self.extents.len() as u32 - free
     }
@@ -501,19 +478,19 @@ impl SwapIndex {
         (block.pins, block.dead())
     }
 
-    /// Passes on the order in which extents in RAM are to spill, each with its blocks as positions in `names`, and
-    /// how much of the spill file is used.
-    pub(crate) fn add_extents(&self, add: &mut impl FnMut(u32), names: &[u32]) {
-        for ends in &self.queues {
-            let mut extent = ends.oldest;
-            while extent != NIL {
-                let mut id = self.extents[extent as usize].first;
+    /// Passes on the order in which segments are to spill, each with its blocks as positions in `names`, and how much of
+    /// the spill file is used.
+    pub(crate) fn add_order(&self, add: &mut impl FnMut(u32), names: &[u32]) {
+        for queue in [Queue::Dense, Queue::Poor] {
+            let mut at = self.segments.oldest(queue);
+            while let Some(segment) = at {
+                let mut id = self.segments.chain(segment);
                 while id != NIL {
                     add(names.iter().position(|&b| b == id).map_or(NIL, |at| at as u32));
                     id = self.blocks[id as usize].next;
                 }
                 add(NIL);
-                extent = self.extents[extent as usize].younger;
+                at = self.segments.younger(segment);
             }
             add(NIL - 1);
         }

@@ -2,9 +2,10 @@
 
 pub mod file;
 mod index;
-pub mod spans;
+pub mod segments;
 
 pub use file::FileSpace;
 pub use index::FILE_UNIT;
-pub(crate) use index::{Queue, SwapIndex};
-pub use spans::{SPAN_BYTES, Spans};
+pub(crate) use index::SwapIndex;
+pub(crate) use segments::Queue;
+pub use segments::Segments;

@@ -9,6 +9,7 @@
 //! folios were looked at: their touches, or the zeroes that a writer met.
 
 use crate::addr::Vpn;
+use crate::fault::Odds;
 use crate::order::Order;
 
 const STREAMS: usize = 8;
@@ -39,6 +40,8 @@ pub struct History {
     /// Pages of larger folios that were looked at and found to be used, and those that were not. Older ones count less.
     found_used: u32,
     found_unused: u32,
+    /// How often what left together was used together.
+    pub(crate) odds: Odds,
 }
 
 /// Pages after which what was filled counts half: 64 MiB.
@@ -55,22 +58,22 @@ const FINDS_LAST: u32 = 1 << 10;
 const TELLING: u32 = 256;
 
 impl History {
-    /// The order that a fault at `vpn` has ramped to: base for one that continues nothing.
-    pub fn ramp(&self, vpn: Vpn) -> Order {
-        self.matching(vpn).map_or(Order::BASE, |i| self.streams[i].ramp.up())
+    /// The order that a fault at `vpn` has ramped to: base for one that continues nothing. All pages from `reached` up to it
+    /// are mapped.
+    pub fn ramp(&self, vpn: Vpn, reached: Vpn) -> Order {
+        self.matching(vpn, reached).map_or(Order::BASE, |i| self.streams[i].ramp.up())
     }
 
-    /// Pages that the stream which goes on at `vpn` has come through without a gap.
-    pub fn length(&self, vpn: Vpn) -> u32 {
-        self.matching(vpn).map(|i| self.streams[i]).filter(|s| s.touches(vpn)).map_or(0, |s| s.length)
+    /// Pages that the stream which goes on at `vpn` has come through.
+    pub fn length(&self, vpn: Vpn, reached: Vpn) -> u32 {
+        self.matching(vpn, reached).map_or(0, |i| self.streams[i].length)
     }
 
     /// Pages that a fault at `vpn` may fill on trust: 64 KiB and a sixteenth of those that are known to be used, less those
     /// that are not, as far as they must be taken to be unused: a quarter of them while nothing else is known. By itself, the fault shows that its stream has come through
     /// its last folio.
-    pub fn allowance(&self, vpn: Vpn) -> u32 {
-        let shown =
-            self.matching(vpn).map(|i| self.streams[i]).filter(|s| s.touches(vpn)).map_or(0, |s| s.open);
+    pub fn allowance(&self, vpn: Vpn, reached: Vpn) -> u32 {
+        let shown = self.matching(vpn, reached).map_or(0, |i| self.streams[i].open);
         let open = self.open.saturating_sub(shown);
         let (unused, looked_at) =
             (u64::from(self.found_unused), u64::from(self.found_used + self.found_unused));
@@ -84,21 +87,19 @@ impl History {
     }
 
     /// Notes that a fault at `vpn` was served with the pages `start..start + pages`, of fresh memory or from the store.
-    pub fn note(&mut self, vpn: Vpn, start: Vpn, order: Order, fresh: bool) {
+    pub fn note(&mut self, vpn: Vpn, reached: Vpn, start: Vpn, order: Order, fresh: bool) {
         let pages = order.pages();
         let open = if fresh { pages - 1 } else { 0 };
         let end = start.0 + u64::from(pages);
         self.clock += 1;
         let mut stream = Stream { start: start.0, end, ramp: order, length: pages, open, used: self.clock };
-        let slot = match self.matching(vpn) {
+        let slot = match self.matching(vpn, reached) {
             Some(slot) => {
                 let before = self.streams[slot];
                 stream.ramp = before.ramp.up();
-                if before.touches(vpn) {
-                    stream.length = before.length.saturating_add(pages);
-                    let shown = before.open.min(self.open);
-                    (self.used, self.open) = (self.used + shown, self.open - shown);
-                }
+                stream.length = before.length.saturating_add(pages);
+                let shown = before.open.min(self.open);
+                (self.used, self.open) = (self.used + shown, self.open - shown);
                 slot
             }
             None => self.stalest(),
@@ -133,24 +134,16 @@ impl History {
         }
     }
 
-    /// A stream goes on at `vpn` when that is just before its last folio, or behind it by less than the
-    /// folio it would ask for next.
-    fn matching(&self, vpn: Vpn) -> Option<usize> {
-        self.streams.iter().position(|s| {
-            let slack = u64::from(s.ramp.pages());
-            s.used != 0 && ((vpn.0 >= s.end && vpn.0 < s.end + slack) || vpn.0 + 1 == s.start)
-        })
+    /// A stream goes on at `vpn` when that is just before or behind its last folio; pages in between that are mapped, which
+    /// do not fault, are no gap.
+    fn matching(&self, vpn: Vpn, reached: Vpn) -> Option<usize> {
+        let goes_on = |s: &Stream| (reached.0..=vpn.0).contains(&s.end) || vpn.0 + 1 == s.start;
+        let matching = (0..STREAMS).filter(|&i| self.streams[i].used != 0 && goes_on(&self.streams[i]));
+        matching.max_by_key(|&i| self.streams[i].used)
     }
 
     fn stalest(&self) -> usize {
         (0..STREAMS).min_by_key(|&i| self.streams[i].used).unwrap_or(0)
-    }
-}
-
-impl Stream {
-    /// Whether a page lies right beside its last folio.
-    fn touches(&self, vpn: Vpn) -> bool {
-        vpn.0 == self.end || vpn.0 + 1 == self.start
     }
 }
 
@@ -164,20 +157,20 @@ mod tests {
         let mut next = 64;
         for expected in 0..6 {
             let vpn = Vpn(next);
-            let order = history.ramp(vpn);
-            assert_eq!((order.index(), u64::from(history.length(vpn))), (expected, next - 64));
-            history.note(vpn, vpn, order, true);
+            let order = history.ramp(vpn, vpn);
+            assert_eq!((order.index(), u64::from(history.length(vpn, vpn))), (expected, next - 64));
+            history.note(vpn, vpn, vpn, order, true);
             next += u64::from(order.pages());
         }
-        assert_eq!(history.ramp(Vpn(1 << 20)), Order::BASE);
-        assert_eq!(history.length(Vpn(1 << 20)), 0);
+        assert_eq!(history.ramp(Vpn(1 << 20), Vpn(1 << 20)), Order::BASE);
+        assert_eq!(history.length(Vpn(1 << 20), Vpn(1 << 20)), 0);
     }
 
     #[test]
     fn a_downward_stream_ramps_too() {
         let mut history = History::default();
-        history.note(Vpn(1000), Vpn(1000), Order::BASE, true);
-        assert_eq!((history.ramp(Vpn(999)).index(), history.length(Vpn(999))), (1, 1));
+        history.note(Vpn(1000), Vpn(1000), Vpn(1000), Order::BASE, true);
+        assert_eq!((history.ramp(Vpn(999), Vpn(999)).index(), history.length(Vpn(999), Vpn(999))), (1, 1));
     }
 
     #[test]
@@ -185,10 +178,10 @@ mod tests {
         let mut history = History::default();
         for i in 0..3 {
             for base in [0, 10_000, 20_000] {
-                history.note(Vpn(base + i), Vpn(base + i), Order::BASE, true);
+                history.note(Vpn(base + i), Vpn(base + i), Vpn(base + i), Order::BASE, true);
             }
         }
-        assert_eq!(history.ramp(Vpn(10_003)).index(), 3);
+        assert_eq!(history.ramp(Vpn(10_003), Vpn(10_003)).index(), 3);
     }
 
     #[test]
@@ -197,8 +190,8 @@ mod tests {
         for i in 0..100 {
             for base in [0, 10_000, 20_000] {
                 let vpn = Vpn(base + i);
-                assert_eq!(history.length(vpn), i as u32);
-                history.note(vpn, vpn, Order::BASE, true);
+                assert_eq!(history.length(vpn, vpn), i as u32);
+                history.note(vpn, vpn, vpn, Order::BASE, true);
             }
         }
     }
@@ -208,7 +201,7 @@ mod tests {
     /// `folios` folios of 64 KiB, one after the other or far apart.
     fn filled(folios: u64, distance: u64) -> History {
         let mut history = History::default();
-        (0..folios).map(|i| Vpn(i * distance)).for_each(|vpn| history.note(vpn, vpn, LARGE, true));
+        (0..folios).map(|i| Vpn(i * distance)).for_each(|vpn| history.note(vpn, vpn, vpn, LARGE, true));
         history
     }
 
@@ -218,28 +211,43 @@ mod tests {
         assert_eq!((stream.used, stream.open), (1024 - 15, 15));
         assert_eq!((isolated.used, isolated.open), (64, 1024 - 64));
         let far = Vpn(1 << 20);
-        assert_eq!((stream.allowance(far), isolated.allowance(far)), (GRACE + (1024 - 15) / 16 - 15 / 4, 0));
-        assert_eq!(stream.allowance(Vpn(64 * 16)), GRACE + 1024 / 16);
+        assert_eq!(
+            (stream.allowance(far, far), isolated.allowance(far, far)),
+            (GRACE + (1024 - 15) / 16 - 15 / 4, 0)
+        );
+        assert_eq!(stream.allowance(Vpn(64 * 16), Vpn(64 * 16)), GRACE + 1024 / 16);
     }
 
     #[test]
     fn a_gap_begins_the_length_anew() {
         // 3 pages behind each folio of 16.
         let history = filled(64, 19);
-        assert_eq!(history.length(Vpn(64 * 19)), 0);
+        assert_eq!(history.length(Vpn(64 * 19), Vpn(64 * 19)), 0);
         assert_eq!(history.used, 64);
+    }
+
+    #[test]
+    fn pages_that_are_mapped_are_no_gap() {
+        let mut history = filled(4, 16);
+        let (next, reached) = (Vpn(64 + 5), Vpn(40));
+        assert_eq!((history.length(next, reached), history.length(next, Vpn(65))), (64, 0));
+        assert_eq!((history.ramp(next, reached).index(), history.ramp(next, Vpn(65))), (8, Order::BASE));
+        history.note(next, reached, Vpn(64), LARGE, true);
+        assert_eq!(history.length(Vpn(80), Vpn(80)), 80);
     }
 
     #[test]
     fn what_is_found_counts_for_what_was_not_looked_at_and_fades() {
         let mut history = filled(64, 1000);
         history.learn(512, 0);
-        assert_eq!(history.allowance(Vpn(1 << 20)), GRACE + 64 / 16 - 960 / 516);
+        assert_eq!(history.allowance(Vpn(1 << 20), Vpn(1 << 20)), GRACE + 64 / 16 - 960 / 516);
         history.learn(0, 512);
-        assert_eq!((history.allowance(Vpn(1 << 20)), history.is_sparse()), (0, false));
+        assert_eq!((history.allowance(Vpn(1 << 20), Vpn(1 << 20)), history.is_sparse()), (0, false));
         history.learn(0, 1);
         assert!(history.is_sparse());
-        (0..4 * u64::from(FINDS_LAST)).map(Vpn).for_each(|vpn| history.note(vpn, vpn, Order::BASE, true));
+        (0..4 * u64::from(FINDS_LAST))
+            .map(Vpn)
+            .for_each(|vpn| history.note(vpn, vpn, vpn, Order::BASE, true));
         assert!(!history.is_sparse());
     }
 }

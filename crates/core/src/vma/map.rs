@@ -170,7 +170,7 @@ mod tests {
     fn a_range_that_grows_keeps_its_history_whichever_end_it_grows_at() {
         let mut map = map(&[(20, 30)]);
         let history = |map: &VmaMap| map.at(Vpn(20)).map(|vma| vma.history);
-        map.at_mut(Vpn(20)).unwrap().history.note(Vpn(20), Vpn(20), crate::Order::BASE, true);
+        map.at_mut(Vpn(20)).unwrap().history.note(Vpn(20), Vpn(20), Vpn(20), crate::Order::BASE, true);
         let before = history(&map);
         map.insert(Vma::new(Vpn(10), Vpn(20), Prot::READ_WRITE));
         map.insert(Vma::new(Vpn(30), Vpn(40), Prot::READ_WRITE));

@@ -53,7 +53,7 @@ impl Rig {
         let layout = Layout::reserve(256, 4).expect("address space");
         layout.register(&uffd).expect("registration");
         let policy = PolicyKind::Fixed(Order::fitting(PAGES));
-        let engine = Engine::new(Config { frames: 256, spans: 4, grant: 256, policy });
+        let engine = Engine::new(Config { frames: 256, segments: 4, segment_pages: 16, grant: 256, policy });
         Some(Rig { layout, uffd, pagemap: Pagemap::open().expect("pagemap"), engine })
     }
 
@@ -100,7 +100,7 @@ impl Rig {
         let frame = 255;
         self.layout.pool().with_page(frame, |page| page.fill(FOREIGN));
         let from = self.layout.pool().base() + frame * PAGE_SIZE;
-        let copied = self.uffd.copy(vpn.addr() as usize, from, PAGE_SIZE);
+        let copied = self.uffd.copy(vpn.addr() as usize, from, PAGE_SIZE, false);
         assert_eq!((copied.bytes, copied.errno), (PAGE_SIZE, None));
         self.with(|_, mmu| mmu.release(quire_core::FrameRun::new(quire_core::Frame(frame as u32), 1)));
     }

@@ -257,7 +257,7 @@ fn fill_holes(memory: &Uffd, to: usize, pages: &[u8]) -> Result<(), Errno> {
     let (mut at, mut step, mut tried_since) = (0, pages.len(), 0);
     while at < pages.len() {
         let len = step.min(pages.len() - at);
-        let copied = memory.copy(to + at, pages.as_ptr().addr() + at, len);
+        let copied = memory.copy(to + at, pages.as_ptr().addr() + at, len, false);
         at += copied.bytes;
         if copied.bytes > 0 {
             tried_since = 0;

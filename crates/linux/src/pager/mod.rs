@@ -484,7 +484,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
 
 /// Reserves the addresses. Where that fails, `quire` is told that the process which joined goes on without it.
 fn lay_out(plan: &Plan, descriptors: &Descriptors) -> Result<Layout, StartError> {
-    let layout = Layout::reserve(plan.config.frames, plan.config.spans);
+    let layout = Layout::reserve(plan.config.frames, plan.config.segments * plan.config.segment_pages);
     let layout = layout.and_then(|layout| {
         layout.register(&descriptors.uffd)?;
         descriptors.gate.as_ref().map_or(Ok(()), |gate| layout.register_gate(gate))?;
@@ -535,8 +535,10 @@ impl Plan {
             (Some(_), true) => FIRST_GRANT.min(budget_pages),
             _ => budget_pages,
         };
-        let spans = if evicts { budget_pages / 8 + 64 } else { 64 };
-        Plan { config: Config { frames, spans, grant, policy }, evicts }
+        // Larger ones where there will be many. In all, as much as the budget and some that are not full.
+        let segment_pages = (budget_pages / 8192).next_power_of_two().clamp(16, 64);
+        let segments = if evicts { budget_pages / segment_pages + 64 } else { 64 };
+        Plan { config: Config { frames, segments, segment_pages, grant, policy }, evicts }
     }
 }
 

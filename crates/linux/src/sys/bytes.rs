@@ -52,7 +52,19 @@ impl Stretch {
         with(unsafe { core::slice::from_raw_parts_mut(start, len) })
     }
 
-    /// The same for page number `page` of the stretch.
+    /// Copies `len` bytes from offset `from` to offset `to`. Only for who may touch both now, see the module. The process
+    /// ends if they are not all inside, or overlap.
+    pub fn copy(self, from: usize, to: usize, len: usize) {
+        if len > self.len || from.max(to) > self.len - len || from.abs_diff(to) < len {
+            crate::die!("bytes {from}+{len} can't go to {to} in a stretch of {}", self.len);
+        }
+        let place = |at: usize| core::ptr::with_exposed_provenance_mut::<u8>(self.base + at);
+        // SAFETY: 1. both are inside, so mapped and writable, and do not overlap; 2. nobody else uses them: the engine
+        // has no job that names either (module doc).
+        unsafe { core::ptr::copy_nonoverlapping(place(from).cast_const(), place(to), len) }
+    }
+
+    /// [`Stretch::with`] for page number `page` of the stretch.
     pub fn with_page<R>(self, page: usize, with: impl FnOnce(&mut [u8; PAGE_SIZE]) -> R) -> R {
         self.with(page * PAGE_SIZE, PAGE_SIZE, |bytes| match bytes.as_mut_array() {
             Some(page) => with(page),
@@ -72,6 +84,8 @@ mod tests {
         let stretch = Stretch::new(base, 4 * PAGE_SIZE);
         stretch.with_page(2, |page| page[5] = 9);
         assert_eq!(stretch.with(2 * PAGE_SIZE + 4, 3, |bytes| bytes.to_vec()), [0, 9, 0]);
+        stretch.copy(2 * PAGE_SIZE + 4, 4 * PAGE_SIZE - 3, 3);
+        assert_eq!(stretch.with(4 * PAGE_SIZE - 4, 4, |bytes| bytes.to_vec()), [0, 0, 9, 0]);
         assert!(stretch.contains(base) && !stretch.contains(base + 4 * PAGE_SIZE));
         mmap::unmap(base, 4 * PAGE_SIZE).unwrap();
     }

@@ -257,10 +257,12 @@ impl Uffd {
         })
     }
 
-    /// Copies pages from `src` into holes at `dst`, whatever the rights of `dst`, and wakes nobody.
-    pub fn copy(&self, dst: usize, src: usize, len: usize) -> Moved {
+    /// Copies pages from `src` into holes at `dst`, whatever the rights of `dst`. Threads that wait for one of those go on if
+    /// `wakes`.
+    pub fn copy(&self, dst: usize, src: usize, len: usize, wakes: bool) -> Moved {
         transfer(len, self.stalls(), |at| {
             let mut arg = TransferArg::new(dst + at, src + at, len - at);
+            arg.mode = if wakes { 0 } else { arg.mode };
             self.transfer_once::<IOC_COPY>(&mut arg)
         })
     }

@@ -94,7 +94,9 @@ impl Mmu for Nobody {
 
     fn release(&mut self, _: FrameRun) {}
 
-    fn release_span(&mut self, _: u32) {}
+    fn move_stored(&mut self, _: u32, _: u32, _: u16) {}
+
+    fn release_stored(&mut self, _: core::ops::Range<u32>) {}
 }
 
 impl Mover for Nobody {
@@ -157,7 +159,13 @@ mod tests {
             let frames = free + held;
             let runs = frames / RUN.pages();
             assert!((held * 100).abs_diff(runs * u32::from(percent)) <= 100, "{held} of {runs}");
-            let config = Config { frames, spans: 64, grant: frames, policy: PolicyKind::Adaptive };
+            let config = Config {
+                frames,
+                segments: 64,
+                segment_pages: 16,
+                grant: frames,
+                policy: PolicyKind::Adaptive,
+            };
             let mut engine = Engine::new(config);
             assert_eq!(hold(&mut engine, frames, held), Ok(u64::from(frames + held)));
             engine.validate().expect("valid tables");

@@ -456,9 +456,11 @@ fn config(cell: &Cell) -> Config {
     match cell.memory {
         Some(pages) => {
             let pages = pages >> cell.paging.base.index();
-            Config { frames, spans: pages / 8 + 64, grant: pages + held, policy }
+            let segment_pages = (pages / 256).next_power_of_two().clamp(2, 16);
+            let segments = pages / segment_pages + 64;
+            Config { frames, segments, segment_pages, grant: pages + held, policy }
         }
-        None => Config { frames, spans: 64, grant: frames, policy },
+        None => Config { frames, segments: 64, segment_pages: 16, grant: frames, policy },
     }
 }
 

@@ -5,6 +5,7 @@ use super::table::{flag, flags_of};
 use crate::tlb::Tlb;
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
 use quire_core::{Frame, FrameRun, Order, PAGE_SIZE, PageRange, Space, Touched, Vpn};
+use std::ops::Range;
 
 impl<T: Tlb> Memory<T> {
     /// A copy of contents that are in no frame of the pool. One of a page of more than 4 KiB costs what a folio of that size
@@ -94,9 +95,12 @@ impl<T: Tlb> Mmu for Memory<T> {
         self.spend(self.costs.call, self.costs.release_page, pages);
     }
 
-    fn release_span(&mut self, _: u32) {
-        let pages = (quire_core::swap::SPAN_BYTES / PAGE_SIZE) as u64;
-        self.spend(self.costs.call, self.costs.release_page, pages);
+    fn move_stored(&mut self, _: u32, _: u32, len: u16) {
+        self.spend(self.costs.copy_page * u64::from(len) / PAGE_SIZE as u64, 0, 0);
+    }
+
+    fn release_stored(&mut self, pages: Range<u32>) {
+        self.spend(self.costs.call, self.costs.release_page, pages.len() as u64);
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) const POLICIES: [PolicyKind; 5] =
     [fixed(0), fixed(3), PolicyKind::Adaptive, LINUX, PolicyKind::HugeCoalesceBase];
 
 const SMALL: Setup =
-    Setup { frames: 24, spans: 16, grant: 24, policy: fixed(0), arena: 48, threads: 4, spill: None };
+    Setup { frames: 24, segments: 64, grant: 24, policy: fixed(0), arena: 48, threads: 4, spill: None };
 
 const PLAIN: Walk = Walk {
     name: "",

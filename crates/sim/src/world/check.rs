@@ -230,7 +230,7 @@ impl Host {
         found.map_or(Ok(()), |(what, count)| Err(format!("{count} {what} left after all was unmapped")))
     }
 
-    /// Memory is behind a slot of the pool only where the engine knows of it, and nothing in RAM is stored in a span that
+    /// Memory is behind a slot of the pool only where the engine knows of it, and nothing in RAM is stored in pages that
     /// the engine has given back.
     fn check_holes(&self) -> Result<(), String> {
         let lost = (0..self.mmu.frames())
@@ -239,8 +239,12 @@ impl Host {
         if let Some(frame) = lost {
             return Err(format!("memory is behind {frame:?}, which the engine takes for a hole"));
         }
-        let (spans, held) = (self.mmu.store.spans(), self.engine.holdings().spans);
-        if spans <= held { Ok(()) } else { Err(format!("{spans} spans have contents, {held} are in use")) }
+        let (pages, held) = (self.mmu.store.ram_pages(), self.engine.store_pages());
+        if pages <= held {
+            Ok(())
+        } else {
+            Err(format!("{pages} pages of the store have contents, {held} have memory"))
+        }
     }
 
     /// What is resident is charged, and no frame was written that held a program's page.

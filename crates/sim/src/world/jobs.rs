@@ -1,11 +1,10 @@
 //! Jobs under way, run step by step.
 
-use super::{Host, stopped};
+use super::{Host, SEGMENT_PAGES, stopped};
 use crate::store;
 use crate::tables::Pte;
 use quire_core::job::{JobKind, Outcome, Place, Work};
-use quire_core::swap::SPAN_BYTES;
-use quire_core::{Frame, Placed, Space, Vpn};
+use quire_core::{Frame, PAGE_SIZE, Placed, Space, Vpn};
 
 /// How far a job has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -141,9 +140,9 @@ impl Host {
         Ok(true)
     }
 
-    /// No place that a writer is given may hold what anybody still needs, or lie in two spans.
+    /// No place that a writer is given may hold what anybody still needs, or lie in two segments.
     fn check_places(&self, at: usize) -> Result<(), String> {
-        let bytes = u64::from(self.setup.spans) * SPAN_BYTES as u64;
+        let bytes = u64::from(self.setup.segments * SEGMENT_PAGES) * PAGE_SIZE as u64;
         for place in self.jobs[at].work.targets.iter().flatten() {
             let inside = match *place {
                 Place::Ram { at } => u64::from(at) * 16 < bytes,

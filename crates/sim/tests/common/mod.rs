@@ -9,7 +9,7 @@ use quire_sim::world::{Event, Setup};
 /// A small machine: all frames granted, folios of one page, no file.
 pub(crate) const SETUP: Setup = Setup {
     frames: 64,
-    spans: 8,
+    segments: 32,
     grant: 64,
     policy: PolicyKind::Fixed(Order::BASE),
     arena: 32,

@@ -60,8 +60,12 @@ impl Mmu for Quiet {
         uncounted(|| self.sim.release_all(runs));
     }
 
-    fn release_span(&mut self, span: u32) {
-        uncounted(|| self.sim.release_span(span));
+    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
+        uncounted(|| self.sim.move_stored(from, to, len));
+    }
+
+    fn release_stored(&mut self, pages: std::ops::Range<u32>) {
+        uncounted(|| self.sim.release_stored(pages));
     }
 }
 

@@ -100,7 +100,8 @@ impl Run {
         let arena = PageRange::new(SPACE, Vpn(0), u64::from(grant) * 3);
         mmu.map(arena, Prot::NONE, true);
         let mut mmu = Quiet::new(mmu);
-        let mut engine = Engine::new(Config { frames: 2 * grant, spans: 4 * grant, grant, policy });
+        let mut engine =
+            Engine::new(Config { frames: 2 * grant, segments: 4 * grant, segment_pages: 16, grant, policy });
         assert_eq!(engine.map_range(&mut mmu, arena, Prot::READ_WRITE), Ok(()));
         let (model, rng) = (Model::default(), Rng::new(seed));
         let (jobs, spare, met) = (Vec::new(), Vec::new(), Met::default());

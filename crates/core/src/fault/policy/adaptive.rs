@@ -1,7 +1,7 @@
 //! Small for isolated faults, doubling along sequential ones, small again under pressure.
 //!
 //! *What was swapped out* comes back along the ramp of its stream, or with the neighbours that it was used together with
-//! (`used_together`), whichever is more.
+//! (`fault/together.rs`), whichever is more.
 //!
 //! *Fresh memory* is wasted where it is not touched, so each folio has to be paid for by what is known to be used: by its
 //! stream, which pays for an eighth of what it has come through without a gap, or by the allowance of the VMA

@@ -80,7 +80,8 @@ fn splinters_with_memory_become_holes_and_long_runs_keep_theirs() {
 /// Half of 4096 slots are free, none of the others can be vacated: there is nothing to do but to look.
 #[test]
 fn a_bite_looks_at_half_of_4096_slots_and_the_next_at_the_rest() {
-    let config = Config { frames: SLOTS, spans: 0, grant: SLOTS, policy: PolicyKind::Adaptive };
+    let config =
+        Config { frames: SLOTS, segments: 0, segment_pages: 16, grant: SLOTS, policy: PolicyKind::Adaptive };
     let mut engine = Engine::new(config);
     engine.pool = pool(singles(SLOTS / 2));
     engine.frames.cover(FrameRun::new(Frame(0), SLOTS));

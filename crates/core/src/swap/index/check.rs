@@ -2,7 +2,8 @@
 
 use super::{Block, Extent, FILE_UNIT, SwapIndex};
 use crate::frame::NIL;
-use crate::swap::spans::GRAIN;
+use crate::swap::Queue;
+use crate::swap::segments::GRAIN;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -13,8 +14,6 @@ type Check = Result<(), String>;
 /// Where each extent was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Found {
-    Nowhere,
-    Queued,
     Free,
     InFile,
 }
@@ -30,73 +29,71 @@ impl SwapIndex {
         self.check_file(&found)
     }
 
-    /// Each extent is in its queue, in a file, or free, and that once. One in a file has a block, or a job that brings some.
+    /// Each extent is in a file or free. One in a file has a block, or a job that brings some.
     fn check_extents(&self, filling: &[u32]) -> Result<Vec<Found>, String> {
-        let mut found = alloc::vec![Found::Nowhere; self.extents.len()];
-        let mut visit = |id: u32, at: Found| {
-            let before = core::mem::replace(&mut found[id as usize], at);
-            if before == Found::Nowhere { Ok(()) } else { Err(format!("extent {id} is in two places")) }
-        };
-        for (number, ends) in self.queues.iter().enumerate() {
-            let (mut id, mut older) = (ends.oldest, NIL);
-            while id != NIL {
-                visit(id, Found::Queued)?;
-                let extent = &self.extents[id as usize];
-                let fits = extent.live > 0 && !extent.in_file && extent.older == older;
-                if !fits || extent.queue as usize != number {
-                    return Err(format!("extent {id} does not belong in queue {number}: {extent:?}"));
-                }
-                (older, id) = (id, extent.younger);
-            }
-            if older != ends.youngest {
-                return Err(format!("queue {number} ends with extent {older}, not {}", ends.youngest));
-            }
-        }
+        let mut found = alloc::vec![Found::InFile; self.extents.len()];
         let mut id = self.free_extent;
         while id != NIL {
-            visit(id, Found::Free)?;
-            id = self.extents[id as usize].younger;
+            match found.get_mut(id as usize) {
+                Some(place @ Found::InFile) => *place = Found::Free,
+                _ => return Err(format!("extent {id} is free twice, or is none")),
+            }
+            id = self.extents[id as usize].first;
         }
         for id in 0..found.len() as u32 {
             let extent = &self.extents[id as usize];
-            if found[id as usize] != Found::Nowhere {
-                continue;
+            let free = found[id as usize] == Found::Free;
+            if free != (extent.units == 0) {
+                return Err(format!("extent {id} is neither free nor in a file: {extent:?}"));
             }
-            if !extent.in_file {
-                return Err(format!("extent {id} is lost: neither queued nor free: {extent:?}"));
-            }
-            if extent.live == 0 && !filling.contains(&id) {
+            if !free && extent.live == 0 && !filling.contains(&id) {
                 return Err(format!("extent {id} of a spill file is lost: it has no block and no job"));
             }
-            found[id as usize] = Found::InFile;
         }
         Ok(found)
     }
 
-    /// Each block in use is in the chain of its extent, once, and each extent counts its own.
+    /// Each block in use is in the chain of its extent or segment, once, and each extent counts its own.
     fn check_chains(&self, found: &[Found]) -> Check {
         let mut chained = BTreeSet::new();
-        for (number, _) in found.iter().enumerate().filter(|(_, at)| **at != Found::Free) {
-            let (mut id, mut prev, mut live) = (self.extents[number].first, NIL, 0);
-            while id != NIL {
-                let block = &self.blocks[id as usize];
-                let fits = block.len != 0 && block.extent as usize == number && block.prev == prev;
-                if !fits || !chained.insert(id) {
-                    return Err(format!("block {id} is badly linked in extent {number}: {block:?}"));
-                }
-                (prev, id, live) = (id, block.next, live + 1);
-            }
+        for (number, _) in found.iter().enumerate().filter(|(_, at)| **at == Found::InFile) {
+            let in_extent = |block: &Block| block.extent as usize == number;
+            let live = self.check_chain(self.extents[number].first, &in_extent, &mut chained)?;
             let counted = self.extents[number].live;
             if counted != live {
                 return Err(format!("extent {number} has {live} blocks, and counts {counted}"));
             }
         }
+        for (number, .., first) in self.segments.in_use() {
+            let in_segment =
+                |block: &Block| block.extent == NIL && self.segments.segment_of(block.at) == number;
+            self.check_chain(first, &in_segment, &mut chained)?;
+        }
         let used = self.used_blocks().count();
         if used == chained.len() {
             Ok(())
         } else {
-            Err(format!("{used} blocks, {} in extents", chained.len()))
+            Err(format!("{used} blocks, {} in extents and segments", chained.len()))
         }
+    }
+
+    /// Counts the blocks of a chain, which all belong there.
+    fn check_chain(
+        &self,
+        first: u32,
+        belongs: &dyn Fn(&Block) -> bool,
+        chained: &mut BTreeSet<u32>,
+    ) -> Result<u32, String> {
+        let (mut id, mut prev, mut live) = (first, NIL, 0);
+        while id != NIL {
+            let block = &self.blocks[id as usize];
+            let fits = block.len != 0 && belongs(block) && block.prev == prev;
+            if !fits || !chained.insert(id) {
+                return Err(format!("block {id} is badly linked: {block:?}"));
+            }
+            (prev, id, live) = (id, block.next, live + 1);
+        }
+        Ok(live)
     }
 
     fn used_blocks(&self) -> impl Iterator<Item = (u32, &Block)> {
@@ -129,33 +126,40 @@ impl SwapIndex {
         Ok(())
     }
 
-    /// The store in RAM has an object for each block that is there, and no other; queues count them.
+    /// Blocks in RAM lie within what their segment was given, none over another, and segments and queues count them.
     fn check_ram(&self) -> Check {
-        let mut counts = [(0, 0); 2];
-        let mut objects = BTreeSet::new();
-        for (id, block) in self.used_blocks() {
-            let Extent { in_file, queue, .. } = self.extents[block.extent as usize];
-            if in_file {
-                continue;
+        self.segments.validate()?;
+        let mut known = [(0, 0); 2];
+        for (number, queue, filled, first) in self.segments.in_use() {
+            let mut pieces = Vec::new();
+            let mut id = first;
+            while id != NIL {
+                let block = &self.blocks[id as usize];
+                let at =
+                    u64::from(block.at) * GRAIN as u64 - u64::from(number) * u64::from(self.segments.size());
+                pieces.push((at, u64::from(block.len).next_multiple_of(GRAIN as u64)));
+                id = block.next;
             }
-            let Some(object) = self.spans.object(block.at, block.len) else {
-                return Err(format!("block {id} has no object in the store: {block:?}"));
-            };
-            if !objects.insert(object) {
-                return Err(format!("block {id} shares its object with another: {block:?}"));
+            pieces.sort_unstable();
+            let overlap = pieces.windows(2).any(|two| two[0].0 + two[0].1 > two[1].0);
+            let inside = pieces.last().is_none_or(|(at, len)| at + len <= u64::from(filled));
+            if overlap || !inside {
+                return Err(format!("blocks overlap, or leave what segment {number} was given"));
             }
-            let (bytes, blocks) = &mut counts[queue as usize];
-            *bytes += u64::from(block.len);
-            *blocks += 1;
+            known[queue as usize].0 += pieces.iter().map(|(_, len)| len).sum::<u64>();
+            known[queue as usize].1 += pieces.len() as u32;
         }
-        let counted = self.queues.map(|ends| (ends.bytes, ends.blocks));
-        if counts != counted {
-            return Err(format!("{counts:?} bytes and blocks in RAM, counted {counted:?}"));
+        let counted = [Queue::Dense, Queue::Poor].map(|queue| self.segments.bytes_in(queue));
+        if known.map(|(bytes, _)| bytes) != counted {
+            return Err(format!("{known:?} bytes and blocks in RAM, counted {counted:?}"));
         }
-        self.spans.validate()?;
-        let held = self.spans.objects();
-        let known = objects.len() as u32;
-        if held == known { Ok(()) } else { Err(format!("{held} objects in the store, {known} with a block")) }
+        let (objects, blocks) =
+            (self.segments.objects(), known.iter().map(|(_, blocks)| blocks).sum::<u32>());
+        if objects == blocks {
+            Ok(())
+        } else {
+            Err(format!("{objects} objects in the store, {blocks} with a block"))
+        }
     }
 
     /// What is taken of the file that is written now is what its extents have, and they and their blocks do not overlap.
@@ -165,7 +169,7 @@ impl SwapIndex {
             let extent = &self.extents[id];
             self.check_file_extent(id, extent)?;
             if self.file.as_ref().is_some_and(|(file, _)| *file == extent.file) {
-                units.push((extent.file_start, extent.file_units, id));
+                units.push((extent.start, extent.units, id));
             }
         }
         let Some((_, space)) = &self.file else { return Ok(()) };
@@ -183,7 +187,7 @@ impl SwapIndex {
     }
 
     fn check_file_extent(&self, number: usize, extent: &Extent) -> Check {
-        let end = u64::from(extent.file_units) * FILE_UNIT;
+        let end = u64::from(extent.units) * FILE_UNIT;
         let mut pieces = Vec::new();
         let mut id = extent.first;
         while id != NIL {

@@ -1,27 +1,27 @@
-//! Which spans hold nothing.
+//! Which segments hold nothing.
 
 use alloc::vec::Vec;
 
-/// The spans that are not in use: one bit a span, and above it one bit a word that is not zero. The lowest is
-/// found by reading one word per 4096 spans until one hits.
+/// The segments that are not in use: one bit a segment, and above it one bit a word that is not zero. The lowest is
+/// found by reading one word per 4096 segments until one hits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub(super) struct FreshSpans {
+pub(super) struct FreshSegments {
     words: Vec<u64>,
     summary: Vec<u64>,
 }
 
-impl FreshSpans {
-    /// Adds the spans from `first` up to and without `end`. Allocates.
+impl FreshSegments {
+    /// Adds the segments from `first` up to and without `end`. Allocates.
     pub(super) fn grow(&mut self, first: u32, end: u32) {
         let words = end.div_ceil(64) as usize;
         self.words.resize(words, 0);
         self.summary.resize(words.div_ceil(64), 0);
-        (first..end).for_each(|span| self.put(span));
+        (first..end).for_each(|segment| self.put(segment));
     }
 
-    pub(super) fn put(&mut self, span: u32) {
-        let word = (span / 64) as usize;
-        self.words[word] |= 1 << (span % 64);
+    pub(super) fn put(&mut self, segment: u32) {
+        let word = (segment / 64) as usize;
+        self.words[word] |= 1 << (segment % 64);
         self.summary[word / 64] |= 1 << (word % 64);
     }
 
@@ -36,7 +36,7 @@ impl FreshSpans {
         Some(word as u32 * 64 + bit)
     }
 
-    pub(super) fn contains(&self, span: u32) -> bool {
-        self.words[(span / 64) as usize] >> (span % 64) & 1 != 0
+    pub(super) fn contains(&self, segment: u32) -> bool {
+        self.words[(segment / 64) as usize] >> (segment % 64) & 1 != 0
     }
 }
