@@ -7,9 +7,9 @@
 //! and implementation of a log-structured file system", 1992). So whatever sizes come and go, the store wastes no more
 //! than its owner lets it.
 //!
-//! There is a log for each [`Queue`], and beside it one for what cleaning moves. Segments of a queue stand by age.
+//! There is a log for each queue, and beside it one for what cleaning moves. Segments of a queue stand by age.
 //!
-//! Only [`Segments::reserve`] and [`Segments::reserve_for`] allocate. Everything else does bounded work, in memory that it
+//! Only the verbs that reserve allocate. Everything else does bounded work, in memory that it
 //! has.
 
 mod fresh;
