@@ -44,7 +44,7 @@ pub(crate) const SEGMENT_PAGES: u32 = 2;
 pub struct Setup {
     /// Slots in the pool.
     pub frames: u32,
-    /// Segments of the store in RAM, of [`SEGMENT_PAGES`] each.
+    /// Segments of the store in RAM, of two pages each.
     pub segments: u32,
     /// The grant, in pages.
     pub grant: u32,
