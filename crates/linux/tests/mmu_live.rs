@@ -64,7 +64,7 @@ impl Host {
                 return None;
             }
         };
-        let layout = Layout::reserve(FRAMES, 4).expect("address space");
+        let layout = Layout::reserve(FRAMES, 64).expect("address space");
         layout.register(&uffd).expect("registration");
         Some(Host {
             _limit: limit::Limit::of_this_test(SECONDS),

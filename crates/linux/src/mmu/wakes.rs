@@ -50,7 +50,7 @@ impl Rig {
                 return None;
             }
         };
-        let layout = Layout::reserve(256, 4).expect("address space");
+        let layout = Layout::reserve(256, 64).expect("address space");
         layout.register(&uffd).expect("registration");
         let policy = PolicyKind::Fixed(Order::fitting(PAGES));
         let engine = Engine::new(Config { frames: 256, segments: 4, segment_pages: 16, grant: 256, policy });
