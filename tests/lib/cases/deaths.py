@@ -14,6 +14,8 @@ BUDGET = 16 * MIB
 
 # The kernel lets ordinary threads run for a moment in each second: that must not be what helps.
 RESCUED_AFTER = 0.9
+# Where ordinary threads keep the processors busy too, it may be: in one run of 25, so not in three in a row.
+TRIES = 3
 
 
 def check(checks, scale):
@@ -38,12 +40,15 @@ def many(checks, program):
 def real_time(checks, what, policy):
     """Who is as urgent as those that keep every processor busy, or more, has its memory in natively comparable time."""
     with checks.case("deaths real-time %s %s" % (what, policy)) as figures:
-        # A check of the tables holds them for long, on a thread that is no real-time one.
-        native, managed, report = both([case_program("deaths_rt"), what, policy], 32 * MIB, ("-q",), check=False)
-        expect_same(native, managed)
-        if not native.stderr.strip():
-            figures.append("no right to real-time threads")
-            return
-        seconds = [float(result.stderr.split()[-1]) for result in (native, managed)]
-        figures.append("natively %.3f s, under Quire %.3f s" % tuple(seconds))
-        expect(seconds[1] < RESCUED_AFTER, "it waited until ordinary threads were let run")
+        for _ in range(TRIES):
+            # A check of the tables holds them for long, on a thread that is no real-time one.
+            native, managed, _ = both([case_program("deaths_rt"), what, policy], 32 * MIB, ("-q",), check=False)
+            expect_same(native, managed)
+            if not native.stderr.strip():
+                figures.append("no right to real-time threads")
+                return
+            seconds = [float(result.stderr.split()[-1]) for result in (native, managed)]
+            figures.append("natively %.3f s, under Quire %.3f s" % tuple(seconds))
+            if seconds[1] < RESCUED_AFTER:
+                return
+        expect(False, "it waited until ordinary threads were let run")
