@@ -9,6 +9,7 @@ mod together;
 pub(crate) use commit::{PATIENCE, Source};
 pub use together::Odds;
 pub(crate) use together::Trials;
+use together::other_half;
 
 pub use policy::{
     Adaptive, Choice, FaultContext, Fixed, HugeCoalesceBase, Linux, OrderPolicy, PolicyKind, Shortfall,
@@ -196,7 +197,7 @@ impl Engine {
             self.note_refault(block);
         }
         let start = Vpn(order.align_down(vpn.0));
-        self.note_in_history(space, vpn, order, !stored);
+        self.note_in_history(space, vpn, context.reached, order, !stored);
         self.attach(space, start, head, order);
         if stored {
             self.note_halves(space, vpn, order, context.left_together);
@@ -246,6 +247,7 @@ impl Engine {
             stored,
             on_disk: self.place_of(space, vpn).placed().is_some_and(|block| self.swap.is_in_file(block)),
             hint: vma.hint,
+            reached,
             ramp: vma.history.ramp(vpn, reached),
             length: vma.history.length(vpn, reached),
             allowance: vma.history.allowance(vpn, reached),
@@ -269,9 +271,7 @@ impl Engine {
         let in_ram = reach.is_empty();
         while run < most {
             let next = run.up();
-            let start = next.align_down(vpn.0);
-            let inner = run.align_down(vpn.0);
-            let other = if inner == start { start + u64::from(run.pages()) } else { start };
+            let other = other_half(next, vpn).0;
             let Some(half) = self.reach_of(other..other + u64::from(run.pages()), space, stored) else {
                 break;
             };
@@ -404,9 +404,16 @@ impl Engine {
         below.map_or(vpn, Vpn)
     }
 
-    /// Notes that a fault at `vpn` was served with a folio of `order`, of fresh memory or of contents.
-    pub(crate) fn note_in_history(&mut self, space: Space, vpn: Vpn, order: Order, fresh: bool) {
-        let reached = self.reached(space, vpn);
+    /// Notes that a fault at `vpn` was served with a folio of `order`, of fresh memory or of contents. All pages from
+    /// `reached` up to it are mapped.
+    pub(crate) fn note_in_history(
+        &mut self,
+        space: Space,
+        vpn: Vpn,
+        reached: Vpn,
+        order: Order,
+        fresh: bool,
+    ) {
         if let Some(vma) = self.spaces[usize::from(space.0)].vmas.at_mut(vpn) {
             vma.history.note(vpn, reached, Vpn(order.align_down(vpn.0)), order, fresh);
         }

@@ -12,6 +12,7 @@ pub use huge_coalesce_base::HugeCoalesceBase;
 pub use linux::Linux;
 pub use name::UnknownPolicy;
 
+use crate::addr::Vpn;
 use crate::order::{Order, OrderSet};
 use crate::vma::Hint;
 
@@ -24,6 +25,8 @@ pub struct FaultContext {
     pub on_disk: bool,
     /// What the program said about the VMA.
     pub hint: Hint,
+    /// How far down from the page all pages are mapped, as far as that is looked at.
+    pub reached: Vpn,
     /// The order that the sequential faults here have ramped to; base for an isolated fault.
     pub ramp: Order,
     /// Pages that this sequence has come through without a gap; 0 for an isolated fault.
@@ -150,6 +153,7 @@ mod tests {
         stored: false,
         on_disk: false,
         hint: Hint::Normal,
+        reached: Vpn(0),
         ramp: Order::BASE,
         length: 0,
         allowance: crate::vma::GRACE,

@@ -158,7 +158,7 @@ impl Engine {
 }
 
 /// The first page of that half of the aligned run round a page which the page is not in.
-fn other_half(run: Order, vpn: Vpn) -> Vpn {
+pub(super) fn other_half(run: Order, vpn: Vpn) -> Vpn {
     let (start, inner) = (run.align_down(vpn.0), run.down().align_down(vpn.0));
     Vpn(if inner == start { start + u64::from(run.down().pages()) } else { start })
 }

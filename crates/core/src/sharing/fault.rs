@@ -110,7 +110,7 @@ impl Engine {
             self.note_refault(block);
         }
         self.attach(SHARED, Vpn(order.align_down(page.slot.0)), head, order);
-        self.note_in_history(page.space, page.vpn, order, false);
+        self.note_in_history(page.space, page.vpn, context.reached, order, false);
         self.stats.swap_ins[order.index()] += 1;
         self.begin_fill(head, true, backing, page.space, work);
         Fault::Job
@@ -183,7 +183,7 @@ impl Engine {
         if backing != Backing::Hole {
             mmu.release(FrameRun::new(head, order.pages()));
         }
-        self.note_in_history(space, vpn, order, false);
+        self.note_in_history(space, vpn, context.reached, order, false);
         self.unmap_here(mmu, pages);
         for i in 0..pages.pages {
             self.unlink(space, start.plus(i), slots.start.plus(i));
