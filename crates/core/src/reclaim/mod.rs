@@ -175,8 +175,12 @@ impl Engine {
 
     /// Whether `pages` pages are missing to the high watermark, beside what is out and waits to be stored.
     pub fn lacks_room_for(&self, pages: u32) -> bool {
-        let coming = self.frames.pages_on(List::Dirty);
-        self.evicts && self.room() + coming + pages <= self.goal(Demand::Behind)
+        self.evicts && self.room() + self.to_be_stored() + pages <= self.goal(Demand::Behind)
+    }
+
+    /// Pages that are out, wait to be stored, and are in no job's hands.
+    pub fn to_be_stored(&self) -> u32 {
+        self.frames.pages_on(List::Dirty)
     }
 
     /// Whether room is so short that whoever can should make some.

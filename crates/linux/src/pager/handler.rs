@@ -52,6 +52,8 @@ pub(super) struct Handler {
     aside: Vec<Message>,
     placement: Placement,
     answered: u64,
+    /// Room was short after the last fault.
+    pressed: bool,
     said_over: bool,
 }
 
@@ -66,6 +68,7 @@ impl Handler {
             aside: Vec::with_capacity(MOST_ASIDE),
             placement: Placement::new(&GUESTS),
             answered: 0,
+            pressed: false,
             said_over: false,
         }
     }
@@ -127,18 +130,20 @@ impl Handler {
         }
     }
 
-    /// Between two faults: moves out for the service thread while that sleeps. On a processor that runs no thread of
-    /// this process there is no TLB to flush, which makes a move an order of magnitude cheaper. So it pays while whoever
-    /// faults shares the handler's processor.
+    /// Between two faults: moves out for the service thread, so that it has something to store. On a processor that runs
+    /// no thread of this process there is no TLB to flush, which makes a move an order of magnitude cheaper. So it pays
+    /// while whoever faults shares the handler's processor.
     fn evict_between(&mut self) {
         let pager = self.pager;
         pager.handler_evicts.store(u32::from(self.placement.is_shared()), Ordering::Relaxed);
-        if !self.placement.is_shared() || !pager.exchange.is_resting() {
+        let resting = pager.exchange.is_resting();
+        if !self.placement.is_shared() || !(resting || self.pressed) {
             return;
         }
         let mut tables = pager.tables_first();
         let mut moved = 0;
-        if tables.frozen_for == 0 && tables.engine.lacks_room_for(EVICTED_BETWEEN) {
+        let wanting = resting || tables.engine.to_be_stored() < EVICTED_BETWEEN;
+        if wanting && tables.frozen_for == 0 && tables.engine.lacks_room_for(EVICTED_BETWEEN) {
             // Only where the budget has no more.
             pager.grow_grant(&mut tables);
             moved = tables.engine.move_out_behind(&mut pager.mover(), EVICTED_BETWEEN);
@@ -204,10 +209,10 @@ impl Handler {
                 pager.note_access(message.vpn, message.write, message.read_at);
             }
             pager.show(&tables.engine);
-            let pressed = pager.is_short(&mut tables);
+            self.pressed = pager.is_short(&mut tables);
             drop(tables);
             self.worker.watch.leave(Phase::Other);
-            if pressed {
+            if self.pressed {
                 pager.exchange.ring();
             }
             match fault {

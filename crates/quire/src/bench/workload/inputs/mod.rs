@@ -136,6 +136,17 @@ mod tests {
     }
 
     #[test]
+    fn colours_of_a_drawing_are_shares_of_one() {
+        let text = String::from_utf8(made(drawing, 100)).unwrap();
+        let lines = text.lines().filter_map(|line| line.split_once(" setrgbcolor"));
+        let shares: Vec<f64> =
+            lines.flat_map(|(shares, _)| shares.split(' ').map(|share| share.parse().unwrap())).collect();
+        assert_eq!(shares.len(), 300);
+        assert!(shares.iter().all(|share| (0.0..1.0).contains(share)));
+        assert!(shares.iter().any(|share| *share > 0.5) && shares.iter().any(|share| *share < 0.5));
+    }
+
+    #[test]
     fn an_input_is_made_once() {
         let directory = tempfile::tempdir().unwrap();
         let inputs = Inputs { directory: directory.path(), small: false };
