@@ -181,14 +181,19 @@ impl Capabilities {
     }
 }
 
+/// Whether a userfaultfd that offers `features` has `feature`.
+const fn has(features: u64, feature: u64) -> bool {
+    features & feature != 0
+}
+
 /// Asks the machine.
 pub fn probe() -> Capabilities {
     let (uffd, features) = ask_uffd();
     let may_raise = rlimit::may_raise();
     Capabilities {
         uffd,
-        can_move: features & uffd::FEATURE_MOVE != 0,
-        write_tracking: features & uffd::FEATURE_WP_ASYNC != 0,
+        can_move: has(features, uffd::FEATURE_MOVE),
+        write_tracking: has(features, uffd::FEATURE_WP_ASYNC),
         kernel: kernel_version(),
         thp: thp(),
         // By trying: it depends on a limit, a capability, and whether the control group has real-time.
@@ -361,7 +366,7 @@ mod tests {
         assert_eq!(here.overcommit.to_string(), read("/proc/sys/vm/overcommit_memory").trim());
         assert_eq!(here.max_vmas.to_string(), read("/proc/sys/vm/max_map_count").trim());
         let features = Uffd::offered().unwrap_or(0);
-        assert_eq!(here.write_tracking, features & uffd::FEATURE_WP_ASYNC != 0);
+        assert_eq!(here.write_tracking, has(features, uffd::FEATURE_WP_ASYNC));
         if let Ok(right) = here.uffd
             && right != Right::Device
         {
@@ -401,5 +406,12 @@ mod tests {
         assert_eq!(thp_of(b"[always] madvise never\n"), Thp::Always);
         assert_eq!(thp_of(b"always madvise [never]"), Thp::Never);
         assert_eq!(thp_of(b""), Thp::Unknown);
+    }
+
+    #[test]
+    fn a_feature_is_there_where_its_bit_is() {
+        let (moves, tracks) = (uffd::FEATURE_MOVE, uffd::FEATURE_WP_ASYNC);
+        assert_eq!([0, moves, tracks, moves | tracks].map(|all| has(all, moves)), [false, true, false, true]);
+        assert_eq!([0, moves, tracks].map(|all| has(all, tracks)), [false, false, true]);
     }
 }

@@ -248,3 +248,17 @@ pub(crate) fn remap(call: &Remap, arena: &Range<usize>) -> RemapRoute {
 pub(crate) fn copies_memory(clone_flags: u64) -> bool {
     clone_flags & libc::CLONE_VM as u64 == 0
 }
+
+/// Whether any part of a range is a gap. `piece` tells of so many bytes at an address whether they begin with one, and where
+/// what they begin with ends.
+pub(crate) fn has_gap(range: &Range<usize>, piece: impl Fn(usize, usize) -> (bool, usize)) -> bool {
+    let mut at = range.start;
+    while at < range.end {
+        let (gap, end) = piece(at, range.end - at);
+        if gap {
+            return true;
+        }
+        at = end;
+    }
+    false
+}

@@ -8,8 +8,8 @@ mod decide;
 use core::ops::Range;
 
 use decide::{
-    MapRoute, PAGE, Parts, Remap, RemapRoute, are_rights, copies_memory, is_within_reach, remap, split,
-    split_loosely,
+    MapRoute, PAGE, Parts, Remap, RemapRoute, are_rights, copies_memory, has_gap, is_within_reach, remap,
+    split, split_loosely,
 };
 use libc::{
     MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_NORESERVE,
@@ -201,4 +201,17 @@ fn moves_of_no_length_or_of_one_that_nothing_has_are_told_apart() {
 fn rights_are_those_that_mprotect_knows() {
     assert!(are_rights(libc::PROT_NONE) && are_rights(7) && are_rights(8));
     assert!(!are_rights(0x10) && !are_rights(libc::PROT_GROWSDOWN) && !are_rights(i32::MIN));
+}
+
+#[test]
+fn a_range_with_a_gap_anywhere_is_not_whole() {
+    // Mappings of three pages, two, and one; a gap of one page behind the first two.
+    let ends = [(0, 3), (3, 5), (5, 6), (6, 7)].map(|(start, end): (usize, usize)| start * PAGE..end * PAGE);
+    let piece = |at: usize, len: usize| {
+        let found = ends.iter().position(|range| range.contains(&at)).unwrap();
+        (found == 2, ends[found].end.min(at + len))
+    };
+    let pages = |start: usize, end: usize| has_gap(&(start * PAGE..end * PAGE), piece);
+    assert!(!pages(0, 5) && !pages(1, 2) && !pages(6, 7) && !pages(4, 4));
+    assert!(pages(0, 6) && pages(0, 7) && pages(4, 6) && pages(5, 6));
 }

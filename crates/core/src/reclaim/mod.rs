@@ -57,6 +57,8 @@ const STEP_FOLIOS: u32 = 2;
 const STEP_TRIES: u32 = 512;
 /// See [`Engine::fresh_goal`].
 const MOST_FRESH: u32 = 256;
+/// The part of that which is worth giving back at once.
+const FRESH_SHARE: u32 = 4;
 /// See [`Engine::most_room`].
 const MOST_ROOM: u32 = 1024;
 
@@ -132,9 +134,11 @@ impl Engine {
         (self.frame_limit() / 32).min(MOST_FRESH)
     }
 
+    /// Whether some of what could be given back should be: not page by page, since each time flushes the TLBs of all
+    /// processors. A fault that finds none takes what there is by itself.
     fn lacks_fresh(&self) -> bool {
         let fresh = self.frame_limit().saturating_sub(self.pool.charged());
-        fresh < self.fresh_goal() / 2 && self.givable() > 0
+        fresh < self.fresh_goal() / 2 && self.givable() > self.fresh_goal() / FRESH_SHARE
     }
 
     /// Room that faults should always find.

@@ -35,6 +35,8 @@ const MOST_ASIDE: usize = 4096;
 const MESSAGES: usize = 8;
 /// Pages moved out between two faults: some 50 microseconds.
 const EVICTED_BETWEEN: u32 = 32;
+/// Pages that a writer may still find while more are moved out.
+const FEW: u32 = 8;
 /// How long the handler sleeps without messages before it looks after the service thread, in ns.
 const NAP_NS: u64 = 1_000_000_000;
 /// The same while messages wait for a fork to be over.
@@ -130,9 +132,10 @@ impl Handler {
         }
     }
 
-    /// Between two faults: moves out for the service thread, so that it has something to store. On a processor that runs
-    /// no thread of this process there is no TLB to flush, which makes a move an order of magnitude cheaper. So it pays
-    /// while whoever faults shares the handler's processor.
+    /// Between two faults: moves out for the service thread while that sleeps. On a processor that runs no thread of
+    /// this process there is no TLB to flush, which makes a move an order of magnitude cheaper. So it pays while whoever
+    /// faults shares the handler's processor. Where room is so short that a fault would soon have to wait, it is done beside
+    /// the service thread too, which then has to do nothing but store.
     fn evict_between(&mut self) {
         let pager = self.pager;
         pager.handler_evicts.store(u32::from(self.placement.is_shared()), Ordering::Relaxed);
@@ -142,7 +145,7 @@ impl Handler {
         }
         let mut tables = pager.tables_first();
         let mut moved = 0;
-        let wanting = resting || tables.engine.to_be_stored() < EVICTED_BETWEEN;
+        let wanting = resting || tables.engine.starved() && tables.engine.to_be_stored() < FEW;
         if wanting && tables.frozen_for == 0 && tables.engine.lacks_room_for(EVICTED_BETWEEN) {
             // Only where the budget has no more.
             pager.grow_grant(&mut tables);

@@ -161,15 +161,9 @@ pub(super) unsafe fn control(option: c_int, args: [usize; 4]) -> Answer {
 
 /// Whether a part of the arena without mappings of the kernel's has no gap.
 fn whole(part: &Range<usize>) -> Answer {
-    let mut at = part.start;
-    while at < part.end {
-        let piece = pager_api::piece(at, part.end - at);
-        if piece.kind == Kind::Gap {
-            return Err(libc::ENOMEM);
-        }
-        at = piece.end;
-    }
-    Ok(0)
+    let is_gap = |piece: pager_api::Piece| (piece.kind == Kind::Gap, piece.end);
+    let has_gap = decide::has_gap(part, |at, len| is_gap(pager_api::piece(at, len)));
+    if has_gap { Err(libc::ENOMEM) } else { Ok(0) }
 }
 
 /// POSIX's mprotect.

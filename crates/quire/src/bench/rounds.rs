@@ -374,6 +374,8 @@ mod tests {
         quire_answer: &'static str,
         /// What a run of Quire's takes beside `-m`, in bytes.
         beside: u64,
+        /// Which of Quire's runs takes more than that, and how much, in bytes.
+        surprise: Option<(usize, u64)>,
         /// Runs on top.
         more: usize,
     }
@@ -388,19 +390,28 @@ mod tests {
                 told: vec![],
                 quire_answer: "42",
                 beside,
+                surprise: None,
                 more: 0,
             }
+        }
+
+        /// The `-m` of Quire's runs, in bytes.
+        fn budgets(&self) -> Vec<u64> {
+            self.runs.iter().filter(|run| run.0 == Side::Quire).filter_map(|run| run.1).collect()
         }
     }
 
     impl Lab for Fake {
         fn run(&mut self, side: Side, bytes: Option<u64>) -> Result<Sample, Trouble> {
             self.runs.push((side, bytes));
+            let surprise =
+                self.surprise.filter(|(run, _)| side == Side::Quire && *run == self.budgets().len());
+            let beside = self.beside + surprise.map_or(0, |(_, bytes)| bytes);
             let (seconds, peak, pool, answer) = match side {
                 Side::Native => (1.0, PEAK, 0, "42"),
                 Side::Kernel if bytes.unwrap() < self.survives => return Err(Trouble::Killed),
                 Side::Kernel => (2.0, bytes.unwrap(), 50 * MIB, "42"),
-                Side::Quire => (3.0, bytes.map_or(PEAK, |bytes| bytes + self.beside), 0, self.quire_answer),
+                Side::Quire => (3.0, bytes.map_or(PEAK, |bytes| bytes + beside), 0, self.quire_answer),
             };
             let values = vec![Value { metric: "time".into(), unit: Unit::Seconds, value: seconds }];
             Ok(Sample { seconds, values, answer: answer.into(), peak, pool })
@@ -473,6 +484,23 @@ mod tests {
         let outcome = measure(&mut never, &plan(&[Amount::Limit(0.5)]), "x", "").unwrap();
         assert!(outcome.levels[0].problem.contains("killed even at"), "{}", outcome.levels[0].problem);
         assert!(outcome.levels[0].rows.is_empty());
+    }
+
+    #[test]
+    fn a_run_that_takes_more_than_there_is_is_made_again_with_as_much_less() {
+        let plan = plan(&[Amount::Limit(0.5)]);
+        let mut fake = Fake::new();
+        measure(&mut fake, &plan, "x", "").unwrap();
+        let (searched, surprise) = (fake.budgets().len() - plan.rounds, 10 * MIB);
+        let mut fake = Fake { surprise: Some((searched + 1, surprise)), ..Fake::new() };
+        let outcome = measure(&mut fake, &plan, "x", "").unwrap();
+        let budgets = fake.budgets();
+        assert_eq!(budgets.len(), searched + plan.rounds + 1);
+        let (first, again) = (budgets[searched], budgets[searched + 1]);
+        let total = PEAK / 2 + 50 * MIB;
+        let excess = first + 20 * MIB + surprise - total;
+        assert!((excess + total / 100 - 4096..=excess + total / 100 + 4096).contains(&(first - again)));
+        assert!(outcome.levels[0].quire_peak_bytes.iter().all(|peak| *peak <= total));
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! How the budget is divided when the processes want more than there is.
 
+//!
+//! Each gets what it demands, up to one common level. Who has not faulted for a while may need less than it has: nothing tells
+//! but to try. So its demand shrinks step by step ([`Stillness`]) until it faults again.
+
 /// What one process has and wants, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Demand {
-    /// Pages it has taken.
-    pub(crate) granted: u64,
+    /// Pages it has taken, as far as it demands to keep them.
+    pub(crate) kept: u64,
     /// Pages it would take beyond.
     pub(crate) wanted: u64,
 }
@@ -21,11 +25,65 @@ pub(crate) fn shares(budget: u64, demands: &[Demand]) -> Vec<u64> {
 
 impl Demand {
     fn whole(&self) -> u64 {
-        self.granted.saturating_add(self.wanted)
+        self.kept.saturating_add(self.wanted)
     }
 
     fn floor(&self) -> u64 {
-        self.granted.min(FLOOR)
+        self.kept.min(FLOOR)
+    }
+}
+
+/// Looks without a fault after which a process is taken to need less than it has; twice as many each time that this was wrong,
+/// up to a limit. A look is 50 ms.
+const LEAST_PATIENCE: u32 = 4;
+const MOST_PATIENCE: u32 = 128;
+/// The part that it gives up with each look from then on.
+const STEP: u64 = 16;
+
+/// How long a process has been without faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stillness {
+    /// Its faults when it was looked at last.
+    faults: u64,
+    /// Looks since the last one that saw it fault.
+    looks: u32,
+    patience: u32,
+    /// What it demands to keep, where that is less than it has, in pages.
+    keeps: Option<u64>,
+    /// It was asked to go down to that.
+    asked: bool,
+}
+
+impl Stillness {
+    pub(crate) const fn new() -> Stillness {
+        Stillness { faults: 0, looks: 0, patience: LEAST_PATIENCE, keeps: None, asked: false }
+    }
+
+    /// Looks at a process that has had `faults` faults so far, and has `granted` pages.
+    pub(crate) fn look(&mut self, faults: u64, granted: u64) {
+        if faults != self.faults {
+            let wrong = self.asked && self.keeps.is_some();
+            let patience = if wrong { (2 * self.patience).min(MOST_PATIENCE) } else { self.patience };
+            *self = Stillness { faults, patience, ..Stillness::new() };
+            return;
+        }
+        self.looks = self.looks.saturating_add(1);
+        if self.looks >= self.patience {
+            self.keeps = Some(granted - granted.div_ceil(STEP));
+        }
+        if self.looks > MOST_PATIENCE {
+            self.patience = LEAST_PATIENCE;
+        }
+    }
+
+    /// The demand of a process that has `granted` pages and wants `wanted` more.
+    pub(crate) fn demand(&self, granted: u64, wanted: u64) -> Demand {
+        Demand { kept: self.keeps.map_or(granted, |keeps| keeps.max(FLOOR).min(granted)), wanted }
+    }
+
+    /// It is asked to go down to its demand.
+    pub(crate) fn ask(&mut self) {
+        self.asked = true;
     }
 }
 
@@ -51,8 +109,57 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn demand(granted: u64, wanted: u64) -> Demand {
-        Demand { granted, wanted }
+    fn demand(kept: u64, wanted: u64) -> Demand {
+        Demand { kept, wanted }
+    }
+
+    #[test]
+    fn who_does_not_fault_demands_less_step_by_step_down_to_the_floor() {
+        let mut still = Stillness::new();
+        let mut granted = 16_000;
+        still.look(7, granted);
+        for _ in 1..LEAST_PATIENCE {
+            still.look(7, granted);
+            assert_eq!(still.demand(granted, 0), demand(16_000, 0));
+        }
+        still.look(7, granted);
+        assert_eq!(still.demand(granted, 0), demand(15_000, 0));
+        assert_eq!(still.demand(14_000, 0), demand(14_000, 0), "it has gone further by itself");
+        for _ in 0..60 {
+            granted = still.demand(granted, 0).kept;
+            still.look(7, granted);
+        }
+        assert_eq!(still.demand(granted, 0), demand(FLOOR, 0));
+        assert_eq!(still.demand(500, 0), demand(500, 0));
+        still.look(8, granted);
+        assert_eq!(still.demand(granted, 900), demand(granted, 900), "it faults, and needs what it has");
+    }
+
+    /// Looks until a process that does not fault is taken to need less.
+    fn patience_of(still: &mut Stillness, faults: u64) -> u32 {
+        still.look(faults, 16_000);
+        (1..)
+            .find(|_| {
+                still.look(faults, 16_000);
+                still.demand(16_000, 0).kept < 16_000
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn who_was_asked_in_vain_is_left_alone_for_longer_each_time() {
+        let mut still = Stillness::new();
+        for faults in 1..4 {
+            assert_eq!(patience_of(&mut still, faults), LEAST_PATIENCE, "nobody wanted what it had");
+        }
+        let mut expected = LEAST_PATIENCE;
+        for faults in 4..14 {
+            still.ask();
+            expected = (2 * expected).min(MOST_PATIENCE);
+            assert_eq!(patience_of(&mut still, faults), expected);
+        }
+        still.look(13, 16_000);
+        assert_eq!(patience_of(&mut still, 14), LEAST_PATIENCE, "it has slept for long");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A process is alive while its connection is open; its slot, its grant and its files go with it. Only the
 //! spill files of a process that announced a fork stay until the child has joined.
 
-use super::fair::{self, Demand};
+use super::fair::{self, Demand, Stillness};
 use super::meeting::{Meeting, Word};
 use super::notes::Notes;
 use super::over::Managed;
@@ -43,6 +43,8 @@ struct Peer {
     files: Vec<Rc<OwnedFd>>,
     /// Forks announced whose children have not joined yet.
     forks: u32,
+    /// How long it has been without faults.
+    still: Stillness,
     /// A copy of its userfaultfd: while one is open, nobody reads zeroes where a page was moved out.
     _uffd: Option<OwnedFd>,
 }
@@ -208,21 +210,34 @@ impl<'a> Keeper<'a> {
         self.ledger.notices()
     }
 
+    /// From time to time: looks who has faulted, and divides the budget anew.
+    pub(super) fn divide(&mut self) {
+        for peer in &mut self.peers {
+            let Some(slot) = peer.slot.map(|slot| self.ledger.slot(slot.index)) else { continue };
+            peer.still.look(slot.counters.read().faults(), slot.granted_pages());
+        }
+        self.rebalance();
+    }
+
     /// Divides the budget anew when somebody's demand is unmet.
-    pub(super) fn rebalance(&self) {
-        let slots: Vec<_> =
-            self.peers.iter().filter_map(|peer| peer.slot).map(|slot| self.ledger.slot(slot.index)).collect();
-        let budget = self.ledger.budget_pages();
-        let demands: Vec<Demand> = slots
+    fn rebalance(&mut self) {
+        let ledger = self.ledger;
+        let joined =
+            self.peers.iter_mut().filter_map(|peer| Some((ledger.slot(peer.slot?.index), &mut peer.still)));
+        let joined: Vec<_> = joined.collect();
+        let demands: Vec<Demand> = joined
             .iter()
-            .map(|slot| Demand { granted: slot.granted_pages(), wanted: slot.want_pages() })
+            .map(|(slot, still)| still.demand(slot.granted_pages(), slot.want_pages()))
             .collect();
         let wanted = demands.iter().fold(0_u64, |sum, demand| sum.saturating_add(demand.wanted));
-        let free = budget.saturating_sub(self.ledger.taken_pages());
-        let shares = fair::shares(budget, &demands);
-        for ((slot, demand), share) in slots.iter().zip(&demands).zip(shares) {
-            let shrink = wanted > free && demand.granted > share;
-            self.ledger.set_target(slot, if shrink { share } else { NO_LIMIT });
+        let free = ledger.budget_pages().saturating_sub(ledger.taken_pages());
+        let shares = fair::shares(ledger.budget_pages(), &demands);
+        for ((slot, still), share) in joined.into_iter().zip(shares) {
+            let shrink = wanted > free && slot.granted_pages() > share;
+            if shrink {
+                still.ask();
+            }
+            ledger.set_target(slot, if shrink { share } else { NO_LIMIT });
         }
     }
 
@@ -230,7 +245,15 @@ impl<'a> Keeper<'a> {
         while let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             let pid =
                 socket_peercred(&socket).map_or(0, |peer| peer.pid.as_raw_nonzero().get().cast_unsigned());
-            self.peers.push(Peer { socket, pid, slot: None, files: Vec::new(), forks: 0, _uffd: None });
+            self.peers.push(Peer {
+                socket,
+                pid,
+                slot: None,
+                files: Vec::new(),
+                forks: 0,
+                still: Stillness::new(),
+                _uffd: None,
+            });
         }
     }
 

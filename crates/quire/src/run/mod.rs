@@ -266,7 +266,7 @@ impl<'a> Supervisor<'a> {
         if let Some(migrations) = &mut self.migrations {
             migrations.look(&connected);
         }
-        self.keeper.rebalance();
+        self.keeper.divide();
         // A program that runs for a moment only is sampled more often than one that runs long.
         self.next_tick = Instant::now() + TICK.min(self.started.elapsed() / 2);
     }

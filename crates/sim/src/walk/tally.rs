@@ -165,7 +165,8 @@ mod tests {
         let mut both = tally.clone();
         both.add(&tally);
         assert_eq!(both.of(Event::Fault, State::Empty, Injected::Nothing), 4);
-        assert_eq!(both.below(1).len(), Tally::possible() - 2);
+        let left = [1, 2, 3, 4, 5].map(|least| Tally::possible() - both.below(least).len());
+        assert_eq!(left, [2, 2, 1, 1, 0]);
     }
 
     #[test]

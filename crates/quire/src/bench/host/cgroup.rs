@@ -270,6 +270,12 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
+    #[test]
+    fn only_the_controller_for_memory_is_one() {
+        assert!(has_memory("cpuset cpu io memory pids\n") && has_memory("memory"));
+        assert!(!has_memory("") && !has_memory("cpu io\n") && !has_memory("memory_recursiveprot"));
+    }
+
     /// A tree of plain files, a journal for it, and where they are.
     fn fake(version: Version) -> (tempfile::TempDir, Tree, Rc<Journal>) {
         let place = tempfile::tempdir().unwrap();

@@ -122,7 +122,15 @@ impl<'a> Walk<'a> {
     fn join(&mut self, pid: u32, parent: Option<SlotId>) -> bool {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (theirs, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let peer = Peer { socket: theirs, pid, slot: None, files: Vec::new(), forks: 0, _uffd: None };
+        let peer = Peer {
+            socket: theirs,
+            pid,
+            slot: None,
+            files: Vec::new(),
+            forks: 0,
+            still: Stillness::new(),
+            _uffd: None,
+        };
         self.keeper.peers.push(peer);
         let hello = Hello { build: build_id::build_number(), pid, ppid: 1, forked_from: parent };
         channel::send(&ours, Request::Hello(hello).encode().as_bytes(), &[], SendFlags::empty()).unwrap();
@@ -161,7 +169,11 @@ impl<'a> Walk<'a> {
         while self.processes[who].evicts && self.processes[who].charged < self.processes[who].wish {
             let (ledger, slot) = (self.keeper.ledger, self.slot(who));
             let process = &mut self.processes[who];
-            process.charged = process.wish.min(process.grant.max(process.charged));
+            let charged = process.wish.min(process.grant.max(process.charged));
+            if charged > process.charged {
+                slot.counters.count_fault(1);
+            }
+            process.charged = charged;
             if process.grant - process.charged.min(process.grant) >= LOW {
                 return;
             }
@@ -235,7 +247,7 @@ impl<'a> Walk<'a> {
 
     /// `quire` divides the budget anew, as it does every 50 ms.
     fn divide(&mut self) -> &'static str {
-        self.keeper.rebalance();
+        self.keeper.divide();
         self.check_targets();
         "divide"
     }
@@ -319,10 +331,11 @@ impl<'a> Walk<'a> {
         let ledger = self.keeper.ledger;
         let wanted: u64 = (0..self.processes.len()).map(|who| self.slot(who).want_pages()).sum();
         let presses = wanted > BUDGET - ledger.taken_pages();
-        let level = self.level(|slot| slot.granted_pages() + slot.want_pages());
+        let level = self.level(|who| self.whole(who));
         for who in 0..self.processes.len() {
             let slot = self.slot(who);
-            let (granted, whole) = (slot.granted_pages(), slot.granted_pages() + slot.want_pages());
+            let (granted, whole) = (slot.granted_pages(), self.whole(who));
+            assert!(whole >= granted.min(FLOOR), "nobody demands less than the least");
             let share = whole.min(level).max(granted.min(FLOOR));
             let expected = if presses && granted > share { share } else { NO_LIMIT };
             assert_eq!(slot.target_pages(), expected, "of {whole} pages, at level {level}");
@@ -330,9 +343,17 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What it demands in all.
+    fn whole(&self, who: usize) -> u64 {
+        let (slot, peer) = (self.slot(who), &self.keeper.peers[self.index(who)]);
+        let Demand { kept, wanted } = peer.still.demand(slot.granted_pages(), slot.want_pages());
+        assert!(kept <= slot.granted_pages());
+        kept + wanted
+    }
+
     /// The highest level at which what each needs, cut to it, fits the budget: found by halving.
-    fn level(&self, need: impl Fn(&Slot) -> u64) -> u64 {
-        let needs: Vec<u64> = (0..self.processes.len()).map(|who| need(self.slot(who))).collect();
+    fn level(&self, need: impl Fn(usize) -> u64) -> u64 {
+        let needs: Vec<u64> = (0..self.processes.len()).map(need).collect();
         let fits = |level: u64| needs.iter().map(|&need| need.min(level)).sum::<u64>() <= BUDGET;
         let (mut low, mut high) = (0, 4 * BUDGET);
         while low < high {
@@ -374,10 +395,11 @@ fn who_is_idle_gives_to_who_works_and_takes_nothing_back() {
     walk.processes[0].wish = BUDGET as u32;
     walk.grow(0);
     walk.join(2, None);
-    let child = 3000;
+    // More than half.
+    let child = 14_000;
     walk.processes[1].wish = child;
     let mut had = BUDGET;
-    for _ in 0..40 {
+    for _ in 0..80 {
         walk.grow(1);
         walk.divide();
         walk.serve_idle(0);

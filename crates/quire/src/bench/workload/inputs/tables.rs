@@ -49,6 +49,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_order_is_drawn() {
+        let orders: std::collections::BTreeSet<Vec<u64>> =
+            (0..200).map(|seed| shuffled(3, &mut Rng::new(seed))).collect();
+        assert_eq!(orders.len(), 6);
+    }
+
+    #[test]
     fn every_key_is_set_once() {
         let mut text = Vec::new();
         redis_commands(&mut text, 50, &mut Rng::new(1)).unwrap();

@@ -1,0 +1,27 @@
+"""A parent that waits gives its memory to a child that works: the child fits into the budget, and reads nothing back once it has it."""
+
+import cases
+from checks import expect
+import quire
+from runner import MIB
+
+BUDGET = 64 * MIB
+# What the child touches in one of its twelve rounds, in pages: it has to have its memory within the first few of them.
+CHILD = 40 * MIB // quire.PAGE
+MOST_ROUNDS = 4
+
+
+def check(checks, scale):
+    counts = {}
+    for who in ("alone", "idle"):
+        with checks.case("a child beside a parent: " + who) as figures:
+            native, managed, report = cases.both([cases.case_program("idle"), who], BUDGET)
+            cases.expect_same(native, managed)
+            counts[who] = quire.pages_of(report, "swap_ins")
+            figures.append("%d pages came back, %.1f s, natively %.1f s" % (counts[who], managed.seconds, native.seconds))
+    with checks.case("a parent that waits gives its memory to the child"):
+        expect(counts.get("alone") == 0, "the child alone fits, and reads %s pages back" % counts.get("alone"))
+        # The parent's own come back when the child has ended.
+        own = 48 * MIB // quire.PAGE
+        most = own + MOST_ROUNDS * CHILD
+        expect(counts["idle"] <= most, "%d pages came back, more than %d" % (counts["idle"], most))
