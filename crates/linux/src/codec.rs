@@ -100,7 +100,16 @@ pub struct Codec {
     secret: Secret,
     table: CompressTable,
     zstd: Zstd,
+    /// Pages that were to be small.
+    pages: u32,
+    /// By how much zstd makes them smaller than lz4 does, in 256ths; the last ones that were tried count most.
+    gain: usize,
 }
+
+/// Of the pages that are to be small, one in so many is compressed both ways.
+const TRIED: u32 = 16;
+/// What zstd has to gain to be worth its time, in 256ths: an eighth.
+const GAIN: usize = 32;
 
 impl Codec {
     /// One that hashes with `secret`.
@@ -108,7 +117,13 @@ impl Codec {
     /// # Errors
     /// There is no memory for it.
     pub fn new(secret: &Secret) -> Result<Codec> {
-        Ok(Codec { secret: secret.clone(), table: CompressTable::small(), zstd: Zstd::new()? })
+        Ok(Codec {
+            secret: secret.clone(),
+            table: CompressTable::small(),
+            zstd: Zstd::new()?,
+            pages: 0,
+            gain: 0,
+        })
     }
 
     /// The hash of a page.
@@ -132,11 +147,24 @@ impl Codec {
         if known == Some(hash) {
             return Packed::Same;
         }
-        let quick = if tight { None } else { self.compress(Method::Lz4, page, out) };
+        let zstd_first = tight && self.prefers_zstd(page, out);
+        let quick = if zstd_first { None } else { self.compress(Method::Lz4, page, out) };
         match quick.or_else(|| self.compress(Method::Zstd, page, out)) {
             Some(len) => Packed::Small { len: len as u16, hash },
             None => Packed::Raw { hash },
         }
+    }
+
+    /// Whether pages like those of late are better compressed by zstd where they are to be small. Tries it with some.
+    fn prefers_zstd(&mut self, page: &Page, out: &mut [u8; ROOM]) -> bool {
+        let tries = self.pages.is_multiple_of(TRIED);
+        self.pages = self.pages.wrapping_add(1);
+        if tries && let Some(len) = self.compress(Method::Lz4, page, out) {
+            let least = self.compress(Method::Zstd, page, out).unwrap_or(len).min(len);
+            let gain = (len - least) * 256 / len;
+            self.gain = if self.pages == 1 { gain } else { (self.gain * 7 + gain) / 8 };
+        }
+        self.gain >= GAIN
     }
 
     /// Compresses a page into `out`; the number of bytes, or `None` where they are more than [`WORTH`].
@@ -219,6 +247,40 @@ mod tests {
             panic!("not small")
         };
         assert!(len < 2200, "{len}");
+    }
+
+    /// How a page was packed that is to be small.
+    fn form(codec: &mut Codec, page: &Page) -> Option<Form> {
+        let mut out = [0; ROOM];
+        match codec.pack(page, None, true, &mut out) {
+            Packed::Small { len, .. } => Form::of(&out[..usize::from(len)]),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn zstd_is_taken_where_it_gains_much() {
+        let mut codec = codec();
+        // Half of it digits, which lz4 copies, and runs.
+        let text = |seed| {
+            let mut page = noise(seed).map(|byte| b"0123456789abcdef"[usize::from(byte % 16)]);
+            page[2048..].fill(b'q');
+            page
+        };
+        // Noise, which nobody makes smaller, and runs.
+        let words = |seed| {
+            let mut page = noise(seed);
+            page[1024..].fill(b'q');
+            page
+        };
+        let mut forms = |make: &dyn Fn(u64) -> Page, seeds: core::ops::Range<u64>| {
+            seeds.map(|seed| form(&mut codec, &make(seed)).unwrap()).collect::<Vec<_>>()
+        };
+        assert!(forms(&text, 0..20).iter().all(|form| *form == Form::Zstd));
+        let after = forms(&words, 20..400);
+        assert!(after[after.len() - 100..].iter().all(|form| *form == Form::Lz4));
+        let again = forms(&text, 400..800);
+        assert!(again[again.len() - 100..].iter().all(|form| *form == Form::Zstd));
     }
 
     #[test]

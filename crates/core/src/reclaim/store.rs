@@ -39,9 +39,10 @@ impl Engine {
     }
 
     /// Whether so much RAM is used for the store that what comes should take less of it: where there is no file to take
-    /// over.
+    /// over, or nothing that it need take. Then no fault should wait for it.
     pub(super) fn store_is_tight(&self) -> bool {
-        !self.swap.has_file() && self.swap.ram_pages() + self.overhead > self.store_limit() / 2
+        let is_worth = if self.swap.has_file() { self.fits_in_ram() && !self.starved() } else { true };
+        is_worth && self.swap.ram_pages() + self.overhead > self.store_limit() / 2
     }
 
     /// Whether the store in RAM takes `bytes` bytes more.

@@ -33,8 +33,8 @@ const MOST_ASIDE: usize = 4096;
 /// Messages read at once. They may all be about one page, and all but the first are late then: fewer than the
 /// engine takes for a bug.
 const MESSAGES: usize = 8;
-/// Pages moved out between two faults: some 50 microseconds.
-const EVICTED_BETWEEN: u32 = 32;
+/// Pages moved out between two faults: some 100 microseconds.
+const EVICTED_BETWEEN: u32 = 64;
 /// Pages that a writer may still find while more are moved out.
 const FEW: u32 = 8;
 /// How long the handler sleeps without messages before it looks after the service thread, in ns.

@@ -58,15 +58,23 @@ pub fn wake(word: &AtomicU32, count: u32, scope: Scope) -> Result<usize> {
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
-/// Held, and perhaps somebody sleeps.
+/// Held, and perhaps somebody sleeps. Only a lock that is nothing but a word needs it.
 const WANTED: u32 = 2;
 /// Looks at a held lock before sleeping, about ten microseconds: the engine's lock is mostly held for one or two, or for
 /// one move of pages, and to be woken on another processor takes longer.
 const SPINS: u32 = 512;
 
 /// A mutual exclusion lock that holds its data, for the threads of one process.
+///
+/// Who sleeps is counted beside the word, and not noted in it: with [`WANTED`], who is woken has to take the lock as wanted,
+/// since it can't know whether others sleep. Then the next one sleeps at once instead of spinning, and two threads that take
+/// the lock by turns put each other to sleep for ever.
 pub struct Lock<T> {
     word: AtomicU32,
+    /// Threads that sleep or are about to.
+    sleepers: AtomicU32,
+    /// One of them was woken and has not run yet: it is enough to wake one.
+    waking: AtomicU32,
     data: UnsafeCell<T>,
 }
 
@@ -94,7 +102,12 @@ pub fn free_word(word: &AtomicU32) {
 impl<T> Lock<T> {
     /// A free lock round `data`.
     pub const fn new(data: T) -> Lock<T> {
-        Lock { word: AtomicU32::new(FREE), data: UnsafeCell::new(data) }
+        Lock {
+            word: AtomicU32::new(FREE),
+            sleepers: AtomicU32::new(0),
+            waking: AtomicU32::new(0),
+            data: UnsafeCell::new(data),
+        }
     }
 
     /// Waits until the lock is the caller's.
@@ -117,14 +130,8 @@ impl<T> Lock<T> {
             return Some(Guard { lock: self });
         }
         let end = clock::now_ns().saturating_add(timeout_ns);
-        while self.word.swap(WANTED, Ordering::Acquire) != FREE {
-            let left = end.saturating_sub(clock::now_ns());
-            if left == 0 {
-                return None;
-            }
-            wait(&self.word, WANTED, Some(left), Scope::Process);
-        }
-        Some(Guard { lock: self })
+        let left = || Some(end.saturating_sub(clock::now_ns())).filter(|&left| left > 0);
+        self.sleep_until_taken(left, |_| ()).then(|| Guard { lock: self })
     }
 
     /// The lock, if it is free now.
@@ -138,45 +145,88 @@ impl<T> Lock<T> {
         self.word.load(Ordering::Relaxed) != FREE
     }
 
-    /// Frees the lock whoever holds it.
+    /// Frees the lock whoever holds it, and forgets who waits.
     ///
     /// # Safety
-    /// No thread may be using the data: its holder has ended, as in a forked child, or has forgotten its guard.
+    /// No thread may be using the data or waiting for it: its holder has ended, as in a forked child, or has forgotten its
+    /// guard.
     pub unsafe fn force_free(&self) {
+        self.sleepers.store(0, Ordering::Relaxed);
+        self.waking.store(0, Ordering::Relaxed);
         self.free();
     }
 
     fn take_free(&self) -> bool {
-        self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.word.compare_exchange(FREE, HELD, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     #[cold]
     fn sleep(&self, mut look: impl FnMut(u32)) {
         let (mut lent, mut looks) = (None, 0);
-        while self.word.swap(WANTED, Ordering::Acquire) != FREE {
-            if wait(&self.word, WANTED, Some(urge::PATIENCE_NS), Scope::Process) == Woken::TimedOut {
-                lent = urge::waits_for_long().or(lent);
-                looks += 1;
-                look(looks);
+        let _taken = self.sleep_until_taken(
+            || Some(urge::PATIENCE_NS),
+            |woken| {
+                if woken == Woken::TimedOut {
+                    lent = urge::waits_for_long().or(lent.take());
+                    looks += 1;
+                    look(looks);
+                }
+            },
+        );
+    }
+
+    /// Sleeps until the lock is the caller's. `patience`: how long to sleep at most, in ns; none: no longer. `after` is
+    /// called after each sleep.
+    ///
+    /// No wake is lost: who frees the lock looks for sleepers after that, and who sleeps has itself counted before it looks
+    /// whether the lock is free, which the kernel does once more before it puts it to sleep. Where several free the lock at the
+    /// moment in which one lies down, each may rely on another's wake: so it looks again after a millisecond in any case.
+    fn sleep_until_taken(&self, patience: impl Fn() -> Option<u64>, mut after: impl FnMut(Woken)) -> bool {
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let taken = loop {
+            if self.take_free() {
+                break true;
             }
-        }
+            let Some(ns) = patience() else { break false };
+            let woken = wait(&self.word, HELD, Some(ns.min(urge::PATIENCE_NS)), Scope::Process);
+            self.waking.store(0, Ordering::SeqCst);
+            after(woken);
+        };
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        taken
     }
 
     fn spin(&self) -> bool {
         for _ in 0..SPINS {
             core::hint::spin_loop();
-            match self.word.load(Ordering::Relaxed) {
-                FREE if self.take_free() => return true,
-                // Others sleep already: it takes longer than spinning pays for.
-                WANTED => return false,
-                _ => {}
+            if self.word.load(Ordering::Relaxed) == FREE && self.take_free() {
+                return true;
             }
         }
         false
     }
 
     fn free(&self) {
-        free_word(&self.word);
+        self.word.store(FREE, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            self.wake_one();
+        }
+    }
+
+    /// Wakes one of those who sleep, unless one is on its way.
+    #[cold]
+    fn wake_one(&self) {
+        // The second time, for who lay down meanwhile and was passed over by who freed the lock in between.
+        for _ in 0..2 {
+            let on_its_way = self.waking.swap(1, Ordering::SeqCst) != 0;
+            if on_its_way || wake(&self.word, 1, Scope::Process) == Ok(1) {
+                return;
+            }
+            self.waking.store(0, Ordering::SeqCst);
+            if self.word.load(Ordering::SeqCst) != FREE {
+                return;
+            }
+        }
     }
 }
 
@@ -246,6 +296,28 @@ mod tests {
         threads.into_iter().for_each(|t| t.join().unwrap());
         assert_eq!(*lock.lock(), 80_000);
         assert!(!lock.is_held());
+    }
+
+    #[test]
+    fn who_sleeps_is_woken_by_whoever_frees_the_lock() {
+        let lock = Arc::new(Lock::new(0u64));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let lock = lock.clone();
+                std::thread::spawn(move || {
+                    for _ in 0..500 {
+                        let mut held = lock.lock_timeout(10_000_000_000).expect("a wake was lost");
+                        *held += 1;
+                        // Longer than others spin.
+                        std::thread::sleep(std::time::Duration::from_micros(100));
+                        drop(held);
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(*lock.lock(), 1500);
+        assert_eq!([&lock.sleepers, &lock.waking].map(|count| count.load(Ordering::Relaxed)), [0; 2]);
     }
 
     #[test]
