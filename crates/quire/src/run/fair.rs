@@ -76,9 +76,12 @@ impl Stillness {
         }
     }
 
-    /// The demand of a process that has `granted` pages and wants `wanted` more.
+    /// The demand of a process that has `granted` pages and wanted `wanted` more when it faulted last.
     pub(crate) fn demand(&self, granted: u64, wanted: u64) -> Demand {
-        Demand { kept: self.keeps.map_or(granted, |keeps| keeps.max(FLOOR).min(granted)), wanted }
+        match self.keeps {
+            Some(keeps) => Demand { kept: keeps.max(FLOOR).min(granted), wanted: 0 },
+            None => Demand { kept: granted, wanted },
+        }
     }
 
     /// It is asked to go down to its demand.
@@ -123,7 +126,7 @@ mod tests {
             assert_eq!(still.demand(granted, 0), demand(16_000, 0));
         }
         still.look(7, granted);
-        assert_eq!(still.demand(granted, 0), demand(15_000, 0));
+        assert_eq!(still.demand(granted, 900), demand(15_000, 0));
         assert_eq!(still.demand(14_000, 0), demand(14_000, 0), "it has gone further by itself");
         for _ in 0..60 {
             granted = still.demand(granted, 0).kept;

@@ -329,7 +329,7 @@ impl<'a> Walk<'a> {
     /// Right after a division: each is asked for what it has above its share, if somebody wants more than is free.
     fn check_targets(&mut self) {
         let ledger = self.keeper.ledger;
-        let wanted: u64 = (0..self.processes.len()).map(|who| self.slot(who).want_pages()).sum();
+        let wanted: u64 = (0..self.processes.len()).map(|who| self.demand(who).wanted).sum();
         let presses = wanted > BUDGET - ledger.taken_pages();
         let level = self.level(|who| self.whole(who));
         for who in 0..self.processes.len() {
@@ -343,11 +343,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What it demands in all.
-    fn whole(&self, who: usize) -> u64 {
+    /// What it demands, which is no more than it has and wants.
+    fn demand(&self, who: usize) -> Demand {
         let (slot, peer) = (self.slot(who), &self.keeper.peers[self.index(who)]);
-        let Demand { kept, wanted } = peer.still.demand(slot.granted_pages(), slot.want_pages());
-        assert!(kept <= slot.granted_pages());
+        let demand = peer.still.demand(slot.granted_pages(), slot.want_pages());
+        assert!(demand.kept <= slot.granted_pages() && demand.wanted <= slot.want_pages());
+        demand
+    }
+
+    fn whole(&self, who: usize) -> u64 {
+        let Demand { kept, wanted } = self.demand(who);
         kept + wanted
     }
 
