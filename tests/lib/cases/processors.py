@@ -8,6 +8,8 @@ from checks import expect
 from runner import MIB
 
 BUDGET = 32 * MIB
+# A program that looks a few times only may be looked at while it is not kept.
+TRIES = 3
 
 
 def kept(result):
@@ -19,10 +21,13 @@ def compare(checks, policy):
     program = case_program("processors", "-pthread")
     for what in ("all", "exec"):
         with checks.case("processors: %s, %s" % (what, policy)) as figures:
-            native, managed, _ = both([program, what], BUDGET, ["--policy", policy])
-            expect_same(native, managed)
-            expect(sum(kept(native).values()) == 0, "natively it is kept: %s" % kept(native))
-            times = kept(managed)
+            for _ in range(TRIES):
+                native, managed, _ = both([program, what], BUDGET, ["--policy", policy])
+                expect_same(native, managed)
+                expect(sum(kept(native).values()) == 0, "natively it is kept: %s" % kept(native))
+                times = kept(managed)
+                if sum(times.values()) > 0:
+                    break
             figures.append("kept: %s" % times)
             if len(os.sched_getaffinity(0)) > 1:
                 # Otherwise nothing was shown. Above all after calls that have failed.

@@ -37,6 +37,7 @@ ELSEWHERE = {
     "holders": "holders.py, under pressure",
     "holders_net": "holders.py, under pressure",
     "holders_ring": "holders.py, under pressure",
+    "idle": "idle.py: two processes, by what comes back",
     "leaks": "leaks.py, under pressure and without a budget",
     "marks": "calls.py, under pressure and without a budget",
     "processors": "processors.py, under pressure",

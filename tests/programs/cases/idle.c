@@ -1,12 +1,12 @@
 /* A parent that has used much memory waits for a child that works: what the parent does not use is the child's.
  *
- * `idle`: the parent writes 48 MiB and waits. The child, a program of its own, writes 40 MiB and reads it in 40 rounds.
+ * `idle`: the parent writes 48 MiB and waits. The child, a program of its own, writes 40 MiB and reads it in 120 rounds.
  * `alone`: the same child, and a parent without memory. */
 #include "case.h"
 #include <spawn.h>
 #include <sys/wait.h>
 
-enum { PARENT = 48, CHILD = 40, ROUNDS = 40 };
+enum { PARENT = 48, CHILD = 40, ROUNDS = 120 };
 
 extern char **environ;
 

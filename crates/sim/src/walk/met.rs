@@ -93,8 +93,11 @@ impl Met {
             "copies given up" => 0,
             _ => 40,
         };
+        // Less two standard deviations: in few events chance does not even out.
+        let share = |name: &str| least(name) * events / 1_000_000;
+        let least = |name: &str| share(name).saturating_sub(2 * share(name).isqrt());
         let all = NAMES.into_iter().zip(self.0);
-        all.filter(|&(name, met)| met < least(name) * events / 1_000_000).collect()
+        all.filter(|&(name, met)| met < least(name)).collect()
     }
 }
 
