@@ -41,7 +41,7 @@ impl Engine {
     /// Whether so much RAM is used for the store that what comes should take less of it: where there is no file to take
     /// over, or nothing that it need take. Then no fault should wait for it.
     pub(super) fn store_is_tight(&self) -> bool {
-        let is_worth = if self.swap.has_file() { self.fits_in_ram() && !self.starved() } else { true };
+        let is_worth = !self.swap.has_file() || self.fits_in_ram() && !self.starved();
         is_worth && self.swap.ram_pages() + self.overhead > self.store_limit() / 2
     }
 

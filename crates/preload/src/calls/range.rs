@@ -161,8 +161,10 @@ pub(super) unsafe fn control(option: c_int, args: [usize; 4]) -> Answer {
 
 /// Whether a part of the arena without mappings of the kernel's has no gap.
 fn whole(part: &Range<usize>) -> Answer {
-    let is_gap = |piece: pager_api::Piece| (piece.kind == Kind::Gap, piece.end);
-    let has_gap = decide::has_gap(part, |at, len| is_gap(pager_api::piece(at, len)));
+    let has_gap = decide::has_gap(part, |at, len| {
+        let piece = pager_api::piece(at, len);
+        (piece.kind == Kind::Gap, piece.end)
+    });
     if has_gap { Err(libc::ENOMEM) } else { Ok(0) }
 }
 

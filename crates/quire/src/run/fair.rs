@@ -1,5 +1,4 @@
 //! How the budget is divided when the processes want more than there is.
-
 //!
 //! Each gets what it demands, up to one common level. Who has not faulted for a while may need less than it has: nothing tells
 //! but to try. So its demand shrinks step by step ([`Stillness`]) until it faults again.

@@ -49,6 +49,14 @@ struct Peer {
     _uffd: Option<OwnedFd>,
 }
 
+impl Peer {
+    /// One that has not said anything yet.
+    fn new(socket: OwnedFd, pid: u32) -> Peer {
+        let still = Stillness::new();
+        Peer { socket, pid, slot: None, files: Vec::new(), forks: 0, still, _uffd: None }
+    }
+}
+
 /// What stays of a process that ended before its forked children joined.
 struct Orphans {
     files: Vec<Rc<OwnedFd>>,
@@ -245,15 +253,7 @@ impl<'a> Keeper<'a> {
         while let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             let pid =
                 socket_peercred(&socket).map_or(0, |peer| peer.pid.as_raw_nonzero().get().cast_unsigned());
-            self.peers.push(Peer {
-                socket,
-                pid,
-                slot: None,
-                files: Vec::new(),
-                forks: 0,
-                still: Stillness::new(),
-                _uffd: None,
-            });
+            self.peers.push(Peer::new(socket, pid));
         }
     }
 

@@ -122,16 +122,7 @@ impl<'a> Walk<'a> {
     fn join(&mut self, pid: u32, parent: Option<SlotId>) -> bool {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (theirs, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let peer = Peer {
-            socket: theirs,
-            pid,
-            slot: None,
-            files: Vec::new(),
-            forks: 0,
-            still: Stillness::new(),
-            _uffd: None,
-        };
-        self.keeper.peers.push(peer);
+        self.keeper.peers.push(Peer::new(theirs, pid));
         let hello = Hello { build: build_id::build_number(), pid, ppid: 1, forked_from: parent };
         channel::send(&ours, Request::Hello(hello).encode().as_bytes(), &[], SendFlags::empty()).unwrap();
         let index = self.keeper.peers.len() - 1;
