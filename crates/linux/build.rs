@@ -1,4 +1,4 @@
-//! Computes the build id: a hash of everything the binary and the preload library are made from.
+//! Computes the build id: a hash of what the binary shares with the preload library, and of the library.
 //!
 //! Both share memory and messages, so one of another build must be refused; a version number would not
 //! tell two builds of a working tree apart.
@@ -8,6 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What the binary and the library have in common, and the library itself. Of these `crates/quire/build.rs` knows when to build
+/// the library anew, too.
+const SHARED: [&str; 3] = ["crates/core", "crates/linux", "crates/preload"];
+
 fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let workspace = manifest.join("../..");
@@ -15,7 +19,9 @@ fn main() {
     let base = if workspace.join("crates").is_dir() { workspace } else { manifest };
 
     let mut files = Vec::new();
-    collect(&base.join(if base.join("crates").is_dir() { "crates" } else { "src" }), &mut files);
+    for directory in if base.join("crates").is_dir() { &SHARED[..] } else { &["src"] } {
+        collect(&base.join(directory), &mut files);
+    }
     files.extend(
         ["Cargo.toml", "Cargo.lock"].map(|name| base.join(name)).into_iter().filter(|file| file.is_file()),
     );

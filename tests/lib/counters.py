@@ -125,7 +125,6 @@ def expect_sums(report):
         "pages moved out": (behind + in_fault, pages_of(report, "evictions")),
         "resident": (memory["peak_managed_bytes"] + memory["peak_unmanaged_bytes"], memory["peak_resident_bytes"]),
         "compressed": (eviction["stored_pages"] * PAGE, eviction["compressed_in_bytes"]),
-        "zero pages": (eviction["zero_pages"] * PAGE, memory["untouched_bytes"]),
         "unmanaged": (sum(tree["processes"]["unmanaged_because"].values()), tree["processes"]["unmanaged"]),
     }
     answered = sum(sum(report.by_order(name)) for name in ("fills", "swap_ins", "rescues"))

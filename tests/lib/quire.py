@@ -29,6 +29,15 @@ def binary():
     return path
 
 
+def library(directory):
+    """The preload library that the binary carries, as a file in `directory`."""
+    path = os.path.join(directory, "libquire_preload.so")
+    # $LIB, which only glibc's loader knows, leads to / first.
+    done = run([binary(), "run", "-q", "--", "sh", "-c", 'cp "${LD_PRELOAD##*/..}" "$0"', path], timeout=60)
+    expect(done.status == 0, done.describe())
+    return path
+
+
 def cgroup_limit(budget):
     """The limit inside which a program with that budget must finish."""
     return budget * 11 // 10 + CGROUP_MARGIN
@@ -47,7 +56,7 @@ def run_under(program, budget=None, options=(), check=False, **how):
         how["environment"] = {"QUIRE_CHECK": "1", **how.get("environment", {})}
     with scratch() as directory:
         path = os.path.join(directory, "report.json")
-        result = run(command_line(program, budget, [*options, "--report", "json", "-o", path]), **how)
+        result = run(command_line(program, budget, [*options, "--json", "-o", path]), **how)
         report = Report(path) if os.path.exists(path) and os.path.getsize(path) else None
         if report:
             expect_flow(report, recorded="--record" in options)

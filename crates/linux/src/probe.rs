@@ -71,6 +71,8 @@ pub struct Capabilities {
     pub overcommit: u32,
     /// How many VMAs a process may have.
     pub max_vmas: u32,
+    /// This process has a seccomp filter, whatever that refuses.
+    pub filter: bool,
 }
 
 /// What stands in the way, or makes it slower, and what to do about it. Prints as one line.
@@ -115,15 +117,21 @@ impl Capabilities {
         .flatten()
     }
 
-    fn mend_uffd(&self) -> Option<Mend> {
+    /// What keeps it from a userfaultfd.
+    pub fn mend_uffd(&self) -> Option<Mend> {
         let (cause, command) = match self.uffd.err()? {
             Denial::Filtered => (
                 "a seccomp filter refuses userfaultfd",
-                "allow userfaultfd in it (docker, podman: --security-opt seccomp=unconfined or a profile of your own)",
+                "open /dev/userfaultfd to it (docker, podman: --device /dev/userfaultfd), or allow userfaultfd in the filter",
             ),
             Denial::NotBuilt => {
                 ("this kernel has no userfaultfd", "boot a kernel with CONFIG_USERFAULTFD=y, 6.8 or newer")
             }
+            // The sysctl gives a right, and the filter refuses the call all the same.
+            Denial::NoDevice if self.filter => (
+                "userfaultfd is refused (EPERM) and there is no /dev/userfaultfd",
+                "open /dev/userfaultfd to the container (docker, podman: --device /dev/userfaultfd)",
+            ),
             Denial::NoDevice => (
                 "userfaultfd is refused (EPERM) and there is no /dev/userfaultfd",
                 "sudo sysctl vm.unprivileged_userfaultfd=1 (in a container: --device /dev/userfaultfd)",
@@ -140,7 +148,8 @@ impl Capabilities {
         Some(Mend { cause, command, fatal: true })
     }
 
-    fn mend_move(&self) -> Option<Mend> {
+    /// What keeps it from moving pages.
+    pub fn mend_move(&self) -> Option<Mend> {
         (self.uffd.is_ok() && !self.can_move).then_some(Mend {
             cause: "this kernel's userfaultfd can't move pages (UFFDIO_MOVE)",
             command: "boot Linux 6.8 or newer",
@@ -148,7 +157,8 @@ impl Capabilities {
         })
     }
 
-    fn mend_address_space(&self) -> Option<Mend> {
+    /// What is too little address space.
+    pub fn mend_address_space(&self) -> Option<Mend> {
         (self.address_space? < LEAST_ADDRESS_SPACE).then_some(Mend {
             cause: "the limit of address space is below 256 GiB and can't be raised: programs run unmanaged",
             command: "ulimit -v unlimited",
@@ -156,7 +166,8 @@ impl Capabilities {
         })
     }
 
-    fn mend_overcommit(&self) -> Option<Mend> {
+    /// What is wrong with how memory is overcommitted.
+    pub fn mend_overcommit(&self) -> Option<Mend> {
         (self.overcommit == 2).then_some(Mend {
             cause: "vm.overcommit_memory is 2: address space is charged as if it were memory",
             command: "sudo sysctl vm.overcommit_memory=0",
@@ -164,7 +175,8 @@ impl Capabilities {
         })
     }
 
-    fn mend_vmas(&self) -> Option<Mend> {
+    /// What are too few VMAs.
+    pub fn mend_vmas(&self) -> Option<Mend> {
         (self.max_vmas < FEW_VMAS).then_some(Mend {
             cause: "vm.max_map_count is below its default: programs with many mappings may fail",
             command: "sudo sysctl vm.max_map_count=65530",
@@ -172,7 +184,8 @@ impl Capabilities {
         })
     }
 
-    fn mend_fifo(&self) -> Option<Mend> {
+    /// What keeps the fault handler from running first.
+    pub fn mend_fifo(&self) -> Option<Mend> {
         (!self.fifo).then_some(Mend {
             cause: "the fault handler may not run with real-time priority: faults wait for other threads",
             command: "ulimit -r 1 (as root), or give CAP_SYS_NICE",
@@ -201,6 +214,7 @@ pub fn probe() -> Capabilities {
         address_space: getrlimit(Resource::As).maximum.filter(|_| !may_raise),
         overcommit: number_in(c"/proc/sys/vm/overcommit_memory").unwrap_or(0),
         max_vmas: number_in(c"/proc/sys/vm/max_map_count").unwrap_or(FEW_VMAS),
+        filter: has_filter(),
     }
 }
 
@@ -225,10 +239,13 @@ fn is_filtered_by(status: &[u8], errno: Errno) -> bool {
 /// Whether a seccomp filter keeps this process, and what it becomes, from userfaultfd. Without a filter, one small file is
 /// read.
 pub fn is_kept_from_uffd() -> bool {
+    has_filter() && matches!(Uffd::open(), Err(errno) if is_filtered(errno))
+}
+
+fn has_filter() -> bool {
     let mut text = [0u8; 2048];
-    let filtered = read_in(c"/proc/self/status", &mut text)
-        .is_some_and(|status| status.windows(FILTERED.len()).any(|part| part == FILTERED));
-    filtered && matches!(Uffd::open(), Err(errno) if is_filtered(errno))
+    read_in(c"/proc/self/status", &mut text)
+        .is_some_and(|status| status.windows(FILTERED.len()).any(|part| part == FILTERED))
 }
 
 /// The line of a process with a filter.
@@ -312,6 +329,7 @@ mod tests {
             address_space: None,
             overcommit: 0,
             max_vmas: FEW_VMAS,
+            filter: false,
         }
     }
 
@@ -331,7 +349,13 @@ mod tests {
             ),
             (Capabilities { uffd: Err(Denial::DeviceRefused), ..good() }, "setfacl", true),
             (Capabilities { uffd: Err(Denial::NotBuilt), ..good() }, "CONFIG_USERFAULTFD", true),
-            (Capabilities { uffd: Err(Denial::Filtered), ..good() }, "seccomp=unconfined", true),
+            (Capabilities { uffd: Err(Denial::Filtered), ..good() }, "--device /dev/userfaultfd", true),
+            (
+                Capabilities { uffd: Err(Denial::NoDevice), filter: true, ..good() },
+                "open /dev/userfaultfd",
+                true,
+            ),
+            (Capabilities { uffd: Err(Denial::NoDevice), ..good() }, "sysctl", true),
             (Capabilities { uffd: Err(Denial::Other(Errno::MFILE)), ..good() }, "strace", true),
             (Capabilities { can_move: false, ..good() }, "6.8", true),
             (Capabilities { address_space: Some(1 << 30), ..good() }, "ulimit -v", false),

@@ -5,7 +5,6 @@
 
 use core::ffi::{CStr, c_char, c_int};
 
-use quire_linux::control::build_id::Note;
 use quire_linux::control::client::Client;
 use quire_linux::control::outside::Outside;
 use quire_linux::pager::StartError;
@@ -25,11 +24,6 @@ static CONSTRUCTOR: Constructor = construct;
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static DESTRUCTOR: extern "C" fn() = destruct;
-
-// Where `quire` looks for the build.
-#[used]
-#[unsafe(link_section = ".note.quire")]
-static BUILD: Note = Note::OWN;
 
 extern "C" fn destruct() {
     pager_api::check_at_end();

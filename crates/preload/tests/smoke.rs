@@ -14,19 +14,21 @@ mod limit;
 /// Seconds for one program.
 const SECONDS: u64 = 120;
 
-/// The library beside the test (target/PROFILE/deps/smoke-HASH, target/PROFILE/libquire_preload.so), else the one of
-/// the release build, which is what people use.
+/// The library that `quire` carries: of this profile (target/PROFILE/deps/smoke-HASH, target/PROFILE/preload), else the one
+/// of the release build, which is what people use.
 fn library() -> Option<PathBuf> {
     let built = match std::env::var_os("QUIRE_PRELOAD") {
         Some(named) => PathBuf::from(named),
         None => {
             let profile = std::env::current_exe().ok()?.parent()?.parent()?.to_path_buf();
-            let beside = profile.join("libquire_preload.so");
-            if beside.exists() {
-                beside
-            } else {
-                profile.with_file_name("release").join("libquire_preload.so")
-            }
+            let carried = |profile: &Path| {
+                profile
+                    .join("preload")
+                    .join(profile.file_name().unwrap_or_default())
+                    .join("libquire_preload.so")
+            };
+            let own = carried(&profile);
+            if own.exists() { own } else { carried(&profile.with_file_name("release")) }
         }
     };
     if built.exists() {

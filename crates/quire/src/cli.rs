@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Runs programs on folios of flexible order, inside a memory budget, without swap.
 #[derive(Parser, Debug)]
-#[command(name = "quire", version, disable_help_subcommand = true, arg_required_else_help = false)]
+#[command(name = "quire", version = crate::VERSION, disable_help_subcommand = true, arg_required_else_help = false)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -25,7 +25,12 @@ pub(crate) enum Verb {
     #[command(override_usage = "quire bench [OPTIONS] [WORKLOAD]... [-- PROGRAM [ARGS]...]", after_help = BENCH)]
     Bench(Bench),
     /// Say what this machine allows, and what mends the rest
-    Doctor,
+    #[command(after_help = DOCTOR)]
+    Doctor {
+        /// Print what was tried and seen as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Touch memory in ways that are known to hurt, check it, and print what that took
     #[command(hide = true)]
     Touch(Touch),
@@ -54,6 +59,10 @@ pub(crate) struct Enter {
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
 }
+
+/// How `quire doctor` ends.
+const DOCTOR: &str = "\
+Exit status: 0 where quire run works, 125 where something must be mended first.";
 
 /// How `quire run` ends.
 const STATUS: &str = "\
@@ -94,9 +103,12 @@ pub(crate) struct Run {
     /// Measure where the time of faults goes, in the report; costs some us a fault
     #[arg(long)]
     pub(crate) profile: bool,
-    /// The form of the report at exit
-    #[arg(long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
-    pub(crate) report: Form,
+    /// A longer report at exit: a table of what happened to folios, faults and memory
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) verbose: bool,
+    /// The report with every counter, as JSON (docs/report.md)
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Write the report to FILE instead of stderr
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -257,12 +269,25 @@ pub(crate) struct Touch {
     pub(crate) small: bool,
 }
 
+impl Run {
+    /// The form of the report.
+    pub(crate) fn form(&self) -> Form {
+        match (self.json, self.verbose) {
+            (true, _) => Form::Json,
+            (false, true) => Form::Table,
+            (false, false) => Form::Short,
+        }
+    }
+}
+
 /// The form of a report.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Form {
-    /// For people
-    Text,
-    /// For programs: one object
+    /// Two lines.
+    Short,
+    /// For people who want to know why.
+    Table,
+    /// For programs: one object.
     Json,
 }
 

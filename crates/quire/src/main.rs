@@ -3,6 +3,7 @@
 mod bench;
 mod cli;
 mod cmd;
+mod doctor;
 mod failure;
 mod files;
 mod html;
@@ -18,6 +19,9 @@ use std::env;
 use std::process::ExitCode;
 
 quire_linux::look_at_streams!();
+
+/// With the commit that it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("QUIRE_COMMIT"), ")");
 
 fn main() -> ExitCode {
     match parse().and_then(execute) {
@@ -57,7 +61,7 @@ fn execute(cli: Option<Cli>) -> Result<End, Failure> {
         Some(Verb::Run(arguments)) => cmd::run::execute(arguments),
         Some(Verb::Replay(arguments)) => cmd::replay::execute(arguments),
         Some(Verb::Bench(arguments)) => cmd::bench::execute(arguments),
-        Some(Verb::Doctor) => cmd::doctor::execute(),
+        Some(Verb::Doctor { json }) => cmd::doctor::execute(json),
         Some(Verb::Watchdogs { pid }) => cmd::watchdogs::execute(pid),
         Some(Verb::Enter(arguments)) => cmd::enter::execute(arguments),
         Some(Verb::Touch(arguments)) => cmd::touch::execute(arguments),

@@ -1,5 +1,5 @@
 //! The table of events against states: what each event makes of each state of a folio, and what a thread that waits
-//! for its first page gets. `ARCHITECTURE.md` prints it, `tests/cells.rs` plays every cell.
+//! for its first page gets. `docs/states.md` prints it, `tests/cells.rs` plays every cell.
 //!
 //! The folio has two pages. Where an event treats them differently, `second` says what the second becomes.
 

@@ -1,4 +1,4 @@
-//! Every event in every state, against [`expected`]; and the table in `ARCHITECTURE.md` is what [`table`] prints.
+//! Every event in every state, against [`expected`]; and the table in `docs/states.md` is what [`table`] prints.
 //!
 //! `QUIRE_BLESS=1 cargo test -p quire-sim --test cells` writes the table anew.
 
@@ -465,18 +465,17 @@ fn every_cell_is_as_expected() {
 const BEGIN: &str =
     "<!-- events against states: written by QUIRE_BLESS=1 cargo test -p quire-sim --test cells -->\n";
 const END: &str = "<!-- end of events against states -->\n";
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/states.md");
 
 /// What stands between the marks, and where.
 fn section(text: &str) -> std::ops::Range<usize> {
-    let begin =
-        text.find(BEGIN).expect("ARCHITECTURE.md has no table of events against states") + BEGIN.len();
+    let begin = text.find(BEGIN).expect("docs/states.md has no table of events") + BEGIN.len();
     let end = begin + text[begin..].find(END).expect("the table has no end");
     begin..end
 }
 
 #[test]
-fn the_table_in_the_architecture_is_what_is_tested() {
+fn the_table_in_docs_states_is_what_is_tested() {
     let mut text = std::fs::read_to_string(FILE).unwrap();
     let range = section(&text);
     if std::env::var_os("QUIRE_BLESS").is_some() {

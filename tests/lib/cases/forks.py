@@ -67,7 +67,7 @@ def compare(checks, name, command, budget, timeout=60, front=()):
     with checks.case("a child by " + name) as figures, scratch() as directory:
         native = run([*front, *command], timeout=timeout)
         path = os.path.join(directory, "report.json")
-        options = ["-q", "--report", "json", "-o", path]
+        options = ["-q", "--json", "-o", path]
         managed = run([*front, *quire.command_line(command, budget, options)], timeout=timeout)
         report = quire.Report(path) if os.path.exists(path) and os.path.getsize(path) else None
         expect_same(native, managed)

@@ -62,7 +62,7 @@ def check_over(checks):
         result = run(quire.command_line([case_program("workers"), "3", "60"], BUDGET), timeout=TIMEOUT)
         expect(result.status == 0 and result.text == "sum 3\n", result.describe())
         warnings(result, r"the tree uses [\d.]+ MiB, its budget is 64 MiB: 3 forked children have .* MiB")
-        first = [line for line in result.stderr.splitlines() if "policy" in line][0]
+        first = [line for line in result.stderr.splitlines() if "; budget" in line][0]
         expect(re.search(r"peak [\d.]+ MiB, over the budget", first), first)
     with checks.case("a tree that keeps its budget is not told of"):
         result, report = quire.run_under([case_program("workers"), "1", "30"], BUDGET, timeout=TIMEOUT)

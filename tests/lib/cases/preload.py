@@ -8,7 +8,7 @@ import re
 import quire
 from cases.three_ways import TIMEOUT, ballasted, three_ways
 from checks import expect
-from runner import REPOSITORY, compiled, run
+from runner import REPOSITORY, compiled, run, scratch
 
 SOURCES = os.path.join(REPOSITORY, "crates", "preload", "tests", "c")
 
@@ -35,8 +35,8 @@ def all_are_run(checks):
 def all_are_called(checks):
     """Each symbol that the library exports is called by name."""
     with checks.case("preload's programs: each interposed symbol is called") as figures:
-        library = os.path.join(os.path.dirname(quire.binary()), "libquire_preload.so")
-        listed = run(["nm", "-D", "--defined-only", library], timeout=TIMEOUT).text
+        with scratch() as directory:
+            listed = run(["nm", "-D", "--defined-only", quire.library(directory)], timeout=TIMEOUT).text
         # mimalloc's way in, which no program knows.
         names = {line.split()[-1] for line in listed.splitlines()} - {"__wrap_mmap"}
         with open(os.path.join(SOURCES, "symbols.c")) as file:

@@ -24,6 +24,7 @@ CASES = {
 # Programs that have to be run in other ways.
 ELSEWHERE = {
     "calls": "calls.py, under pressure and without a budget",
+    "container": "recipes.py: the filter of a container",
     "coredump": "limits.py: it dies, and its dump is looked at",
     "deaths": "deaths.py, under pressure",
     "deaths_rt": "deaths.py: real-time threads, against the clock",

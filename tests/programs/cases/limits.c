@@ -3,6 +3,7 @@
  * rounded. */
 #include "case.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stdbool.h>
@@ -146,33 +147,84 @@ static void children(void) {
     }
 }
 
-/* Whatever comes after exec has the limit: by each of the ways. */
-static void pass_on(void) {
-    set_limit(bound);
-    char *const args[] = {"sh", "-c", "ulimit -v; ulimit -d", NULL};
-    for (int way = 0; way < 6; way++) {
-        printf("way %d\n", way);
-        fflush(stdout);
-        pid_t pid = way < 4 ? fork() : 0;
-        if (way < 4 && pid == 0) {
-            if (way == 0)
-                execve("/bin/sh", args, environ);
-            else if (way == 1)
-                execvp("sh", args);
-            else if (way == 2)
-                execl("/bin/sh", "sh", "-c", "ulimit -v; ulimit -d", (char *)NULL);
-            else
-                execlp("sh", "sh", "-c", "ulimit -v; ulimit -d", (char *)NULL);
-            _exit(127);
-        }
-        if (way == 4 && posix_spawn(&pid, "/bin/sh", NULL, NULL, args, environ) != 0)
-            fail("posix_spawn");
-        if (way == 5)
-            printf("system %d\n", system("ulimit -v; ulimit -d"));
-        else
-            waitpid(pid, NULL, 0);
+/* The ways to become another program; VFORKED of them may be gone after vfork. */
+enum { EXECVE, EXECV, EXECVP, EXECVPE, EXECVEAT, FEXECVE, BY_NUMBER, AT_BY_NUMBER, VFORKED, EXECL = VFORKED, EXECLP, EXECLE, WAYS };
+
+static char script[] = "ulimit -v; ulimit -Hv; ulimit -d; ulimit -Hd; echo $GIVEN";
+
+/* Becomes a shell, by way of its path, its name, or its descriptor; with `given` for those that take an environment. */
+static int become(int way, const char *path, const char *name, int fd, char **given) {
+    char *const args[] = {"sh", "-c", script, NULL};
+    switch (way) {
+    case EXECVE: return execve(path, args, given);
+    case EXECV: return execv(path, args);
+    case EXECVP: return execvp(name, args);
+    case EXECVPE: return execvpe(name, args, given);
+    case EXECVEAT: return execveat(AT_FDCWD, path, args, given, 0);
+    case FEXECVE: return fexecve(fd, args, given);
+    case BY_NUMBER: return syscall(SYS_execve, path, args, given);
+    case AT_BY_NUMBER: return syscall(SYS_execveat, fd, "", args, given, AT_EMPTY_PATH);
+    case EXECL: return execl(path, "sh", "-c", script, (char *)NULL);
+    case EXECLP: return execlp(name, "sh", "-c", script, (char *)NULL);
+    default: return execle(path, "sh", "-c", script, (char *)NULL, given);
     }
-    printf("no such program %d\n", execve("/nonexistent", args, environ));
+}
+
+static void end_of(const char *what, int way, pid_t pid) {
+    int status = -1;
+    waitpid(pid, &status, 0);
+    printf("%s, way %d: %d\n", what, way, status);
+    fflush(stdout);
+}
+
+/* Whatever comes after exec has the limits: by each of the ways. Where there is no such program, they are as before. */
+static void pass_on(void) {
+    struct rlimit limit = {bound, 2 * bound};
+    if (setrlimit(resource, &limit) != 0)
+        fail("setrlimit");
+    size_t words = 0;
+    while (environ[words] != NULL)
+        words++;
+    char *given[words + 2];
+    given[0] = "GIVEN=yes";
+    memcpy(given + 1, environ, (words + 1) * sizeof *environ);
+    int fd = open("/bin/sh", O_RDONLY | O_CLOEXEC);
+    for (int way = 0; way < WAYS; way++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(become(way, "/bin/sh", "sh", fd, given) != 0);
+        end_of("fork", way, pid);
+    }
+    for (int way = 0; way < VFORKED; way++) {
+        pid_t pid = vfork();
+        if (pid == 0)
+            _exit(become(way, "/bin/sh", "sh", fd, given) != 0);
+        end_of("vfork", way, pid);
+    }
+    char *const args[] = {"sh", "-c", script, NULL};
+    pid_t pid;
+    for (int way = 0; way < 2; way++) {
+        int error = way ? posix_spawnp(&pid, "sh", NULL, NULL, args, given)
+                        : posix_spawn(&pid, "/bin/sh", NULL, NULL, args, given);
+        if (error != 0)
+            fail("posix_spawn");
+        end_of("spawn", way, pid);
+    }
+    printf("system %d\n", system(script));
+    fflush(stdout);
+    char line[64];
+    FILE *from = popen(script, "r");
+    while (from != NULL && fgets(line, sizeof line, from) != NULL)
+        printf("popen %s", line);
+    printf("pclose %d\n", pclose(from));
+    for (int way = 0; way < WAYS; way++) {
+        int answer = become(way, "/nonexistent/sh", "no-such-shell", -1, given);
+        printf("no such program, way %d: %d, %s\n", way, answer, strerror(errno));
+        getrlimit(resource, &limit);
+        show("limit", &limit);
+        void *more = mmap(NULL, bound + 16 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        printf("more than the limit: %s\n", more == MAP_FAILED ? strerror(errno) : "mapped");
+    }
     tell("afterwards", fill(8 * MIB, true, false));
 }
 

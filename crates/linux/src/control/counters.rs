@@ -8,9 +8,10 @@ use super::latency;
 use super::profile::PHASES;
 use crate::sys::tally::{Call, Counts};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use quire_core::Order;
 
 /// Folio orders counted apart.
-pub const ORDERS: usize = 10;
+pub const ORDERS: usize = Order::COUNT;
 /// Reasons counted apart.
 pub const REASONS: usize = 8;
 
@@ -166,9 +167,6 @@ counters! {
     loader_bytes: now [AtomicU64 = u64, 0],
     /// The most that [`Self::loader_bytes`] has been, in bytes.
     peak_loader_bytes: peak [AtomicU64 = u64, 0],
-    /// Resident pages that were filled with a folio but found all zero at eviction: the part of memory known
-    /// not to have been touched. Pages, over the whole run.
-    untouched_pages: sum [AtomicU64 = u64, 0],
     /// Folios filled with zeroes by a fault, by order.
     fills: sum [[AtomicU64; ORDERS] = [u64; ORDERS], [0; ORDERS]],
     /// Folios brought in from the store or the spill file, by order.

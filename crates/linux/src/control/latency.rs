@@ -34,6 +34,12 @@ pub fn percentile(counts: &[u64; BUCKETS], per_mille: u64) -> Option<u64> {
     })
 }
 
+/// The sum of the counted times, in nanoseconds, as if each were the middle of its bucket: right within an eighth.
+pub fn sum(counts: &[u64; BUCKETS]) -> u64 {
+    let middle = |index| lower_bound(index).midpoint(lower_bound(index + 1).saturating_sub(1));
+    counts.iter().enumerate().map(|(index, count)| count.saturating_mul(middle(index))).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +52,16 @@ mod tests {
         }
         assert_eq!(bucket(lower_bound(BUCKETS - 1)), BUCKETS - 1);
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn sums_are_right_within_an_eighth() {
+        let times = [0, 3, 900, 1_000, 1_777, 50_000, 123_456_789, 2_000_000_000];
+        let mut counts = [0; BUCKETS];
+        times.iter().for_each(|time| counts[bucket(*time)] += 1);
+        let (sum, exact) = (sum(&counts), times.iter().sum::<u64>());
+        assert!(sum.abs_diff(exact) <= exact / 8, "{sum}, not {exact}");
+        assert_eq!(super::sum(&[0; BUCKETS]), 0);
     }
 
     #[test]

@@ -78,7 +78,6 @@ fn copy_stats(to: &Counters, stats: &Stats) {
     show_count(&to.compressed_out_bytes, stats.bytes_stored);
     show_count(&to.unchanged_pages, stats.pages_same);
     show_count(&to.zero_pages, stats.pages_zero);
-    show_count(&to.untouched_pages, stats.pages_zero);
     show_count(&to.spilled_pages, stats.pages_spilled);
     show_count(&to.late_faults, stats.late);
     show_count(&to.joined_faults, stats.joined);

@@ -3,7 +3,7 @@
 use super::tally::{self, Call};
 use super::{Errno, Result, raw};
 use core::sync::atomic::{AtomicU32, Ordering};
-use rustix::thread::{Pid, UnshareFlags};
+use rustix::thread::Pid;
 
 pub use rustix::thread::CpuSet;
 
@@ -238,9 +238,13 @@ pub fn sleep(ns: u64) {
 /// Gives the calling thread a descriptor table of its own, with what the shared one holds now.
 /// Threads that it makes from then on share it.
 pub fn own_descriptors() -> Result<()> {
-    // SAFETY: descriptors that other threads own stay open in their table; this thread's copies of them are
-    // plain numbers, which the caller closes by `close_range`.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FILES) }
+    /// No descriptor has this number.
+    const NONE: usize = u32::MAX as usize;
+    // Not by `unshare`, which the filters of containers refuse, whatever it is asked for.
+    // SAFETY: no descriptor is closed, those that other threads own stay open in their table; this thread's copies of them
+    // are plain numbers, which the caller closes by `close_range`.
+    unsafe { raw::syscall(libc::SYS_close_range, [NONE, NONE, libc::CLOSE_RANGE_UNSHARE as usize]) }
+        .map(|_| ())
 }
 
 /// Descriptors that [`beyond_descriptor_limit`] has room for.

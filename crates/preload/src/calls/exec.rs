@@ -4,7 +4,7 @@
 //!
 //! The hooks may run in a vfork child, or in a signal handler: they allocate nothing, and leave `errno` and all arguments
 //! alone; the one lock, the guest's, is not taken in a vfork child. They are naked functions that pass what they got to a
-//! function which looks at it, and then call libc's with the same: registers, and as many words of the stack as it says.
+//! function which looks at it, and then call libc's with the same.
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -18,22 +18,17 @@ use super::inherit;
 use crate::malloc::backend;
 use crate::{pager_api, raw, start};
 
-/// The functions that run on in libc, by number.
-const NAMES: [&CStr; 11] = [
-    c"execve",
-    c"execv",
-    c"execvp",
-    c"execvpe",
-    c"execl",
-    c"execlp",
-    c"execle",
-    c"fexecve",
-    c"execveat",
-    c"posix_spawn",
-    c"posix_spawnp",
-];
-const POSIX_SPAWN: usize = 9;
-const POSIX_SPAWNP: usize = 10;
+/// The functions that run on in libc, by number. Those that take a list of arguments run on in those that take an array.
+const NAMES: [&CStr; 8] =
+    [c"execve", c"execv", c"execvp", c"execvpe", c"fexecve", c"execveat", c"posix_spawn", c"posix_spawnp"];
+pub(super) const EXECVE: usize = 0;
+pub(super) const EXECV: usize = 1;
+pub(super) const EXECVP: usize = 2;
+pub(super) const EXECVPE: usize = 3;
+pub(super) const FEXECVE: usize = 4;
+pub(super) const EXECVEAT: usize = 5;
+const POSIX_SPAWN: usize = 6;
+const POSIX_SPAWNP: usize = 7;
 
 /// Where libc's functions are, by number.
 static NEXT: [AtomicUsize; NAMES.len()] = [const { AtomicUsize::new(0) }; NAMES.len()];
@@ -66,11 +61,8 @@ unsafe extern "C" {
     static environ: Strings;
 }
 
-/// What a hook was called with: the six registers, and what is on the stack.
-struct Arguments {
-    registers: *const usize,
-    stack: *const usize,
-}
+/// The words that a hook was called with.
+struct Arguments(*const usize);
 
 impl Arguments {
     /// Argument `number`, a word.
@@ -80,7 +72,7 @@ impl Arguments {
     /// The caller passed that many.
     unsafe fn word(&self, number: usize) -> usize {
         // SAFETY: by the caller's promise.
-        unsafe { if number < 6 { *self.registers.add(number) } else { *self.stack.add(number - 6) } }
+        unsafe { *self.0.add(number) }
     }
 
     /// Argument `number`, a string.
@@ -95,63 +87,57 @@ impl Arguments {
             (!at.is_null()).then(|| CStr::from_ptr(at))
         }
     }
-
-    /// Which argument is the null that ends those of execl and its kin.
-    ///
-    /// # Safety
-    ///
-    /// The arguments are of one of them.
-    unsafe fn null(&self) -> usize {
-        let mut at = 1;
-        // SAFETY: by the caller's promise.
-        while unsafe { self.word(at) } != 0 {
-            at += 1;
-        }
-        at
-    }
 }
 
-/// Numbers of the functions with variable arguments.
-pub(super) const EXECL: usize = 4;
-pub(super) const EXECLE: usize = 6;
-
-/// How a hook goes on. In two registers, as C returns it.
-#[repr(C)]
-struct GoOn {
-    function: usize,
-    /// Arguments on the stack.
-    words: usize,
-}
-
-/// Looks at the arguments of function `number`, and answers where it is in libc. The caller is excused until [`failed`].
-unsafe extern "C" fn look(registers: *const usize, stack: *const usize, number: usize) -> GoOn {
+/// Looks at the arguments of function `number`, and answers where to go on. The caller is excused until [`failed`].
+unsafe extern "C" fn look(words: *const usize, number: usize) -> usize {
     pager_api::excuse_caller().keep();
-    let mut words = 0;
-    if (EXECL..=EXECLE).contains(&number) {
-        // SAFETY: the function was called with its own arguments.
-        let null = unsafe { Arguments { registers, stack }.null() };
-        // Behind the null execle has one more.
-        words = (null + 1 + usize::from(number == EXECLE)).saturating_sub(6);
-    }
     if pager_api::is_counted() {
         let own = raw::getpid();
-        let arguments = Arguments { registers, stack };
         // SAFETY: each function was called with its own arguments; environ is libc's.
         unsafe {
-            let a = &arguments;
+            let a = Arguments(words);
             match number {
-                0 => announce(own, a.string(0), a.word(2) as Strings),
-                1 | EXECL => announce(own, a.string(0), environ),
-                2 | 5 => announce_found(own, a.string(0), environ),
-                3 => announce_found(own, a.string(0), a.word(2) as Strings),
-                EXECLE => announce(own, a.string(0), a.word(a.null() + 1) as Strings),
-                7 => announce_open(own, a.word(0) as c_int, a.word(2) as Strings),
-                8 => announce_at(own, a.word(0) as c_int, a.string(1), a.word(3) as Strings),
+                EXECVE => announce(own, a.string(0), a.word(2) as Strings),
+                EXECV => announce(own, a.string(0), environ),
+                EXECVP => announce_found(own, a.string(0), environ),
+                EXECVPE => announce_found(own, a.string(0), a.word(2) as Strings),
+                FEXECVE => announce_open(own, a.word(0) as c_int, a.word(2) as Strings),
+                EXECVEAT => announce_at(own, a.word(0) as c_int, a.string(1), a.word(3) as Strings),
                 _ => {}
             }
         }
     }
-    GoOn { function: inherit::in_place_of(number, next(number)), words }
+    inherit::in_place_of(number, next(number))
+}
+
+/// Which of the functions with a list it is.
+const EXECL: usize = 0;
+const EXECLP: usize = 1;
+const EXECLE: usize = 2;
+
+/// Such a function: the words that it was called with are a path or a name, and behind it an array as it is.
+unsafe extern "C" fn listed(words: *const usize, function: usize) -> c_int {
+    // SAFETY: the caller keeps C's rules: the list ends with null, and behind that of execle is an environment. What goes
+    // on takes a path, arguments and an environment.
+    unsafe {
+        let list = words.add(1) as Strings;
+        let environment = if function == EXECLE {
+            let mut end = list;
+            while !(*end).is_null() {
+                end = end.add(1);
+            }
+            *end.add(1) as usize
+        } else {
+            environ as usize
+        };
+        let arguments = [*words, list as usize, environment];
+        let go_on = look(arguments.as_ptr(), if function == EXECLP { EXECVPE } else { EXECVE });
+        let go_on = core::mem::transmute::<usize, unsafe extern "C" fn(usize, usize, usize) -> c_int>(go_on);
+        let answer = go_on(arguments[0], arguments[1], arguments[2]);
+        failed();
+        answer
+    }
 }
 
 /// The function has come back.
@@ -166,7 +152,7 @@ extern "C" fn failed() {
 /// As the call itself.
 pub(super) unsafe fn by_number(is_at: bool, args: &[usize; 6]) {
     if pager_api::is_counted() {
-        let arguments = Arguments { registers: args.as_ptr(), stack: args.as_ptr() };
+        let arguments = Arguments(args.as_ptr());
         // SAFETY: the arguments are those of the call.
         unsafe {
             let (path, environment) = if is_at { (1, 3) } else { (0, 2) };
@@ -344,7 +330,7 @@ fn descriptor_path(fd: c_int, space: &mut [u8; 32]) -> Option<&CStr> {
 
 /// A function that lets [`look`] see its arguments, and calls libc's with all of them as they were.
 macro_rules! hook {
-    ($($doc:literal $name:ident = $number:literal;)*) => {$(
+    ($($doc:literal $name:ident = $number:ident;)*) => {$(
         #[doc = $doc]
         ///
         /// # Safety
@@ -353,7 +339,6 @@ macro_rules! hook {
         #[unsafe(no_mangle)]
         #[unsafe(naked)]
         unsafe extern "C" fn $name() -> c_int {
-            // rax has the number of vector registers with variable arguments; here none has any.
             naked_asm!(
                 "endbr64",
                 "push rbp",
@@ -365,29 +350,15 @@ macro_rules! hook {
                 "push rsi",
                 "push rdi",
                 "mov rdi, rsp",
-                "lea rsi, [rbp + 16]",
-                "mov edx, {number}",
+                "mov esi, {number}",
                 "call {look}",
                 "mov r11, rax",
-                // As many words, and one more where the stack's alignment asks for it.
-                "lea rax, [rdx + 1]",
-                "and rax, -2",
-                "shl rax, 3",
-                "sub rsp, rax",
-                "2:",
-                "sub rdx, 1",
-                "jb 3f",
-                "mov rax, [rbp + 8 * rdx + 16]",
-                "mov [rsp + 8 * rdx], rax",
-                "jmp 2b",
-                "3:",
                 "mov rdi, [rbp - 48]",
                 "mov rsi, [rbp - 40]",
                 "mov rdx, [rbp - 32]",
                 "mov rcx, [rbp - 24]",
                 "mov r8, [rbp - 16]",
                 "mov r9, [rbp - 8]",
-                "xor eax, eax",
                 "call r11",
                 "mov [rbp - 48], rax",
                 "call {failed}",
@@ -403,15 +374,56 @@ macro_rules! hook {
 }
 
 hook! {
-    "C's execve." execve = 0;
-    "C's execv." execv = 1;
-    "C's execvp." execvp = 2;
-    "GNU's execvpe." execvpe = 3;
-    "C's execl." execl = 4;
-    "C's execlp." execlp = 5;
-    "C's execle." execle = 6;
-    "C's fexecve." fexecve = 7;
-    "GNU's execveat." execveat = 8;
+    "C's execve." execve = EXECVE;
+    "C's execv." execv = EXECV;
+    "C's execvp." execvp = EXECVP;
+    "GNU's execvpe." execvpe = EXECVPE;
+    "C's fexecve." fexecve = FEXECVE;
+    "GNU's execveat." execveat = EXECVEAT;
+}
+
+/// A function with a list of arguments. What came in registers is put in front of what came on the stack, where the
+/// return address was: so the list is an array.
+macro_rules! hook_list {
+    ($($doc:literal $name:ident = $number:ident;)*) => {$(
+        #[doc = $doc]
+        ///
+        /// # Safety
+        ///
+        /// As in C.
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name() -> c_int {
+            naked_asm!(
+                "endbr64",
+                "pop r11",
+                "push r9",
+                "push r8",
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "push rdi",
+                "mov rdi, rsp",
+                "mov esi, {number}",
+                "push r11",
+                // The stack's alignment.
+                "sub rsp, 8",
+                "call {listed}",
+                "mov r11, [rsp + 8]",
+                "add rsp, 64",
+                "push r11",
+                "ret",
+                number = const $number,
+                listed = sym listed,
+            )
+        }
+    )*};
+}
+
+hook_list! {
+    "C's execl." execl = EXECL;
+    "C's execlp." execlp = EXECLP;
+    "C's execle." execle = EXECLE;
 }
 
 type Spawn = unsafe extern "C" fn(

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use quire_linux::limits;
 use quire_linux::sys::rlimit::Limit;
 
-use super::exec::{self, EXECL, EXECLE};
+use super::exec::{self, EXECV, EXECVE, EXECVEAT, EXECVP, EXECVPE, FEXECVE};
 use super::limits::VARIABLE;
 use crate::malloc::backend;
 use crate::pager_api;
@@ -22,16 +22,7 @@ use crate::raw::{self, Answer};
 type Path = *const c_char;
 type List = *const *const c_char;
 
-/// The numbers of [`exec`]'s functions that are stood in for.
-const EXECVE: usize = 0;
-const EXECV: usize = 1;
-const EXECVP: usize = 2;
-const EXECVPE: usize = 3;
-const FEXECVE: usize = 7;
-const EXECVEAT: usize = 8;
-
-/// Where to go on instead of libc's function `number`, at `next`. Functions with a variable number of arguments go on
-/// there; if they fail, what Quire maps next takes the limits back.
+/// Where to go on instead of libc's function `number`, at `next`.
 pub(super) fn in_place_of(number: usize, next: usize) -> usize {
     if !limits::are_told() {
         return next;
@@ -43,11 +34,6 @@ pub(super) fn in_place_of(number: usize, next: usize) -> usize {
         EXECVPE => execvpe as *const () as usize,
         FEXECVE => fexecve as *const () as usize,
         EXECVEAT => execveat as *const () as usize,
-        EXECL..=EXECLE => {
-            limits::hand_on();
-            tell_for_good();
-            next
-        }
         _ => next,
     }
 }
@@ -148,18 +134,6 @@ impl Write for Line<'_> {
         to.copy_from_slice(part.as_bytes());
         self.len = end;
         Ok(())
-    }
-}
-
-/// Puts the limits into the environment for good: the process is about to end.
-fn tell_for_good() {
-    let Some(told) = limits::to_tell() else { return };
-    let mut text = [0u8; TEXT];
-    if write_text(&mut text, told) {
-        let name = VARIABLE.to_bytes().len();
-        text[name - 1] = 0;
-        // SAFETY: two C strings, as the text ends with zero and so does the name now.
-        unsafe { libc::setenv(text.as_ptr().cast(), text.as_ptr().add(name).cast(), 1) };
     }
 }
 

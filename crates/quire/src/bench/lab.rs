@@ -45,7 +45,7 @@ impl Lab for Machine<'_> {
     fn profile(&mut self, bytes: Option<u64>) -> Result<Profile, Trouble> {
         let directory = self.host.directory().map_err(failed)?;
         let path = directory.path().join("report.json");
-        let more = ["--profile".into(), "--report".into(), "json".into(), "-o".into(), path.clone().into()];
+        let more = ["--profile".into(), "--json".into(), "-o".into(), path.clone().into()];
         self.sample(Side::Quire, bytes, &more)?;
         profile_of(&path).map_err(|problem| Trouble::Failed(format!("its report can't be read: {problem}")))
     }

@@ -4,13 +4,14 @@ use crate::cli;
 use crate::failure::{End, Failure};
 use crate::files;
 use crate::files::say;
+use crate::run::library::Library;
 use crate::run::log::Log;
 use crate::run::notes::Notes;
 use crate::run::program;
 use crate::run::report::Target;
 use crate::run::spill::Spill;
 use crate::run::trace::Trace;
-use crate::run::{self, Settings, budget, library};
+use crate::run::{self, Settings, budget};
 use crate::size::{self, MIB};
 use quire_linux::control::pattern::EXCLUDE_VARIABLE;
 use quire_linux::control::wire::PolicyName;
@@ -19,12 +20,15 @@ use quire_linux::{image, probe};
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::thread;
 
 /// The least budget, in bytes.
 const LEAST_BUDGET: u64 = 16 * MIB;
 
 /// Runs the program and reports.
 pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
+    // Writing it takes about as long as all else that comes before the program starts.
+    let library = thread::spawn(Library::place);
     let budget = budget_of(arguments.memory.as_deref())?;
     // A trace tells of pages, so each is a folio while it is recorded.
     let policy = policy_of(if arguments.record.is_some() { "fixed:4K" } else { &arguments.policy })?;
@@ -37,9 +41,8 @@ pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
     let exclude = patterns_of(&arguments.exclude, env::var_os(EXCLUDE_VARIABLE))?;
     let program = program::find(&arguments.program[0])?;
     check_machine()?;
-    let library = library::find()?;
     let spill = Spill::choose(arguments.swap_dir.as_deref(), arguments.no_spill)?;
-    let report = Target::open(arguments.report, arguments.output.as_deref(), arguments.quiet)?;
+    let report = Target::open(arguments.form(), arguments.output.as_deref(), arguments.quiet)?;
 
     let trace = arguments.record.map(|path| Trace::create(&path, every)).transpose()?;
     let log = arguments.log.map(|path| Log::create(&path)).transpose()?;
@@ -49,6 +52,7 @@ pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
         let shown = program.display();
         say(format_args!("warning: {shown} runs outside the budget: {}; {}", cause.cause(), cause.mend()));
     }
+    let library = library.join().map_err(|_| Failure::own("the preload library was not placed"))??;
     let settings = Settings {
         budget,
         policy,

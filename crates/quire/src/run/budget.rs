@@ -11,10 +11,27 @@ const LEAST: u64 = 16 * MIB;
 
 /// The budget in bytes that this process's cgroup leaves; `None` when nothing limits it.
 pub(crate) fn of_cgroup() -> Option<u64> {
+    budget(cgroup()?.limit?, machine_memory())
+}
+
+/// What the cgroups of this process say of memory.
+pub(crate) struct Cgroup {
+    /// The least limit among the cgroup and those above it, in bytes. The kernel writes a number where there is none.
+    pub(crate) limit: Option<u64>,
+    /// The versions of cgroups that may limit memory here: 1, 2 or both.
+    pub(crate) versions: Vec<u32>,
+}
+
+/// `None` where the kernel tells nothing of cgroups.
+pub(crate) fn cgroup() -> Option<Cgroup> {
     let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let limit = limit(&cgroups, &mounts, |file| fs::read_to_string(file).ok())?;
-    budget(limit, machine_memory())
+    let limit = limit(&cgroups, &mounts, |file| fs::read_to_string(file).ok());
+    let mut versions: Vec<u32> =
+        hierarchies(&mounts).map(|hierarchy| if hierarchy.controllers.is_empty() { 2 } else { 1 }).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    Some(Cgroup { limit, versions })
 }
 
 /// The budget inside a limit; none for one beyond the machine's memory, which limits nothing.

@@ -1,24 +1,94 @@
-//! The preload library: beside the binary, and of the same build.
+//! The preload library. `quire` carries it, and lays it into a directory where every program of the tree can read it,
+//! whoever that runs as.
+//!
+//! The directory is named by the user and by the library's hash, so all runs of one build share it. A run holds a shared
+//! lock on it, and a file in it that names the run. The last to end, which gets the lock alone, removes all of it. A run that
+//! was killed, or that left programs behind, leaves its file there: then processes may still map the library, and whoever
+//! would remove it asks their maps first. Each start also removes what other builds left behind.
 
 use crate::failure::Failure;
-use quire_linux::control::build_id::{BUILD_ID, HEAD_BYTES, find_build_id};
 use quire_linux::sys::loader;
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode, StatVfsMountFlags};
+use rustix::fs::{fchmod, flock, fstat, fstatvfs, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::env;
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::hint;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The file's name.
+/// The library itself.
+static CONTENTS: &[u8] = include_bytes!(env!("QUIRE_LIBRARY"));
+const HASH: &str = env!("QUIRE_LIBRARY_HASH");
+
+/// The file's name. Programs find it in `LD_PRELOAD` by this.
 const NAME: &str = "libquire_preload.so";
+/// What the names of files that tell of a run begin with.
+const RUN: &str = "run-";
+/// What the names of files begin with that are being written.
+const NEW: &str = "new-";
 
-/// Finds the library beside the running binary, or in `../lib` from there.
-pub(crate) fn find() -> Result<PathBuf, Failure> {
-    let binary =
-        env::current_exe().map_err(|error| Failure::own(format!("quire can't find itself: {error}")))?;
-    let directory = binary.parent().unwrap_or(Path::new("/"));
-    find_near(directory)
+/// Bytes that are written or compared at once: so many the kernel maps of a file around a page that is touched.
+const PIECE: usize = 64 << 10;
+
+/// How often to begin anew because another run removed the directory in between.
+const TRIES: usize = 100;
+
+/// The library, in place for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Library {
+    path: PathBuf,
+    /// `None`: nothing is to be removed.
+    shared: Option<Shared>,
+}
+
+impl Library {
+    /// Lays the library into the first place that serves, or takes what another run of this build laid there.
+    pub(crate) fn place() -> Result<Library, Failure> {
+        let places = places();
+        let mut refused = Vec::new();
+        // A place that only its owner can enter does for programs of that owner.
+        for need in [Reach::Everybody, Reach::Owner] {
+            for place in &places {
+                match check_place(place, need).and_then(|()| Shared::take(place, CONTENTS, HASH)) {
+                    Ok(shared) => {
+                        remove_others(place, HASH);
+                        return Ok(Library { path: shared.directory.join(NAME), shared: Some(shared) });
+                    }
+                    Err(why) => refused.push(format!("{}: {why}", place.display())),
+                }
+            }
+        }
+        refused.dedup();
+        Err(Failure::own(format!(
+            "there is no place for the preload library ({}): set TMPDIR to a directory whose programs may be executed",
+            refused.join("; ")
+        )))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Programs that may map it go on without this run.
+    pub(crate) fn leave_behind(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.is_left = true;
+        }
+    }
+
+    /// One that is not there.
+    #[cfg(test)]
+    pub(crate) fn missing() -> Library {
+        Library { path: "/nonexistent".into(), shared: None }
+    }
 }
 
 /// The library's path as only glibc's loader understands it. It replaces `$LIB` by the directory in which its libc is,
@@ -32,55 +102,264 @@ pub(crate) fn for_glibc(library: &Path) -> OsString {
     if leads_there { path } else { library.into() }
 }
 
-fn find_near(directory: &Path) -> Result<PathBuf, Failure> {
-    let places = [directory.join(NAME), directory.join("../lib").join(NAME)];
-    let path = places.iter().find_map(|place| fs::canonicalize(place).ok()).ok_or_else(|| {
-        Failure::own(format!(
-            "{NAME} is not in {}: build it with cargo build --release, or copy it beside the binary",
-            directory.display()
-        ))
-    })?;
-    check(&path)?;
-    Ok(path)
+/// Directories to try, in order.
+fn places() -> Vec<PathBuf> {
+    let named = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let fixed = ["/tmp", "/var/tmp", "/dev/shm", "/run"].map(PathBuf::from);
+    let all = named("TMPDIR").into_iter().chain(fixed).chain(named("XDG_RUNTIME_DIR"));
+    let mut places: Vec<PathBuf> = all.filter_map(|place| fs::canonicalize(place).ok()).collect();
+    let mut seen = Vec::new();
+    places.retain(|place| {
+        !seen.contains(place) && {
+            seen.push(place.clone());
+            true
+        }
+    });
+    places
 }
 
-/// Refuses a library that would not understand this binary, or that the loader can't be told of.
-fn check(path: &Path) -> Result<(), Failure> {
-    let shown = path.display();
-    let build = build_of(path).map_err(|error| Failure::own(format!("{shown} can't be read: {error}")))?;
-    let build = build.as_deref().unwrap_or("unknown");
-    if build != BUILD_ID {
-        return Err(Failure::own(format!(
-            "{shown} is of another build ({build}) than quire ({BUILD_ID}): build or copy both together"
-        )));
+/// Who has to be able to enter a place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reach {
+    Everybody,
+    Owner,
+}
+
+/// Why not.
+type Why = String;
+
+/// Whether a directory can have the library: code in it may run, nobody else can replace what is in it, and the loader can
+/// be given its path.
+fn check_place(place: &Path, reach: Reach) -> Result<(), Why> {
+    if place.to_str().is_none_or(|text| text.contains([' ', ':'])) {
+        return Err("LD_PRELOAD can't name a path with a space or a colon".into());
     }
-    if path.to_str().is_none_or(|path| path.contains([' ', ':'])) {
-        return Err(Failure::own(format!(
-            "the path {shown} has a space or a colon, which LD_PRELOAD can't hold: move quire and {NAME} elsewhere"
-        )));
+    for directory in place.ancestors() {
+        let status = statat(CWD, directory, AtFlags::empty()).map_err(|errno| errno.to_string())?;
+        let mode = status.st_mode;
+        if reach == Reach::Everybody && mode & 0o001 == 0 {
+            return Err(format!("not everybody may enter {}", directory.display()));
+        }
+        let is_sticky = mode & 0o1000 != 0;
+        if mode & 0o022 != 0 && !is_sticky && status.st_uid != 0 {
+            return Err(format!("others may rename what is in {}", directory.display()));
+        }
+    }
+    let opened = open_directory(place).map_err(|errno| errno.to_string())?;
+    let mounted = fstatvfs(&opened).map_err(|errno| errno.to_string())?;
+    if mounted.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+        return Err("mounted noexec".into());
     }
     Ok(())
 }
 
-/// The build id in a library's file: near its beginning, or, where a linker put its notes elsewhere, in all of it.
-fn build_of(path: &Path) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?;
-    let mut bytes = Vec::with_capacity(HEAD_BYTES);
-    file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut bytes)?;
-    if find_build_id(&bytes).is_none() {
-        file.read_to_end(&mut bytes)?;
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty())
+}
+
+/// The beginning of a directory's name: of this user.
+fn prefix() -> String {
+    format!("quire-{}-", geteuid().as_raw())
+}
+
+/// A directory with the library, and a lock on it. The lock is on the open directory, which no program inherits.
+#[derive(Debug)]
+struct Shared {
+    directory: PathBuf,
+    opened: OwnedFd,
+    run: String,
+    is_left: bool,
+}
+
+impl Shared {
+    fn take(place: &Path, contents: &[u8], hash: &str) -> Result<Shared, Why> {
+        let directory = place.join(prefix() + hash);
+        for _ in 0..TRIES {
+            match mkdirat(CWD, &directory, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.to_string()),
+            }
+            let opened = match open_directory(&directory) {
+                Err(Errno::NOENT) => continue,
+                opened => opened.map_err(|errno| errno.to_string())?,
+            };
+            check_owner(&opened)?;
+            // A umask may have taken rights away that programs of other users need.
+            fchmod(&opened, Mode::from_raw_mode(0o755)).map_err(|errno| errno.to_string())?;
+            retry(|| flock(&opened, FlockOperation::LockShared)).map_err(|errno| errno.to_string())?;
+            if !is_at(&opened, &directory) {
+                continue;
+            }
+            let run = format!("{RUN}{}", unique());
+            let shared = Shared { directory, opened, run, is_left: false };
+            shared.fill(contents).map_err(|error| error.to_string())?;
+            return Ok(shared);
+        }
+        Err("other runs remove it again and again".into())
     }
-    Ok(find_build_id(&bytes).map(String::from))
+
+    /// Notes the run, and puts the library there unless it is there as it has to be.
+    fn fill(&self, contents: &[u8]) -> io::Result<()> {
+        self.write(&self.run, b"")?;
+        if self.is_right(contents) {
+            return Ok(());
+        }
+        let new = format!("{NEW}{}", unique());
+        self.write(&new, contents)?;
+        Ok(renameat(&self.opened, &*new, &self.opened, NAME)?)
+    }
+
+    fn write(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+        // What a run of the same number left behind.
+        let _ = unlinkat(&self.opened, name, AtFlags::empty());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&self.opened, name, flags, Mode::from_raw_mode(0o600))?;
+        let mut to = File::from(file.try_clone()?);
+        for piece in contents.chunks(PIECE) {
+            // The kernel copies what is present. Where it comes to a page that is not, it zeroes the rest of a large folio and
+            // begins anew.
+            hint::black_box(piece.first().copied().zip(piece.last().copied()));
+            to.write_all(piece)?;
+        }
+        Ok(fchmod(&file, Mode::from_raw_mode(0o555))?)
+    }
+
+    /// Whether the library lies there, ours and whole.
+    fn is_right(&self, contents: &[u8]) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(file) = openat(&self.opened, NAME, flags, Mode::empty()) else { return false };
+        let Ok(status) = fstat(&file) else { return false };
+        let is_plain = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
+        is_plain
+            && status.st_uid == geteuid().as_raw()
+            && status.st_mode & 0o7777 == 0o555
+            && status.st_size as usize == contents.len()
+            && has(&mut File::from(file), contents)
+    }
+
+    /// Removes all of it if no run and no program uses it.
+    fn remove(&self) {
+        if flock(&self.opened, FlockOperation::NonBlockingLockExclusive).is_err()
+            || !is_at(&self.opened, &self.directory)
+        {
+            return;
+        }
+        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        let names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+        let others = names.iter().any(|name| name.as_bytes().starts_with(RUN.as_bytes()));
+        if others && is_mapped(&self.directory) {
+            return;
+        }
+        for name in names {
+            let _ = unlinkat(&self.opened, &*name, AtFlags::empty());
+        }
+        let _ = unlinkat(CWD, &self.directory, AtFlags::REMOVEDIR);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if !self.is_left {
+            let _ = unlinkat(&self.opened, &*self.run, AtFlags::empty());
+            self.remove();
+        }
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}
+
+/// A name that no other run has.
+fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether an open directory is the one of that path.
+fn is_at(opened: &OwnedFd, path: &Path) -> bool {
+    let here = fstat(opened).map(|status| (status.st_dev, status.st_ino));
+    let there = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map(|status| (status.st_dev, status.st_ino));
+    here.is_ok() && here == there
+}
+
+/// A directory of that name may be somebody else's.
+fn check_owner(opened: &OwnedFd) -> Result<(), Why> {
+    let status = fstat(opened).map_err(|errno| errno.to_string())?;
+    let mode: RawMode = status.st_mode;
+    if status.st_uid == geteuid().as_raw() && mode & 0o022 == 0 {
+        Ok(())
+    } else {
+        Err("somebody else's".into())
+    }
+}
+
+/// Whether a file has these contents.
+fn has(file: &mut impl Read, contents: &[u8]) -> bool {
+    let mut piece = vec![0; PIECE];
+    contents.chunks(piece.len()).all(|part| {
+        let read = &mut piece[..part.len()];
+        file.read_exact(read).is_ok() && read == part
+    })
+}
+
+/// Whether a process that can be looked at maps a file of the directory.
+fn is_mapped(directory: &Path) -> bool {
+    let name = directory.as_os_str().as_bytes();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter(|entry| entry.file_name().as_bytes()[0].is_ascii_digit()).any(|entry| {
+        let maps = fs::read(entry.path().join("maps")).unwrap_or_default();
+        maps.windows(name.len()).any(|part| part == name)
+    })
+}
+
+/// Removes what runs of other builds left behind.
+fn remove_others(place: &Path, hash: &str) {
+    let own = prefix();
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(theirs) = name.to_str().and_then(|name| name.strip_prefix(&own)) else { continue };
+        let is_hash = theirs.len() == hash.len() && theirs.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if !is_hash || theirs == hash {
+            continue;
+        }
+        if let Ok(opened) = open_directory(&entry.path())
+            && check_owner(&opened).is_ok()
+        {
+            // No run's file is in it that would be this one's.
+            let left = Shared { directory: entry.path(), opened, run: String::new(), is_left: true };
+            left.remove();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quire_linux::control::build_id::MARKER;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::thread;
+
+    const TEXT: &[u8] = b"not a library, but nobody loads it here";
+    const OURS: &str = "0123456789abcdef0123456789abcdef";
+    const THEIRS: &str = "fedcba9876543210fedcba9876543210";
+
+    fn place() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn entries(place: &Path) -> usize {
+        fs::read_dir(place).unwrap().count()
+    }
 
     #[test]
     fn glibc_finds_the_library_where_it_is() {
-        let root = tempfile::tempdir().unwrap();
+        let root = place();
         let there = root.path().join(NAME);
         fs::write(&there, b"not looked at").unwrap();
         let path = for_glibc(&there);
@@ -90,24 +369,116 @@ mod tests {
     }
 
     #[test]
-    fn only_a_library_of_this_build_is_taken() {
-        let root = tempfile::tempdir().unwrap();
-        let bin = root.path().join("bin");
-        let lib = root.path().join("lib");
-        fs::create_dir_all(&bin).unwrap();
-        fs::create_dir_all(&lib).unwrap();
-        assert!(find_near(&bin).unwrap_err().message.contains("is not in"));
-        fs::write(lib.join(NAME), [b"\x7fELF", &MARKER[..]].concat()).unwrap();
-        assert_eq!(find_near(&bin).unwrap(), fs::canonicalize(lib.join(NAME)).unwrap());
-        // Wherever in the file it stands, also across the end of what is read first.
-        for before in [HEAD_BYTES - MARKER.len(), HEAD_BYTES - 5, HEAD_BYTES, 3 * HEAD_BYTES] {
-            fs::write(lib.join(NAME), [&vec![b'Q'; before], &MARKER[..], b"more"].concat()).unwrap();
-            assert!(find_near(&bin).is_ok(), "{before}");
+    fn it_lies_there_for_everybody_until_the_last_run_ends() {
+        let root = place();
+        let one = Shared::take(root.path(), TEXT, OURS).unwrap();
+        let path = one.directory.join(NAME);
+        assert_eq!(fs::read(&path).unwrap(), TEXT);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o555);
+        assert_eq!(fs::metadata(&one.directory).unwrap().permissions().mode() & 0o7777, 0o755);
+        let inode = |path: &Path| statat(CWD, path, AtFlags::empty()).unwrap().st_ino;
+        let first = inode(&path);
+        let other = Shared::take(root.path(), TEXT, OURS).unwrap();
+        assert_eq!(inode(&path), first, "what is right is not written again");
+        drop(one);
+        assert!(path.exists());
+        drop(other);
+        assert_eq!(entries(root.path()), 0);
+    }
+
+    #[test]
+    fn what_is_not_as_it_has_to_be_is_replaced() {
+        let root = place();
+        let directory = root.path().join(prefix() + OURS);
+        let file = directory.join(NAME);
+        let spoil: [&dyn Fn(); 5] = [
+            &|| fs::write(&file, &TEXT[1..]).unwrap(),
+            &|| fs::write(&file, [&TEXT[1..], b"!"].concat()).unwrap(),
+            &|| {
+                fs::write(&file, TEXT).unwrap();
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o777)).unwrap();
+            },
+            &|| symlink("/etc/passwd", &file).unwrap(),
+            &|| fs::write(directory.join(format!("{NEW}1-1")), b"half").unwrap(),
+        ];
+        for spoil in spoil {
+            fs::create_dir(&directory).unwrap();
+            spoil();
+            let taken = Shared::take(root.path(), TEXT, OURS).unwrap();
+            assert!(fs::symlink_metadata(&file).unwrap().is_file());
+            assert!(taken.is_right(TEXT));
+            drop(taken);
+            assert_eq!(entries(root.path()), 0);
         }
-        fs::write(bin.join(NAME), b"QUIRE-BUILD:0123456789abcdef").unwrap();
-        let message = find_near(&bin).unwrap_err().message;
-        assert!(message.contains("another build (0123456789abcdef)"), "{message}");
-        fs::write(bin.join(NAME), b"no marker").unwrap();
-        assert!(find_near(&bin).unwrap_err().message.contains("(unknown)"));
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let root = place();
+        let directory = root.path().join(prefix() + OURS);
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(Shared::take(root.path(), TEXT, OURS).unwrap_err(), "somebody else's");
+        fs::remove_dir(&directory).unwrap();
+        symlink("/etc", &directory).unwrap();
+        assert!(Shared::take(root.path(), TEXT, OURS).is_err());
+    }
+
+    #[test]
+    fn places_that_do_not_serve_are_passed_over() {
+        let root = place();
+        let named = |name: &str, mode| {
+            let path = root.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let open = named("open", 0o755);
+        assert_eq!(check_place(&open, Reach::Everybody), Ok(()));
+        let private = named("private", 0o700);
+        assert!(check_place(&private, Reach::Everybody).unwrap_err().contains("enter"));
+        assert_eq!(check_place(&private, Reach::Owner), Ok(()));
+        assert!(check_place(&named("a b", 0o755), Reach::Owner).unwrap_err().contains("space"));
+        assert_eq!(check_place(&named("shared", 0o1777), Reach::Everybody), Ok(()));
+    }
+
+    #[test]
+    fn what_is_left_behind_stays_while_a_program_uses_it() {
+        let root = place();
+        let program = fs::read("/bin/sleep").unwrap();
+        let mut left = Shared::take(root.path(), &program, THEIRS).unwrap();
+        left.is_left = true;
+        let mut user = process::Command::new(left.directory.join(NAME)).arg("60").spawn().unwrap();
+        drop(left);
+        let start_and_end = || {
+            let ours = Shared::take(root.path(), TEXT, OURS).unwrap();
+            remove_others(root.path(), OURS);
+            drop(ours);
+            entries(root.path())
+        };
+        assert_eq!(start_and_end(), 1);
+        // A run of that build finds it, and leaves it too.
+        drop(Shared::take(root.path(), &program, THEIRS).unwrap());
+        assert_eq!(start_and_end(), 1);
+        user.kill().unwrap();
+        user.wait().unwrap();
+        assert_eq!(start_and_end(), 0);
+    }
+
+    #[test]
+    fn runs_that_begin_and_end_at_once_all_have_it() {
+        let root = place();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let taken = Shared::take(root.path(), TEXT, OURS).unwrap();
+                        assert_eq!(fs::read(taken.directory.join(NAME)).unwrap(), TEXT);
+                    }
+                });
+            }
+        });
+        assert_eq!(entries(root.path()), 0);
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod trace;
 use crate::failure::{End, Failure};
 use crate::files::say;
 use keeper::Keeper;
+use library::Library;
 use migrations::Migrations;
 use notes::Notes;
 use outside::Outsiders;
@@ -74,7 +75,7 @@ pub(crate) struct Settings {
     /// Patterns of programs that are left alone, with colons in between.
     pub(crate) exclude: OsString,
     /// The preload library.
-    pub(crate) library: PathBuf,
+    pub(crate) library: Library,
     /// Where to spill to.
     pub(crate) spill: Spill,
     /// Measure where the time of faults goes.
@@ -84,7 +85,7 @@ pub(crate) struct Settings {
 }
 
 /// Runs the program to its end, and that of its managed descendants, and writes the report.
-pub(crate) fn supervise(settings: Settings, notes: Notes, target: Target) -> Result<End, Failure> {
+pub(crate) fn supervise(mut settings: Settings, notes: Notes, target: Target) -> Result<End, Failure> {
     let signals =
         Signals::take(&signals::TAKEN).map_err(|error| Failure::own(format!("no signalfd: {error}")))?;
     let keeper = Keeper::open(&settings, notes)?;
@@ -94,7 +95,11 @@ pub(crate) fn supervise(settings: Settings, notes: Notes, target: Target) -> Res
     let end = supervisor.run();
     supervisor.end_notes();
     let outcome = supervisor.outcome(end);
+    let leaves = supervisor.leaving;
     drop(supervisor);
+    if leaves {
+        settings.library.leave_behind();
+    }
     target.write(&settings, &outcome)?;
     Ok(end)
 }
@@ -103,7 +108,7 @@ pub(crate) fn supervise(settings: Settings, notes: Notes, target: Target) -> Res
 fn launch(settings: &Settings, socket: &Path, signals: &Signals) -> Result<Child, Failure> {
     let mut command = Command::new(&settings.program);
     command.arg0(&settings.words[0]).args(&settings.words[1..]);
-    command.env("LD_PRELOAD", preload(&settings.library)).env(SOCKET_VARIABLE, socket);
+    command.env("LD_PRELOAD", preload(settings.library.path())).env(SOCKET_VARIABLE, socket);
     if !settings.exclude.is_empty() {
         command.env(EXCLUDE_VARIABLE, &settings.exclude);
     }

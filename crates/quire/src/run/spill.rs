@@ -3,9 +3,10 @@
 use crate::failure::Failure;
 use crate::files;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, open, unlink};
+use rustix::fs::{Mode, OFlags, open, statvfs, unlink};
 use rustix::io::Errno;
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -84,6 +85,24 @@ impl Unfit {
     }
 }
 
+/// A directory's file system, by the kernel's name, and the bytes that are free there.
+pub(crate) fn room(directory: &Path) -> Option<(String, u64)> {
+    let free = statvfs(directory).ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let path = fs::canonicalize(directory).ok()?;
+    Some((kind_at(&mounts, &path)?, free.f_bavail * free.f_frsize))
+}
+
+/// The kind of the file system that a path is on: of the mount with the longest path, the last one of several there.
+fn kind_at(mounts: &str, path: &Path) -> Option<String> {
+    let mounted = mounts.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let place = before.split(' ').nth(4)?;
+        path.starts_with(place).then(|| (place.len(), after.split(' ').next().unwrap_or_default()))
+    });
+    mounted.max_by_key(|(length, _)| *length).map(|(_, kind)| kind.to_owned())
+}
+
 /// Opens a spill file and lets it go again.
 fn try_out(directory: &Path) -> Result<(), Unfit> {
     let opened = open(directory, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
@@ -114,7 +133,6 @@ fn open_nameless(directory: &Path) -> Result<OwnedFd, Errno> {
 mod tests {
     use super::*;
     use rustix::fs::fstat;
-    use std::fs;
 
     #[test]
     fn a_spill_file_is_private_and_has_no_name() {
@@ -124,6 +142,19 @@ mod tests {
         let stat = fstat(&file).unwrap();
         assert_eq!((stat.st_mode & 0o7777, stat.st_nlink), (0o600, 0));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_path_is_on_the_nearest_mount() {
+        let mounts = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:5 / /var rw shared:1 - xfs a rw\n\
+                      3 2 0:6 / /var/tmp rw - tmpfs b rw\n4 3 0:7 / /var/tmp rw - btrfs c rw\n";
+        let kind = |path: &str| kind_at(mounts, Path::new(path)).unwrap();
+        assert_eq!(
+            [kind("/home"), kind("/var/log"), kind("/var/tmp/x"), kind("/variable")],
+            ["ext4", "xfs", "btrfs", "ext4"]
+        );
+        let (kind, free) = room(Path::new("/proc")).unwrap();
+        assert_eq!((kind.as_str(), free), ("proc", 0));
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(super) fn shrink(walk: &Walk, seed: u64, events: Vec<Event>, why: String) ->
             // It did not fail again: all that is known is what it said.
             _ => (Checks::Watched, events.len(), why),
         };
-    let (events, reason) = shortest(walk, events[..after].to_vec(), checks, why.clone());
+    let (events, reason) = shortest(events[..after].to_vec(), why.clone(), |fewer| play(walk, fewer, checks));
     let decisions = decisions(walk, &events);
     QUIET.set(false);
     Failure { walk: *walk, seed, after, why, events, reason, decisions }
@@ -108,15 +108,20 @@ fn play(walk: &Walk, events: &[Event], checks: Checks) -> Result<(), (usize, Str
     played.unwrap_or_else(|_| Err("panicked".into())).map_err(|why| (happened, why))
 }
 
-/// Leaves out events as long as it fails all the same.
-fn shortest(walk: &Walk, mut events: Vec<Event>, checks: Checks, mut why: String) -> (Vec<Event>, String) {
+/// Leaves out events, half of them at a time and less and less, as long as `play` fails all the same; it answers after how
+/// many it failed, and why.
+fn shortest<E: Clone>(
+    mut events: Vec<E>,
+    mut why: String,
+    play: impl Fn(&[E]) -> Result<(), (usize, String)>,
+) -> (Vec<E>, String) {
     let mut size = events.len().div_ceil(2);
     while size > 0 {
         let mut at = 0;
         while at < events.len() {
             let mut fewer = events.clone();
             fewer.drain(at..(at + size).min(events.len()));
-            match play(walk, &fewer, checks) {
+            match play(&fewer) {
                 Err((after, reason)) => {
                     fewer.truncate(after);
                     (events, why) = (fewer, reason);
@@ -144,6 +149,29 @@ fn decisions(walk: &Walk, events: &[Event]) -> String {
 mod tests {
     use super::*;
     use crate::walk::WALKS;
+
+    /// Fails at the second of two events that have to come in this order.
+    fn two_of_them(events: &[u32]) -> Result<(), (usize, String)> {
+        let first = events.iter().position(|event| *event == 30).unwrap_or(events.len());
+        let second = events.iter().skip(first).position(|event| *event == 70);
+        second.map_or(Ok(()), |at| Err((first + at + 1, format!("of {}", events.len()))))
+    }
+
+    #[test]
+    fn only_what_it_takes_is_left_and_the_reason_is_that_of_the_last_play() {
+        for length in [71, 100, 1000] {
+            let (events, why) = shortest((0..length).collect(), "at first".into(), two_of_them);
+            assert_eq!(events, [30, 70]);
+            assert_ne!(why, "at first");
+        }
+        assert_eq!(shortest(vec![30, 70], "at first".into(), two_of_them), (vec![30, 70], "at first".into()));
+        let plays = Cell::new(0);
+        shortest((0..1024).collect(), String::new(), |fewer| {
+            plays.set(plays.get() + 1);
+            two_of_them(fewer)
+        });
+        assert!(plays.get() < 100, "{} plays for 1024 events", plays.get());
+    }
 
     #[test]
     fn a_failure_names_the_command_that_takes_it_again() {

@@ -18,7 +18,7 @@ pub(super) fn settings(budget: u64) -> Settings {
         words: vec!["true".into()],
         outside: None,
         exclude: "".into(),
-        library: "/nonexistent".into(),
+        library: crate::run::library::Library::missing(),
         spill: Spill::To("/var/tmp".into()),
         profile: false,
         quiet: true,

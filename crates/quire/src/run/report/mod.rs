@@ -74,7 +74,8 @@ impl Target {
     pub(crate) fn write(mut self, settings: &Settings, outcome: &Outcome) -> Result<(), Failure> {
         let report = Report::new(settings, outcome);
         let text = match self.form {
-            Form::Text => text::render(&report),
+            Form::Short => text::short(&report),
+            Form::Table => text::table(&report),
             Form::Json => {
                 serde_json::to_string_pretty(&report).expect("a report has only strings for keys") + "\n"
             }
@@ -164,7 +165,6 @@ struct Memory {
     peak_table_bytes: u64,
     peak_libc_bytes: u64,
     peak_loader_bytes: u64,
-    untouched_bytes: u64,
 }
 
 #[derive(Serialize, Clone, PartialEq, Debug)]
@@ -185,6 +185,7 @@ struct Faults {
     count: u64,
     p50_ns: Option<u64>,
     p99_ns: Option<u64>,
+    time_ns: u64,
     waits: u64,
     wait_ns: u64,
     wait_max_ns: u64,
@@ -221,6 +222,13 @@ struct Troubles {
 /// Counts by order, from the smallest up.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct BySize([u64; ORDERS]);
+
+impl BySize {
+    /// Of all folios together.
+    fn bytes(&self) -> u64 {
+        self.0.iter().zip(0..).map(|(count, order)| (count * PAGE) << order).sum()
+    }
+}
 
 impl Serialize for BySize {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -280,7 +288,6 @@ impl Memory {
             peak_table_bytes: peak.tables.max(totals.peak_table_bytes),
             peak_libc_bytes: peak.libc.max(totals.peak_libc_bytes),
             peak_loader_bytes: peak.loader.max(totals.peak_loader_bytes),
-            untouched_bytes: totals.untouched_pages * PAGE,
         }
     }
 }
@@ -307,6 +314,7 @@ impl Faults {
             count: totals.faults(),
             p50_ns: latency::percentile(&totals.latency, 500),
             p99_ns: latency::percentile(&totals.latency, 990),
+            time_ns: latency::sum(&totals.latency),
             waits: totals.waits,
             wait_ns: totals.wait_ns,
             wait_max_ns: totals.wait_max_ns,

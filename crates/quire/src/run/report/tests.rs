@@ -12,7 +12,7 @@ fn settings() -> Settings {
         words: vec!["python3".into(), "job.py".into()],
         outside: None,
         exclude: "".into(),
-        library: "/nonexistent".into(),
+        library: crate::run::library::Library::missing(),
         spill: Spill::To("/var/tmp".into()),
         profile: true,
         quiet: false,
@@ -32,7 +32,7 @@ fn outcome() -> Outcome {
     (totals.waits, totals.wait_ns, totals.wait_max_ns) = (3, 9_000_000, 5_000_000);
     (totals.evicted_behind_pages, totals.evicted_in_fault_pages) = (950, 50);
     (totals.compressed_in_bytes, totals.compressed_out_bytes) = (400 << 20, 100 << 20);
-    (totals.unchanged_pages, totals.zero_pages, totals.untouched_pages) = (256, 512, 512);
+    (totals.unchanged_pages, totals.zero_pages) = (256, 512);
     (totals.spilled_bytes, totals.spill_read_pages) = (10 << 20, 256);
     (totals.refusals[0], totals.shortfalls[2]) = (4, 9);
     totals.over_grant_pages = 16;
@@ -54,9 +54,10 @@ fn outcome() -> Outcome {
 
 #[test]
 fn the_text_says_what_happened_and_nothing_else() {
-    let text = text::render(&Report::new(&settings(), &outcome()));
+    let text = text::table(&Report::new(&settings(), &outcome()));
     for part in [
-        "quire: python3: signal 9 after 12.35 s; budget 200 MiB, policy adaptive\n",
+        "quire: python3: signal 9 after 12.35 s; budget 200 MiB, peak 200 MiB\n",
+        "policy      adaptive\n",
         "3 managed; 1 forked without exec: evict nothing; 2 outside the budget; 3 excluded\n",
         "outside     no_preload 1, static 1\n",
         "peak 200 MiB: 190 MiB managed, 10 MiB not (95.0 % managed)\n",
@@ -89,7 +90,7 @@ fn distinct() -> Outcome {
     (totals.late_faults, totals.joined_faults) = (18, 19);
     (totals.evicted_behind_pages, totals.evicted_in_fault_pages, totals.stored_pages) = (20, 21, 22);
     (totals.compressed_in_bytes, totals.compressed_out_bytes) = (2300, 1000);
-    (totals.unchanged_pages, totals.zero_pages, totals.untouched_pages) = (24, 25, 26);
+    (totals.unchanged_pages, totals.zero_pages) = (24, 25);
     (totals.spilled_pages, totals.spilled_bytes, totals.spill_read_pages) = (27, 28, 29);
     (totals.checksum_errors, totals.spill_errors, totals.errors) = (30, 31, 32);
     (totals.jobs_voided, totals.foreign_pages, totals.unstorable_folios) = (33, 34, 35);
@@ -151,7 +152,7 @@ fn each_field_shows_its_own_counter() {
             "peak_resident_bytes": 5000, "peak_managed_bytes": 4000, "peak_unmanaged_bytes": 1000,
             "managed_share": 0.8, "over_budget": false, "peak_granted_bytes": 44,
             "peak_over_grant_bytes": 36 * PAGE, "peak_store_bytes": 38, "peak_table_bytes": 39,
-            "peak_libc_bytes": 40, "peak_loader_bytes": 41, "untouched_bytes": 26 * PAGE,
+            "peak_libc_bytes": 40, "peak_loader_bytes": 41,
         },
         "folios": {
             "fills": orders(100), "swap_ins": orders(200), "rescues": orders(300), "evictions": orders(400),
@@ -161,7 +162,7 @@ fn each_field_shows_its_own_counter() {
         "faults": {
             "count": 14, "p50_ns": latency::percentile(&distinct().totals.latency, 500),
             "p99_ns": latency::percentile(&distinct().totals.latency, 990),
-            "waits": 15, "wait_ns": 16, "wait_max_ns": 17, "late": 18, "joined": 19,
+            "time_ns": latency::sum(&distinct().totals.latency), "waits": 15, "wait_ns": 16, "wait_max_ns": 17, "late": 18, "joined": 19,
         },
         "eviction": {
             "evicted_behind_pages": 20, "evicted_in_fault_pages": 21, "stored_pages": 22,
@@ -207,9 +208,11 @@ fn a_tree_is_over_its_budget_above_what_is_allowed() {
     assert!(!Report::new(&settings(), &outcome).memory.over_budget);
     outcome.peak.resident += 1;
     assert!(Report::new(&settings(), &outcome).memory.over_budget);
-    let text = text::render(&Report::new(&settings(), &outcome));
+    let text = text::table(&Report::new(&settings(), &outcome));
     assert!(
-        text.lines().next().is_some_and(|line| line.ends_with("; peak 244 MiB, over the budget")),
+        text.lines()
+            .next()
+            .is_some_and(|line| line.ends_with("budget 200 MiB, peak 244 MiB, over the budget")),
         "{text}"
     );
 }
@@ -218,20 +221,20 @@ fn a_tree_is_over_its_budget_above_what_is_allowed() {
 fn the_text_of_a_run_with_everything_is_exactly_this() {
     let mut outcome = distinct();
     outcome.totals.latency[latency::bucket(700_000)] = 20;
-    let text = text::render(&Report::new(&settings(), &outcome));
+    let text = text::table(&Report::new(&settings(), &outcome));
     let row = |name: &str, first: u64| -> String {
         let cells: String = (first..first + 10).map(|count| format!("{count:>10}")).collect();
         format!("  {name:<12}{cells}\n")
     };
     let heads: String = SIZES.iter().map(|size| format!("{size:>10}")).collect();
     let expected = [
-        "quire: python3: signal 9 after 12.35 s; budget 200 MiB, policy adaptive\n".to_owned(),
+        "quire: python3: signal 9 after 12.35 s; budget 200 MiB, peak 4.9 KiB\n".to_owned(),
+        "  policy      adaptive\n".into(),
         "  processes   3 managed; 1 forked without exec: evict nothing; 2 outside the budget; 3 excluded\n".into(),
         "  outside     no_preload 1, static 1\n".into(),
         "  resident    peak 4.9 KiB: 3.9 KiB managed, 1000 B not (80.0 % managed)\n".into(),
         "  peaks       compressed folios 38 B, tables 39 B, libc's own 40 B, the loader's 41 B, over the grant 144 KiB\n"
             .into(),
-        "  untouched   104 KiB filled but all zero at eviction\n".into(),
         format!("  folios of   {heads}\n"),
         row("filled", 100),
         row("swapped in", 200),
@@ -268,6 +271,18 @@ fn the_text_of_a_run_with_everything_is_exactly_this() {
 }
 
 #[test]
+fn by_default_two_lines_say_what_it_took_and_more_follow_only_for_what_a_user_has_to_know() {
+    let mut outcome = outcome();
+    let lines = "quire: python3: signal 9 after 12.35 s; budget 200 MiB, peak 200 MiB\n  \
+                 moved out 3.9 MiB, read back 2.3 MiB, to the disk 10 MiB; 1000 faults took 18.9 ms\n";
+    let outside = "  outside     no_preload 1, static 1\n";
+    assert_eq!(text::short(&Report::new(&settings(), &outcome)), [lines, outside].concat());
+    outcome.totals.spill_errors = 2;
+    let troubles = "  troubles    spill errors 2\n";
+    assert_eq!(text::short(&Report::new(&settings(), &outcome)), [lines, outside, troubles].concat());
+}
+
+#[test]
 fn a_run_without_events_is_short() {
     let peak = Peak::default();
     let outcome = Outcome {
@@ -281,9 +296,10 @@ fn a_run_without_events_is_short() {
     };
     let mut settings = settings();
     (settings.budget, settings.spill) = (None, Spill::Nowhere("--no-spill".into()));
-    let text = text::render(&Report::new(&settings, &outcome));
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.contains("status 0") && text.contains("no budget"));
+    let text = text::table(&Report::new(&settings, &outcome));
+    assert_eq!(text, "quire: python3: status 0 after 12.35 s; no budget\n  policy      adaptive\n");
+    let short = text::short(&Report::new(&settings, &outcome));
+    assert_eq!(short, "quire: python3: status 0 after 12.35 s; no budget\n  nothing moved out\n");
 }
 
 #[test]
@@ -307,7 +323,7 @@ fn a_profile_is_there_only_where_it_is_asked_for() {
     let settings = Settings { profile: false, ..settings() };
     let report = Report::new(&settings, &distinct());
     assert_eq!(serde_json::to_value(&report).unwrap()["profile"], Value::Null);
-    assert!(!text::render(&report).contains("a fault"));
+    assert!(!text::table(&report).contains("a fault"));
 }
 
 /// The names of all fields that hold no further named fields. The keys of tables by order or reason are no
@@ -351,11 +367,15 @@ fn a_short_run_shows_what_the_process_counted_itself() {
 fn a_budget_that_was_not_kept_is_in_the_first_line() {
     let mut outcome = outcome();
     let headline = |outcome: &Outcome| {
-        text::render(&Report::new(&settings(), outcome)).lines().next().unwrap_or_default().to_owned()
+        text::table(&Report::new(&settings(), outcome)).lines().next().unwrap_or_default().to_owned()
     };
     assert!(!headline(&outcome).contains("over the budget"));
     outcome.peak.resident = 850 << 20;
-    assert!(headline(&outcome).ends_with("; peak 850 MiB, over the budget"), "{}", headline(&outcome));
+    assert!(
+        headline(&outcome).ends_with("budget 200 MiB, peak 850 MiB, over the budget"),
+        "{}",
+        headline(&outcome)
+    );
 }
 
 #[test]

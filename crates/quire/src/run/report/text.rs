@@ -6,10 +6,37 @@ use crate::size::human;
 use quire_linux::control::counters::ORDERS;
 use std::fmt::Write as _;
 
-/// The report as text.
-pub(super) fn render(report: &Report) -> String {
+/// The report in two lines, and one more for each thing that a user has to know.
+pub(super) fn short(report: &Report) -> String {
     let mut text = String::new();
     headline(&mut text, report);
+    let eviction = &report.eviction;
+    let out = (eviction.evicted_behind_pages + eviction.evicted_in_fault_pages) * PAGE;
+    let mut parts =
+        vec![if out > 0 { format!("moved out {}", human(out)) } else { "nothing moved out".into() }];
+    let back = report.folios.swap_ins.bytes() + report.folios.rescues.bytes();
+    let amounts = [("read back", back), ("to the disk", eviction.spilled_bytes)];
+    parts.extend(
+        amounts
+            .iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .map(|(what, bytes)| format!("{what} {}", human(*bytes))),
+    );
+    let mut line = parts.join(", ");
+    if report.faults.count > 0 {
+        let _ = write!(line, "; {} faults took {}", report.faults.count, duration(report.faults.time_ns));
+    }
+    let _ = writeln!(text, "  {line}");
+    reasons(&mut text, "outside", &report.processes.unmanaged_because);
+    troubles(&mut text, report);
+    text
+}
+
+/// All of it as text.
+pub(super) fn table(report: &Report) -> String {
+    let mut text = String::new();
+    headline(&mut text, report);
+    processes(&mut text, report);
     memory(&mut text, report);
     folios(&mut text, report);
     faults(&mut text, report);
@@ -33,18 +60,18 @@ fn headline(text: &mut String, report: &Report) {
     let program = report.program.first().map_or("", String::as_str);
     let end: Vec<String> = report.end.iter().map(|(kind, number)| format!("{kind} {number}")).collect();
     let budget = report.budget_bytes.map_or("no budget".into(), |bytes| format!("budget {}", human(bytes)));
-    let over = if report.memory.over_budget {
-        format!("; peak {}, over the budget", human(report.memory.peak_resident_bytes))
-    } else {
-        String::new()
+    let memory = &report.memory;
+    let peak = match memory.peak_resident_bytes {
+        0 => String::new(),
+        bytes => format!(", peak {}", human(bytes)),
     };
-    let _ = writeln!(
-        text,
-        "quire: {program}: {} after {:.2} s; {budget}, policy {}{over}",
-        end.join(" "),
-        report.seconds,
-        report.policy
-    );
+    let over = if memory.over_budget { ", over the budget" } else { "" };
+    let end = end.join(" ");
+    let _ = writeln!(text, "quire: {program}: {end} after {:.2} s; {budget}{peak}{over}", report.seconds);
+}
+
+fn processes(text: &mut String, report: &Report) {
+    row(text, "policy", &report.policy);
     let counts = &report.processes;
     let others = [
         ("forked without exec: evict nothing", counts.forked),
@@ -80,9 +107,6 @@ fn memory(text: &mut String, report: &Report) {
         ("over the grant", memory.peak_over_grant_bytes),
     ];
     list(text, "peaks", parts.iter().map(|(name, bytes)| (*name, *bytes, human(*bytes))));
-    if memory.untouched_bytes > 0 {
-        row(text, "untouched", &format!("{} filled but all zero at eviction", human(memory.untouched_bytes)));
-    }
 }
 
 /// One line of amounts, without those that are zero.
