@@ -26,12 +26,21 @@ from runner import MIB, REPOSITORY, expect_success, run, scratch
 RECIPES = os.path.join(REPOSITORY, "docs", "recipes")
 MOST_LINES = 40
 DEVICE = "/dev/userfaultfd"
-PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A user and a group that nobody else is in.
 USER, GROUP = "61234", "61235"
 
 # A shell's program that ends by SIGTERM with status 5, and leaves nothing.
 ENDS_BY_TERM = "trap 'kill $!; exit 5' TERM; sleep 60 & wait"
+# A program that says each Ctrl-C, and ends a second after two of them.
+COUNTS = r"""
+$| = 1;
+my $n = 0;
+$SIG{INT} = sub { $n++; print "caught $n\n" };
+print "ready\n";
+sleep 1 while $n < 2;
+sleep 1;
+exit $n;
+"""
 # What the pages call `app`.
 APP = r"""#!/usr/bin/perl
 # app MB [STATUS [FILE]]: makes that much text, visits it in another order, prints what it comes to, and ends with the
@@ -129,16 +138,19 @@ def numbers_of_device():
     return [str(os.major(device)), str(os.minor(device))]
 
 
-def is_open_to_all():
-    """Whether this machine gives every user a userfaultfd, without the device."""
-    with open("/proc/sys/vm/unprivileged_userfaultfd") as file:
-        return file.read().strip() == "1"
-
-
 def expect_refused(page, result, words):
     """Status 125 and one line, which the page shows."""
     expect(result.status == 125 and result.stderr.count("\n") == 1 and words in result.stderr, result.describe())
     page.expect_shows(result.stderr)
+
+
+def expect_refused_to_user(page, figures, start):
+    """So it is where this machine does not give every user a userfaultfd, without the device."""
+    with open("/proc/sys/vm/unprivileged_userfaultfd") as file:
+        if file.read().strip() == "1":
+            figures.append("skipped: vm.unprivileged_userfaultfd is 1 on this machine")
+        else:
+            expect_refused(page, start(), "may not be opened by this user")
 
 
 def processes(cgroup):
@@ -163,7 +175,7 @@ def wait_for(cgroup, name):
     wait_until(lambda: any(found == name for found, _ in processes(cgroup).values()), "%s runs" % name)
 
 
-# Containers. Namespaces have been made by unshare. A root over the host's (or the host's own, where that can't be), a /dev with
+# Containers. `unshare` has made the namespaces. A root over the host's (or the host's own, where that can't be) and a /dev with
 # little in it; then the filter and the capabilities.
 CONTAINER = r"""
 set -e
@@ -192,22 +204,28 @@ mount -t tmpfs -o mode=755,size=64k tmpfs "$dev"
 mkdir "$dev/pts" "$dev/shm"
 mount -t devpts -o newinstance,ptmxmode=666 devpts "$dev/pts"
 mount -t tmpfs -o nosuid,nodev,noexec,mode=1777,size=64m tmpfs "$dev/shm"
-for node in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0; do
-    IFS=: read -r name first second <<-END
-	$node
-	END
-    mknod -m 666 "$dev/$name" c "$first" "$second"
-done
+node() {
+    mknod -m "$2" "$dev/$1" c "$3" "$4"
+}
+node null 666 1 3
+node zero 666 1 5
+node full 666 1 7
+node random 666 1 8
+node urandom 666 1 9
+node tty 666 5 0
 ln -s /proc/self/fd "$dev/fd"
-[ "$major" = none ] || mknod -m 600 "$dev/userfaultfd" c "$major" "$minor"
+[ "$major" = none ] || node userfaultfd 600 "$major" "$minor"
 cd "$root"
 pivot_root . .
 umount -l .
-exec chroot . env -i HOME=/root LC_ALL=C "$PATH_FOR_IT" \
+exec chroot . env -i HOME=/root LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     case-container setpriv --inh-caps=-all --bounding-set="$capabilities" -- "$@"
 """
 NAMESPACES = ["--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc", "--cgroup"]
-CAPABILITIES = "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod audit_write setfcap"
+CAPABILITIES = (
+    "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,"
+    "+mknod,+audit_write,+setfcap"
+)
 # The same as /proc/PID/status has them.
 EFFECTIVE = "CapEff:\t00000000a80425fb"
 # Calls by number, and what becomes of each: the error, or 0.
@@ -252,11 +270,10 @@ class Container:
         if "--user" in self.options:
             user = self.options["--user"]
             words = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", *words]
-        bounding = ",".join(["-all", *("+" + name for name in CAPABILITIES.split())])
-        how = {"limit": self.limit, "timeout": self.machine.timeout, "environment": {"PATH_FOR_IT": PATH}, **how}
+        how = {"limit": self.limit, "timeout": self.machine.timeout, **how}
         with place(leaves) as directory:
             make_upper(directory + "/upper")
-            shell = ["sh", "-c", CONTAINER, "sh", self.machine.bin, directory, *numbers, bounding]
+            shell = ["sh", "-c", CONTAINER, "sh", self.machine.bin, directory, *numbers, CAPABILITIES]
             result = run(["unshare", *NAMESPACES, *shell, *words], **how)
             if look:
                 look(directory)
@@ -382,13 +399,13 @@ mount --bind "$place/tmp" /tmp
 mount --bind /tmp /var/tmp
 cd /tmp
 eval "$prepare"
-exec env -i LC_ALL=C "$PATH_FOR_IT" "$@"
+exec env -i LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 """
 
 
 def run_private(machine, words, prepare="", files=None, **how):
     """Runs words as root on such a machine. `files` are there in its /tmp."""
-    how = {"timeout": machine.timeout, "environment": {"PATH_FOR_IT": PATH}, **how}
+    how = {"timeout": machine.timeout, **how}
     with place(False) as directory:
         os.mkdir(directory + "/tmp")
         for name, text in (files or {}).items():
@@ -432,12 +449,9 @@ def check_systemd(checks, machine):
         ambient = as_user("--clear-groups", "--inh-caps=+sys_ptrace", "--ambient-caps=+sys_ptrace", *rights)
         machine.expect_app(page, run_private(machine, [*ambient, *words], limit=limit), *app[1:])
     with checks.case("systemd: without either one line says so, and the unit is not started again") as figures:
-        if is_open_to_all():
-            figures.append("skipped: vm.unprivileged_userfaultfd is 1 on this machine")
-            return
-        result = run_private(machine, [*as_user("--clear-groups", *rights), *words], prepare, limit=limit)
-        expect_refused(page, result, "may not be opened by this user")
-        expect(str(result.status) in service["RestartPreventExitStatus"].split(), service["RestartPreventExitStatus"])
+        command = [*as_user("--clear-groups", *rights), *words]
+        expect_refused_to_user(page, figures, lambda: run_private(machine, command, prepare, limit=limit))
+        expect("125" in service["RestartPreventExitStatus"].split(), service["RestartPreventExitStatus"])
     with checks.case("systemd: the exit status is the program's"):
         result = run_private(machine, [*started, *words[:-1], "8", "3"], prepare, limit=limit)
         expect(result.status == 3 and result.text == machine.output("8"), result.describe())
@@ -470,7 +484,8 @@ def check_unit(machine, text):
 def check_ci(checks, machine):
     page = Page("ci.md")
     (text,) = page.blocks("yaml")
-    (opens,), (job,) = re.findall(r"run: sudo (.* /dev/userfaultfd)$", text, re.M), re.findall(r"run: (quire run .*)$", text, re.M)
+    (opens,) = re.findall(r"run: sudo (.* /dev/userfaultfd)$", text, re.MULTILINE)
+    (job,) = re.findall(r"run: (quire run .*)$", text, re.MULTILINE)
     expect("TMPDIR: ${{ runner.temp }}" in text, "no TMPDIR")
     private = "install -d -m 700 -o %s /tmp/runner" % USER
     shell = [*as_user("--clear-groups"), "env", "TMPDIR=/tmp/runner", "bash", "-e", "-c", job]
@@ -498,10 +513,7 @@ def check_ci(checks, machine):
         else:
             figures.append("skipped: setfacl is not installed (apt-get install acl)")
     with checks.case("ci: without that step one line says what to do") as figures:
-        if is_open_to_all():
-            figures.append("skipped: vm.unprivileged_userfaultfd is 1 on this machine")
-            return
-        expect_refused(page, run_private(machine, shell, private), "may not be opened by this user")
+        expect_refused_to_user(page, figures, lambda: run_private(machine, shell, private))
 
 
 class Terminal:
@@ -515,6 +527,8 @@ class Terminal:
         self.seen = ""
 
     def __enter__(self):
+        # So that everything of Quire's lies there, the library too.
+        os.chmod(self.directory, 0o755)
         self.leader, follower = pty.openpty()
         modes = termios.tcgetattr(follower)
         modes[1] &= ~termios.OPOST
@@ -526,7 +540,11 @@ class Terminal:
         how = {"cwd": self.directory, "env": mine, "start_new_session": True, "preexec_fn": self.prepare}
         self.process = subprocess.Popen(self.shell, **streams, **how)
         os.close(follower)
-        self.prompt()
+        try:
+            self.prompt()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def prepare(self):
@@ -626,14 +644,14 @@ def check_terminal(checks, machine):
                 managed = on_terminal(machine, command, words, ["7"], play)
                 figures.append(str(managed))
                 expect(without_quire(managed) == native, "natively %s, under Quire %s" % (native, managed))
+                expect(play is control_c or "quire" in managed[0], "quire itself was not stopped: %s" % managed)
     with checks.case("terminal: what the page shows"), scratch() as directory:
         with Terminal(kinds["bash"], machine, directory) as terminal:
             said = terminal.type(typed[0])
             page.expect_shows(machine.output(*app[1:]))
             expect(machine.output(*app[1:]) in said and "quire: app: status 0 after" in said, said)
     with checks.case("terminal: Ctrl-C comes once to a program that handles it"):
-        count = "my $n = 0; $SIG{INT} = sub { $n++; print qq(caught $n\\n) }; $| = 1; print qq(ready\\n); sleep 1 while $n < 2; sleep 1;"
-        program = ["perl", "-e", count + " exit $n"]
+        program = ["perl", "-e", COUNTS]
         native = on_terminal(machine, kinds["bash"], program, [], caught)
         managed = on_terminal(machine, kinds["bash"], [*words[:-len(app)], *program], [], caught)
         expect(managed == native == [2], "natively %s, under Quire %s" % (native, managed))

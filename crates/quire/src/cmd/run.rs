@@ -29,6 +29,14 @@ const LEAST_BUDGET: u64 = 16 * MIB;
 pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
     // Writing it takes about as long as all else that comes before the program starts.
     let library = thread::spawn(Library::place);
+    let start = prepare(arguments);
+    let library = library.join().expect("placing the library does not panic");
+    // Whatever is wrong, the library is removed again.
+    start?(library?)
+}
+
+/// Checks everything. What comes back starts the program, with the library that it is given.
+fn prepare(arguments: cli::Run) -> Result<impl FnOnce(Library) -> Result<End, Failure>, Failure> {
     let budget = budget_of(arguments.memory.as_deref())?;
     // A trace tells of pages, so each is a folio while it is recorded.
     let policy = policy_of(if arguments.record.is_some() { "fixed:4K" } else { &arguments.policy })?;
@@ -52,20 +60,12 @@ pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
         let shown = program.display();
         say(format_args!("warning: {shown} runs outside the budget: {}; {}", cause.cause(), cause.mend()));
     }
-    let library = library.join().map_err(|_| Failure::own("the preload library was not placed"))??;
-    let settings = Settings {
-        budget,
-        policy,
-        program,
-        words: arguments.program,
-        outside,
-        exclude,
-        library,
-        spill,
-        profile: arguments.profile,
-        quiet: arguments.quiet,
-    };
-    run::supervise(settings, Notes::new(trace, log), report)
+    let (words, profile, quiet) = (arguments.program, arguments.profile, arguments.quiet);
+    Ok(move |library| {
+        let settings =
+            Settings { budget, policy, program, words, outside, exclude, library, spill, profile, quiet };
+        run::supervise(settings, Notes::new(trace, log), report)
+    })
 }
 
 /// The budget in bytes; `None`: none.
