@@ -7,11 +7,12 @@
 //! would remove it asks their maps first. Each start also removes what other builds left behind.
 
 use crate::failure::Failure;
+use crate::size::human;
 use quire_linux::sys::loader;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode, StatVfsMountFlags};
 use rustix::fs::{fchmod, flock, fstat, fstatvfs, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
-use rustix::process::geteuid;
+use rustix::process::{Resource, geteuid, getrlimit};
 use std::env;
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
@@ -51,6 +52,13 @@ pub(crate) struct Library {
 impl Library {
     /// Lays the library into the first place that serves, or takes what another run of this build laid there.
     pub(crate) fn place() -> Result<Library, Failure> {
+        // Writing beyond it would end this process.
+        if let Some(most) = getrlimit(Resource::Fsize).current.filter(|most| *most < CONTENTS.len() as u64) {
+            let (most, size) = (human(most), human(CONTENTS.len() as u64));
+            return Err(Failure::own(format!(
+                "files may have {most} at the most, and the preload library has {size}: ulimit -f unlimited"
+            )));
+        }
         let places = places();
         let mut refused = Vec::new();
         // A place that only its owner can enter does for programs of that owner.
@@ -140,8 +148,7 @@ fn check_place(place: &Path, reach: Reach) -> Result<(), Why> {
         if reach == Reach::Everybody && mode & 0o001 == 0 {
             return Err(format!("not everybody may enter {}", directory.display()));
         }
-        let is_sticky = mode & 0o1000 != 0;
-        if mode & 0o022 != 0 && !is_sticky && status.st_uid != 0 {
+        if may_others_rename(mode, status.st_uid, geteuid().as_raw()) {
             return Err(format!("others may rename what is in {}", directory.display()));
         }
     }
@@ -151,6 +158,16 @@ fn check_place(place: &Path, reach: Reach) -> Result<(), Why> {
         return Err("mounted noexec".into());
     }
     Ok(())
+}
+
+/// Whether users other than root and `own` can replace what is in a directory of that mode and owner. A group is trusted
+/// with the directories of those two: some systems give each user one of their own.
+fn may_others_rename(mode: RawMode, owner: u32, own: u32) -> bool {
+    /// Stands for users that the namespace does not have.
+    const NOBODY: u32 = 65534;
+    let is_ours = owner == 0 || owner == own || owner == NOBODY;
+    let is_sticky = mode & 0o1000 != 0;
+    !is_ours || mode & 0o002 != 0 && !is_sticky
 }
 
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
@@ -441,6 +458,16 @@ mod tests {
         assert_eq!(check_place(&private, Reach::Owner), Ok(()));
         assert!(check_place(&named("a b", 0o755), Reach::Owner).unwrap_err().contains("space"));
         assert_eq!(check_place(&named("shared", 0o1777), Reach::Everybody), Ok(()));
+    }
+
+    #[test]
+    fn a_place_is_safe_where_only_root_and_the_user_can_rename() {
+        for (mode, owner) in [(0o755, 0), (0o1777, 0), (0o700, 1000), (0o775, 1000), (0o755, 65534)] {
+            assert!(!may_others_rename(mode, owner, 1000), "{mode:o} of {owner}");
+        }
+        for (mode, owner) in [(0o777, 0), (0o777, 1000), (0o755, 1001), (0o1777, 1001)] {
+            assert!(may_others_rename(mode, owner, 1000), "{mode:o} of {owner}");
+        }
     }
 
     #[test]
