@@ -338,7 +338,8 @@ def stop(process, cgroup, times=1):
     with open("/proc/%d/task/%d/children" % (process.pid, process.pid)) as file:
         first = int(file.read())
     for number in range(times):
-        time.sleep(3 if number else 0)
+        # What has just become another program is not known to quire for some milliseconds.
+        time.sleep(3 if number else 0.5)
         os.kill(first, signal.SIGTERM)
 
 
