@@ -62,7 +62,8 @@ impl Finding {
 
 /// Looks at everything. Nothing stays behind.
 pub(crate) fn examine() -> Vec<Finding> {
-    let machine = probe();
+    let (machine, around) = (probe(), budget::cgroup());
+    let budget = around.as_ref().and_then(Cgroup::budget);
     vec![
         kernel(&machine),
         userfaultfd(&machine),
@@ -77,7 +78,7 @@ pub(crate) fn examine() -> Vec<Finding> {
         data(rlimit::get(Resource::Data).soft),
         locked(rlimit::get(Resource::Memlock).soft),
         files(rlimit::get(Resource::Nofile).hard),
-        cgroup(budget::cgroup(), budget::of_cgroup()),
+        cgroup(around, budget),
         preloads(
             &env::var("LD_PRELOAD").unwrap_or_default(),
             &fs::read_to_string("/etc/ld.so.preload").unwrap_or_default(),
@@ -216,7 +217,7 @@ fn preloads(variable: &str, file: &str) -> Finding {
     let (named, always) = (words(variable), words(file));
     let all = [named, always].concat();
     let saw = if all.is_empty() { "none".into() } else { all.join(", ") };
-    let allocates = ["malloc", "alloc", "mimalloc", "asan", "heaptrack"];
+    let allocates = ["alloc", "asan", "heaptrack"];
     let wrong = all.iter().any(|library| allocates.iter().any(|name| library.contains(name)));
     Finding::good("other preloads", "LD_PRELOAD, /etc/ld.so.preload", saw).better_if(
         wrong,

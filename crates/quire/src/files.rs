@@ -1,8 +1,8 @@
 //! What is written besides a program's own output: files that are named in options, and stdout.
 
 use crate::failure::Failure;
-use rustix::fd::AsFd;
-use rustix::fs::fstatfs;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -80,6 +80,11 @@ pub(crate) fn write(file: &mut File, path: &Path, what: &str, text: &str) -> Res
             path.display()
         ))
     })
+}
+
+/// A directory that is one, and no link to one.
+pub(crate) fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The kind of file system that an open file or directory is on, if that keeps its contents in memory.

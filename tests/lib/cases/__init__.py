@@ -1,5 +1,7 @@
 """What the checks of `tests/cases` share: a program of tests/programs/cases, run natively and under Quire."""
 
+import time
+
 import quire
 from checks import expect
 from runner import compiled, program, run
@@ -28,6 +30,13 @@ def expect_same(native, managed):
     expect(managed.status == native.status, "natively status %d; %s" % (native.status, managed.describe()))
     if managed.digest != native.digest:
         expect(False, "stdout differs: %s; %s" % (first_difference(native.text, managed.text), managed.last_words()))
+
+
+def wait_until(holds, what):
+    until = time.monotonic() + TIMEOUT
+    while not holds():
+        expect(time.monotonic() < until, "not so after %d s: %s" % (TIMEOUT, what))
+        time.sleep(0.02)
 
 
 def first_difference(native, managed):

@@ -8,7 +8,7 @@ import tempfile
 import time
 
 import quire
-from cases import TIMEOUT
+from cases import TIMEOUT, wait_until
 from checks import expect
 from runner import MIB, run, scratch
 
@@ -98,9 +98,7 @@ def check_ends(checks):
             script = "trap '' INT; sleep 60 & echo $! >&3; exec sleep %s" % ("60" if number == signal.SIGKILL else "0")
             path = os.path.join(place.path, "pid")
             process = place.begin(["sh", "-c", 'exec 3>"$0"; ' + script, path])
-            until = time.monotonic() + TIMEOUT
-            while time.monotonic() < until and not (os.path.exists(path) and os.path.getsize(path)):
-                time.sleep(0.01)
+            wait_until(lambda: os.path.exists(path) and os.path.getsize(path), "the program says which child it has")
             with open(path) as file:
                 sleeper = int(file.read())
             try:
@@ -111,8 +109,7 @@ def check_ends(checks):
                 expect(len(place.libraries()) == 1, "a program has no library any more")
             finally:
                 os.killpg(process.pid, signal.SIGKILL)
-            while os.path.exists("/proc/%d/exe" % sleeper) and time.monotonic() < until:
-                time.sleep(0.01)
+            wait_until(lambda: not os.path.exists("/proc/%d/exe" % sleeper), "the child has ended")
             place.start_and_end()
             expect(not place.libraries(), "left behind: %s" % place.libraries())
 

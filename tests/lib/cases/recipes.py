@@ -18,7 +18,7 @@ import termios
 import time
 
 import quire
-from cases import TIMEOUT, case_program
+from cases import TIMEOUT, case_program, wait_until
 from cgroup import Cgroup
 from checks import Failed, expect
 from runner import MIB, REPOSITORY, expect_success, run, scratch
@@ -161,13 +161,6 @@ def processes(cgroup):
             name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
             found[pid] = (name, rest.split()[0])
     return found
-
-
-def wait_until(holds, what):
-    until = time.monotonic() + TIMEOUT
-    while not holds():
-        expect(time.monotonic() < until, "not so after %d s: %s" % (TIMEOUT, what))
-        time.sleep(0.02)
 
 
 def wait_for(cgroup, name):

@@ -11,7 +11,7 @@ const LEAST: u64 = 16 * MIB;
 
 /// The budget in bytes that this process's cgroup leaves; `None` when nothing limits it.
 pub(crate) fn of_cgroup() -> Option<u64> {
-    budget(cgroup()?.limit?, machine_memory())
+    cgroup()?.budget()
 }
 
 /// What the cgroups of this process say of memory.
@@ -20,6 +20,13 @@ pub(crate) struct Cgroup {
     pub(crate) limit: Option<u64>,
     /// The versions of cgroups that may limit memory here: 1, 2 or both.
     pub(crate) versions: Vec<u32>,
+}
+
+impl Cgroup {
+    /// The budget in bytes that it leaves; `None` when nothing limits it.
+    pub(crate) fn budget(&self) -> Option<u64> {
+        budget(self.limit?, machine_memory())
+    }
 }
 
 /// `None` where the kernel tells nothing of cgroups.

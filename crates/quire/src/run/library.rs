@@ -7,12 +7,13 @@
 //! would remove it asks their maps first. Each start also removes what other builds left behind.
 
 use crate::failure::Failure;
+use crate::files::open_directory;
 use crate::size::human;
-use quire_linux::sys::loader;
+use quire_linux::sys::{loader, rlimit};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode, StatVfsMountFlags};
 use rustix::fs::{fchmod, flock, fstat, fstatvfs, mkdirat, openat, renameat, statat, unlinkat};
-use rustix::io::Errno;
-use rustix::process::{Resource, geteuid, getrlimit};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Resource, geteuid};
 use std::env;
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
@@ -53,7 +54,8 @@ impl Library {
     /// Lays the library into the first place that serves, or takes what another run of this build laid there.
     pub(crate) fn place() -> Result<Library, Failure> {
         // Writing beyond it would end this process.
-        if let Some(most) = getrlimit(Resource::Fsize).current.filter(|most| *most < CONTENTS.len() as u64) {
+        let most = rlimit::get(Resource::Fsize).soft;
+        if most < CONTENTS.len() as u64 {
             let (most, size) = (human(most), human(CONTENTS.len() as u64));
             return Err(Failure::own(format!(
                 "files may have {most} at the most, and the preload library has {size}: ulimit -f unlimited"
@@ -170,11 +172,6 @@ fn may_others_rename(mode: RawMode, owner: u32, own: u32) -> bool {
     !is_ours || mode & 0o002 != 0 && !is_sticky
 }
 
-fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty())
-}
-
 /// The beginning of a directory's name: of this user.
 fn prefix() -> String {
     format!("quire-{}-", geteuid().as_raw())
@@ -204,7 +201,8 @@ impl Shared {
             check_owner(&opened)?;
             // A umask may have taken rights away that programs of other users need.
             fchmod(&opened, Mode::from_raw_mode(0o755)).map_err(|errno| errno.to_string())?;
-            retry(|| flock(&opened, FlockOperation::LockShared)).map_err(|errno| errno.to_string())?;
+            retry_on_intr(|| flock(&opened, FlockOperation::LockShared))
+                .map_err(|errno| errno.to_string())?;
             if !is_at(&opened, &directory) {
                 continue;
             }
@@ -280,15 +278,6 @@ impl Drop for Shared {
         if !self.is_left {
             let _ = unlinkat(&self.opened, &*self.run, AtFlags::empty());
             self.remove();
-        }
-    }
-}
-
-fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            done => return done,
         }
     }
 }

@@ -2,9 +2,10 @@
 //! was killed.
 
 use crate::failure::Failure;
+use crate::files::open_directory;
 use quire_linux::control::client::WORDS;
 use quire_linux::control::outside::Outside;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -86,8 +87,7 @@ fn word(line: &str) -> Option<Word> {
 
 /// Locks a directory, unless it is locked.
 fn lock(directory: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = open(directory, flags, Mode::empty())?;
+    let file = open_directory(directory)?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     Ok(file)
 }
