@@ -8,7 +8,7 @@
 use quire_core::job::{JobKind, Outcome, Packed, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
 use quire_core::{
-    Config, Demand, Engine, Fault, FrameRun, Order, PageRange, Placed, PolicyKind, Reclaim, Space, Vpn,
+    Config, Engine, Fault, FrameRun, Order, PageRange, Placed, PolicyKind, Reclaim, Space, Urgency, Vpn,
 };
 use std::time::{Duration, Instant};
 
@@ -116,13 +116,13 @@ impl Host {
             match self.engine.fault(&mut self.bits, SPACE, vpn, &mut self.work) {
                 Fault::Mapped => return,
                 Fault::Job => return self.run(),
-                Fault::NoFrame => _ = self.reclaim(Demand::Direct),
+                Fault::NoFrame => _ = self.reclaim(Urgency::Direct),
                 other => panic!("a fault at {vpn:?} ends in {other:?}"),
             }
         }
     }
 
-    fn reclaim(&mut self, demand: Demand) -> Reclaim {
+    fn reclaim(&mut self, demand: Urgency) -> Reclaim {
         let step = self.engine.reclaim(&mut self.bits, demand, &mut self.work);
         match step {
             Reclaim::Job => self.run(),
@@ -260,6 +260,6 @@ fn fault_at_random(host: &mut Host, effort: Effort) {
 fn touch(host: &mut Host, vpn: u64) {
     if !host.bits.present[vpn as usize] {
         host.fault(Vpn(vpn));
-        while host.engine.pressed() && host.reclaim(Demand::Behind) != Reclaim::Idle {}
+        while host.engine.pressed() && host.reclaim(Urgency::Behind) != Reclaim::Idle {}
     }
 }

@@ -7,8 +7,8 @@
 use quire_core::job::{JobKind, MAX_STAGED_PAGES, Outcome, Packed, PageHash, Place, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
 use quire_core::{
-    Config, Demand, Engine, Fault, FrameRun, Order, PAGE_SIZE, PageRange, Placed, PolicyKind, Reclaim, Space,
-    Stats, Vpn,
+    Config, Engine, Fault, FrameRun, Order, PAGE_SIZE, PageRange, Placed, PolicyKind, Reclaim, Space, Stats,
+    Urgency, Vpn,
 };
 use std::ops::Range;
 
@@ -16,8 +16,8 @@ use std::ops::Range;
 const DATA: usize = 4096;
 /// Pages of memory, for frames and the store together: 4 MiB.
 const MEMORY: usize = 1024;
-/// Slots of the pool. They are numbers, so there are more of them than pages of memory.
-const SLOTS: usize = 2 * MEMORY;
+/// Frames of the pool. They are numbers, so there are more of them than pages of memory.
+const FRAMES: usize = 2 * MEMORY;
 /// Pages that the store in RAM has numbers for, in segments of 16.
 const STORE: usize = 1024;
 /// Bytes of the spill file. What is written there at once goes at once, with the last page that is needed of it.
@@ -54,7 +54,7 @@ fn pages(range: PageRange) -> Range<usize> {
     range.start.0 as usize..range.end().0 as usize
 }
 
-fn slots(frames: FrameRun) -> Range<usize> {
+fn span(frames: FrameRun) -> Range<usize> {
     frames.start.0 as usize..(frames.start.0 + frames.pages) as usize
 }
 
@@ -79,7 +79,7 @@ impl Mmu for Arrays {
     }
 
     fn release(&mut self, frames: FrameRun) {
-        self.pool[slots(frames)].fill(None);
+        self.pool[span(frames)].fill(None);
     }
 
     fn move_stored(&mut self, from: u32, to: u32, len: u16) {
@@ -94,7 +94,7 @@ impl Mover for Arrays {
     /// Pages change places with holes: no contents are copied.
     fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let to = PageRange::new(space, at, u64::from(frames.pages));
-        self.table[pages(to)].swap_with_slice(&mut self.pool[slots(frames)]);
+        self.table[pages(to)].swap_with_slice(&mut self.pool[span(frames)]);
         Done::all(frames.pages)
     }
 
@@ -104,7 +104,7 @@ impl Mover for Arrays {
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let to = PageRange::new(space, at, u64::from(frames.pages));
-        self.table[pages(to)].clone_from_slice(&self.pool[slots(frames)]);
+        self.table[pages(to)].clone_from_slice(&self.pool[span(frames)]);
         Done::all(frames.pages)
     }
 
@@ -138,11 +138,11 @@ struct Machine {
 
 impl Machine {
     fn new(policy: PolicyKind) -> Machine {
-        let (frames, segments, grant) = (SLOTS as u32, STORE as u32 / 16, MEMORY as u32);
+        let (frames, segments, grant) = (FRAMES as u32, STORE as u32 / 16, MEMORY as u32);
         let mut engine = Engine::new(Config { frames, segments, segment_pages: 16, grant, policy });
         let mut arrays = Arrays {
             table: vec![None; DATA],
-            pool: vec![None; SLOTS],
+            pool: vec![None; FRAMES],
             staged: vec![None; MAX_STAGED_PAGES],
             store: vec![0; STORE * PAGE_SIZE],
             file: vec![0; FILE],
@@ -159,19 +159,19 @@ impl Machine {
             match self.engine.fault(&mut self.arrays, Space(0), Vpn(vpn as u64), &mut self.work) {
                 Fault::Mapped => {}
                 Fault::Job => self.run(),
-                Fault::NoFrame => _ = self.reclaim(Demand::Direct),
+                Fault::NoFrame => _ = self.reclaim(Urgency::Direct),
                 other => panic!("a fault at page {vpn} ends in {other:?}"),
             }
             let places = self.arrays.table.iter().chain(&self.arrays.pool);
             assert!(places.flatten().count() + self.engine.store_pages() as usize <= MEMORY);
         }
         access(self.arrays.table[vpn].as_deref_mut().expect("its fault was answered"));
-        while self.engine.pressed() && self.reclaim(Demand::Behind) {}
+        while self.engine.pressed() && self.reclaim(Urgency::Behind) {}
     }
 
     /// One step of reclaim. Whether it did anything.
-    fn reclaim(&mut self, demand: Demand) -> bool {
-        let step = self.engine.reclaim(&mut self.arrays, demand, &mut self.work);
+    fn reclaim(&mut self, urgency: Urgency) -> bool {
+        let step = self.engine.reclaim(&mut self.arrays, urgency, &mut self.work);
         assert!(!matches!(step, Reclaim::Waiting | Reclaim::Stuck), "{step:?}, though any page may leave");
         if step == Reclaim::Job {
             self.run();
@@ -184,26 +184,26 @@ impl Machine {
         let Machine { engine, arrays, work } = self;
         let mut outcome = Outcome::Done;
         match work.kind {
-            JobKind::Zero => arrays.pool[slots(work.frames)].fill(Some(Box::new(ZEROES))),
+            JobKind::Zero => arrays.pool[span(work.frames)].fill(Some(Box::new(ZEROES))),
             JobKind::Read => {
-                for (i, (slot, source)) in slots(work.frames).zip(&work.sources).enumerate() {
+                for (i, (frame, source)) in span(work.frames).zip(&work.sources).enumerate() {
                     let (mut page, len) = (Box::new(ZEROES), usize::from(source.len));
                     page[..len].copy_from_slice(arrays.stored(source.place, len));
                     if source.place != Place::Zero && hash(&page) != source.hash {
                         outcome = Outcome::Corrupt;
                     }
-                    *(if work.staged { &mut arrays.staged[i] } else { &mut arrays.pool[slot] }) = Some(page);
+                    *(if work.staged { &mut arrays.staged[i] } else { &mut arrays.pool[frame] }) = Some(page);
                 }
             }
             JobKind::Write => {
-                for (slot, known) in slots(work.frames).zip(&work.known) {
-                    work.packed.push(pack(arrays.pool[slot].as_ref().expect("it was moved out"), *known));
+                for (frame, known) in span(work.frames).zip(&work.known) {
+                    work.packed.push(pack(arrays.pool[frame].as_ref().expect("it was moved out"), *known));
                 }
                 if engine.place(arrays, work) != Placed::Go {
                     return; // The job has ended.
                 }
-                for (slot, target) in slots(work.frames).zip(&work.targets) {
-                    let (Some(page), Some(place)) = (arrays.pool[slot].clone(), *target) else { continue };
+                for (frame, target) in span(work.frames).zip(&work.targets) {
+                    let (Some(page), Some(place)) = (arrays.pool[frame].clone(), *target) else { continue };
                     let bytes = trim(&page);
                     arrays.stored(place, bytes.len()).copy_from_slice(bytes);
                 }

@@ -5,6 +5,9 @@ use core::fmt;
 /// Bytes in a base page, the unit of every count called "pages".
 pub const PAGE_SIZE: usize = 4096;
 
+/// The hidden space: its page numbers are slots of shared pages. It has no VMAs, and no program runs in it.
+pub const SHARED: Space = Space(1);
+
 /// An address space. The live host has one per process, a simulator has many.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Space(pub u16);
@@ -86,7 +89,7 @@ impl fmt::Debug for PageRange {
     }
 }
 
-/// A frame: one base page of the host's pool, by its slot number.
+/// A frame: one base page of the host's pool, by its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Frame(pub u32);
 

@@ -7,12 +7,13 @@ mod store;
 
 pub use audit::Audit;
 
+use crate::addr::SHARED;
 use crate::addr::{Frame, Space, Vpn};
-use crate::engine::{Engine, PageState};
+use crate::engine::Engine;
 use crate::frame::{FrameState, List};
-use crate::page::Pte;
-use crate::sharing::SHARED;
-use crate::tickets::{pin_of, slot_of};
+use crate::tables::PageState;
+use crate::tables::Pte;
+use crate::tickets::{index_of, pin_of};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -42,7 +43,7 @@ impl Engine {
         let mut frames = BTreeSet::new();
         let mut blocks = BTreeMap::new();
         let mut out = 0;
-        for (number, space) in self.spaces.iter().enumerate() {
+        for (number, space) in self.tables.spaces.iter().enumerate() {
             for (vpn, pte) in space.pages.iter() {
                 out += u32::from(pte.only_stored().is_some());
                 let number = Space(number as u16);
@@ -55,7 +56,9 @@ impl Engine {
                 }
             }
         }
-        ensure(out == self.ranks.out(), || format!("{out} pages out, counted {}", self.ranks.out()))?;
+        ensure(out == self.ranks.only_stored(), || {
+            format!("{out} pages out, counted {}", self.ranks.only_stored())
+        })?;
         for (&block, &names) in &blocks {
             self.check_block(block, names)?;
         }
@@ -70,7 +73,7 @@ impl Engine {
     fn check_slots(&self) -> Check {
         let mut named = BTreeSet::new();
         let mut names = 0;
-        for (number, space) in self.spaces.iter().enumerate() {
+        for (number, space) in self.tables.spaces.iter().enumerate() {
             for (vpn, pte) in space.pages.iter() {
                 let Some((slot, mapped)) = pte.slot() else { continue };
                 names += 1;
@@ -78,7 +81,7 @@ impl Engine {
                 self.check_slot(Space(number as u16), vpn, slot, mapped)?;
             }
         }
-        let linked: usize = named.iter().map(|&slot| self.shared.of(slot).count()).sum();
+        let linked: usize = named.iter().map(|&slot| self.tables.shared.of(slot).count()).sum();
         ensure(linked == names, || format!("{names} pages name slots, {linked} are in chains"))?;
         self.check_slot_counts(names as u32, named.len() as u32)
     }
@@ -86,33 +89,33 @@ impl Engine {
     /// What page `vpn` says of `slot`, the slot says too.
     fn check_slot(&self, space: Space, vpn: Vpn, slot: Vpn, mapped: bool) -> Check {
         let page = (space, vpn);
-        let times = self.shared.of(slot).filter(|&p| p == page).count();
+        let times = self.tables.shared.of(slot).filter(|&p| p == page).count();
         ensure(times == 1, || format!("{page:?} is {times} times in the chain of slot {slot:?}"))?;
-        ensure(self.shared.is_taken(slot), || format!("{page:?} names free slot {slot:?}"))?;
-        let state = self.page_state(SHARED, slot);
+        ensure(self.tables.shared.is_taken(slot), || format!("{page:?} names free slot {slot:?}"))?;
+        let state = self.tables.page_state(SHARED, slot);
         ensure(state != PageState::Empty, || format!("{page:?} names empty slot {slot:?}"))?;
         let there = matches!(state, PageState::Shared { .. });
         ensure(there || !mapped, || format!("{page:?} is mapped, its slot {state:?}"))
     }
 
     fn check_slot_counts(&self, names: u32, named: u32) -> Check {
-        let (linked, taken) = (self.shared.linked(), self.shared.taken());
+        let (linked, taken) = (self.tables.shared.linked(), self.tables.shared.taken());
         ensure(linked == names, || format!("{names} pages name slots, counted {linked}"))?;
         ensure(taken == named, || format!("{taken} slots are taken, {named} named"))
     }
 
     /// One entry that is not empty: it lies in a VMA, and its frame says the same.
     fn check_entry(&self, space: Space, vpn: Vpn, pte: Pte) -> Check {
-        let inside = space == SHARED || self.vmas(space).at(vpn).is_some();
+        let inside = space == SHARED || self.tables.vmas(space).at(vpn).is_some();
         ensure(inside, || format!("{vpn:?} has contents outside every VMA"))?;
         ensure(space != SHARED || pte.slot().is_none(), || format!("slot {vpn:?} names a slot"))?;
         let Some(frame) = pte.frame() else { return Ok(()) };
-        let record = self.frames.get(frame);
+        let record = self.tables.frames.get(frame);
         ensure(record.vpn == vpn && record.space == space, || {
             format!("{vpn:?} names {frame:?}: {record:?}")
         })?;
-        let head = self.frames.head_of(frame);
-        let first = self.frames.get(head);
+        let head = self.tables.frames.head_of(frame);
+        let first = self.tables.frames.get(head);
         ensure(first.order == record.order, || format!("{frame:?} and its head {head:?} differ in order"))?;
         let aligned = first.order.align_down(first.vpn.0) == first.vpn.0;
         ensure(aligned, || format!("folio {head:?} is not aligned at {:?}", first.vpn))?;
@@ -126,11 +129,11 @@ impl Engine {
 
     /// Whether the VMAs that a folio lies in are alike for the host's verbs. They may differ in hints.
     fn lies_in_like_vmas(&self, head: Frame) -> bool {
-        let pages = self.pages_of(head);
+        let pages = self.tables.pages_of(head);
         if pages.space == SHARED {
             return true;
         }
-        let vmas = self.vmas(pages.space);
+        let vmas = self.tables.vmas(pages.space);
         let Some(first) = vmas.at(pages.start) else { return false };
         first.end >= pages.end()
             || vmas.covers(pages.start, pages.end())
@@ -161,7 +164,7 @@ impl Engine {
     /// Every frame is free in one pool, or named by a page, or a zombie of a job.
     fn check_frames(&self, named: &BTreeSet<u32>) -> Check {
         let mut in_use = 0;
-        for number in 0..self.frames.len().min(self.pool.capacity()) {
+        for number in 0..self.tables.frames.len().min(self.pool.capacity()) {
             in_use += u32::from(self.check_frame(Frame(number), u32::from(named.contains(&number)))?);
         }
         ensure(in_use == self.pool.in_use(), || format!("{in_use} frames in use, counted otherwise"))
@@ -169,7 +172,7 @@ impl Engine {
 
     /// One frame, which `names` page entries name. Whether it is in use.
     fn check_frame(&self, frame: Frame, names: u32) -> Result<bool, String> {
-        let record = self.frames.get(frame);
+        let record = self.tables.frames.get(frame);
         let free = self.pool.backing_of(frame).is_some();
         let zombie = record.state == FrameState::Zombie;
         let known = u32::from(free) + names + u32::from(zombie);
@@ -185,17 +188,17 @@ impl Engine {
     fn check_lists(&self) -> Check {
         for list in LISTS {
             let (mut pages, mut folios) = (0, 0);
-            let mut at = self.frames.oldest(list);
+            let mut at = self.tables.frames.oldest(list);
             let mut before = None;
             while let Some(head) = at {
-                let record = self.frames.get(head);
+                let record = self.tables.frames.get(head);
                 ensure(record.list == list, || format!("{head:?} is on {list:?} and says {record:?}"))?;
-                ensure(self.frames.older(head) == before, || format!("{head:?} is badly linked"))?;
+                ensure(self.tables.frames.older(head) == before, || format!("{head:?} is badly linked"))?;
                 self.check_listed(head)?;
                 pages += record.order.pages();
                 folios += 1;
                 before = Some(head);
-                at = self.frames.younger(head);
+                at = self.tables.frames.younger(head);
             }
             self.check_list_counts(list, (pages, folios))?;
         }
@@ -203,13 +206,13 @@ impl Engine {
     }
 
     fn check_list_counts(&self, list: List, found: (u32, u32)) -> Check {
-        let counted = (self.frames.pages_on(list), self.frames.folios_on(list));
+        let counted = (self.tables.frames.pages_on(list), self.tables.frames.folios_on(list));
         ensure(found == counted, || format!("{list:?} has {found:?} pages, folios and counts {counted:?}"))
     }
 
     /// A folio is on a list of its state.
     fn check_listed(&self, head: Frame) -> Check {
-        let record = self.frames.get(head);
+        let record = self.tables.frames.get(head);
         let mapped = matches!(record.list, List::Active | List::Inactive);
         let fits = match record.state {
             FrameState::Mapped | FrameState::Shared => mapped,
@@ -217,7 +220,7 @@ impl Engine {
             _ => false,
         };
         ensure(fits, || format!("{head:?} is on {:?}: {record:?}", record.list))?;
-        let stored = record.list != List::Clean || self.is_stored(head);
+        let stored = record.list != List::Clean || self.tables.is_stored(head);
         ensure(stored, || format!("{head:?} is not stored"))
     }
 
@@ -226,11 +229,11 @@ impl Engine {
     fn check_reserve(&self) -> Check {
         let mut pages = 0;
         for list in [List::Active, List::Inactive, List::Dirty] {
-            let mut at = self.frames.oldest(list);
+            let mut at = self.tables.frames.oldest(list);
             while let Some(head) = at {
-                let run = self.frames.folio(head);
-                pages += if self.frames.pinned(run) { 0 } else { run.pages };
-                at = self.frames.younger(head);
+                let run = self.tables.frames.folio(head);
+                pages += if self.tables.frames.pinned(run) { 0 } else { run.pages };
+                at = self.tables.frames.younger(head);
             }
         }
         self.check_reserved(pages)
@@ -243,30 +246,25 @@ impl Engine {
         })
     }
 
-    fn is_stored(&self, head: Frame) -> bool {
-        let pages = self.pages_of(head);
-        (0..pages.pages).all(|i| self.pte(pages.space, pages.start.plus(i)).block().is_some())
-    }
-
     /// Jobs pin their frames and no others, and a folio is being filled or written by a job that is not void.
     fn check_flights(&self) -> Check {
-        (0..self.frames.len().min(self.pool.capacity())).try_for_each(|n| self.check_pin(Frame(n)))
+        (0..self.tables.frames.len().min(self.pool.capacity())).try_for_each(|n| self.check_pin(Frame(n)))
     }
 
     fn check_pin(&self, frame: Frame) -> Check {
-        let record = self.frames.get(frame);
-        let head = self.frames.get(self.frames.head_of(frame)).state;
+        let record = self.tables.frames.get(frame);
+        let head = self.tables.frames.get(self.tables.frames.head_of(frame)).state;
         let busy = matches!(head, FrameState::Filling | FrameState::Writing);
         if record.job == 0 {
             return ensure(!busy || self.pool.backing_of(frame).is_some(), || {
                 format!("{frame:?} is {head:?} without a job")
             });
         }
-        let flight = self.tickets.get(slot_of(record.job));
+        let flight = self.tickets.get(index_of(record.job));
         let inside = flight.frames.iter().any(|f| f == frame);
         ensure(inside, || format!("{frame:?} is pinned by {:?}, which does not use it", flight.ticket))?;
         ensure(busy != flight.void, || format!("{frame:?} is {head:?}, its job void: {}", flight.void))?;
-        debug_assert_eq!(pin_of(slot_of(record.job)), record.job);
+        debug_assert_eq!(pin_of(index_of(record.job)), record.job);
         Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! A look at the tables from outside: where one page is, and a key that tells states apart.
 
 use crate::addr::{Frame, Space, Vpn};
-use crate::engine::{Engine, PageState};
+use crate::engine::Engine;
 use crate::frame::{Backing, FrameState, List, NIL};
 use crate::job::{JobKind, Place, Stored, Ticket};
 use crate::order::Order;
-use crate::page::ZERO_BLOCK;
-use crate::tickets::slot_of;
+use crate::tables::PageState;
+use crate::tables::ZERO_BLOCK;
+use crate::tickets::index_of;
 use alloc::vec::Vec;
 
 /// Where the contents of one page are, as the tables say.
@@ -14,7 +15,7 @@ use alloc::vec::Vec;
 pub struct Whereabouts {
     /// What is at the page.
     pub state: PageState,
-    /// Its frame. While it is mapped that slot of the pool is a hole.
+    /// Its frame. While it is mapped that is a hole.
     pub frame: Option<Frame>,
     /// The order of the folio it is part of.
     pub order: Option<Order>,
@@ -51,7 +52,7 @@ pub struct Holdings {
     /// Page entries that name one.
     pub names: u32,
     /// Pages that are only stored.
-    pub out: u32,
+    pub only_stored: u32,
 }
 
 impl Engine {
@@ -65,46 +66,49 @@ impl Engine {
             segments: self.swap.segments.segments_used(),
             store_bytes: self.swap.segments.bytes_used(),
             spill_bytes: self.swap.file_bytes(),
-            slots: self.shared.taken(),
-            names: self.shared.linked(),
-            out: self.ranks.out(),
+            slots: self.tables.shared.taken(),
+            names: self.tables.shared.linked(),
+            only_stored: self.ranks.only_stored(),
         }
     }
 
     /// Pages above the grant that were allowed and are not settled yet.
     pub fn overdraft(&self) -> u32 {
-        self.overdraft
+        self.grant.overdraft
     }
 
-    /// Whether no memory should be behind a slot of the pool: it is free and was never used, or was given back; or its page
+    /// Whether no memory should be behind a frame: it is free and was never used, or was given back; or its page
     /// is at the program's own address.
     pub fn is_hole(&self, frame: Frame) -> bool {
         match self.pool.backing_of(frame) {
             Some(backing) => backing == Backing::Hole,
-            None => self.frames.get(self.frames.head_of(frame)).state == FrameState::Mapped,
+            None => self.tables.frames.get(self.tables.frames.head_of(frame)).state == FrameState::Mapped,
         }
     }
 
     /// The frames of the folios on a list, oldest first.
     pub fn listed(&self, list: List) -> impl Iterator<Item = Frame> {
-        let folios = core::iter::successors(self.frames.oldest(list), |&head| self.frames.younger(head));
-        folios.flat_map(|head| self.frames.folio(head).iter())
+        let folios =
+            core::iter::successors(self.tables.frames.oldest(list), |&head| self.tables.frames.younger(head));
+        folios.flat_map(|head| self.tables.frames.folio(head).iter())
     }
 
     /// Where one page is.
     pub fn whereabouts(&self, space: Space, vpn: Vpn) -> Whereabouts {
-        let pte = self.place_of(space, vpn);
-        let slot = self.pte(space, vpn).slot();
-        let record = pte.frame().map(|frame| *self.frames.get(frame));
+        let pte = self.tables.place_of(space, vpn);
+        let slot = self.tables.pte(space, vpn).slot();
+        let record = pte.frame().map(|frame| *self.tables.frames.get(frame));
         let pin = record.map_or(0, |r| r.job);
         Whereabouts {
-            state: self.page_state(space, vpn),
+            state: self.tables.page_state(space, vpn),
             frame: pte.frame(),
             order: record.map(|r| r.order),
-            job: (pin != 0).then(|| self.tickets.get(slot_of(pin)).ticket),
+            job: (pin != 0).then(|| self.tickets.get(index_of(pin)).ticket),
             stored: pte.block().map(|block| self.source_of(Some(block))),
-            sharers: slot.map_or(0, |(slot, _)| self.shared.of(slot).count() as u32),
-            listed: pte.frame().is_some_and(|f| self.frames.get(self.frames.head_of(f)).list != List::None),
+            sharers: slot.map_or(0, |(slot, _)| self.tables.shared.of(slot).count() as u32),
+            listed: pte
+                .frame()
+                .is_some_and(|f| self.tables.frames.get(self.tables.frames.head_of(f)).list != List::None),
         }
     }
 
@@ -113,7 +117,12 @@ impl Engine {
     /// policy reads), what only [`Engine::tend`] reads, the addresses in the store and the hashes (a host adds what they stand for).
     pub fn canonical(&self) -> Vec<u32> {
         let mut key = Key { words: Vec::with_capacity(128), blocks: Vec::new() };
-        key.words.extend([self.grant, self.overhead, self.overdraft, u32::from(self.evicts)]);
+        key.words.extend([
+            self.grant.pages,
+            self.grant.overhead,
+            self.grant.overdraft,
+            u32::from(self.evicts),
+        ]);
         let (space, vpn, late) = self.last_late;
         key.words.extend(if late == 0 { [0; 3] } else { [late, u32::from(space.0), vpn.0 as u32] });
         self.add_spaces(&mut key);
@@ -125,7 +134,7 @@ impl Engine {
     }
 
     fn add_spaces(&self, key: &mut Key) {
-        for space in &self.spaces {
+        for space in &self.tables.spaces {
             for vma in space.vmas.iter() {
                 let flags = vma.prot.bits() | u32::from(vma.locked) << 4 | (vma.hint as u32) << 8;
                 key.words.extend([vma.start.0 as u32, vma.end.0 as u32, flags, vma.tag]);
@@ -152,7 +161,7 @@ impl Engine {
         }
         let stored = self.swap.stored(block);
         let in_file = u32::from(matches!(stored.place, Place::File { .. }));
-        let distance = self.eviction_clock.wrapping_sub(self.swap.evicted_at(block));
+        let distance = self.ranks.distance(self.swap.evicted_at(block));
         let (pins, dead) = self.swap.pins(block);
         let name = key.name(block);
         let flags = in_file | u32::from(dead) << 1 | u32::from(pins) << 8 | u32::from(stored.len) << 16;
@@ -179,23 +188,23 @@ impl Engine {
 
     fn add_frames(&self, key: &mut Key) {
         let ages: Vec<Ticket> = self.flights_by_age().iter().map(|flight| flight.ticket).collect();
-        for number in 0..self.frames.len().min(self.pool.capacity()) {
+        for number in 0..self.tables.frames.len().min(self.pool.capacity()) {
             let frame = Frame(number);
             if let Some(backing) = self.pool.backing_of(frame) {
                 key.words.push(backing as u32);
                 continue;
             }
-            let record = self.frames.get(frame);
-            let ticket = (record.job != 0).then(|| self.tickets.get(slot_of(record.job)).ticket);
+            let record = self.tables.frames.get(frame);
+            let ticket = (record.job != 0).then(|| self.tickets.get(index_of(record.job)).ticket);
             let job = ticket.and_then(|t| ages.iter().position(|&age| age == t)).map_or(0, |i| i as u32 + 1);
             let flags = (record.state as u32) << 8 | (record.order.index() as u32) << 16;
             key.words.push(4 | flags | job << 24);
         }
         for list in [List::Active, List::Inactive, List::Dirty, List::Clean] {
-            let mut at = self.frames.oldest(list);
+            let mut at = self.tables.frames.oldest(list);
             while let Some(head) = at {
                 key.words.push(head.0);
-                at = self.frames.younger(head);
+                at = self.tables.frames.younger(head);
             }
             key.words.push(NIL);
         }

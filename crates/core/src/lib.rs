@@ -27,8 +27,8 @@
 //! | it begins | [`Engine::new`]; with a disk [`Engine::open_spill_file`] | |
 //! | a program maps, unmaps, discards .. | [`Engine::map_range`], [`Engine::unmap`], [`Engine::discard_step`] .. | |
 //! | a program touches an absent page | [`Engine::fault`], or [`Engine::write_fault`] where spaces share pages | does what [`Fault`] says |
-//! | a fault finds no frame | [`Engine::reclaim`] with [`Demand::Direct`] | asks again; if [`Reclaim::Stuck`], after [`Engine::overdraw`] |
-//! | [`Engine::pressed`] | [`Engine::reclaim`] with [`Demand::Behind`] until it is idle | runs each [`Reclaim::Job`] |
+//! | a fault finds no frame | [`Engine::reclaim`] with [`Urgency::Direct`] | asks again; if [`Reclaim::Stuck`], after [`Engine::overdraw`] |
+//! | [`Engine::pressed`] | [`Engine::reclaim`] with [`Urgency::Behind`] until it is idle | runs each [`Reclaim::Job`] |
 //! | a write job has packed its pages | [`Engine::place`] | on [`Placed::Go`] stores them; else the job has ended |
 //! | a job has ended, well or badly | [`Engine::finish`] | on a [`Halt`] stops the program |
 //! | now and then, if it likes | [`Engine::tend`], [`Engine::zero_ahead`] | |
@@ -47,7 +47,7 @@
 //!   job, [`Engine::discard_step`] or bite of [`Engine::tend`] is of at most 2 MiB, one spill of 256 KiB. Only what a
 //!   program asks for as a whole takes as long as its range: unmap, protect, lock, remap, fork.
 //! * **Memory.** Frames, the store in RAM and the host's own overhead ([`Engine::charged`], in pages) fit into the grant
-//!   when reclaim with [`Demand::Behind`] is idle. ([`Demand::Direct`] alone does not bring that about: one page takes the
+//!   when reclaim with [`Urgency::Behind`] is idle. ([`Urgency::Direct`] alone does not bring that about: one page takes the
 //!   place of another, and the store grows beside them.) They pass it by what the host overdraws. They also do where the
 //!   store needs more than 60 % of it and no spill file has room, since frames keep 40 %. The tables take about 100 bytes
 //!   for each page that has contents.
@@ -73,20 +73,20 @@
 //! type Pages = Vec<Vec<u8>>; // Of 4096 bytes each. An empty one is a hole.
 //! struct Memory { table: Pages, pool: Pages, staged: Pages, store: BTreeMap<u32, Vec<u8>> }
 //! fn pages(of: PageRange) -> Range<usize> { of.start.0 as usize..of.end().0 as usize }
-//! fn slots(of: FrameRun) -> Range<usize> { of.start.0 as usize..(of.start.0 + of.pages) as usize }
+//! fn span(of: FrameRun) -> Range<usize> { of.start.0 as usize..(of.start.0 + of.pages) as usize }
 //! fn all(of: PageRange) -> Done { Done::all(of.pages as u32) }
 //! impl Mmu for Memory {
 //!     fn discard(&mut self, of: PageRange) -> Result<(), Refusal> { Ok(self.table[pages(of)].fill(vec![])) }
 //!     fn protect(&mut self, _: PageRange, _: Prot) -> Result<(), Refusal> { Ok(()) }
 //!     fn lock(&mut self, _: PageRange, _: bool) -> Result<(), Refusal> { Ok(()) }
 //!     fn present(&mut self, _: Space, vpn: Vpn) -> bool { !self.table[vpn.0 as usize].is_empty() }
-//!     fn release(&mut self, frames: FrameRun) { self.pool[slots(frames)].fill(vec![]) }
+//!     fn release(&mut self, frames: FrameRun) { self.pool[span(frames)].fill(vec![]) }
 //!     fn move_stored(&mut self, at: u32, to: u32, _: u16) { _ = self.store.insert(to, self.store[&at].clone()) }
 //!     fn release_stored(&mut self, of: Range<u32>) { self.store.retain(|at, _| !of.contains(&(at / 256))) }
 //! }
 //! impl Mover for Memory {
 //!     fn move_in(&mut self, frames: FrameRun, _: Space, at: Vpn) -> Done {
-//!         self.table[at.0 as usize..][..frames.pages as usize].swap_with_slice(&mut self.pool[slots(frames)]);
+//!         self.table[at.0 as usize..][..frames.pages as usize].swap_with_slice(&mut self.pool[span(frames)]);
 //!         Done::all(frames.pages)
 //!     }
 //!     fn move_out(&mut self, of: Space, at: Vpn, to: FrameRun) -> Done { self.move_in(to, of, at) }
@@ -102,9 +102,9 @@
 //! }
 //! fn hash(page: &[u8]) -> u128 { page.iter().fold(7, |h, &b| (h ^ b as u128).wrapping_mul((1 << 88) + 315)) }
 //! fn run(engine: &mut Engine, memory: &mut Memory, work: &mut Work) {
-//!     for (i, slot) in slots(work.frames).enumerate() {
+//!     for (i, frame) in span(work.frames).enumerate() {
 //!         if work.kind == JobKind::Write { // To compress is here to leave out the zeroes at the end.
-//!             let (page, hash) = (&memory.pool[slot], hash(&memory.pool[slot]));
+//!             let (page, hash) = (&memory.pool[frame], hash(&memory.pool[frame]));
 //!             let len = page.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u16 + 1);
 //!             work.packed.push(if len == 0 { Packed::Zero } else { Packed::Small { len, hash } });
 //!             continue;
@@ -114,12 +114,12 @@
 //!             page[..memory.store[at].len()].copy_from_slice(&memory.store[at]);
 //!             assert_eq!(hash(&page), *known);
 //!         }
-//!         if work.staged { memory.staged[i] = page } else { memory.pool[slot] = page }
+//!         if work.staged { memory.staged[i] = page } else { memory.pool[frame] = page }
 //!     }
 //!     if work.kind == JobKind::Write && engine.place(memory, work) != Placed::Go { return; }
-//!     for (i, slot) in slots(work.frames).enumerate().take(work.targets.len()) {
+//!     for (i, frame) in span(work.frames).enumerate().take(work.targets.len()) {
 //!         if let (Packed::Small { len, .. }, Some(Place::Ram { at })) = (work.packed[i], work.targets[i]) {
-//!             memory.store.insert(at, memory.pool[slot][..len as usize].to_vec());
+//!             memory.store.insert(at, memory.pool[frame][..len as usize].to_vec());
 //!         }
 //!     }
 //!     engine.finish(memory, work.ticket, Outcome::Done, &work.packed).unwrap();
@@ -133,7 +133,7 @@
 //! for (touch, n) in (0..2048usize).map(|touch| (touch, touch * 389 % 1024)) {
 //!     while memory.table[n].is_empty() {
 //!         while engine.pressed() {
-//!             let step = engine.reclaim(&mut memory, Demand::Behind, &mut work);
+//!             let step = engine.reclaim(&mut memory, Urgency::Behind, &mut work);
 //!             if step == Reclaim::Job { run(&mut engine, &mut memory, &mut work) }
 //!             assert_ne!(step, Reclaim::Stuck);
 //!         }
@@ -160,31 +160,36 @@ mod engine;
 pub mod fault;
 mod folio;
 pub mod frame;
+mod grant;
 mod inspect;
 pub mod job;
 mod log;
 pub mod mmu;
 mod order;
-mod page;
+pub mod policy;
 pub mod reclaim;
+mod shaping;
 mod sharing;
 mod smaps;
 mod space;
 mod stats;
 pub mod swap;
+mod tables;
 mod tickets;
 mod trail;
 pub mod vma;
 
-pub use addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
+pub use addr::{Frame, FrameRun, PAGE_SIZE, PageRange, SHARED, Space, Vpn};
 pub use check::Audit;
-pub use engine::{Config, Engine, Halt, PageState};
-pub use fault::{Fault, PolicyKind};
+pub use engine::{Config, Engine, Halt};
+pub use fault::Fault;
 pub use folio::{Shaping, SplitMode, SplitWhy, Touched};
 pub use inspect::{Holdings, Whereabouts};
 pub use log::Decision;
 pub use order::{Order, OrderSet};
-pub use reclaim::{Demand, Placed, Reclaim};
-pub use sharing::{Mapping, SHARED};
+pub use policy::PolicyKind;
+pub use reclaim::{Placed, Reclaim, Urgency};
+pub use sharing::Mapping;
 pub use smaps::VmaUsage;
 pub use stats::Stats;
+pub use tables::PageState;

@@ -1,14 +1,13 @@
 //! The event log: what the engine decided lately, and why.
 //!
-//! A ring of fixed size that a host sets up ([`Engine::set_log`]) and reads ([`Engine::log`]). Off to begin with: a
+//! A ring of fixed size that a host sets up ([`Engine::set_log`](crate::Engine)) and reads. Off to begin with: a
 //! decision then costs one comparison more. What is noted never decides anything.
 
 use crate::addr::{Frame, Space, Vpn};
-use crate::engine::Engine;
-use crate::fault::Shortfall;
 use crate::folio::SplitWhy;
 use crate::mmu::Refusal;
 use crate::order::Order;
+use crate::policy::Shortfall;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -63,8 +62,8 @@ pub enum Decision {
         vpn: Vpn,
         /// Its order.
         order: Order,
-        /// Pages that are out.
-        out: u32,
+        /// Pages that left.
+        moved: u32,
     },
     /// A verb of the host refused.
     Refused(Refusal),
@@ -88,7 +87,7 @@ pub enum Decision {
         /// Its order.
         order: Order,
     },
-    /// Small folios could not become one: no free run of slots is long enough.
+    /// Small folios could not become one: no free run of frames is long enough.
     NoRun {
         /// The space.
         space: Space,
@@ -115,13 +114,13 @@ pub enum Decision {
         /// The page.
         vpn: Vpn,
     },
-    /// A run of slots was vacated.
+    /// A run of frames was vacated.
     Compact {
-        /// The first slot of the run.
+        /// The first frame of the run.
         frame: Frame,
         /// The order of the run.
         order: Order,
-        /// Pages that have other slots now.
+        /// Pages that have other frames now.
         pages: u32,
     },
 }
@@ -137,8 +136,8 @@ impl fmt::Display for Decision {
             Decision::NoFrame { space, vpn } => write!(f, "no frame  {space:?} {vpn:?}"),
             Decision::Rescue { space, vpn, order } => write!(f, "rescue    {space:?} {vpn:?} {order}"),
             Decision::Copy { space, vpn, order } => write!(f, "copy      {space:?} {vpn:?} {order}"),
-            Decision::Evict { space, vpn, order, out } => {
-                write!(f, "evict     {space:?} {vpn:?} {order}, {out} pages out")
+            Decision::Evict { space, vpn, order, moved } => {
+                write!(f, "evict     {space:?} {vpn:?} {order}, {moved} pages out")
             }
             Decision::Refused(refusal) => write!(f, "refused   {refusal:?}"),
             Decision::Split { space, vpn, order, why } => {
@@ -167,6 +166,18 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// An empty one with room for the last `size` decisions.
+    pub(crate) fn new(size: usize) -> Log {
+        Log { ring: Vec::with_capacity(size), size, noted: 0 }
+    }
+
+    /// Those decisions it still has whose number is `from` or greater, oldest first.
+    pub(crate) fn from(&self, from: u64) -> impl Iterator<Item = (u64, &Decision)> {
+        let Log { ring, noted, .. } = self;
+        let first = from.max(noted - ring.len() as u64);
+        (first..*noted).map(|number| (number, &ring[(number % self.size as u64) as usize]))
+    }
+
     pub(crate) fn note(&mut self, decision: Decision) {
         if self.size == 0 {
             return;
@@ -180,42 +191,10 @@ impl Log {
     }
 }
 
-impl Engine {
-    /// Keeps the last `decisions` decisions from now on; 0 keeps none, as to begin with. Forgets those noted so far.
-    pub fn set_log(&mut self, decisions: usize) {
-        self.log = Log { ring: Vec::with_capacity(decisions), size: decisions, noted: 0 };
-    }
-
-    /// The last decisions, oldest first, each with its number since the log was set up.
-    pub fn log(&self) -> impl Iterator<Item = (u64, &Decision)> {
-        self.log_from(0)
-    }
-
-    /// Those of the last decisions whose number is `from` or greater. Where the first one's is greater, those in between
-    /// were overwritten before they were read.
-    pub fn log_from(&self, from: u64) -> impl Iterator<Item = (u64, &Decision)> {
-        let Log { ring, noted, .. } = &self.log;
-        let first = from.max(noted - ring.len() as u64);
-        (first..*noted).map(|number| (number, &ring[(number % self.log.size as u64) as usize]))
-    }
-
-    /// Counts and notes that a page had vanished or appeared behind the engine's back.
-    pub(crate) fn found_foreign(&mut self, space: Space, vpn: Vpn) {
-        self.stats.foreign += 1;
-        self.log.note(Decision::Foreign { space, vpn });
-    }
-
-    /// Counts and notes that a verb of the host refused.
-    pub(crate) fn refused(&mut self, refusal: Refusal) {
-        self.stats.refused(refusal);
-        self.log.note(Decision::Refused(refusal));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, PolicyKind};
+    use crate::{Config, Engine, PolicyKind};
 
     fn engine() -> Engine {
         Engine::new(Config {

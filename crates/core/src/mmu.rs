@@ -126,15 +126,15 @@ pub trait Mmu {
         false
     }
 
-    /// Mapped pages are one folio from now on, and have the slots from `to` on, whatever they had before: the engine has
-    /// collapsed what they were, or moved them out of the way. Where a mapped page's slot is a number and nothing else, as
+    /// Mapped pages are one folio from now on, and have the frames from `to` on, whatever they had before: the engine has
+    /// collapsed what they were, or moved them out of the way. Where a mapped page's frame is a number and nothing else, as
     /// on a host that moves pages in and out, there is nothing to do. A host whose frames have the contents of mapped pages
     /// copies what was elsewhere, and maps the new frames.
     fn relocated(&mut self, pages: PageRange, to: Frame) {
         let _ = (pages, to);
     }
 
-    /// Gives the memory of pool frames back to the system: their slots become holes that read as zeroes.
+    /// Gives the memory of pool frames back to the system: their frames become holes that read as zeroes.
     fn release(&mut self, frames: FrameRun);
 
     /// The same for many runs at once, which a host may be able to do faster.
@@ -159,7 +159,7 @@ pub trait Mmu {
 /// A page that is at the destination of a move and no longer at its source counts as moved, not as
 /// [`Refusal::Exists`]: Linux 6.18 answers EEXIST after it has moved a page that it was migrating at that moment.
 pub trait Mover: Mmu {
-    /// Moves pages from the pool into holes of the program; their pool slots become holes.
+    /// Moves pages from the pool into holes of the program; their frames become holes.
     /// `frames.pages` pages go to `at` and on.
     fn move_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done;
 

@@ -1,10 +1,11 @@
 //! What each VMA has, in the manner of `/proc/PID/smaps`.
 
 use crate::addr::{PAGE_SIZE, PageRange, Space};
-use crate::engine::{Engine, PageState};
+use crate::engine::Engine;
 use crate::job::Place;
 use crate::mmu::Prot;
 use crate::order::Order;
+use crate::tables::PageState;
 use crate::vma::{Hint, Vma};
 use core::fmt;
 
@@ -19,7 +20,7 @@ pub struct VmaUsage {
     /// Those of them that other spaces name too.
     pub shared: u64,
     /// Those of them of which a stored copy is kept.
-    pub kept: u64,
+    pub with_copy: u64,
     /// Pages whose contents a job brings.
     pub filling: u64,
     /// Pages that were moved out and would be rescued by a touch; also those of others' shared frames that this space has
@@ -37,13 +38,13 @@ pub struct VmaUsage {
 
 impl VmaUsage {
     fn of(vma: Vma) -> VmaUsage {
-        let (shared, kept, filling, standby, writing, stored) = (0, 0, 0, 0, 0, 0);
+        let (shared, with_copy, filling, standby, writing, stored) = (0, 0, 0, 0, 0, 0);
         let resident = [0; Order::COUNT];
         VmaUsage {
             vma,
             resident,
             shared,
-            kept,
+            with_copy,
             filling,
             standby,
             writing,
@@ -65,9 +66,9 @@ impl VmaUsage {
             PageState::Standby { .. } | PageState::Shared { mapped: false, .. } => self.standby += 1,
             PageState::Writing => self.writing += 1,
             PageState::Stored => self.stored += 1,
-            PageState::Mapped { kept } | PageState::Shared { mapped: true, kept } => {
+            PageState::Mapped { copy } | PageState::Shared { mapped: true, copy } => {
                 self.resident[order.unwrap_or(Order::BASE).index()] += 1;
-                self.kept += u64::from(kept);
+                self.with_copy += u64::from(copy);
             }
         }
     }
@@ -76,18 +77,18 @@ impl VmaUsage {
 impl Engine {
     /// What each VMA of a space has, in rising order of address. Takes time in proportion to the pages that it has.
     pub fn smaps(&self, space: Space) -> impl Iterator<Item = VmaUsage> + '_ {
-        self.vmas(space).iter().map(move |vma| self.usage(space, *vma))
+        self.tables.vmas(space).iter().map(move |vma| self.usage(space, *vma))
     }
 
     fn usage(&self, space: Space, vma: Vma) -> VmaUsage {
         let mut usage = VmaUsage::of(vma);
         let mut rest = PageRange::between(space, vma.start, vma.end);
-        while let Some(vpn) = self.next_used(rest) {
+        while let Some(vpn) = self.tables.next_used(rest) {
             rest = PageRange::between(space, vpn.plus(1), vma.end);
-            usage.add(self.page_state(space, vpn), self.folio_order(space, vpn));
-            let slot = self.pte(space, vpn).slot().filter(|&(_, mapped)| mapped);
-            usage.shared += u64::from(slot.is_some_and(|(slot, _)| !self.shared.is_sole(slot)));
-            let stored = self.source_of(self.place_of(space, vpn).block());
+            usage.add(self.tables.page_state(space, vpn), self.tables.folio_order(space, vpn));
+            let slot = self.tables.pte(space, vpn).slot().filter(|&(_, mapped)| mapped);
+            usage.shared += u64::from(slot.is_some_and(|(slot, _)| !self.tables.shared.is_sole(slot)));
+            let stored = self.source_of(self.tables.place_of(space, vpn).block());
             match stored.place {
                 Place::Zero => {}
                 Place::Ram { .. } => usage.ram_bytes += u64::from(stored.len),
@@ -123,7 +124,7 @@ impl fmt::Display for VmaUsage {
         line("Filling:", kib(self.filling))?;
         line("Standby:", kib(self.standby))?;
         line("Writing:", kib(self.writing))?;
-        line("KeptCopies:", kib(self.kept))?;
+        line("KeptCopies:", kib(self.with_copy))?;
         line("StoredRam:", self.ram_bytes.div_ceil(1024))?;
         line("StoredFile:", self.file_bytes.div_ceil(1024))?;
         for order in Order::all().filter(|order| self.resident[order.index()] > 0) {

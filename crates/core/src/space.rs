@@ -6,14 +6,16 @@
 
 use crate::addr::{FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
-use crate::fault::{PolicyKind, Source};
+use crate::fault::Source;
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::mmu::{Mmu, Mover, Prot, Refusal};
 use crate::order::Order;
-use crate::page::{LEAF_PAGES, Pte};
+use crate::policy::PolicyKind;
 use crate::stats::Stats;
+use crate::tables::{LEAF_PAGES, Pte};
 use crate::vma::{Hint, Vma};
+use alloc::vec::Vec;
 
 impl Engine {
     /// Maps `range`, where nothing is mapped. Its pages are empty. A range of no pages can't be mapped.
@@ -21,7 +23,7 @@ impl Engine {
         if range.is_empty() {
             return Err(Refusal::NoRange);
         }
-        if self.vmas(range.space).overlapping(range.start, range.end()).next().is_some() {
+        if self.tables.vmas(range.space).overlapping(range.start, range.end()).next().is_some() {
             return Err(Refusal::Exists);
         }
         if let Err(refusal) = mmu.protect(range, prot) {
@@ -29,13 +31,14 @@ impl Engine {
             let _ = mmu.protect(range, Prot::NONE);
             return Err(refusal);
         }
-        self.space_mut(range.space).vmas.insert(Vma::new(range.start, range.end(), prot));
+        self.tables.space_mut(range.space).vmas.insert(Vma::new(range.start, range.end(), prot));
         Ok(())
     }
 
     /// Unmaps whatever is mapped in `range`. Who waits for a page there meets SIGSEGV.
     pub fn unmap<M: Mover>(&mut self, mmu: &mut M, range: PageRange) -> Result<(), Refusal> {
-        let locked: bool = self.vmas(range.space).overlapping(range.start, range.end()).any(|v| v.locked);
+        let locked: bool =
+            self.tables.vmas(range.space).overlapping(range.start, range.end()).any(|v| v.locked);
         if locked {
             self.lock(mmu, range, false)?;
         }
@@ -44,8 +47,8 @@ impl Engine {
             rest = self.discard_step(mmu, range)?;
         }
         mmu.protect(range, Prot::NONE)?;
-        self.space_mut(range.space).vmas.remove(range.start, range.end());
-        self.space_mut(range.space).pages.prune(range);
+        self.tables.space_mut(range.space).vmas.remove(range.start, range.end());
+        self.tables.space_mut(range.space).pages.prune(range);
         mmu.wake(range);
         Ok(())
     }
@@ -59,11 +62,11 @@ impl Engine {
     ) -> Result<Option<PageRange>, Refusal> {
         let Some(bite) = self.next_discard(range) else { return Ok(None) };
         let (first, end) = (bite.start, bite.end());
-        if self.vmas(range.space).overlapping(first, end).any(|vma| vma.locked) {
+        if self.tables.vmas(range.space).overlapping(first, end).any(|vma| vma.locked) {
             return Err(Refusal::Denied);
         }
-        self.settle_edges(mmu, bite)?;
-        self.settle(mmu, bite);
+        self.split_edges(mmu, bite)?;
+        self.take_from_jobs(mmu, bite);
         mmu.discard(bite)?;
         self.drop_pages(mmu, bite);
         mmu.wake(bite);
@@ -75,9 +78,9 @@ impl Engine {
     /// pages are holes already.
     pub(crate) fn drop_pages<M: Mover>(&mut self, mmu: &mut M, bite: PageRange) {
         let mut at = bite.start;
-        while let Some(vpn) = self.next_used(PageRange::between(bite.space, at, bite.end())) {
+        while let Some(vpn) = self.tables.next_used(PageRange::between(bite.space, at, bite.end())) {
             at = vpn.plus(1);
-            let pte = self.pte(bite.space, vpn);
+            let pte = self.tables.pte(bite.space, vpn);
             let Some(frame) = pte.frame() else {
                 if pte.slot().is_some() {
                     at = self.give_up_shared(mmu, PageRange::between(bite.space, vpn, bite.end()));
@@ -86,10 +89,10 @@ impl Engine {
                 }
                 continue;
             };
-            let pages = self.pages_of(frame);
+            let pages = self.tables.pages_of(frame);
             at = pages.end();
-            let mapped = self.frames.get(frame).state == FrameState::Mapped;
-            self.frames.delist(frame);
+            let mapped = self.tables.frames.get(frame).state == FrameState::Mapped;
+            self.tables.frames.delist(frame);
             for i in 0..pages.pages {
                 self.forget_block(bite.space, pages.start.plus(i), mmu);
                 self.set_pte(bite.space, pages.start.plus(i), Pte::EMPTY);
@@ -101,10 +104,10 @@ impl Engine {
 
     /// Sets the rights of pages that are all mapped.
     pub fn protect<M: Mover>(&mut self, mmu: &mut M, range: PageRange, prot: Prot) -> Result<(), Refusal> {
-        self.require_mapped(range)?;
-        self.settle_edges(mmu, range)?;
+        self.tables.require_mapped(range)?;
+        self.split_edges(mmu, range)?;
         mmu.protect(range, prot)?;
-        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.prot = prot);
+        self.tables.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.prot = prot);
         self.relist(range);
         Ok(())
     }
@@ -112,9 +115,9 @@ impl Engine {
     /// Whether enough frames would be left if `range` were locked.
     pub fn may_lock(&self, range: PageRange) -> bool {
         let inside = |v: &Vma| v.end.min(range.end()).0.saturating_sub(v.start.max(range.start).0);
-        let locked = self.spaces.iter().flat_map(|s| s.vmas.iter()).filter(|v| v.locked);
+        let locked = self.tables.spaces.iter().flat_map(|s| s.vmas.iter()).filter(|v| v.locked);
         let already: u64 = locked.map(|v| v.end.0 - v.start.0).sum();
-        let again: u64 = self.vmas(range.space).iter().filter(|v| v.locked).map(inside).sum();
+        let again: u64 = self.tables.vmas(range.space).iter().filter(|v| v.locked).map(inside).sum();
         let elsewhere = already - again;
         !self.evicts || elsewhere + range.pages <= u64::from(self.frame_limit()) * 3 / 4
     }
@@ -123,62 +126,64 @@ impl Engine {
     /// those that [`Engine::next_absent`] names. At most 3/4 of the frames can be locked.
     pub fn lock<M: Mover>(&mut self, mmu: &mut M, range: PageRange, locked: bool) -> Result<(), Refusal> {
         if locked {
-            self.require_mapped(range)?;
+            self.tables.require_mapped(range)?;
             if !self.may_lock(range) {
                 return Err(Refusal::NoMemory);
             }
         }
-        self.settle_edges(mmu, range)?;
+        self.split_edges(mmu, range)?;
         let pieces: alloc::vec::Vec<Vma> =
-            self.vmas(range.space).overlapping(range.start, range.end()).copied().collect();
+            self.tables.vmas(range.space).overlapping(range.start, range.end()).copied().collect();
         for vma in pieces {
             let (start, end) = (vma.start.max(range.start), vma.end.min(range.end()));
             mmu.lock(PageRange::between(range.space, start, end), locked)?;
         }
-        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.locked = locked);
+        self.tables.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.locked = locked);
         self.relist(range);
         Ok(())
     }
 
     /// Notes what the program said about pages.
     pub fn advise(&mut self, range: PageRange, hint: Hint) {
-        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.hint = hint);
+        self.tables.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.hint = hint);
     }
 
     /// Gives pages an order policy of their own from the next fault on, or with `None` the engine's again.
     pub fn set_policy_of(&mut self, range: PageRange, policy: Option<PolicyKind>) {
-        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.policy = policy);
+        self.tables.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.policy = policy);
     }
 
     /// Marks pages whose kernel VMA the host has changed in a way the engine knows nothing of: no folio
     /// reaches across the edges.
     pub fn tag<M: Mover>(&mut self, mmu: &mut M, range: PageRange, tag: u32) -> Result<(), Refusal> {
-        self.settle_edges(mmu, range)?;
-        self.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.tag = tag);
+        self.split_edges(mmu, range)?;
+        self.tables.space_mut(range.space).vmas.edit(range.start, range.end(), |vma| vma.tag = tag);
         Ok(())
     }
 
     /// The program will not need these pages soon (`MADV_COLD`): they are next to be moved out. Not those that others
     /// share.
-    pub fn cool(&mut self, range: PageRange) {
+    pub fn deactivate(&mut self, range: PageRange) {
         self.each_folio(range, |engine, head| {
-            if matches!(engine.frames.get(head).list, List::Active | List::Inactive) {
-                engine.frames.enlist_oldest(head, List::Inactive);
+            if matches!(engine.tables.frames.get(head).list, List::Active | List::Inactive) {
+                engine.tables.frames.enlist_oldest(head, List::Inactive);
             }
         });
     }
 
     /// The first page of `range` that is not at the program's address, though it is mapped.
     pub fn next_absent(&self, range: PageRange) -> Option<Vpn> {
-        (range.start.0..range.end().0).map(Vpn).find(|&vpn| !self.page_state(range.space, vpn).is_present())
+        (range.start.0..range.end().0)
+            .map(Vpn)
+            .find(|&vpn| !self.tables.page_state(range.space, vpn).is_present())
     }
 
     /// The first page of `range` whose contents are elsewhere than at the program's address.
     pub fn next_away(&self, range: PageRange) -> Option<Vpn> {
         let mut at = range.start;
         loop {
-            let vpn = self.next_used(PageRange::between(range.space, at, range.end()))?;
-            if !self.page_state(range.space, vpn).is_present() {
+            let vpn = self.tables.next_used(PageRange::between(range.space, at, range.end()))?;
+            if !self.tables.page_state(range.space, vpn).is_present() {
                 return Some(vpn);
             }
             at = vpn.plus(1);
@@ -187,7 +192,7 @@ impl Engine {
 
     /// The pages of `range` that the next [`Engine::discard_step`] empties.
     pub fn next_discard(&self, range: PageRange) -> Option<PageRange> {
-        let first = self.next_used(range)?;
+        let first = self.tables.next_used(range)?;
         let leaf_end = Vpn((first.0 / LEAF_PAGES + 1) * LEAF_PAGES);
         Some(PageRange::between(range.space, first, leaf_end.min(range.end())))
     }
@@ -200,8 +205,8 @@ impl Engine {
         range: PageRange,
         take: impl FnOnce(&mut M) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        self.settle_edges(mmu, range)?;
-        self.settle(mmu, range);
+        self.split_edges(mmu, range)?;
+        self.take_from_jobs(mmu, range);
         if self.next_away(range).is_some() {
             return Err(Refusal::Again);
         }
@@ -218,39 +223,39 @@ impl Engine {
         if from.is_empty() {
             return Err(Refusal::NoRange);
         }
-        let vma = self.vmas(from.space).at(from.start).copied().ok_or(Refusal::NoRange)?;
+        let vma = self.tables.vmas(from.space).at(from.start).copied().ok_or(Refusal::NoRange)?;
         if vma.end < from.end() {
             return Err(Refusal::NoRange);
         }
-        if self.vmas(from.space).overlapping(to, target.end()).next().is_some() {
+        if self.tables.vmas(from.space).overlapping(to, target.end()).next().is_some() {
             return Err(Refusal::Exists);
         }
-        self.settle_edges(mmu, from)?;
-        self.settle(mmu, from);
+        self.split_edges(mmu, from)?;
+        self.take_from_jobs(mmu, from);
         let most = Order::alignment_of(to.0.abs_diff(from.start.0));
         self.each_folio(from, |engine, head| engine.split_to(head, most, SplitWhy::Remap));
         mmu.remap(from, to)?;
         self.move_entries(from, to);
-        let vmas = &mut self.space_mut(from.space).vmas;
+        let vmas = &mut self.tables.space_mut(from.space).vmas;
         vmas.remove(from.start, from.end());
         vmas.insert(Vma { start: to, end: target.end(), history: crate::vma::History::default(), ..vma });
-        self.space_mut(from.space).pages.prune(from);
+        self.tables.space_mut(from.space).pages.prune(from);
         mmu.wake(from);
         Ok(())
     }
 
     fn move_entries(&mut self, from: PageRange, to: Vpn) {
         let mut at = from.start;
-        while let Some(vpn) = self.next_used(PageRange::between(from.space, at, from.end())) {
+        while let Some(vpn) = self.tables.next_used(PageRange::between(from.space, at, from.end())) {
             at = vpn.plus(1);
-            let pte = self.pte(from.space, vpn);
+            let pte = self.tables.pte(from.space, vpn);
             let new = to.plus(vpn.0 - from.start.0);
             self.set_pte(from.space, vpn, Pte::EMPTY);
             self.set_pte(from.space, new, pte);
             if let Some(frame) = pte.frame() {
-                self.frames.get_mut(frame).vpn = new;
+                self.tables.frames.get_mut(frame).vpn = new;
             } else if let Some((slot, _)) = pte.slot() {
-                self.shared.relocate(slot, from.space, vpn, new);
+                self.tables.shared.relocate(slot, from.space, vpn, new);
             }
         }
     }
@@ -261,11 +266,11 @@ impl Engine {
         if self.tickets.live() > 0 {
             return Ok(false);
         }
-        while let Some(head) = self.frames.oldest(List::Clean) {
+        while let Some(head) = self.tables.frames.oldest(List::Clean) {
             self.drop_clean_folio(head);
         }
-        while let Some(head) = self.frames.oldest(List::Dirty) {
-            self.frames.delist(head);
+        while let Some(head) = self.tables.frames.oldest(List::Dirty) {
+            self.tables.frames.delist(head);
             self.map(mmu, head, List::Inactive, Source::Frames)?;
         }
         self.swap.close_file();
@@ -280,9 +285,9 @@ impl Engine {
         self.pool.forget_memory();
         self.stats = Stats::default();
         self.evicts = false;
-        for number in 0..self.spaces.len() as u16 {
+        for number in 0..self.tables.spaces.len() as u16 {
             let all = PageRange::new(Space(number), Vpn(0), u64::MAX);
-            self.space_mut(all.space).vmas.edit(all.start, all.end(), |vma| vma.locked = false);
+            self.tables.space_mut(all.space).vmas.edit(all.start, all.end(), |vma| vma.locked = false);
             self.relist(all);
         }
     }
@@ -291,10 +296,10 @@ impl Engine {
     /// Folios that no store took until now are tried again.
     pub fn open_spill_file(&mut self, file: u16, limit: u64) {
         self.swap.open_file(file, limit);
-        for space in 0..self.spaces.len() {
+        for space in 0..self.tables.spaces.len() {
             let space = Space(space as u16);
-            let ranges: alloc::vec::Vec<PageRange> =
-                self.vmas(space).iter().map(|vma| PageRange::between(space, vma.start, vma.end)).collect();
+            let vmas = self.tables.vmas(space).iter();
+            let ranges: Vec<_> = vmas.map(|vma| PageRange::between(space, vma.start, vma.end)).collect();
             ranges.into_iter().for_each(|range| self.relist(range));
         }
     }
@@ -306,14 +311,14 @@ impl Engine {
 
     /// Takes every folio in `range` from the jobs that use it: fills are as if they had not begun, writers
     /// bring nothing.
-    pub(crate) fn settle<M: Mover>(&mut self, mmu: &mut M, range: PageRange) {
+    pub(crate) fn take_from_jobs<M: Mover>(&mut self, mmu: &mut M, range: PageRange) {
         let mut at = range.start;
-        while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
+        while let Some(vpn) = self.tables.next_used(PageRange::between(range.space, at, range.end())) {
             at = vpn.plus(1);
-            let Some(frame) = self.pte(range.space, vpn).frame() else { continue };
-            let head = self.frames.head_of(frame);
-            at = self.pages_of(head).end();
-            match self.frames.get(head).state {
+            let Some(frame) = self.tables.pte(range.space, vpn).frame() else { continue };
+            let head = self.tables.frames.head_of(frame);
+            at = self.tables.pages_of(head).end();
+            match self.tables.frames.get(head).state {
                 FrameState::Filling => self.revert_fill(mmu, head),
                 _ => self.take_from_writer(head),
             }
@@ -321,11 +326,11 @@ impl Engine {
     }
 
     /// Splits what straddles an edge of `range`.
-    pub(crate) fn settle_edges<M: Mover>(&mut self, mmu: &mut M, range: PageRange) -> Result<(), Refusal> {
+    pub(crate) fn split_edges<M: Mover>(&mut self, mmu: &mut M, range: PageRange) -> Result<(), Refusal> {
         for edge in [range.start, range.end()] {
-            let Some(frame) = self.pte(range.space, edge).frame() else { continue };
-            if self.frames.head_of(frame) != frame {
-                self.settle(mmu, PageRange::new(range.space, edge, 1));
+            let Some(frame) = self.tables.pte(range.space, edge).frame() else { continue };
+            if self.tables.frames.head_of(frame) != frame {
+                self.take_from_jobs(mmu, PageRange::new(range.space, edge, 1));
             }
         }
         self.split_at_edges(range);
@@ -336,28 +341,29 @@ impl Engine {
     /// refuses to move them out.
     pub fn relist(&mut self, range: PageRange) {
         self.each_folio(range, |engine, head| {
-            let record = *engine.frames.get(head);
+            let record = *engine.tables.frames.get(head);
             if record.state != FrameState::Mapped {
                 return;
             }
-            let evictable = engine.vmas(record.space).at(record.vpn).is_some_and(|vma| vma.evictable());
+            let evictable =
+                engine.tables.vmas(record.space).at(record.vpn).is_some_and(|vma| vma.evictable());
             match (evictable, record.list) {
-                (true, List::None) => engine.frames.enlist(head, List::Inactive),
-                (false, List::Active | List::Inactive) => engine.frames.delist(head),
+                (true, List::None) => engine.tables.frames.enlist(head, List::Inactive),
+                (false, List::Active | List::Inactive) => engine.tables.frames.delist(head),
                 _ => {}
             }
         });
-        if !self.shared.is_empty() {
+        if !self.tables.shared.is_empty() {
             self.relist_all_shared(range);
         }
     }
 
     fn relist_all_shared(&mut self, range: PageRange) {
         let mut at = range.start;
-        while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
+        while let Some(vpn) = self.tables.next_used(PageRange::between(range.space, at, range.end())) {
             at = vpn.plus(1);
-            if let Some((slot, _)) = self.pte(range.space, vpn).slot() {
-                self.relist_shared(slot);
+            if let Some((slot, _)) = self.tables.pte(range.space, vpn).slot() {
+                self.tables.relist_shared(slot);
             }
         }
     }
@@ -365,45 +371,27 @@ impl Engine {
     /// Calls `verb` with the first frame of each folio that begins in `range`.
     pub(crate) fn each_folio(&mut self, range: PageRange, mut verb: impl FnMut(&mut Engine, crate::Frame)) {
         let mut at = range.start;
-        while let Some(vpn) = self.next_used(PageRange::between(range.space, at, range.end())) {
+        while let Some(vpn) = self.tables.next_used(PageRange::between(range.space, at, range.end())) {
             at = vpn.plus(1);
-            let Some(frame) = self.pte(range.space, vpn).frame() else { continue };
-            let head = self.frames.head_of(frame);
-            at = self.pages_of(head).end();
+            let Some(frame) = self.tables.pte(range.space, vpn).frame() else { continue };
+            let head = self.tables.frames.head_of(frame);
+            at = self.tables.pages_of(head).end();
             verb(self, head);
         }
-    }
-
-    fn require_mapped(&self, range: PageRange) -> Result<(), Refusal> {
-        let covered = self.vmas(range.space).covers(range.start, range.end());
-        if covered { Ok(()) } else { Err(Refusal::NoRange) }
     }
 
     /// Forgets pages and what is mapped there, and leaves all contents where they are: the range is somebody else's from
     /// now on. [`Refusal::Busy`] while [`Engine::next_away`] names one.
     pub fn disown<M: Mover>(&mut self, mmu: &mut M, range: PageRange) -> Result<(), Refusal> {
-        self.settle_edges(mmu, range)?;
-        self.settle(mmu, range);
+        self.split_edges(mmu, range)?;
+        self.take_from_jobs(mmu, range);
         if self.next_away(range).is_some() {
             return Err(Refusal::Busy);
         }
         self.drop_pages(mmu, range);
-        let space = self.space_mut(range.space);
+        let space = self.tables.space_mut(range.space);
         space.vmas.remove(range.start, range.end());
         space.pages.prune(range);
         Ok(())
-    }
-
-    /// How many pages of `range` are not empty: at the program's address, in frames beside it, or stored.
-    pub fn used_pages(&self, range: PageRange) -> u64 {
-        if range.is_empty() { 0 } else { self.spaces[usize::from(range.space.0)].pages.used_in(range) }
-    }
-
-    pub(crate) fn next_used(&self, range: PageRange) -> Option<Vpn> {
-        self.spaces[usize::from(range.space.0)].pages.next_used(range)
-    }
-
-    pub(crate) fn space_mut(&mut self, space: Space) -> &mut crate::engine::AddressSpace {
-        &mut self.spaces[usize::from(space.0)]
     }
 }

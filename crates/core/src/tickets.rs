@@ -50,22 +50,22 @@ const RECLAIM_JOBS: usize = 8;
 /// The jobs under way. Slots are used again; tickets are not.
 #[derive(Clone, Debug)]
 pub(crate) struct Tickets {
-    slots: Vec<Flight>,
+    flights: Vec<Flight>,
     next: u64,
     live: u32,
 }
 
 impl Tickets {
     pub(crate) fn new() -> Tickets {
-        let mut tickets = Tickets { slots: Vec::new(), next: 1, live: 0 };
+        let mut tickets = Tickets { flights: Vec::new(), next: 1, live: 0 };
         tickets.reserve(RECLAIM_JOBS);
         tickets
     }
 
     /// Makes records for `more` jobs beside those that are under way.
     fn reserve(&mut self, more: usize) {
-        while self.slots.len() < self.live as usize + more {
-            self.slots.push(Flight::unused());
+        while self.flights.len() < self.live as usize + more {
+            self.flights.push(Flight::unused());
         }
     }
 
@@ -74,7 +74,7 @@ impl Tickets {
         self.live
     }
 
-    /// Begins a job, and leaves records for those of reclaim. Returns its slot.
+    /// Begins a job, and leaves records for those of reclaim. Returns the index of its flight.
     pub(crate) fn begin(&mut self, kind: JobKind, frames: FrameRun) -> usize {
         self.reserve(RECLAIM_JOBS + 1);
         self.begin_reserved(kind, frames).unwrap_or(0)
@@ -82,8 +82,8 @@ impl Tickets {
 
     /// Begins a job of reclaim, which allocates nothing. `None` when there are as many under way as can be.
     pub(crate) fn begin_reserved(&mut self, kind: JobKind, frames: FrameRun) -> Option<usize> {
-        let slot = self.slots.iter().position(|f| !f.live)?;
-        let flight = &mut self.slots[slot];
+        let index = self.flights.iter().position(|f| !f.live)?;
+        let flight = &mut self.flights[index];
         flight.ticket = Ticket(self.next);
         (flight.kind, flight.frames) = (kind, frames);
         (flight.void, flight.placed, flight.extent, flight.live) = (false, false, None, true);
@@ -91,52 +91,52 @@ impl Tickets {
         flight.blocks.clear();
         self.next += 1;
         self.live += 1;
-        Some(slot)
+        Some(index)
     }
 
-    /// The slot of a job that is under way.
+    /// The index of the flight of a job that is under way.
     pub(crate) fn find(&self, ticket: Ticket) -> Option<usize> {
-        self.slots.iter().position(|f| f.live && f.ticket == ticket)
+        self.flights.iter().position(|f| f.live && f.ticket == ticket)
     }
 
-    pub(crate) fn end(&mut self, slot: usize) {
-        self.slots[slot].live = false;
+    pub(crate) fn end(&mut self, index: usize) {
+        self.flights[index].live = false;
         self.live -= 1;
     }
 
-    pub(crate) fn get(&self, slot: usize) -> &Flight {
-        &self.slots[slot]
+    pub(crate) fn get(&self, index: usize) -> &Flight {
+        &self.flights[index]
     }
 
-    pub(crate) fn get_mut(&mut self, slot: usize) -> &mut Flight {
-        &mut self.slots[slot]
+    pub(crate) fn get_mut(&mut self, index: usize) -> &mut Flight {
+        &mut self.flights[index]
     }
 
     /// Every job under way.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Flight> {
-        self.slots.iter().filter(|f| f.live)
+        self.flights.iter().filter(|f| f.live)
     }
 
-    /// The same, with their slots.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, &Flight)> {
-        self.slots.iter().enumerate().filter(|(_, flight)| flight.live)
+    /// The same, with their indices.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, &Flight)> {
+        self.flights.iter().enumerate().filter(|(_, flight)| flight.live)
     }
 
     /// In a forked child nothing is under way.
     pub(crate) fn forget(&mut self) {
-        for flight in &mut self.slots {
+        for flight in &mut self.flights {
             flight.live = false;
         }
         self.live = 0;
     }
 }
 
-/// The number that a pinned frame's record carries for a job in `slot`.
-pub(crate) fn pin_of(slot: usize) -> u16 {
-    slot as u16 + 1
+/// The number that a pinned frame's record carries for a job in `index`.
+pub(crate) fn pin_of(index: usize) -> u16 {
+    index as u16 + 1
 }
 
-/// The slot of the job that pins a frame.
-pub(crate) fn slot_of(pin: u16) -> usize {
+/// The index of the flight of the job that pins a frame.
+pub(crate) fn index_of(pin: u16) -> usize {
     usize::from(pin) - 1
 }

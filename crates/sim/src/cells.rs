@@ -104,7 +104,7 @@ impl Event {
                 "Two more pages behind these are mapped and written, a folio of their own, and the four are to become one."
             }
             Event::Vacate => {
-                "Others are in use nearby, and the run of four slots that the folio's lie in is to be vacated."
+                "Others are in use nearby, and the run of four frames that the folio's lie in is to be vacated."
             }
             Event::JobDone => "The job under way comes back.",
             Event::JobFailed => "The job under way comes back and has failed.",
@@ -572,7 +572,7 @@ const fn budget(state: State) -> Cell {
 const fn collapse(state: State) -> Cell {
     match state {
         State::Mapped | State::MappedKept | State::Shared | State::Refused => {
-            stays(state, "one folio of four pages, in slots side by side")
+            stays(state, "one folio of four pages, in frames side by side")
         }
         State::Copied => stays(state, "its rights are others"),
         State::SharedMapped => stays(state, "left alone: the other has it too"),
@@ -583,19 +583,19 @@ const fn collapse(state: State) -> Cell {
 const fn vacate(state: State) -> Cell {
     match state {
         State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
-            stays(state, "other slots")
+            stays(state, "other frames")
         }
         State::Standby | State::StandbyKept | State::SharedStandby => {
-            stays(state, "its contents are in its slots")
+            stays(state, "its contents are in its frames")
         }
-        State::SharedMapped => stays(state, "its contents are in its slots, mapped by both"),
+        State::SharedMapped => stays(state, "its contents are in its frames, mapped by both"),
         State::FillingZeroes
         | State::FillingStored
         | State::Writing
         | State::Zombie
         | State::SharedFilling
-        | State::SharedWriting => stays(state, "its slots are a job's"),
-        State::Empty | State::Stored | State::SharedStored => stays(state, "it has no slots"),
+        | State::SharedWriting => stays(state, "its frames are a job's"),
+        State::Empty | State::Stored | State::SharedStored => stays(state, "it has no frames"),
     }
 }
 

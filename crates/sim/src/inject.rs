@@ -140,8 +140,8 @@ pub struct Call {
     pub verb: Verb,
     /// The pages that it was about.
     pub range: PageRange,
-    /// Their slots of the pool, where it was told any.
-    pub slots: Option<FrameRun>,
+    /// Their frames, where it was told any.
+    pub frames: Option<FrameRun>,
     /// What came of it.
     pub done: Done,
 }
@@ -241,9 +241,15 @@ impl Injector {
     }
 
     /// A call for `range` has ended so. Returns the same.
-    pub(crate) fn strike(&mut self, cut: Cut, range: PageRange, slots: Option<FrameRun>, done: Done) -> Done {
+    pub(crate) fn strike(
+        &mut self,
+        cut: Cut,
+        range: PageRange,
+        frames: Option<FrameRun>,
+        done: Done,
+    ) -> Done {
         if let (Some(calls), Some(verb)) = (&mut self.calls, self.begun) {
-            calls.push(Call { verb, range, slots, done });
+            calls.push(Call { verb, range, frames, done });
         }
         let pages = u64::from(done.pages);
         if let Some(refusal) = done.refusal

@@ -47,7 +47,7 @@ pub struct SimMmu {
     pub store: SimStore,
     /// What is staged for the fill that is being finished, a version for each page.
     pub staged: Vec<u64>,
-    /// Mapped pages that were said to have other slots now.
+    /// Mapped pages that were said to have other frames now.
     pub relocated: u64,
     /// Accessed bits are kept from the engine, as the kernel keeps them from a live host.
     pub blind: bool,
@@ -208,7 +208,7 @@ impl SimMmu {
         self.spaces.get(&space)?.get(vpn.0).map(|pte| self.seen(pte))
     }
 
-    /// An entry as [`SimMmu::entry`] shows it. A slot that is a hole holds nobody's version.
+    /// An entry as [`SimMmu::entry`] shows it. A frame that is a hole holds nobody's version.
     pub fn seen(&self, pte: Pte) -> Pte {
         match pte {
             Pte::Frame(frame) => {
@@ -257,12 +257,12 @@ impl SimMmu {
     }
 
     /// Reads a frame, as a job does. A hole of the pool gets the page of zeroes: until it is released or written
-    /// and moved away, a move into that slot answers [`Refusal::Exists`].
+    /// and moved away, a move into that frame answers [`Refusal::Exists`].
     pub fn read_frame(&mut self, frame: Frame) -> u64 {
         match self.pool[frame.0 as usize] {
             Some(pte) => pte.value(),
             None => {
-                self.set_slot(frame, Some(Pte::Zero));
+                self.set_frame(frame, Some(Pte::Zero));
                 0
             }
         }
@@ -272,10 +272,10 @@ impl SimMmu {
     pub fn write_frame(&mut self, frame: Frame, value: u64) {
         self.note_write(frame);
         let before = self.pool[frame.0 as usize];
-        self.set_slot(frame, Some(before.map_or(Pte::page(value), |pte| pte.written(value))));
+        self.set_frame(frame, Some(before.map_or(Pte::page(value), |pte| pte.written(value))));
     }
 
-    /// What a pool slot holds; `None` for a hole.
+    /// What a frame holds; `None` for a hole.
     pub fn frame(&self, frame: Frame) -> Option<Pte> {
         self.pool.get(frame.0 as usize).copied().flatten()
     }
@@ -292,41 +292,41 @@ impl SimMmu {
         }
     }
 
-    /// Writes a slot of the pool.
+    /// Writes a frame.
     ///
     /// # Panics
     /// When there is no such frame: an engine that names one is broken.
-    fn set_slot(&mut self, frame: Frame, pte: Option<Pte>) {
+    fn set_frame(&mut self, frame: Frame, pte: Option<Pte>) {
         let frames = self.pool.len();
-        let slot = self.pool.get_mut(frame.0 as usize);
-        let slot = slot.unwrap_or_else(|| panic!("{frame:?} of a pool of {frames}"));
+        let held = self.pool.get_mut(frame.0 as usize);
+        let held = held.unwrap_or_else(|| panic!("{frame:?} of a pool of {frames}"));
         self.pool_resident += u64::from(pte.is_some_and(Pte::is_memory));
-        self.pool_resident -= u64::from(slot.is_some_and(Pte::is_memory));
-        *slot = pte;
+        self.pool_resident -= u64::from(held.is_some_and(Pte::is_memory));
+        *held = pte;
         self.held[frame.0 as usize] &= pte.is_some();
     }
 }
 
 /// Calls that do page after page, and may be cut.
 impl SimMmu {
-    /// Does pages 0, 1, .. of `range` until one is refused or the call is cut. `slots` are their frames, where there are any.
+    /// Does pages 0, 1, .. of `range` until one is refused or the call is cut. `frames` are their frames, where there are any.
     fn each(
         &mut self,
         verb: Verb,
         range: PageRange,
-        slots: Option<FrameRun>,
+        frames: Option<FrameRun>,
         mut one: impl FnMut(&mut SimMmu, u32) -> Result<(), Refusal>,
     ) -> Done {
         let cut = self.injector.call(verb, range);
         let mut done = Done::all(range.pages as u32);
         for k in 0..range.pages as u32 {
-            let cut = cut.at(u64::from(k)).and_then(|why| self.come_true(verb, range, slots, k, why));
+            let cut = cut.at(u64::from(k)).and_then(|why| self.come_true(verb, range, frames, k, why));
             if let Some(refusal) = cut.or_else(|| one(self, k).err()) {
                 done = Done::part(k, refusal);
                 break;
             }
         }
-        self.injector.strike(cut, range, slots, done)
+        self.injector.strike(cut, range, frames, done)
     }
 
     /// What a cut says of page `k` of a call becomes true, as far as it can: the call then finds it so, or goes on. What can
@@ -335,7 +335,7 @@ impl SimMmu {
         &mut self,
         verb: Verb,
         range: PageRange,
-        slots: Option<FrameRun>,
+        frames: Option<FrameRun>,
         k: u32,
         refusal: Refusal,
     ) -> Option<Refusal> {
@@ -344,8 +344,8 @@ impl SimMmu {
             (Refusal::Exists, Verb::MoveIn | Verb::CopyIn | Verb::MapShared) => self.appear(space, vpn),
             (Refusal::Exists, Verb::MoveOut | Verb::Share) => {
                 // Somebody reads the hole.
-                let slot = slots.map(|slots| slots.start.plus(k));
-                slot.filter(|&slot| self.frame(slot).is_none()).map(|slot| self.read_frame(slot));
+                let frame = frames.map(|frames| frames.start.plus(k));
+                frame.filter(|&frame| self.frame(frame).is_none()).map(|frame| self.read_frame(frame));
             }
             (Refusal::Absent, Verb::MoveOut | Verb::Share | Verb::CopyOut) => _ = self.leave(space, vpn),
             (Refusal::Absent, Verb::MoveIn | Verb::CopyIn | Verb::MapShared) => {
@@ -420,7 +420,7 @@ impl Mmu for SimMmu {
 
     fn release(&mut self, frames: FrameRun) {
         for frame in frames.iter() {
-            self.set_slot(frame, None);
+            self.set_frame(frame, None);
         }
     }
 
@@ -459,7 +459,7 @@ impl SimMmu {
             return answer_for_present(self.frame(frame).is_some());
         }
         let pte = self.frame(frame).ok_or(Refusal::Absent)?;
-        self.set_slot(frame, None);
+        self.set_frame(frame, None);
         self.tables(space).put(vpn.0, pte);
         Ok(())
     }
@@ -476,7 +476,7 @@ impl SimMmu {
             return Err(Refusal::Busy);
         }
         self.tables(space).take(vpn.0);
-        self.set_slot(frame, Some(pte));
+        self.set_frame(frame, Some(pte));
         self.held[frame.0 as usize] = true;
         Ok(())
     }
@@ -487,7 +487,7 @@ impl SimMmu {
         if rights.movable() { Ok(rights) } else { Err(Refusal::Denied) }
     }
 
-    /// Copies one frame. Its slot is read first: a hole of the pool gets the page of zeroes even where the
+    /// Copies one frame. Its frame is read first: a hole of the pool gets the page of zeroes even where the
     /// destination is present.
     fn copy_one_in(&mut self, frame: Frame, space: Space, vpn: Vpn) -> Result<(), Refusal> {
         if !self.rights(space, vpn).is_some_and(|r| r.registered) {
@@ -539,7 +539,7 @@ impl SimMmu {
         if pte.busy() {
             return Err(Refusal::Busy);
         }
-        self.set_slot(frame, Some(pte));
+        self.set_frame(frame, Some(pte));
         self.held[frame.0 as usize] = true;
         self.tables(space).put(vpn.0, Pte::Frame(frame));
         Ok(())
@@ -560,7 +560,7 @@ impl SimMmu {
     fn copy_one_out(&mut self, space: Space, vpn: Vpn, frame: Frame) -> Result<(), Refusal> {
         let pte = self.entry(space, vpn).ok_or(Refusal::Absent)?;
         self.note_write(frame);
-        self.set_slot(frame, Some(Pte::page(pte.value())));
+        self.set_frame(frame, Some(Pte::page(pte.value())));
         Ok(())
     }
 }

@@ -185,41 +185,41 @@ fn guarded<W: World>(world: &mut W, event: &W::Event) -> Result<(), String> {
 /// A set of hashes by open addressing: 32 bytes or less for each.
 #[derive(Debug, Default)]
 struct Seen {
-    slots: Vec<u128>,
+    table: Vec<u128>,
     len: usize,
 }
 
 impl Seen {
-    /// Whether `hash` is new. 0 marks a free slot, and is taken for 1.
+    /// Whether `hash` is new. 0 marks a free entry, and is taken for 1.
     fn insert(&mut self, hash: u128) -> bool {
-        if self.len * 4 >= self.slots.len() * 3 {
+        if self.len * 4 >= self.table.len() * 3 {
             self.grow();
         }
-        let new = place(&mut self.slots, hash.max(1));
+        let new = place(&mut self.table, hash.max(1));
         self.len += usize::from(new);
         new
     }
 
     fn grow(&mut self) {
-        let mut larger = vec![0; (self.slots.len() * 2).max(1024)];
-        for &hash in self.slots.iter().filter(|&&h| h != 0) {
+        let mut larger = vec![0; (self.table.len() * 2).max(1024)];
+        for &hash in self.table.iter().filter(|&&h| h != 0) {
             place(&mut larger, hash);
         }
-        self.slots = larger;
+        self.table = larger;
     }
 }
 
-/// Puts a hash into its slot, or the next free one. `slots` is a power of two, and not full.
-fn place(slots: &mut [u128], hash: u128) -> bool {
-    let mask = slots.len() - 1;
+/// Puts a hash into its entry, or the next free one. `table` is a power of two, and not full.
+fn place(table: &mut [u128], hash: u128) -> bool {
+    let mask = table.len() - 1;
     let mut at = hash as usize & mask;
-    while slots[at] != 0 {
-        if slots[at] == hash {
+    while table[at] != 0 {
+        if table[at] == hash {
             return false;
         }
         at = (at + 1) & mask;
     }
-    slots[at] = hash;
+    table[at] = hash;
     true
 }
 

@@ -30,7 +30,7 @@ use check::Watch;
 use cover::Cover;
 use quire_core::job::Work;
 use quire_core::mmu::Prot;
-use quire_core::{Config, Demand, Engine, Fault, Halt, PageRange, PolicyKind, Reclaim, Space, Vpn};
+use quire_core::{Config, Engine, Fault, Halt, PageRange, PolicyKind, Reclaim, Space, Urgency, Vpn};
 use recount::Recount;
 
 /// The first space of a host; others are forked from it.
@@ -42,7 +42,7 @@ pub(crate) const SEGMENT_PAGES: u32 = 2;
 /// What a host is made with.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Setup {
-    /// Slots in the pool.
+    /// Frames in the pool.
     pub frames: u32,
     /// Segments of the store in RAM, of two pages each.
     pub segments: u32,
@@ -350,12 +350,12 @@ impl Host {
     }
 
     /// One step of reclaim. Where it is stuck, nothing may be left that could be moved out.
-    pub fn reclaim(&mut self, demand: Demand) -> Result<Reclaim, String> {
+    pub fn reclaim(&mut self, urgency: Urgency) -> Result<Reclaim, String> {
         let mut work = self.spare.pop().unwrap_or_default();
         self.begin_step();
         let before = self.meets_reclaim();
-        self.recount_reclaim(demand)?;
-        let step = self.engine.reclaim(&mut self.mmu, demand, &mut work);
+        self.recount_reclaim(urgency)?;
+        let step = self.engine.reclaim(&mut self.mmu, urgency, &mut work);
         self.recount_reclaimed(step)?;
         self.meets_reclaimed(before, self.has_looked_at_all(step));
         self.begin_if(step == Reclaim::Job, work);

@@ -5,7 +5,7 @@
 use quire_core::job::{Outcome, Ticket};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Fault, Frame, Order, PageRange, PageState, PolicyKind, Reclaim, Stats, Vpn};
+use quire_core::{Fault, Frame, Order, PageRange, PageState, PolicyKind, Reclaim, Stats, Urgency, Vpn};
 use quire_sim::cells::{After, Cell, Event, State, Waiter, expected, table};
 use quire_sim::waiters::Message;
 use quire_sim::world::{Event as Happening, Put, SPACE, Setup, Touch};
@@ -75,7 +75,7 @@ impl Scene {
 
     /// One step of reclaim under a grant of nothing.
     fn squeeze(&mut self) -> &mut Scene {
-        let reclaim = Happening::Reclaim(Demand::Behind);
+        let reclaim = Happening::Reclaim(Urgency::Behind);
         self.happen(Happening::Grant(0)).happen(reclaim).happen(Happening::Grant(SETUP.grant))
     }
 
@@ -172,7 +172,7 @@ impl Scene {
             Event::Fork => self.happen(Happening::Fork),
             Event::Hint => {
                 let advise = Happening::Advise(start, pages, Hint::Sequential);
-                self.happen(advise).happen(Happening::Cool(start, pages)).page_out()
+                self.happen(advise).happen(Happening::Deactivate(start, pages)).page_out()
             }
             Event::Budget => self.budget(),
             Event::Collapse => self.beside(2).happen(Happening::Collapse(start, Order::BASE.up().up())),
@@ -202,7 +202,7 @@ impl Scene {
     fn budget(&mut self) -> &mut Scene {
         self.host.engine.set_grant(0);
         for _ in 0..20 {
-            match self.host.reclaim(Demand::Behind).unwrap() {
+            match self.host.reclaim(Urgency::Behind).unwrap() {
                 Reclaim::Job => {
                     let last = self.host.jobs.len() as u8 - 1;
                     self.happen(Happening::Run(last));
@@ -354,14 +354,14 @@ impl Scene {
             PageState::Empty => After::Empty,
             PageState::Filling { stored: false } => After::FillingZeroes,
             PageState::Filling { stored: true } => After::FillingStored,
-            PageState::Mapped { kept: false } => After::Mapped,
-            PageState::Mapped { kept: true } => After::MappedKept,
-            PageState::Standby { kept: false } => After::Standby,
-            PageState::Standby { kept: true } => After::StandbyKept,
+            PageState::Mapped { copy: false } => After::Mapped,
+            PageState::Mapped { copy: true } => After::MappedKept,
+            PageState::Standby { copy: false } => After::Standby,
+            PageState::Standby { copy: true } => After::StandbyKept,
             PageState::Writing => After::Writing,
             PageState::Stored => After::Stored,
-            PageState::Shared { mapped: true, kept: false } => After::Shared,
-            PageState::Shared { mapped: true, kept: true } => After::SharedKept,
+            PageState::Shared { mapped: true, copy: false } => After::Shared,
+            PageState::Shared { mapped: true, copy: true } => After::SharedKept,
             PageState::Shared { mapped: false, .. } => panic!("in frames, and not mapped here"),
         }
     }
@@ -408,7 +408,7 @@ impl Scene {
         let pinned = note.contains("zombies") || note.contains("pinned");
         assert!(engine.frames_in_use() >= 2 || !pinned, "{note}");
         assert_eq!(now.collapses != before.collapses, note.contains("one folio"), "{note}");
-        assert_eq!(now.compacted_pages > before.compacted_pages, note.contains("other slots"), "{note}");
+        assert_eq!(now.compacted_pages > before.compacted_pages, note.contains("other frames"), "{note}");
         let order = engine.folio_order(SPACE, Vpn(0));
         assert!(order == Some(Order::BASE.up().up()) || !note.contains("one folio"), "{note}");
         let listed = engine.whereabouts(SPACE, Vpn(0)).listed;

@@ -171,7 +171,7 @@ fn the_emptiest_runs_are_vacated_first() {
     };
     tend(&mut host);
     let moved = host.engine.stats().compacted_pages;
-    assert!((8..=16).contains(&moved), "{moved} pages were given other slots");
+    assert!((8..=16).contains(&moved), "{moved} pages were given other frames");
     assert_eq!(frames(&host), fuller, "these have to wait");
     (0..5).for_each(|_| tend(&mut host));
     let (part, free) = (served(&host, sixteen), host.engine.room());
@@ -179,7 +179,7 @@ fn the_emptiest_runs_are_vacated_first() {
     host.model.check(&host.mmu).unwrap();
 }
 
-/// Nobody waits for longer than a bite: half of 4096 slots are in use in every run, which is much to vacate at once.
+/// Nobody waits for longer than a bite: half of 4096 frames are in use in every run, which is much to vacate at once.
 #[test]
 fn a_bite_of_compaction_is_bounded() {
     let mut host = host(4096);
@@ -194,7 +194,7 @@ fn a_bite_of_compaction_is_bounded() {
             before = moved;
         }
     }
-    assert!(before >= 1024 * 3 / 4, "{before} pages were given other slots");
+    assert!(before >= 1024 * 3 / 4, "{before} pages were given other frames");
     host.engine.validate().unwrap();
     host.model.check(&host.mmu).unwrap();
 }

@@ -5,7 +5,7 @@ mod common;
 use common::play;
 use quire_core::job::{JobKind, Place};
 use quire_core::mmu::Prot;
-use quire_core::{Demand, Order, PageState, PolicyKind, Reclaim, Vpn};
+use quire_core::{Order, PageState, PolicyKind, Reclaim, Urgency, Vpn};
 use quire_sim::Host;
 use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
 
@@ -36,7 +36,7 @@ fn state(host: &Host, page: u64) -> PageState {
 /// Reclaim until it has nothing to do, jobs included.
 fn reclaim(host: &mut Host) {
     for _ in 0..500 {
-        match host.reclaim(Demand::Behind).unwrap() {
+        match host.reclaim(Urgency::Behind).unwrap() {
             Reclaim::Job => while !host.step(0).unwrap() {},
             Reclaim::Progress => {}
             _ => return,
@@ -82,8 +82,8 @@ fn a_copy_in_ram_that_takes_as_much_as_its_page_goes_when_the_page_is_back() {
         assert_eq!(state(&host, page), PageState::Stored);
         read(&mut host, page);
     }
-    assert_eq!(state(&host, 0), PageState::Mapped { kept: true });
-    assert_eq!(state(&host, 1), PageState::Mapped { kept: false });
+    assert_eq!(state(&host, 0), PageState::Mapped { copy: true });
+    assert_eq!(state(&host, 1), PageState::Mapped { copy: false });
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn until_it_spills(host: &mut Host, pages: std::ops::Range<u64>) {
     for page in pages {
         write(host, page, Put::Raw);
         loop {
-            match host.reclaim(Demand::Behind).unwrap() {
+            match host.reclaim(Urgency::Behind).unwrap() {
                 Reclaim::Job if host.jobs[0].work.kind == JobKind::Spill => return,
                 Reclaim::Job => while !host.step(0).unwrap() {},
                 Reclaim::Progress => {}

@@ -15,8 +15,8 @@ use quire_core::job::{JobKind, Outcome, Packed, Ticket, Work};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
 use quire_core::{
-    Audit, Config, Demand, Engine, Fault, Frame, Order, OrderSet, PageRange, Placed, PolicyKind, Reclaim,
-    Shaping, Space, SplitMode, Vpn,
+    Audit, Config, Engine, Fault, Frame, Order, OrderSet, PageRange, Placed, PolicyKind, Reclaim, Shaping,
+    Space, SplitMode, Urgency, Vpn,
 };
 use quire_sim::rng::Rng;
 use quire_sim::{Injection, SimMmu, Verb};
@@ -247,8 +247,8 @@ impl Fuzzed {
             self.engine.move_out_behind(&mut self.mmu, rng.below(600) as u32);
             return;
         }
-        let demand = [Demand::Behind, Demand::Store, Demand::Direct][rng.below(3) as usize];
-        let step = self.engine.reclaim(&mut self.mmu, demand, &mut work);
+        let urgency = [Urgency::Behind, Urgency::StoreOnly, Urgency::Direct][rng.below(3) as usize];
+        let step = self.engine.reclaim(&mut self.mmu, urgency, &mut work);
         self.met.stuck += u64::from(step == Reclaim::Stuck);
         self.begin(step == Reclaim::Job, work);
     }
@@ -404,7 +404,7 @@ impl Fuzzed {
                 Ok(())
             }
             11 => {
-                engine.cool(at);
+                engine.deactivate(at);
                 Ok(())
             }
             12 => {

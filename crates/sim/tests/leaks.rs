@@ -6,7 +6,7 @@ mod common;
 use common::play;
 use quire_core::job::{JobKind, Outcome};
 use quire_core::mmu::{Prot, Refusal};
-use quire_core::{Demand, PageRange, PageState, Vpn};
+use quire_core::{PageRange, PageState, Urgency, Vpn};
 use quire_sim::world::{Event, Put, SPACE, Setup, Step, Touch};
 use quire_sim::{Host, Injection, Verb};
 
@@ -34,7 +34,7 @@ fn press(host: &mut Host) {
         if !host.jobs.is_empty() {
             break;
         }
-        play(host, &[Event::Reclaim(Demand::Behind)]);
+        play(host, &[Event::Reclaim(Urgency::Behind)]);
     }
     play(host, &[Event::Grant(SETUP.grant)]);
 }
@@ -105,12 +105,12 @@ fn an_extent_of_a_spill_job_that_brings_nothing() {
         let mut host = host(32, Put::Small);
         // Some of it goes to the store in RAM, and from there to the file when that has no more room.
         play(&mut host, &[Event::Grant(33)]);
-        (0..24).for_each(|_| play(&mut host, &[Event::Reclaim(Demand::Behind), Event::Run(0)]));
+        (0..24).for_each(|_| play(&mut host, &[Event::Reclaim(Urgency::Behind), Event::Run(0)]));
         assert!(host.engine.store_pages() > 0 && host.engine.spill_bytes() == 0);
         play(&mut host, &[Event::Overhead(33)]);
         for _ in 0..24 {
             if host.jobs.is_empty() {
-                play(&mut host, &[Event::Reclaim(Demand::Behind)]);
+                play(&mut host, &[Event::Reclaim(Urgency::Behind)]);
             }
         }
         assert_eq!(host.jobs.last().map(|job| job.work.kind), Some(JobKind::Spill), "{:?}", host.jobs);

@@ -3,10 +3,10 @@
 mod common;
 
 use common::play;
-use quire_core::fault::Shortfall;
 use quire_core::job::Place;
 use quire_core::mmu::Prot;
-use quire_core::{Demand, Order, PageState, PolicyKind, Vpn};
+use quire_core::policy::Shortfall;
+use quire_core::{Order, PageState, PolicyKind, Urgency, Vpn};
 use quire_sim::Host;
 use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
 
@@ -56,7 +56,7 @@ fn stored(spill: Option<u64>, put: Put) -> Host {
     let grant = host.setup().grant;
     play(&mut host, &[Event::PageOut(Vpn(8), 4), Event::Grant(0)]);
     for _ in 0..20 {
-        play(&mut host, &[Event::Reclaim(Demand::Behind), Event::Run(0)]);
+        play(&mut host, &[Event::Reclaim(Urgency::Behind), Event::Run(0)]);
     }
     play(&mut host, &[Event::Grant(grant)]);
     assert!((8..12).all(|page| host.engine.page_state(SPACE, Vpn(page)) == PageState::Stored));

@@ -6,12 +6,12 @@ use common::{SETUP, play};
 use quire_core::job::{JobKind, Work};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Reclaim, Stats, Vpn};
+use quire_core::{Order, PageRange, PageState, PolicyKind, Reclaim, Stats, Urgency, Vpn};
 use quire_sim::waiters::Message;
 use quire_sim::world::{Event, Put, SPACE, Setup, Step, Touch};
 use quire_sim::{Host, Injection, Verb};
 
-const RECLAIM: Event = Event::Reclaim(Demand::Direct);
+const RECLAIM: Event = Event::Reclaim(Urgency::Direct);
 
 /// A host with pages 0..16 mapped, of which the first `touched` were written.
 fn host(setup: Setup, touched: u64) -> Host {
@@ -83,13 +83,13 @@ fn an_old_spill_job_is_not_run_again() {
     let mut host = writing(SETUP);
     play(&mut host, &[Event::Run(0), Event::Grant(0), RECLAIM, Event::Grant(SETUP.grant)]);
     play(&mut host, &[Event::Touch(0, Touch { vpn: Vpn(0), put: None }), Event::Handle(0), Event::Run(0)]);
-    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Mapped { kept: true });
+    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Mapped { copy: true });
     host.engine.set_grant(0);
     let mut work = Work::new();
     work.kind = JobKind::Spill;
-    let step = host.engine.reclaim(&mut host.mmu, Demand::Direct, &mut work);
+    let step = host.engine.reclaim(&mut host.mmu, Urgency::Direct, &mut work);
     assert_eq!(step, Reclaim::Progress);
-    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Mapped { kept: false });
+    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Mapped { copy: false });
 }
 
 /// Messages about one page come late, once each time the page was moved out and came back. Ten such in a row stopped
@@ -153,7 +153,7 @@ fn a_page_that_appears_in_place_of_a_shared_one_is_its_process_own() {
             Event::Handle(0),
         ],
     );
-    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Mapped { kept: false });
+    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Mapped { copy: false });
     play(&mut host, &[Event::ForkSpace]);
     host.read_back().unwrap();
 }
@@ -185,8 +185,8 @@ fn a_fault_learns_that_nothing_is_moved_out() {
     play(&mut host, &[Event::Touch(0, Touch { vpn: Vpn(5), put: None }), Event::Handle(0)]);
     assert_eq!(host.parked.len(), 1, "there is no frame");
     let mut work = Work::new();
-    assert_eq!(host.engine.reclaim(&mut host.mmu, Demand::Direct, &mut work), Reclaim::Stuck);
-    assert_eq!(host.engine.reclaim(&mut host.mmu, Demand::Behind, &mut work), Reclaim::Idle);
+    assert_eq!(host.engine.reclaim(&mut host.mmu, Urgency::Direct, &mut work), Reclaim::Stuck);
+    assert_eq!(host.engine.reclaim(&mut host.mmu, Urgency::Behind, &mut work), Reclaim::Idle);
 }
 
 /// A child's pages are not locked, and a discard by the child was refused because its parent's were.
@@ -266,6 +266,6 @@ fn a_worker_stores_what_it_has_packed() {
     play(&mut host, &[Event::Step(0), Event::Full(false)]);
     assert_eq!(host.jobs[0].step, Step::Packed);
     play(&mut host, &[Event::Run(0), Event::Grant(SETUP.grant)]);
-    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Standby { kept: true });
+    assert_eq!(host.engine.page_state(SPACE, Vpn(0)), PageState::Standby { copy: true });
     host.read_back().unwrap();
 }

@@ -1,5 +1,5 @@
 //! Every order of up to eight events on two pages, breadth first, from several beginnings; and of fewer where two
-//! processes share a page, or folios are collapsed and given other slots.
+//! processes share a page, or folios are collapsed and given other frames.
 //!
 //! The pool has four frames, of which the grant pays for one or three. A thread that writes and one that reads meet
 //! everything else that can happen to their pages: reclaim, jobs step by step and failing, all that a program does to
@@ -9,7 +9,7 @@
 //! `QUIRE_FULL=1` goes one event further from some of the beginnings; `QUIRE_DEPTH=n` takes n events from each.
 
 use quire_core::mmu::{Prot, Refusal};
-use quire_core::{Demand, Frame, Order, PageState, PolicyKind, Vpn};
+use quire_core::{Frame, Order, PageState, PolicyKind, Urgency, Vpn};
 use quire_sim::search::search;
 use quire_sim::world::{Put, SPACE, Setup, Touch};
 use quire_sim::{Event, Host, Injection, Verb, World};
@@ -34,7 +34,7 @@ const SETUP: Setup = Setup {
 #[derive(Clone, Debug)]
 struct TwoPages(Host);
 
-/// The same, and the engine may make the two one folio, or give them other slots.
+/// The same, and the engine may make the two one folio, or give them other frames.
 #[derive(Clone, Debug)]
 struct Shaped(TwoPages);
 
@@ -150,7 +150,7 @@ fn pager_events(host: &Host, events: &mut Vec<Event>) {
     for at in 0..host.jobs.len() as u8 {
         events.extend([Event::Step(at), Event::Fail(at)]);
     }
-    events.push(Event::Reclaim(Demand::Direct));
+    events.push(Event::Reclaim(Urgency::Direct));
 }
 
 /// A parent and a child with a page each of them knows, and the events of either.
@@ -251,7 +251,7 @@ fn fill(page: u64) -> [Event; 3] {
 }
 
 const OUT: Event = Event::PageOut(Vpn(0), 2);
-const RECLAIM: Event = Event::Reclaim(Demand::Direct);
+const RECLAIM: Event = Event::Reclaim(Urgency::Direct);
 
 fn two_stored(setup: Setup) -> TwoPages {
     let fills = [fill(0), fill(1)].concat();
@@ -330,7 +330,7 @@ fn with_collapse_and_compaction() {
 fn with_a_page_shared_by_two_processes() {
     let mapped = family(3, false);
     let state = mapped.0.engine.page_state(SPACE, Vpn(0));
-    assert_eq!(state, PageState::Shared { mapped: true, kept: false });
+    assert_eq!(state, PageState::Shared { mapped: true, copy: false });
     all_orders("4K, shared by two processes", &mapped, depth(6 + further()));
 }
 

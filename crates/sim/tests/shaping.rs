@@ -5,7 +5,7 @@
 
 use quire_core::mmu::Prot;
 use quire_core::{
-    Decision, Demand, Order, PageRange, PageState, PolicyKind, Reclaim, Shaping, SplitMode, SplitWhy, Vpn,
+    Decision, Order, PageRange, PageState, PolicyKind, Reclaim, Shaping, SplitMode, SplitWhy, Urgency, Vpn,
 };
 use quire_sim::Host;
 use quire_sim::rng::Rng;
@@ -53,7 +53,7 @@ impl Life {
     /// The pager's own work at the end of an epoch, and what it decided.
     fn end_epoch(&mut self) {
         loop {
-            match self.host.reclaim(Demand::Behind).unwrap() {
+            match self.host.reclaim(Urgency::Behind).unwrap() {
                 Reclaim::Idle | Reclaim::Stuck => break,
                 Reclaim::Progress => {}
                 Reclaim::Job | Reclaim::Waiting => while !self.host.step(0).unwrap() {},

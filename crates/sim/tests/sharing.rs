@@ -4,7 +4,7 @@ mod common;
 
 use common::{SETUP, play};
 use quire_core::mmu::{Prot, Refusal};
-use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Reclaim, Space, Vpn};
+use quire_core::{Order, PageRange, PageState, PolicyKind, Reclaim, Space, Urgency, Vpn};
 use quire_sim::rng::Rng;
 use quire_sim::waiters::Message;
 use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
@@ -38,7 +38,7 @@ fn store_all(host: &mut Host) {
     let grant = host.engine.grant();
     play(host, &[Event::Grant(0)]);
     for _ in 0..200 {
-        match host.reclaim(Demand::Behind).unwrap() {
+        match host.reclaim(Urgency::Behind).unwrap() {
             Reclaim::Job => while !host.step(0).unwrap() {},
             Reclaim::Progress => {}
             Reclaim::Idle | Reclaim::Waiting | Reclaim::Stuck => break,
@@ -64,7 +64,7 @@ fn a_fork_shares_every_page_and_copies_none() {
     let mut host = family(QUAD, 4);
     assert_eq!(host.engine.frames_in_use(), 4);
     assert_eq!((mapcount(&host, SPACE, 0), mapcount(&host, CHILD, 3)), (2, 2));
-    let shared = PageState::Shared { mapped: true, kept: false };
+    let shared = PageState::Shared { mapped: true, copy: false };
     assert_eq!((state(&host, SPACE, 0), state(&host, CHILD, 3)), (shared, shared));
     assert_eq!(frame(&host, SPACE, 2), frame(&host, CHILD, 2));
     play(&mut host, &[SECOND, Event::ForkSpace]);
@@ -115,7 +115,7 @@ fn a_whole_folio_is_taken_back_at_once() {
     play(&mut host, &[Event::Exit(1)]);
     touch(&mut host, 2, Some(Put::Small));
     assert_eq!(host.engine.stats().cow_reuses, 1);
-    assert_eq!(state(&host, SPACE, 0), PageState::Mapped { kept: false });
+    assert_eq!(state(&host, SPACE, 0), PageState::Mapped { copy: false });
     assert_eq!(host.engine.folio_order(SPACE, Vpn(0)), Order::new(2));
     assert!(!host.engine.shares());
 }
@@ -165,12 +165,12 @@ fn a_shared_folio_leaves_all_spaces_and_one_copy_comes_back_for_all() {
 fn a_rescue_in_one_space_maps_it_there_only() {
     let mut host = family(SETUP, 1);
     // One step of reclaim unmaps it in both.
-    play(&mut host, &[Event::Grant(0), Event::Reclaim(Demand::Behind), Event::Grant(SETUP.grant)]);
-    assert_eq!((state(&host, SPACE, 0), mapcount(&host, SPACE, 0)), (PageState::Standby { kept: false }, 0));
+    play(&mut host, &[Event::Grant(0), Event::Reclaim(Urgency::Behind), Event::Grant(SETUP.grant)]);
+    assert_eq!((state(&host, SPACE, 0), mapcount(&host, SPACE, 0)), (PageState::Standby { copy: false }, 0));
     play(&mut host, &[SECOND]);
     touch(&mut host, 0, None);
     assert_eq!(host.engine.stats().rescues[0], 1);
-    assert_eq!(state(&host, SPACE, 0), PageState::Shared { mapped: false, kept: false });
+    assert_eq!(state(&host, SPACE, 0), PageState::Shared { mapped: false, copy: false });
     assert_eq!(mapcount(&host, SPACE, 0), 1);
     let mapped: Vec<_> =
         host.engine.rmap(frame(&host, SPACE, 0)).iter().map(|m| (m.space, m.mapped)).collect();
@@ -186,7 +186,7 @@ fn a_write_to_a_stored_page_reads_for_the_writer_alone() {
     assert_eq!((host.engine.frames_in_use(), host.mmu.store.len()), (1, 1));
     assert_eq!(
         (state(&host, CHILD, 0), state(&host, SPACE, 0)),
-        (PageState::Stored, PageState::Mapped { kept: true })
+        (PageState::Stored, PageState::Mapped { copy: true })
     );
     play(&mut host, &[Event::Exit(0)]);
     play(&mut host, &[Event::Touch(0, Touch { vpn: Vpn(0), put: None })]);
@@ -238,7 +238,7 @@ fn a_lock_in_one_space_keeps_it_for_all() {
     let mut host = family(PAIR, 2);
     play(&mut host, &[SECOND, Event::Lock(Vpn(1), 1, true)]);
     store_all(&mut host);
-    assert_eq!(state(&host, SPACE, 0), PageState::Shared { mapped: true, kept: false });
+    assert_eq!(state(&host, SPACE, 0), PageState::Shared { mapped: true, copy: false });
     play(&mut host, &[Event::Exit(1)]);
     store_all(&mut host);
     assert_eq!(state(&host, SPACE, 0), PageState::Stored, "the lock went with its space");
@@ -250,9 +250,9 @@ fn a_pinned_page_stays_the_parents_own() {
     play(&mut host, &[Event::Map(Vpn(0), 16, Prot::READ_WRITE)]);
     (0..2).for_each(|page| touch(&mut host, page, Some(Put::Small)));
     play(&mut host, &[Event::Pin(Vpn(1), true), Event::ForkSpace]);
-    assert_eq!(state(&host, SPACE, 0), PageState::Shared { mapped: true, kept: false });
-    assert_eq!(state(&host, SPACE, 1), PageState::Mapped { kept: false });
-    assert_eq!(state(&host, CHILD, 1), PageState::Standby { kept: false });
+    assert_eq!(state(&host, SPACE, 0), PageState::Shared { mapped: true, copy: false });
+    assert_eq!(state(&host, SPACE, 1), PageState::Mapped { copy: false });
+    assert_eq!(state(&host, CHILD, 1), PageState::Standby { copy: false });
     host.read_back().unwrap();
 }
 
@@ -332,7 +332,7 @@ fn a_fill_outlives_the_space_that_asked() {
     play(&mut host, &[Event::Exit(1), Event::Run(0)]);
     assert_eq!(
         (state(&host, SPACE, 0), mapcount(&host, SPACE, 0)),
-        (PageState::Shared { mapped: false, kept: true }, 0)
+        (PageState::Shared { mapped: false, copy: true }, 0)
     );
     host.read_back().unwrap();
 }
@@ -387,7 +387,7 @@ fn any_event(rng: &mut Rng, arena: u64) -> Event {
         30..55 => Event::Handle(number),
         55..60 => Event::Retry(number),
         60..70 => Event::Run(number),
-        70..80 => Event::Reclaim(if rng.chance(50) { Demand::Direct } else { Demand::Behind }),
+        70..80 => Event::Reclaim(if rng.chance(50) { Urgency::Direct } else { Urgency::Behind }),
         80..88 => Event::Process(number),
         88..91 => Event::ForkSpace,
         91..93 => Event::Exit(number),

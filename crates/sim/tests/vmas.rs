@@ -5,7 +5,7 @@ mod common;
 use common::play;
 use quire_core::mmu::{Mmu, Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Space, VmaUsage, Vpn};
+use quire_core::{Order, PageRange, PageState, PolicyKind, Space, Urgency, VmaUsage, Vpn};
 use quire_sim::Host;
 use quire_sim::rng::Rng;
 use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
@@ -67,8 +67,8 @@ fn counted(host: &Host, space: Space, usage: &VmaUsage) -> [u64; 8] {
 }
 
 fn told(usage: &VmaUsage) -> [u64; 8] {
-    let VmaUsage { filling, standby, writing, stored, kept, shared, ram_bytes, file_bytes, .. } = *usage;
-    [usage.rss(), filling, standby, writing, stored, kept, shared, ram_bytes + file_bytes]
+    let VmaUsage { filling, standby, writing, stored, with_copy, shared, ram_bytes, file_bytes, .. } = *usage;
+    [usage.rss(), filling, standby, writing, stored, with_copy, shared, ram_bytes + file_bytes]
 }
 
 fn any_event(rng: &mut Rng) -> Event {
@@ -79,7 +79,7 @@ fn any_event(rng: &mut Rng) -> Event {
         8..12 => Event::Handle(number),
         12..14 => Event::Run(number),
         14 => Event::Step(number),
-        15..18 => Event::Reclaim(Demand::Behind),
+        15..18 => Event::Reclaim(Urgency::Behind),
         18 => Event::Grant([8, 120][rng.below(2) as usize]),
         19 => Event::PageOut(page, 4),
         20 => Event::Protect(page, 4, if number < 6 { Prot::READ_WRITE } else { Prot::READ }),
@@ -143,7 +143,7 @@ fn a_host_takes_only_what_is_at_the_programs_address() {
     assert_eq!(refused, Err(Refusal::Again));
     let denied = host.engine.hand_over(&mut host.mmu, near, |_| Err(Refusal::NoMemory));
     assert_eq!(denied, Err(Refusal::NoMemory));
-    assert_eq!(host.engine.page_state(SPACE, Vpn(2)), PageState::Mapped { kept: false });
+    assert_eq!(host.engine.page_state(SPACE, Vpn(2)), PageState::Mapped { copy: false });
     host.engine.hand_over(&mut host.mmu, near, |mmu| mmu.discard(near)).unwrap();
     assert_eq!(host.engine.page_state(SPACE, Vpn(2)), PageState::Empty);
     host.engine.validate().unwrap();

@@ -5,7 +5,7 @@
 //! to a hole that is being filled.
 
 use quire_core::mmu::{Prot, Refusal};
-use quire_core::{Demand, Order, PageState, PolicyKind, Vpn};
+use quire_core::{Order, PageState, PolicyKind, Urgency, Vpn};
 use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
 use quire_sim::{Host, Injection, Lasting, Verb};
 
@@ -280,7 +280,7 @@ fn a_fill_wakes_whoever_waits_in_any_process() {
     scene.play(Event::PageOut(Vpn(0), 1));
     scene.play(Event::Grant(0));
     while scene.host.engine.page_state(SPACE, Vpn(0)) != PageState::Stored {
-        scene.play(Event::Reclaim(Demand::Behind));
+        scene.play(Event::Reclaim(Urgency::Behind));
         scene.play(Event::Run(0));
         assert!(scene.host.steps < 100, "the page is never stored");
     }

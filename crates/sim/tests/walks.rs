@@ -182,7 +182,7 @@ fn compare(with: &Host, without: &Host, seed: u64) -> u64 {
     assert_eq!(count(|d| matches!(d, Decision::Refused(_))), refused, "seed {seed}");
     let splits = stats.splits.iter().sum::<u64>();
     assert_eq!(count(|d| matches!(d, Decision::Split { .. })), splits, "seed {seed}");
-    let out = |d: &Decision| if let Decision::Evict { out, .. } = d { u64::from(*out) } else { 0 };
+    let out = |d: &Decision| if let Decision::Evict { moved, .. } = d { u64::from(*moved) } else { 0 };
     let out: u64 = with.engine.log().map(|(_, d)| out(d)).sum();
     assert_eq!(out, stats.evicted_behind + stats.evicted_direct, "seed {seed}");
     copies

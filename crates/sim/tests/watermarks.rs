@@ -4,7 +4,7 @@ mod common;
 
 use common::play;
 use quire_core::mmu::Prot;
-use quire_core::{Demand, Engine, Order, PolicyKind, Reclaim, Vpn};
+use quire_core::{Engine, Order, PolicyKind, Reclaim, Urgency, Vpn};
 use quire_sim::Host;
 use quire_sim::world::{Event, Put, Setup, Touch};
 
@@ -33,10 +33,10 @@ fn host(pages: u32) -> Host {
     host
 }
 
-/// Reclaim for `demand` until it has nothing to do, jobs included.
-fn reclaim(host: &mut Host, demand: Demand) {
+/// Reclaim for `urgency` until it has nothing to do, jobs included.
+fn reclaim(host: &mut Host, urgency: Urgency) {
     for _ in 0..1000 {
-        match host.reclaim(demand).unwrap() {
+        match host.reclaim(urgency).unwrap() {
             Reclaim::Job => while !host.step(0).unwrap() {},
             Reclaim::Progress => {}
             Reclaim::Idle => return,
@@ -59,7 +59,7 @@ fn reclaim_is_called_for_below_a_sixteenth_and_makes_room_up_to_an_eighth() {
         assert_eq!(marks(&host.engine), (room < LOW, room < LOW / 2), "with room for {room}");
         fill(&mut host, page, page + 1);
     }
-    reclaim(&mut host, Demand::Behind);
+    reclaim(&mut host, Urgency::Behind);
     let room = host.engine.room();
     assert!((HIGH..HIGH + 2).contains(&room), "room for {room}");
     assert_eq!(marks(&host.engine), (false, false));
@@ -71,7 +71,7 @@ fn reclaim_is_called_for_below_a_sixteenth_and_makes_room_up_to_an_eighth() {
 fn a_fault_without_a_frame_makes_room_for_one() {
     let mut host = host(GRANT);
     assert_eq!(host.engine.room(), 0);
-    reclaim(&mut host, Demand::Direct);
+    reclaim(&mut host, Urgency::Direct);
     let stats = host.engine.stats();
     assert_eq!((host.engine.room(), stats.evicted_behind, stats.evicted_direct), (1, 0, 1));
 }
@@ -90,7 +90,7 @@ fn what_is_moved_out_behind_is_what_is_missing() {
     assert!(lacks(&host, 3) && !lacks(&host, 4), "what is out comes to be room");
     assert_eq!(move_out(&mut host, 3), 3);
     assert_eq!(host.engine.stats().evicted_behind, 10);
-    reclaim(&mut host, Demand::Store);
+    reclaim(&mut host, Urgency::StoreOnly);
     assert_eq!((host.engine.room(), host.engine.stats().evicted_behind), (HIGH, 10));
 }
 
@@ -111,7 +111,7 @@ fn memory_that_lies_ready_is_given_back_before_small_fills_find_none() {
     assert!(!host.engine.pressed() && host.engine.room() == charged - GRANT / 2 + half);
     play(&mut host, &[Event::Grant(charged + half - 1)]);
     assert!(host.engine.pressed());
-    reclaim(&mut host, Demand::Behind);
+    reclaim(&mut host, Urgency::Behind);
     assert!(!host.engine.pressed() && host.engine.frames_charged() < charged);
     assert_eq!(host.engine.stats().evicted_behind, 0, "room there was");
 }
@@ -128,7 +128,7 @@ fn where_nothing_is_moved_out_only_what_is_above_the_grant_counts() {
     assert!(!host.engine.pressed());
     play(&mut host, &[Event::Grant(charged - 1)]);
     assert!(host.engine.pressed());
-    reclaim(&mut host, Demand::Behind);
+    reclaim(&mut host, Urgency::Behind);
     assert!(!host.engine.pressed() && host.engine.frames_charged() < charged);
     assert_eq!(host.engine.frames_in_use(), GRANT / 2);
 }

@@ -1,7 +1,7 @@
 //! Trial unmaps: what is moved out only to hear of its next touch comes back whole, also where nothing is evicted.
 
 use quire_core::mmu::{Prot, Refusal};
-use quire_core::{Demand, Order, PageRange, PageState, PolicyKind, Vpn};
+use quire_core::{Order, PageRange, PageState, PolicyKind, Urgency, Vpn};
 use quire_sim::rng::Rng;
 use quire_sim::world::{Event, Put, SPACE, Setup, Touch};
 use quire_sim::{Host, Injection, Verb};
@@ -39,8 +39,8 @@ fn states(host: &Host) -> Vec<PageState> {
     (0..PAGES).map(|page| host.engine.page_state(SPACE, Vpn(page))).collect()
 }
 
-const OUT: PageState = PageState::Standby { kept: false };
-const IN: PageState = PageState::Mapped { kept: false };
+const OUT: PageState = PageState::Standby { copy: false };
+const IN: PageState = PageState::Mapped { copy: false };
 
 #[test]
 fn all_that_is_mapped_goes_and_each_touch_brings_its_page_back() {
@@ -115,8 +115,8 @@ fn any_event(rng: &mut Rng) -> Event {
         20..22 => Event::Retry(0),
         22..25 => Event::Run(rng.below(4) as u8),
         25..28 => Event::Step(rng.below(4) as u8),
-        28 => Event::Reclaim(Demand::Direct),
-        29 => Event::Reclaim(Demand::Behind),
+        28 => Event::Reclaim(Urgency::Direct),
+        29 => Event::Reclaim(Urgency::Behind),
         30 => Event::Discard(at, pages),
         31 => Event::Unmap(at, pages),
         32 | 33 => Event::Map(at, pages, Prot::READ_WRITE),

@@ -1,12 +1,12 @@
 //! The same invariants, checked where something has changed: in time that does not grow with what is held.
 
 use super::{Check, LISTS, ensure};
+use crate::addr::SHARED;
 use crate::addr::{Frame, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::{FrameRecord, FrameState, List};
 use crate::job::JobKind;
-use crate::page::{PageTable, Pte};
-use crate::sharing::SHARED;
+use crate::tables::{PageTable, Pte};
 use crate::trail;
 use alloc::format;
 use alloc::vec::Vec;
@@ -86,12 +86,12 @@ impl Audit {
             pages: Vec::new(),
             written: Vec::new(),
         };
-        engine.trail.take(&mut Vec::new());
-        engine.frames.trail.take(&mut Vec::new());
-        for (number, space) in engine.spaces.iter().enumerate() {
+        engine.tables.trail.take(&mut Vec::new());
+        engine.tables.frames.trail.take(&mut Vec::new());
+        for (number, space) in engine.tables.spaces.iter().enumerate() {
             audit.pages.extend(space.pages.iter().map(|(vpn, _)| (Space(number as u16), vpn)));
         }
-        audit.written.extend((0..engine.frames.len()).map(Frame));
+        audit.written.extend((0..engine.tables.frames.len()).map(Frame));
         audit.catch_up(engine);
         audit
     }
@@ -107,8 +107,8 @@ impl Audit {
     pub fn check(&mut self, engine: &mut Engine, also: impl IntoIterator<Item = (Space, Vpn)>) -> Check {
         self.pages.clear();
         self.written.clear();
-        engine.trail.take(&mut self.pages);
-        engine.frames.trail.take(&mut self.written);
+        engine.tables.trail.take(&mut self.pages);
+        engine.tables.frames.trail.take(&mut self.written);
         self.pages.extend(also);
         self.catch_up(engine);
         self.check_pages(engine)?;
@@ -118,12 +118,13 @@ impl Audit {
 
     /// Whether the tables are what the trails have told: nothing was written that left no trail. Walks them all.
     pub fn compare(&self, engine: &Engine) -> Check {
-        for (number, space) in engine.spaces.iter().enumerate() {
+        for (number, space) in engine.tables.spaces.iter().enumerate() {
             let mirror = self.entries.get(number).into_iter().flat_map(PageTable::iter);
             ensure(space.pages.iter().eq(mirror), || format!("entries of space {number} left no trail"))?;
         }
         let known = |number: u32| self.records.get(number as usize).copied().unwrap_or_default();
-        let strange = (0..engine.frames.len()).find(|&n| known(n) != *engine.frames.get(Frame(n)));
+        let strange =
+            (0..engine.tables.frames.len()).find(|&n| known(n) != *engine.tables.frames.get(Frame(n)));
         ensure(strange.is_none(), || format!("a write of frame {strange:?} left no trail"))
     }
 }
@@ -133,8 +134,8 @@ impl Audit {
     fn catch_up(&mut self, engine: &Engine) {
         self.written.sort_unstable();
         self.written.dedup();
-        self.entries.resize_with(engine.spaces.len(), PageTable::default);
-        self.records.resize(engine.frames.len() as usize, FrameRecord::default());
+        self.entries.resize_with(engine.tables.spaces.len(), PageTable::default);
+        self.records.resize(engine.tables.frames.len() as usize, FrameRecord::default());
         for at in 0..self.written.len() {
             self.note_record(engine, self.written[at]);
         }
@@ -143,12 +144,12 @@ impl Audit {
         self.pages.dedup();
         for at in 0..self.pages.len() {
             let (space, vpn) = self.pages[at];
-            self.note_entry(space, vpn, engine.pte(space, vpn));
+            self.note_entry(space, vpn, engine.tables.pte(space, vpn));
         }
     }
 
     fn note_record(&mut self, engine: &Engine, frame: Frame) {
-        let now = *engine.frames.get(frame);
+        let now = *engine.tables.frames.get(frame);
         let before = core::mem::replace(&mut self.records[frame.0 as usize], now);
         for (record, sign) in [(before, u32::MAX), (now, 1)] {
             let (pages, folios) = &mut self.lists[record.list as usize];
@@ -159,7 +160,7 @@ impl Audit {
         }
         let links = FrameRecord { prev: before.prev, next: before.next, list: before.list, ..now };
         if links != before && !matches!(now.state, FrameState::Free | FrameState::Zombie) {
-            let head = engine.frames.head_of(frame) == frame;
+            let head = engine.tables.frames.head_of(frame) == frame;
             let pages = if head { u64::from(now.order.pages()) } else { 1 };
             self.pages.extend((0..pages).map(|i| (now.space, now.vpn.plus(i))));
         }
@@ -169,8 +170,8 @@ impl Audit {
     fn add_sharers(&mut self, engine: &Engine) {
         for at in 0..self.pages.len() {
             let (space, slot) = self.pages[at];
-            if space == SHARED && engine.shared.is_taken(slot) {
-                self.pages.extend(engine.shared.of(slot));
+            if space == SHARED && engine.tables.shared.is_taken(slot) {
+                self.pages.extend(engine.tables.shared.of(slot));
             }
         }
     }
@@ -198,7 +199,7 @@ impl Audit {
 
     fn check_pages(&self, engine: &Engine) -> Check {
         for &(space, vpn) in &self.pages {
-            let pte = engine.pte(space, vpn);
+            let pte = engine.tables.pte(space, vpn);
             if pte == Pte::EMPTY {
                 let orphan = space == SHARED && self.slots.of(vpn.0 as u32) > 0;
                 ensure(!orphan, || format!("slot {vpn:?} is named and empty"))?;
@@ -223,10 +224,10 @@ impl Audit {
         for &frame in self.written.iter().filter(|frame| frame.0 < engine.pool.capacity()) {
             engine.check_frame(frame, self.frames.of(frame.0))?;
             engine.check_pin(frame)?;
-            let list = engine.frames.get(frame).list;
+            let list = engine.tables.frames.get(frame).list;
             if list != List::None {
                 engine.check_listed(frame)?;
-                let frames = &engine.frames;
+                let frames = &engine.tables.frames;
                 let before = match frames.older(frame) {
                     Some(older) => frames.younger(older),
                     None => frames.oldest(list),
@@ -248,7 +249,7 @@ impl Audit {
         }
         let (in_use, counted) = (self.frames.named + self.zombies, engine.pool.in_use());
         ensure(in_use == counted, || format!("{in_use} frames in use, counted {counted}"))?;
-        let (out, counted) = (self.out, engine.ranks.out());
+        let (out, counted) = (self.out, engine.ranks.only_stored());
         ensure(out == counted, || format!("{out} pages out, counted {counted}"))?;
         engine.check_slot_counts(self.slots.names, self.slots.named)?;
         engine.check_blocks(self.blocks.named as usize, engine.dead_blocks())?;
@@ -270,13 +271,13 @@ impl Engine {
     /// Pages of the folios that reclaim may come to store, but for those that jobs pin.
     fn pages_to_store(&self) -> u32 {
         let stored = [List::Active, List::Inactive, List::Dirty];
-        let mut pages: u32 = stored.iter().map(|&list| self.frames.pages_on(list)).sum();
+        let mut pages: u32 = stored.iter().map(|&list| self.tables.frames.pages_on(list)).sum();
         let mut last = None;
         for frame in self.tickets.iter().flat_map(|flight| flight.frames.iter()) {
-            let head = self.frames.head_of(frame);
-            let pinned = self.frames.get(frame).job != 0 && last != Some(head);
-            if pinned && stored.contains(&self.frames.get(head).list) {
-                pages -= self.frames.folio(head).pages;
+            let head = self.tables.frames.head_of(frame);
+            let pinned = self.tables.frames.get(frame).job != 0 && last != Some(head);
+            if pinned && stored.contains(&self.tables.frames.get(head).list) {
+                pages -= self.tables.frames.folio(head).pages;
             }
             last = Some(head);
         }

@@ -15,20 +15,20 @@
 
 use super::{Check, ensure};
 use crate::addr::Frame;
+use crate::addr::SHARED;
 use crate::engine::Engine;
 use crate::frame::{FrameState, List, NIL};
-use crate::sharing::SHARED;
 use alloc::format;
 
 impl Engine {
     /// The folio at `head`, which is in use, is on a list where it belongs.
     pub(super) fn check_place(&self, head: Frame) -> Check {
-        let record = self.frames.get(head);
+        let record = self.tables.frames.get(head);
         let ages = matches!(record.list, List::Active | List::Inactive);
         let waits = matches!(record.list, List::Dirty | List::Clean);
         let fits = match record.state {
             FrameState::Mapped => !waits && (!ages || self.leaves(head)),
-            FrameState::Shared => !waits && (!ages || !self.is_locked(head)),
+            FrameState::Shared => !waits && (!ages || !self.tables.is_locked(head)),
             FrameState::Standby => waits,
             FrameState::Filling | FrameState::Writing | FrameState::Zombie | FrameState::Free => {
                 record.list == List::None
@@ -38,14 +38,15 @@ impl Engine {
     }
 
     fn leaves(&self, head: Frame) -> bool {
-        let pages = self.pages_of(head);
-        pages.space != SHARED && self.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable())
+        let pages = self.tables.pages_of(head);
+        pages.space != SHARED
+            && self.tables.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable())
     }
 
     /// A frame that is no folio's first is on no list.
     pub(super) fn check_unlisted(&self, frame: Frame) -> Check {
-        let record = self.frames.get(frame);
-        let head = self.frames.head_of(frame) == frame && record.state != FrameState::Free;
+        let record = self.tables.frames.get(frame);
+        let head = self.tables.frames.head_of(frame) == frame && record.state != FrameState::Free;
         let bare = (record.list, record.prev, record.next) == (List::None, NIL, NIL);
         ensure(head || bare, || format!("{frame:?} is on a list: {record:?}"))
     }

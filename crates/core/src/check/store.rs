@@ -21,9 +21,9 @@ impl Engine {
     /// Each frame is free in one way at the most, and each that a job uses says so.
     pub(super) fn check_pool(&self) -> Check {
         self.pool.validate().map_err(String::from)?;
-        ensure(self.compaction.is_idle(), || "slots that were put aside have not come back".into())?;
-        for (slot, flight) in self.tickets.slots() {
-            let astray = flight.frames.iter().find(|&frame| self.frames.get(frame).job != pin_of(slot));
+        ensure(self.compaction.is_idle(), || "frames that were put aside have not come back".into())?;
+        for (job, flight) in self.tickets.numbered() {
+            let astray = flight.frames.iter().find(|&frame| self.tables.frames.get(frame).job != pin_of(job));
             let lost = |frame: Option<Frame>| {
                 format!("{frame:?} is used by {:?}, and does not say so", flight.ticket)
             };

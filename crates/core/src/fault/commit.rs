@@ -1,14 +1,13 @@
 //! The end of a fault: contents are in the frames, and the pages go to the program.
 
+use crate::addr::SHARED;
 use crate::addr::{Frame, FrameRun, PAGE_SIZE, PageRange};
 use crate::engine::{Engine, Halt};
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
-use crate::order::Order;
-use crate::reclaim::is_poor;
-use crate::sharing::SHARED;
+use crate::reclaim::is_incompressible;
 
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
 pub(crate) const PATIENCE: u32 = 8;
@@ -31,10 +30,10 @@ impl Engine {
     pub(crate) fn finish_fill<M: Mover>(
         &mut self,
         mmu: &mut M,
-        slot: usize,
+        job: usize,
         outcome: Outcome,
     ) -> Result<(), Halt> {
-        let flight = self.tickets.get(slot);
+        let flight = self.tickets.get(job);
         let (kind, run, void) = (flight.kind, flight.frames, flight.void);
         let (staged, asker) = (flight.staged, flight.asker);
         let backing = match kind {
@@ -42,9 +41,9 @@ impl Engine {
             JobKind::Zero if outcome == Outcome::Done => Backing::Zeroed,
             _ => Backing::Dirty,
         };
-        self.unpin_blocks(slot, mmu);
+        self.unpin_blocks(job, mmu);
         self.unpin_frames(run, backing);
-        self.tickets.end(slot);
+        self.tickets.end(job);
         if void {
             return Ok(());
         }
@@ -52,19 +51,19 @@ impl Engine {
             Outcome::Done => {
                 let list = self.list_after_fill(run.start);
                 if kind == JobKind::Read {
-                    self.unsettle(self.pages_of(run.start));
+                    self.restart_cooldown(self.tables.pages_of(run.start));
                 }
-                if let Some(block) = self.first_copy(run.start) {
+                if let Some(block) = self.tables.first_copy(run.start) {
                     self.weigh_refault(block, run.pages);
                 }
                 self.forget_needless_copies(run.start, mmu);
-                if self.frames.get(run.start).space == SHARED {
+                if self.tables.frames.get(run.start).space == SHARED {
                     let mapped = self.map_folio(mmu, run.start, list, Some(asker));
-                    let slots = self.pages_of(run.start);
+                    let shared = self.tables.pages_of(run.start);
                     // Faults of any space may have joined.
-                    self.wake_all(mmu, slots);
+                    self.tables.wake_all(mmu, shared);
                     if mapped == Ok(true) {
-                        self.after_unlinking(mmu, slots);
+                        self.after_unlinking(mmu, shared);
                     }
                     return mapped.map(|_| ());
                 }
@@ -81,9 +80,9 @@ impl Engine {
     /// The pages of a fill that brought nothing are what they were before; its frames are free, or will be when
     /// the job comes back.
     fn detach_fill(&mut self, head: Frame, backing: Backing) {
-        let pages = self.pages_of(head);
+        let pages = self.tables.pages_of(head);
         for vpn in (0..pages.pages).map(|i| pages.start.plus(i)) {
-            let pte = self.pte(pages.space, vpn).with_frame(None);
+            let pte = self.tables.pte(pages.space, vpn).with_frame(None);
             self.set_pte(pages.space, vpn, pte);
         }
         self.free_frames(FrameRun::new(head, pages.pages as u32), backing);
@@ -92,17 +91,11 @@ impl Engine {
     /// A folio that is needed again soon after it was moved out should not have been: it begins as active.
     /// Soon means: before as many pages were moved out as the active ones are (a refault distance).
     fn list_after_fill(&self, head: Frame) -> List {
-        let active = self.frames.pages_on(List::Active);
-        match self.first_copy(head) {
+        let active = self.tables.frames.pages_on(List::Active);
+        match self.tables.first_copy(head) {
             Some(block) if self.refault_distance(block) < active => List::Active,
             _ => List::Inactive,
         }
-    }
-
-    /// The stored copy of a folio's first page.
-    fn first_copy(&self, head: Frame) -> Option<u32> {
-        let pages = self.pages_of(head);
-        self.pte(pages.space, pages.start).placed()
     }
 
     /// Brings a folio's contents to the program, marks it mapped, and wakes who waits for it. A page that is
@@ -114,9 +107,9 @@ impl Engine {
         list: List,
         source: Source,
     ) -> Result<(), Halt> {
-        let pages = self.pages_of(head);
-        let run = self.frames.folio(head);
-        let evictable = self.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable());
+        let pages = self.tables.pages_of(head);
+        let run = self.tables.frames.folio(head);
+        let evictable = self.tables.vmas(pages.space).at(pages.start).is_some_and(|vma| vma.evictable());
         // What is not in frames wakes as it comes.
         let mut asleep = !matches!(source, Source::Staged | Source::Zeroes);
         let mut at = 0;
@@ -158,8 +151,8 @@ impl Engine {
                 }
             }
         }
-        self.frames.get_mut(head).state = FrameState::Mapped;
-        self.frames.enlist(head, if evictable { list } else { List::None });
+        self.tables.frames.get_mut(head).state = FrameState::Mapped;
+        self.tables.frames.enlist(head, if evictable { list } else { List::None });
         if self.last_late.0 == pages.space && pages.contains(self.last_late.1) {
             self.last_late.2 = 0;
         }
@@ -169,7 +162,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The way in for pages whose rights forbid a move: copies, and the slots become holes as after a move.
+    /// The way in for pages whose rights forbid a move: copies, and the frames become holes as after a move.
     fn copy_in<M: Mover>(&mut self, mmu: &mut M, frames: FrameRun, to: PageRange) -> Done {
         let done = mmu.copy_in(frames, to.space, to.start);
         if done.pages > 0 {
@@ -181,47 +174,47 @@ impl Engine {
     /// A job lets go of its frames. Those given up meanwhile are free now.
     pub(crate) fn unpin_frames(&mut self, run: FrameRun, backing: Backing) {
         for frame in run.iter() {
-            self.frames.get_mut(frame).job = 0;
+            self.tables.frames.get_mut(frame).job = 0;
         }
         for frame in run.iter() {
-            if self.frames.get(frame).state == FrameState::Zombie {
+            if self.tables.frames.get(frame).state == FrameState::Zombie {
                 self.free_frames(FrameRun::new(frame, 1), backing);
             }
         }
     }
 
-    pub(crate) fn unpin_blocks<M: Mover>(&mut self, slot: usize, mmu: &mut M) {
-        let mut blocks = core::mem::take(&mut self.tickets.get_mut(slot).blocks);
+    pub(crate) fn unpin_blocks<M: Mover>(&mut self, job: usize, mmu: &mut M) {
+        let mut blocks = core::mem::take(&mut self.tickets.get_mut(job).blocks);
         for &block in &blocks {
             self.swap.unpin(block, mmu);
         }
         blocks.clear();
-        self.tickets.get_mut(slot).blocks = blocks;
+        self.tickets.get_mut(job).blocks = blocks;
     }
 
     /// A fill that must not happen any more: its pages are what they were before, and whoever waits for them
     /// tries again. The frames are free when the job comes back.
     pub(crate) fn revert_fill<M: Mover>(&mut self, mmu: &mut M, head: Frame) {
-        let pages = self.pages_of(head);
+        let pages = self.tables.pages_of(head);
         self.void_job(head);
         // All of its frames are the job's until it comes back, which knows what is behind them.
         self.detach_fill(head, Backing::Dirty);
-        self.wake_all(mmu, pages);
+        self.tables.wake_all(mmu, pages);
     }
 
-    /// A mapped page whose contents are gone from the program: it is empty, and so is its slot.
+    /// A mapped page whose contents are gone from the program: it is empty, and so is its frame.
     pub(crate) fn drop_mapped_page<M: Mover>(&mut self, mmu: &mut M, space: crate::Space, vpn: crate::Vpn) {
-        let Some(frame) = self.pte(space, vpn).frame() else { return };
+        let Some(frame) = self.tables.pte(space, vpn).frame() else { return };
         self.isolate(frame, 1, SplitWhy::Gone);
-        self.frames.delist(frame);
+        self.tables.frames.delist(frame);
         self.forget_block(space, vpn, mmu);
-        self.set_pte(space, vpn, crate::page::Pte::EMPTY);
+        self.set_pte(space, vpn, crate::tables::Pte::EMPTY);
         self.free_frames(FrameRun::new(frame, 1), Backing::Hole);
     }
 
     /// Pages moved out since the page of `block` was.
     pub(crate) fn refault_distance(&self, block: u32) -> u32 {
-        self.eviction_clock.wrapping_sub(self.swap.evicted_at(block))
+        self.ranks.distance(self.swap.evicted_at(block))
     }
 
     /// A page that came from a file, but so soon that it would have been in RAM if something older had gone to the file
@@ -234,10 +227,10 @@ impl Engine {
     /// frames are worth more, or that take as much as they save; and those in a file if there is room in RAM, or if they
     /// are needed more often than what is there. Other copies in a file cost nothing.
     fn forget_needless_copies(&mut self, head: Frame, mmu: &mut impl Mmu) {
-        let (short, fits) = (self.copies_cost_frames(), self.fits_in_ram());
+        let (short, fits) = (self.copies_cost_frames(), self.division.fits());
         self.forget_copies(head, mmu, |engine, block| match engine.swap.stored(block) {
             Stored { place: Place::Ram { .. }, len, .. } => short || usize::from(len) == PAGE_SIZE,
-            Stored { len, .. } if fits => !is_poor(1, len.into()),
+            Stored { len, .. } if fits => !is_incompressible(1, len.into()),
             _ => short && engine.belongs_in_ram(block),
         });
     }
@@ -249,21 +242,16 @@ impl Engine {
         mmu: &mut impl Mmu,
         needless: impl Fn(&Engine, u32) -> bool,
     ) -> u32 {
-        let pages = self.pages_of(head);
+        let pages = self.tables.pages_of(head);
         let mut given = 0;
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
-            let block = self.pte(pages.space, vpn).placed();
+            let block = self.tables.pte(pages.space, vpn).placed();
             if block.is_some_and(|b| needless(self, b)) {
                 self.forget_block(pages.space, vpn, mmu);
                 given += 1;
             }
         }
         given
-    }
-
-    /// The order of the folio at `head`.
-    pub(crate) fn order_of(&self, head: Frame) -> Order {
-        self.frames.get(head).order
     }
 }

@@ -3,29 +3,24 @@
 //! [`Engine::finish`].
 
 mod commit;
-mod policy;
 mod together;
 
 pub(crate) use commit::{PATIENCE, Source};
-pub use together::Odds;
-pub(crate) use together::Trials;
 use together::other_half;
 
-pub use policy::{
-    Adaptive, Choice, FaultContext, Fixed, HugeCoalesceBase, Linux, OrderPolicy, PolicyKind, Shortfall,
-    UnknownPolicy,
-};
-
+use crate::addr::SHARED;
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
-use crate::engine::{Engine, Halt, PageState};
+use crate::engine::{Engine, Halt};
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameRecord, FrameState, List, Use};
 use crate::job::{JobKind, MAX_STAGED_PAGES, Reach, Stored, Work};
 use crate::log::Decision;
 use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
-use crate::page::{Pte, ZERO_BLOCK};
-use crate::sharing::{SHARED, SharedPage};
+use crate::policy::{Choice, FaultContext, OrderPolicy, Shortfall, shortfall};
+use crate::sharing::SharedPage;
+use crate::tables::PageState;
+use crate::tables::{Pte, ZERO_BLOCK};
 use crate::tickets::pin_of;
 use crate::vma::Vma;
 
@@ -70,13 +65,13 @@ impl Engine {
         write: bool,
         work: &mut Work,
     ) -> Fault {
-        let Some(vma) = self.vmas(space).at(vpn).copied() else {
+        let Some(vma) = self.tables.vmas(space).at(vpn).copied() else {
             self.stats.outside += 1;
             mmu.wake(PageRange::new(space, vpn, 1));
             return Fault::Outside;
         };
-        let pte = self.pte(space, vpn);
-        match self.state_of(pte) {
+        let pte = self.tables.pte(space, vpn);
+        match self.tables.state_of(pte) {
             PageState::Empty => match pte.slot() {
                 Some((slot, mapped)) => {
                     let page = SharedPage { space, vpn, slot, mapped };
@@ -124,47 +119,47 @@ impl Engine {
 
     /// A fault on a folio that was moved out and is still intact: it goes back, and counts as touched.
     fn rescue<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn) -> Fault {
-        let Some(frame) = self.pte(space, vpn).frame() else { return Fault::Joined };
+        let Some(frame) = self.tables.pte(space, vpn).frame() else { return Fault::Joined };
         let head = self.begin_rescue(frame);
-        self.frames.delist(head);
-        let FrameRecord { vpn, order, .. } = *self.frames.get(head);
+        self.tables.frames.delist(head);
+        let FrameRecord { vpn, order, .. } = *self.tables.frames.get(head);
         self.log.note(Decision::Rescue { space, vpn, order });
-        self.unsettle(self.pages_of(head));
+        self.restart_cooldown(self.tables.pages_of(head));
         answered(self.map(mmu, head, List::Active, Source::Frames))
     }
 
     /// What goes back of the folio of `frame`, as a folio that no writer has in hand. Its first frame.
     pub(crate) fn begin_rescue(&mut self, frame: Frame) -> Frame {
-        let head = self.frames.head_of(frame);
+        let head = self.tables.frames.head_of(frame);
         self.take_from_writer(head);
         self.reserve_for_reclaim();
         let head = self.part_to_rescue(head, frame);
-        self.stats.rescues[self.order_of(head).index()] += 1;
+        self.stats.rescues[self.tables.order_of(head).index()] += 1;
         head
     }
 
     /// A large folio is rescued in part: who touches one page of 2 MiB has touched one page. So is one that was needed
     /// for few of its pages before.
     fn part_to_rescue(&mut self, head: Frame, frame: Frame) -> Frame {
-        if self.frames.pinned(self.frames.folio(head)) {
+        if self.tables.frames.pinned(self.tables.frames.folio(head)) {
             return head;
         }
         let within = frame.0 - head.0;
-        if self.order_of(head) <= RESCUE {
+        if self.tables.order_of(head) <= RESCUE {
             self.split_rescued(head, within);
         } else {
             let from = RESCUE.align_down(u64::from(within)) as u32;
             self.isolate(head.plus(from), RESCUE.pages(), SplitWhy::Rescue);
         }
-        self.frames.head_of(frame)
+        self.tables.frames.head_of(frame)
     }
 
     /// A folio in the hands of a writer is standby again, its frames pinned until the writer is done.
     pub(crate) fn take_from_writer(&mut self, head: Frame) {
-        if self.frames.get(head).state == FrameState::Writing {
+        if self.tables.frames.get(head).state == FrameState::Writing {
             self.void_job(head);
-            self.frames.get_mut(head).state = FrameState::Standby;
-            self.frames.enlist(head, List::Dirty);
+            self.tables.frames.get_mut(head).state = FrameState::Standby;
+            self.tables.frames.enlist(head, List::Dirty);
         }
     }
 
@@ -193,11 +188,11 @@ impl Engine {
         };
         let why = self.note_shortfall(&choice, &context, run, order);
         self.log.note(Decision::Fault { space, vpn, stored, wanted: choice.wanted, got: order, why });
-        if let Some(block) = self.pte(space, vpn).only_stored() {
+        if let Some(block) = self.tables.pte(space, vpn).only_stored() {
             self.note_refault(block);
         }
         let start = Vpn(order.align_down(vpn.0));
-        self.note_in_history(space, vpn, context.reached, order, !stored);
+        self.tables.note_in_history(space, vpn, context.reached, order, !stored);
         self.attach(space, start, head, order);
         if stored {
             self.note_halves(space, vpn, order, context.left_together);
@@ -232,7 +227,7 @@ impl Engine {
         run: Order,
         got: Order,
     ) -> Option<Shortfall> {
-        let why = policy::shortfall(choice, context, run, got);
+        let why = shortfall(choice, context, run, got);
         if let Some(reason) = why {
             self.stats.shortfalls[reason.index()] += 1;
         }
@@ -245,7 +240,11 @@ impl Engine {
         let reached = self.reached(space, vpn);
         FaultContext {
             stored,
-            on_disk: self.place_of(space, vpn).placed().is_some_and(|block| self.swap.is_in_file(block)),
+            on_disk: self
+                .tables
+                .place_of(space, vpn)
+                .placed()
+                .is_some_and(|block| self.swap.is_in_file(block)),
             hint: vma.hint,
             reached,
             ramp: vma.history.ramp(vpn, reached),
@@ -287,7 +286,7 @@ impl Engine {
     /// What has to be read of a file for pages of which all are empty, or all `stored`; `None` if they are not.
     fn reach_of(&self, pages: core::ops::Range<u64>, space: Space, stored: bool) -> Option<Reach> {
         let mut reach = Reach::default();
-        for pte in pages.map(|v| self.pte(space, Vpn(v))) {
+        for pte in pages.map(|v| self.tables.pte(space, Vpn(v))) {
             if pte.is_taken() || pte.block().is_some() != stored {
                 return None;
             }
@@ -340,7 +339,7 @@ impl Engine {
         let start = Vpn(run.align_down(vpn.0));
         let offset = (vpn.0 - start.0) as u32;
         let first = (0..run.pages()).find_map(|i| {
-            let frame = self.pte(space, start.plus(u64::from(i))).frame()?;
+            let frame = self.tables.pte(space, start.plus(u64::from(i))).frame()?;
             frame.0.checked_sub(i).filter(|first| first.is_multiple_of(run.pages()))
         });
         let Some(first) = first else { return self.pool.take_within(run, offset, purpose, limit) };
@@ -356,7 +355,7 @@ impl Engine {
     pub(crate) fn drop_clean(&mut self, pages: u32) -> u32 {
         let mut dropped = 0;
         while dropped < pages {
-            let Some(head) = self.frames.oldest(List::Clean) else { break };
+            let Some(head) = self.tables.frames.oldest(List::Clean) else { break };
             dropped += self.drop_clean_folio(head);
         }
         dropped
@@ -364,11 +363,11 @@ impl Engine {
 
     /// Its pages are from now on only stored; those that are all zeroes, empty.
     pub(crate) fn drop_clean_folio(&mut self, head: Frame) -> u32 {
-        let pages = self.pages_of(head);
-        self.frames.delist(head);
+        let pages = self.tables.pages_of(head);
+        self.tables.frames.delist(head);
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
-            let pte = self.pte(pages.space, vpn);
+            let pte = self.tables.pte(pages.space, vpn);
             let block = pte.placed();
             self.set_pte(pages.space, vpn, Pte::EMPTY.with_block(block));
             if block.is_none() && pages.space == SHARED {
@@ -381,11 +380,11 @@ impl Engine {
 
     /// Writes the tables of a new folio: its page entries, its frames' records.
     pub(crate) fn attach(&mut self, space: Space, start: Vpn, head: Frame, order: Order) {
-        self.frames.cover(FrameRun::new(head, order.pages()));
-        self.frames.found(head, order, space, start, FrameState::Filling);
+        self.tables.frames.cover(FrameRun::new(head, order.pages()));
+        self.tables.frames.found(head, order, space, start, FrameState::Filling);
         for i in 0..order.pages() {
             let vpn = start.plus(u64::from(i));
-            let pte = self.pte(space, vpn);
+            let pte = self.tables.pte(space, vpn);
             self.set_pte(space, vpn, pte.with_frame(Some(head.plus(i))));
         }
         self.reserve_for_reclaim();
@@ -399,31 +398,9 @@ impl Engine {
 
     /// How far down from a page all pages are mapped, as far as that is looked at.
     fn reached(&self, space: Space, vpn: Vpn) -> Vpn {
-        let mapped = |at: &u64| self.page_state(space, Vpn(*at)).is_present();
+        let mapped = |at: &u64| self.tables.page_state(space, Vpn(*at)).is_present();
         let below = (vpn.0.saturating_sub(MOST_BETWEEN)..vpn.0).rev().take_while(mapped).last();
         below.map_or(vpn, Vpn)
-    }
-
-    /// Notes that a fault at `vpn` was served with a folio of `order`, of fresh memory or of contents. All pages from
-    /// `reached` up to it are mapped.
-    pub(crate) fn note_in_history(
-        &mut self,
-        space: Space,
-        vpn: Vpn,
-        reached: Vpn,
-        order: Order,
-        fresh: bool,
-    ) {
-        if let Some(vma) = self.spaces[usize::from(space.0)].vmas.at_mut(vpn) {
-            vma.history.note(vpn, reached, Vpn(order.align_down(vpn.0)), order, fresh);
-        }
-    }
-
-    /// Notes that so many pages of a folio larger than a page are used. What is shared tells nothing of one VMA.
-    pub(crate) fn note_use(&mut self, pages: PageRange, used: u32) {
-        if let Some(vma) = self.spaces[usize::from(pages.space.0)].vmas.at_mut(pages.start) {
-            vma.history.learn(used, pages.pages as u32 - used);
-        }
     }
 
     /// Turns a new folio into a job for a fault of `asker`: zero its frames, or read its blocks into them.
@@ -435,26 +412,26 @@ impl Engine {
         asker: Space,
         work: &mut Work,
     ) {
-        let run = self.frames.folio(head);
+        let run = self.tables.frames.folio(head);
         let kind = if stored { JobKind::Read } else { JobKind::Zero };
-        let slot = self.tickets.begin(kind, run);
-        work.begin(self.tickets.get(slot).ticket, kind, run);
+        let job = self.tickets.begin(kind, run);
+        work.begin(self.tickets.get(job).ticket, kind, run);
         work.fresh = backing == Backing::Hole;
-        let pages = self.pages_of(head);
+        let pages = self.tables.pages_of(head);
         // What is shared stays in its frames.
-        work.staged = stored && work.fresh && self.order_of(head) <= STAGED && pages.space != SHARED;
-        let flight = self.tickets.get_mut(slot);
+        work.staged = stored && work.fresh && self.tables.order_of(head) <= STAGED && pages.space != SHARED;
+        let flight = self.tickets.get_mut(job);
         (flight.staged, flight.asker) = (work.staged, asker);
         for (i, frame) in run.iter().enumerate() {
-            self.frames.get_mut(frame).job = pin_of(slot);
+            self.tables.frames.get_mut(frame).job = pin_of(job);
             if !stored {
                 continue;
             }
-            let block = self.pte(pages.space, pages.start.plus(i as u64)).block();
+            let block = self.tables.pte(pages.space, pages.start.plus(i as u64)).block();
             work.sources.push(self.source_of(block));
             if let Some(block) = block.filter(|&b| b != ZERO_BLOCK) {
                 self.swap.pin(block);
-                self.tickets.get_mut(slot).blocks.push(block);
+                self.tickets.get_mut(job).blocks.push(block);
             }
         }
     }

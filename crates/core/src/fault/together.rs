@@ -9,97 +9,29 @@
 //! it by chance in 2 of `n` cases; several neighbours all do so much more seldom. So a pair has to lie closer together
 //! than a larger run.
 //!
-//! What came back together leaves together, whether all of it was used or not: nothing tells a host without accessed bits.
-//! So it is tried: where a fault brings half of such a run, the other half stays stored, and is needed soon or not. Each VMA
-//! keeps the odds of that for each order ([`Odds`]), and gets runs of the orders that are mostly used, and now and then
-//! half of one, so that the odds stay true.
+//! What came back together leaves together, whether all of it was used or not. So a VMA gets runs of the orders of which all
+//! is mostly used ([`Odds`]), and now and then half of one, so that the odds stay true.
 
 use crate::addr::{PageRange, Space, Vpn};
 use crate::engine::Engine;
 use crate::order::Order;
+use crate::policy::{MOST_TOGETHER, Odds, Trial};
 
 /// The part of the pages that are out within which two neighbours left together: by chance, one pair in 16 does.
 const PAIR_SHARE: u32 = 32;
 /// The same for more: by chance, one run of 4 in 20 does, and hardly any of 8.
 const RUN_SHARE: u32 = 4;
-/// The largest run that comes back for having been used together: 64 KiB.
-const MOST: Order = Order::fitting(16);
 /// One in so many runs comes back by halves.
 const TRIED: u32 = 8;
-/// Halves that stayed behind and are watched for.
-const TRIALS: usize = 64;
-/// Odds go this part of the way with each trial.
-const STEP: u8 = 8;
-
-/// How often both halves of a run that left together were needed, by the order of the run; in 256ths, the last trials count
-/// most.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Odds([u8; MOST.index() + 1]);
-
-impl Default for Odds {
-    /// What left together is used together until tried.
-    fn default() -> Odds {
-        Odds([u8::MAX; MOST.index() + 1])
-    }
-}
-
-impl Odds {
-    fn note(&mut self, order: Order, used: bool) {
-        let Some(odds) = self.0.get_mut(order.index()) else { return };
-        *odds = if used { *odds + (u8::MAX - *odds).div_ceil(STEP) } else { *odds - odds.div_ceil(STEP) };
-    }
-
-    /// The largest order up to `most` up to which runs are used more often than not.
-    fn worth(&self, most: Order) -> Order {
-        Order::all()
-            .take_while(|&o| o <= most.min(MOST) && self.0[o.index()] > u8::MAX / 2)
-            .last()
-            .unwrap_or(Order::BASE)
-    }
-}
-
-/// A half of a run that stayed behind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Trial {
-    half: PageRange,
-    /// The order of the run.
-    order: Order,
-}
-
-/// The halves that are watched for.
-#[derive(Clone, Debug)]
-pub(crate) struct Trials {
-    ring: [Option<Trial>; TRIALS],
-    next: usize,
-}
-
-impl Trials {
-    pub(crate) const fn new() -> Trials {
-        Trials { ring: [None; TRIALS], next: 0 }
-    }
-
-    /// The trial that a fault at a page decides.
-    fn take(&mut self, space: Space, vpn: Vpn) -> Option<Trial> {
-        let holds = |t: &Trial| t.half.space == space && t.half.contains(vpn);
-        self.ring.iter_mut().find(|trial| trial.as_ref().is_some_and(holds)).and_then(Option::take)
-    }
-
-    /// Begins one. The oldest one ends for it, undecided until now.
-    fn begin(&mut self, trial: Trial) -> Option<Trial> {
-        let before = self.ring[self.next].replace(trial);
-        self.next = (self.next + 1) % TRIALS;
-        before
-    }
-}
 
 impl Engine {
     /// The largest aligned run round a stored page, up to `most`, whose pages are all stored and left together.
     pub(crate) fn left_together(&self, space: Space, vpn: Vpn, most: Order) -> Order {
         // Beyond what memory holds, even what is used in turn is gone before its turn.
-        let out = self.ranks.out().min(self.frame_limit());
+        let out = self.ranks.only_stored().min(self.frame_limit());
         let (mut run, mut together) = (Order::BASE, Order::BASE);
         let Some(mut span) = self.left_at(space, vpn.0..vpn.0 + 1) else { return together };
-        while run < most.min(MOST) {
+        while run < most.min(MOST_TOGETHER) {
             let other = other_half(run.up(), vpn);
             let Some(half) = self.left_at(space, other.0..other.0 + u64::from(run.pages())) else { break };
             span = (span.0.min(half.0), span.1.max(half.1));
@@ -119,7 +51,7 @@ impl Engine {
     /// What of a run that left together comes back: as much as is mostly used, now and then half of that.
     pub(crate) fn worth_together(&self, odds: &Odds, vpn: Vpn, left: Order) -> Order {
         let worth = odds.worth(left);
-        if worth > Order::BASE && is_tried(self.eviction_clock, vpn, worth) { worth.down() } else { worth }
+        if worth > Order::BASE && is_tried(self.ranks.now(), vpn, worth) { worth.down() } else { worth }
     }
 
     /// Notes that a fault at a stored page brings a folio of `order`, where a run of order `left` had left together. Its
@@ -140,7 +72,7 @@ impl Engine {
     fn decide_trial(&mut self, trial: &Trial, used: bool) {
         let space = trial.half.space;
         // Its space may have ended meanwhile.
-        let vmas = self.spaces.get_mut(usize::from(space.0)).map(|s| &mut s.vmas);
+        let vmas = self.tables.spaces.get_mut(usize::from(space.0)).map(|s| &mut s.vmas);
         if let Some(vma) = vmas.and_then(|vmas| vmas.at_mut(trial.half.start)) {
             vma.history.odds.note(trial.order, used);
         }
@@ -150,7 +82,7 @@ impl Engine {
     fn left_at(&self, space: Space, pages: core::ops::Range<u64>) -> Option<(u32, u32)> {
         let mut span = (u32::MAX, 0);
         for vpn in pages {
-            let distance = self.refault_distance(self.pte(space, Vpn(vpn)).only_stored()?);
+            let distance = self.refault_distance(self.tables.pte(space, Vpn(vpn)).only_stored()?);
             span = (span.0.min(distance), span.1.max(distance));
         }
         Some(span)
@@ -176,32 +108,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn odds_follow_what_was_tried() {
-        let (mut odds, pair) = (Odds::default(), Order::fitting(2));
-        assert_eq!(odds.worth(Order::MAX), MOST);
-        let mut lost = 0;
-        while odds.worth(MOST) == MOST {
-            odds.note(pair, false);
-            lost += 1;
-        }
-        assert_eq!(
-            (lost, odds.worth(MOST)),
-            (6, Order::BASE),
-            "what half of is not used is not worth it as a whole"
-        );
-        odds.note(pair, true);
-        assert_eq!(odds.worth(Order::fitting(8)), Order::fitting(8));
-        (0..100).for_each(|_| odds.note(pair, false));
-        assert_eq!(odds.0[1], 0);
-        (0..100).for_each(|_| odds.note(pair, true));
-        assert_eq!(odds.0[1], u8::MAX);
-        odds.note(MOST.up(), false);
-        assert_eq!(odds, Odds::default(), "a larger one is nobody's");
-    }
-
-    #[test]
     fn one_run_in_eight_is_tried() {
-        let tried = (0..8000).filter(|&i| is_tried(i / 16, Vpn(u64::from(i) * 16), MOST)).count();
+        let tried = (0..8000).filter(|&i| is_tried(i / 16, Vpn(u64::from(i) * 16), MOST_TOGETHER)).count();
         assert!((900..1100).contains(&tried), "{tried}");
     }
 

@@ -1,17 +1,15 @@
-//! Folios: what changes one as a whole.
+//! Folios: what is known of one beside its frames. [`crate::shaping`] changes them.
 
-mod collapse;
-mod settling;
-mod shaping;
-mod sparse;
+mod cooldown;
+mod rescues;
 mod split;
+mod tending;
 mod touched;
 
-pub use shaping::Shaping;
-pub use sparse::SplitMode;
-pub use split::SplitWhy;
+pub use split::{SplitMode, SplitWhy};
+pub use tending::Shaping;
 pub use touched::Touched;
 
-pub(crate) use settling::Settling;
-pub(crate) use shaping::Tending;
-pub(crate) use sparse::Rescues;
+pub(crate) use cooldown::Cooldown;
+pub(crate) use rescues::Rescues;
+pub(crate) use tending::{Tending, WATCHED, Watched};

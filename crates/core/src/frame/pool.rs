@@ -1,6 +1,6 @@
 //! The pool of frames: which are free, and what memory is behind the free ones.
 //!
-//! A slot of the pool is a number; memory is behind it only when it was used. Free slots are kept apart by
+//! A frame is a number; memory is behind it only when it was used. Free frames are kept apart by
 //! that: `holes` have none, `dirty` ones have some with old contents, `zeroed` ones are ready for a fault.
 //!
 //! A dirty frame is never handed out. Its memory was a page of the program's, which the kernel may still be reading for
@@ -51,18 +51,18 @@ pub(crate) struct FramePool {
     pub(super) dirty: Buddy,
     pub(super) zeroed: Buddy,
     capacity: u32,
-    /// Slots from here on have never been free: they join the holes as they are needed.
-    pub(super) opened: u32,
+    /// Frames from here on have never been free: they join the holes as they are needed.
+    pub(crate) opened: u32,
 }
 
 /// Runs of frames whose memory is given back in one call.
 pub(super) const TRIM_RUNS: usize = 128;
 
-/// Slots that join the holes at once: 128 MiB. A small process's tables stay small.
+/// Frames that join the holes at once: 128 MiB. A small process's tables stay small.
 const OPENING: u32 = 1 << 15;
 
 impl FramePool {
-    /// `capacity` slots, all of them holes.
+    /// `capacity` frames, all of them holes.
     pub(crate) fn new(capacity: u32) -> FramePool {
         let (holes, dirty, zeroed) = (Buddy::new(capacity), Buddy::new(capacity), Buddy::new(capacity));
         let mut pool = FramePool { holes, dirty, zeroed, capacity, opened: 0 };
@@ -70,7 +70,7 @@ impl FramePool {
         pool
     }
 
-    /// Where no run of holes of this order is left, more slots join them, if there are any.
+    /// Where no run of holes of this order is left, more frames join them, if there are any.
     pub(super) fn open_for(&mut self, order: Order) {
         if self.opened < self.capacity && self.holes.largest() < Some(order) {
             self.open();
@@ -91,7 +91,7 @@ impl FramePool {
         }
     }
 
-    /// Slots in all.
+    /// Frames in all.
     pub(crate) fn capacity(&self) -> u32 {
         self.capacity
     }
@@ -229,7 +229,7 @@ impl FramePool {
         }
     }
 
-    /// In a forked child no slot has memory: every free one is a hole.
+    /// In a forked child no frame has memory: every free one is a hole.
     pub(crate) fn forget_memory(&mut self) {
         for backing in [Backing::Dirty, Backing::Zeroed] {
             while let Some((frame, order)) = self.buddy(backing).alloc(OrderSet::ALL) {

@@ -16,7 +16,7 @@ pub enum FrameState {
     Free,
     /// A job fills it; the program waits for it.
     Filling,
-    /// Its page is at the program's address; the slot in the pool is a hole.
+    /// Its page is at the program's address; the frame is a hole.
     Mapped,
     /// At the addresses of any number of spaces, read-only, where they share it; the contents are in the pool.
     Shared,
@@ -60,7 +60,7 @@ pub(crate) struct FrameRecord {
     pub(crate) state: FrameState,
     /// The folio's order, in each of its frames.
     pub(crate) order: Order,
-    /// The slot of the job that uses this frame, plus one; 0 for none.
+    /// The index of the job that uses this frame, plus one; 0 for none.
     pub(crate) job: u16,
     /// First frame of a folio only.
     pub(crate) list: List,

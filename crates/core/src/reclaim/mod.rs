@@ -2,18 +2,15 @@
 //! frames back to the pool. Read it from [`Engine::reclaim`] downwards; write and spill jobs come back through
 //! [`Engine::place`] and [`Engine::finish`].
 
-mod balance;
 mod evict;
-mod ranks;
+mod refault;
 mod store;
 #[cfg(test)]
 mod tests;
 mod withdraw;
 
-pub(crate) use balance::Division;
-pub(crate) use ranks::Ranks;
 pub use store::Placed;
-pub(crate) use store::is_poor;
+pub(crate) use store::is_incompressible;
 
 use crate::addr::{Frame, FrameRun};
 use crate::engine::Engine;
@@ -25,11 +22,11 @@ use crate::tickets::pin_of;
 
 /// Who asks for reclaim, and so how much of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Demand {
+pub enum Urgency {
     /// Nobody waits: reclaim up to the high watermark.
     Behind,
     /// The same, but somebody else moves out ([`Engine::move_out_behind`]): what is out is stored.
-    Store,
+    StoreOnly,
     /// A fault waits for a frame: one is enough.
     Direct,
 }
@@ -64,15 +61,15 @@ const MOST_ROOM: u32 = 1024;
 
 impl Engine {
     /// One bounded step towards enough room.
-    pub fn reclaim<M: Mover>(&mut self, mmu: &mut M, demand: Demand, work: &mut Work) -> Reclaim {
-        if self.shrink(mmu, demand) {
+    pub fn reclaim<M: Mover>(&mut self, mmu: &mut M, urgency: Urgency, work: &mut Work) -> Reclaim {
+        if self.shrink(mmu, urgency) {
             return Reclaim::Progress;
         }
-        if demand != Demand::Direct && self.clean_store(mmu) {
+        if urgency != Urgency::Direct && self.clean_store(mmu) {
             return Reclaim::Progress;
         }
-        if self.room() >= self.goal(demand) || !self.evicts && demand != Demand::Direct {
-            return self.settle_overdraft();
+        if self.room() >= self.goal(urgency) || !self.evicts && urgency != Urgency::Direct {
+            return self.repay_overdraft();
         }
         if !self.evicts {
             return self.out_of_means();
@@ -80,19 +77,19 @@ impl Engine {
         if self.store_is_full() && self.forget_some_copies(mmu) > 0 {
             return Reclaim::Progress;
         }
-        let spills = self.store_is_full() || demand != Demand::Direct && self.poor_is_full();
+        let spills = self.store_is_full() || urgency != Urgency::Direct && self.incompressible_is_full();
         if spills && self.begin_spill(mmu, work) {
             return Reclaim::Job;
         }
         if let Some(head) = self.next_to_write() {
             return if self.begin_write(head, work) { Reclaim::Job } else { Reclaim::Waiting };
         }
-        if demand == Demand::Store {
+        if urgency == Urgency::StoreOnly {
             return Reclaim::Idle;
         }
         self.age();
-        let wanted = self.goal(demand).saturating_sub(self.room()).clamp(1, STEP_PAGES);
-        if self.evict_oldest(mmu, wanted, demand) > 0 {
+        let wanted = self.goal(urgency).saturating_sub(self.room()).clamp(1, STEP_PAGES);
+        if self.evict_oldest(mmu, wanted, urgency) > 0 {
             return Reclaim::Progress;
         }
         self.out_of_means()
@@ -104,9 +101,9 @@ impl Engine {
 
     /// Gives memory back while more is charged than allowed, or too little is left for small fills, which take theirs
     /// from the system: what is free, and what is stored as well. Whether there was any.
-    fn shrink<M: Mover>(&mut self, mmu: &mut M, demand: Demand) -> bool {
+    fn shrink<M: Mover>(&mut self, mmu: &mut M, urgency: Urgency) -> bool {
         let mut limit = self.frame_limit();
-        if demand != Demand::Direct && self.lacks_fresh() {
+        if urgency != Urgency::Direct && self.lacks_fresh() {
             limit -= self.fresh_goal();
         }
         let spare = self.pool.spare();
@@ -126,7 +123,7 @@ impl Engine {
 
     /// Pages whose memory could be given back at once.
     fn givable(&self) -> u32 {
-        self.pool.spare() + self.frames.pages_on(List::Clean)
+        self.pool.spare() + self.tables.frames.pages_on(List::Clean)
     }
 
     /// Pages that small fills find for which no memory was taken yet: 1/32 of all frames, 1 MiB at most.
@@ -152,14 +149,14 @@ impl Engine {
         (self.frame_limit() / 8).clamp(1, MOST_ROOM)
     }
 
-    fn goal(&self, demand: Demand) -> u32 {
-        match demand {
-            Demand::Behind | Demand::Store => self.most_room(),
-            Demand::Direct => 1,
+    fn goal(&self, urgency: Urgency) -> u32 {
+        match urgency {
+            Urgency::Behind | Urgency::StoreOnly => self.most_room(),
+            Urgency::Direct => 1,
         }
     }
 
-    /// Moves out `pages` pages or a few more, to be stored by [`Demand::Store`], if that many are missing to the high
+    /// Moves out `pages` pages or a few more, to be stored by [`Urgency::StoreOnly`], if that many are missing to the high
     /// watermark. For a host that can do it better at this moment than where it reclaims; nobody may be waiting.
     /// Returns the pages moved.
     pub fn move_out_behind<M: Mover>(&mut self, mmu: &mut M, pages: u32) -> u32 {
@@ -169,7 +166,7 @@ impl Engine {
         }
         while moved < pages {
             self.age();
-            match self.evict_oldest(mmu, pages - moved, Demand::Behind) {
+            match self.evict_oldest(mmu, pages - moved, Urgency::Behind) {
                 0 => break,
                 some => moved += some,
             }
@@ -179,12 +176,12 @@ impl Engine {
 
     /// Whether `pages` pages are missing to the high watermark, beside what is out and waits to be stored.
     pub fn lacks_room_for(&self, pages: u32) -> bool {
-        self.evicts && self.room() + self.to_be_stored() + pages <= self.goal(Demand::Behind)
+        self.evicts && self.room() + self.to_be_stored() + pages <= self.goal(Urgency::Behind)
     }
 
     /// Pages that are out, wait to be stored, and are in no job's hands.
     pub fn to_be_stored(&self) -> u32 {
-        self.frames.pages_on(List::Dirty)
+        self.tables.frames.pages_on(List::Dirty)
     }
 
     /// Whether room is so short that whoever can should make some.
@@ -193,21 +190,21 @@ impl Engine {
     }
 
     /// With enough room, nothing above the grant is needed any longer.
-    fn settle_overdraft(&mut self) -> Reclaim {
-        let needless = self.overdraft.min(self.frame_limit().saturating_sub(self.pool.charged()));
-        self.overdraft -= needless;
+    fn repay_overdraft(&mut self) -> Reclaim {
+        let needless = self.grant.overdraft.min(self.frame_limit().saturating_sub(self.pool.charged()));
+        self.grant.overdraft -= needless;
         // With a lower limit there may be something to do again.
         if needless > 0 { Reclaim::Progress } else { Reclaim::Idle }
     }
 
     /// The oldest folio that was moved out and is not stored.
     fn next_to_write(&self) -> Option<Frame> {
-        let mut at = self.frames.oldest(List::Dirty);
+        let mut at = self.tables.frames.oldest(List::Dirty);
         while let Some(head) = at {
-            if !self.frames.pinned(self.frames.folio(head)) {
+            if !self.tables.frames.pinned(self.tables.frames.folio(head)) {
                 return Some(head);
             }
-            at = self.frames.younger(head);
+            at = self.tables.frames.younger(head);
         }
         None
     }
@@ -215,16 +212,16 @@ impl Engine {
     /// Hands a standby folio to a writer. Until the job is back, a fault still rescues it. False where as many jobs are
     /// under way as there are records for.
     fn begin_write(&mut self, head: Frame, work: &mut Work) -> bool {
-        let run = self.frames.folio(head);
-        let Some(slot) = self.tickets.begin_reserved(JobKind::Write, run) else { return false };
-        self.frames.delist(head);
-        self.frames.get_mut(head).state = FrameState::Writing;
-        work.begin(self.tickets.get(slot).ticket, JobKind::Write, run);
+        let run = self.tables.frames.folio(head);
+        let Some(job) = self.tickets.begin_reserved(JobKind::Write, run) else { return false };
+        self.tables.frames.delist(head);
+        self.tables.frames.get_mut(head).state = FrameState::Writing;
+        work.begin(self.tickets.get(job).ticket, JobKind::Write, run);
         work.tight = self.store_is_tight();
-        let pages = self.pages_of(head);
+        let pages = self.tables.pages_of(head);
         for (i, frame) in run.iter().enumerate() {
-            self.frames.get_mut(frame).job = pin_of(slot);
-            let block = self.pte(pages.space, pages.start.plus(i as u64)).placed();
+            self.tables.frames.get_mut(frame).job = pin_of(job);
+            let block = self.tables.pte(pages.space, pages.start.plus(i as u64)).placed();
             work.known.push(block.map(|b| self.swap.hash(b)));
         }
         true
@@ -235,20 +232,21 @@ impl Engine {
         let mut moved = 0;
         while moved < STEP_PAGES {
             let (active, inactive) =
-                (self.frames.pages_on(List::Active), self.frames.pages_on(List::Inactive));
+                (self.tables.frames.pages_on(List::Active), self.tables.frames.pages_on(List::Inactive));
             if inactive >= (active + inactive) / 3 {
                 break;
             }
-            let Some(head) = self.frames.oldest(List::Active) else { break };
-            moved += self.order_of(head).pages();
-            self.frames.enlist(head, List::Inactive);
+            let Some(head) = self.tables.frames.oldest(List::Active) else { break };
+            moved += self.tables.order_of(head).pages();
+            self.tables.frames.enlist(head, List::Inactive);
         }
     }
 
-    fn evict_oldest<M: Mover>(&mut self, mmu: &mut M, wanted: u32, demand: Demand) -> u32 {
+    fn evict_oldest<M: Mover>(&mut self, mmu: &mut M, wanted: u32, urgency: Urgency) -> u32 {
         let (mut moved, mut folios) = (0, 0);
         for _ in 0..STEP_TRIES {
-            let Some(head) = self.frames.oldest(List::Inactive).or_else(|| self.frames.oldest(List::Active))
+            let Some(head) =
+                self.tables.frames.oldest(List::Inactive).or_else(|| self.tables.frames.oldest(List::Active))
             else {
                 break;
             };
@@ -259,7 +257,7 @@ impl Engine {
                 break;
             }
         }
-        self.count_evicted(demand, moved);
+        self.count_evicted(urgency, moved);
         moved
     }
 
@@ -276,15 +274,15 @@ impl Engine {
             return false;
         };
         let run = FrameRun::new(frame, order.pages());
-        self.frames.cover(run);
-        let slot = self.tickets.begin(JobKind::Zero, run);
+        self.tables.frames.cover(run);
+        let job = self.tickets.begin(JobKind::Zero, run);
         // Nobody's folio: it is void from the start, and its frames come back as zeroed.
-        self.tickets.get_mut(slot).void = true;
-        work.begin(self.tickets.get(slot).ticket, JobKind::Zero, run);
+        self.tickets.get_mut(job).void = true;
+        work.begin(self.tickets.get(job).ticket, JobKind::Zero, run);
         work.fresh = true;
         for frame in run.iter() {
-            let record = self.frames.get_mut(frame);
-            (record.state, record.job) = (FrameState::Zombie, pin_of(slot));
+            let record = self.tables.frames.get_mut(frame);
+            (record.state, record.job) = (FrameState::Zombie, pin_of(job));
         }
         true
     }

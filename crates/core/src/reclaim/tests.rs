@@ -1,7 +1,7 @@
 use super::*;
 use crate::addr::{Space, Vpn};
 use crate::engine::Config;
-use crate::fault::PolicyKind;
+use crate::policy::PolicyKind;
 
 /// An engine with `active` folios of `order` on the active list.
 fn engine(active: u32, order: Order) -> Engine {
@@ -13,10 +13,10 @@ fn engine(active: u32, order: Order) -> Engine {
         policy: PolicyKind::Fixed(order),
     };
     let mut engine = Engine::new(config);
-    engine.frames.cover(FrameRun::new(Frame(0), active * order.pages()));
+    engine.tables.frames.cover(FrameRun::new(Frame(0), active * order.pages()));
     for head in (0..active).map(|n| Frame(n * order.pages())) {
-        engine.frames.found(head, order, Space(0), Vpn(head.0.into()), FrameState::Mapped);
-        engine.frames.enlist(head, List::Active);
+        engine.tables.frames.found(head, order, Space(0), Vpn(head.0.into()), FrameState::Mapped);
+        engine.tables.frames.enlist(head, List::Active);
     }
     engine
 }
@@ -25,19 +25,19 @@ fn engine(active: u32, order: Order) -> Engine {
 fn ageing_keeps_the_inactive_list_at_a_third_the_oldest_first() {
     let mut engine = engine(90, Order::BASE);
     engine.age();
-    let pages = [List::Active, List::Inactive].map(|list| engine.frames.pages_on(list));
+    let pages = [List::Active, List::Inactive].map(|list| engine.tables.frames.pages_on(list));
     assert_eq!(pages, [60, 30]);
-    assert_eq!(engine.frames.oldest(List::Inactive), Some(Frame(0)));
-    assert_eq!(engine.frames.oldest(List::Active), Some(Frame(30)));
+    assert_eq!(engine.tables.frames.oldest(List::Inactive), Some(Frame(0)));
+    assert_eq!(engine.tables.frames.oldest(List::Active), Some(Frame(30)));
     engine.age();
-    assert_eq!(engine.frames.pages_on(List::Inactive), 30);
+    assert_eq!(engine.tables.frames.pages_on(List::Inactive), 30);
 }
 
 #[test]
 fn a_step_of_ageing_is_bounded() {
     let mut engine = engine(4000, Order::BASE);
     engine.age();
-    assert_eq!(engine.frames.pages_on(List::Inactive), STEP_PAGES);
+    assert_eq!(engine.tables.frames.pages_on(List::Inactive), STEP_PAGES);
     engine.age();
-    assert_eq!(engine.frames.pages_on(List::Inactive), 2 * STEP_PAGES);
+    assert_eq!(engine.tables.frames.pages_on(List::Inactive), 2 * STEP_PAGES);
 }

@@ -27,28 +27,29 @@ impl Engine {
     fn next_in_line(&self, range: PageRange) -> Option<(Vpn, FrameRun)> {
         let mut at = range.start;
         let (vpn, first) = loop {
-            let vpn = self.next_used(PageRange::between(range.space, at, range.end()))?;
+            let vpn = self.tables.next_used(PageRange::between(range.space, at, range.end()))?;
             if let Some(head) = self.may_withdraw(range, vpn) {
                 break (vpn, head);
             }
             at = vpn.plus(1);
         };
-        let mut run = self.frames.folio(first);
+        let mut run = self.tables.frames.folio(first);
         while run.pages < MOST {
             let next = vpn.plus(u64::from(run.pages));
             let follows = self.may_withdraw(range, next).filter(|&head| head == first.plus(run.pages));
             let Some(head) = follows else { break };
-            run.pages += self.order_of(head).pages();
+            run.pages += self.tables.order_of(head).pages();
         }
         Some((vpn, run))
     }
 
     /// The folio that begins at `vpn`, if it is mapped, no job uses its frames, and nothing keeps it where it is.
     fn may_withdraw(&self, range: PageRange, vpn: Vpn) -> Option<Frame> {
-        let frame = self.pte(range.space, vpn).frame().filter(|_| vpn < range.end())?;
-        let head = self.frames.head_of(frame);
-        let begins = head == frame && self.frames.get(head).state == FrameState::Mapped;
-        let free = begins && !self.frames.pinned(self.frames.folio(head)) && self.may_leave(head);
+        let frame = self.tables.pte(range.space, vpn).frame().filter(|_| vpn < range.end())?;
+        let head = self.tables.frames.head_of(frame);
+        let begins = head == frame && self.tables.frames.get(head).state == FrameState::Mapped;
+        let free =
+            begins && !self.tables.frames.pinned(self.tables.frames.folio(head)) && self.may_leave(head);
         free.then_some(head)
     }
 
@@ -65,7 +66,7 @@ impl Engine {
         let (mut moved, mut at) = (0, 0);
         while at < run.pages {
             let head = run.start.plus(at);
-            let order = self.order_of(head);
+            let order = self.tables.order_of(head);
             moved += if at + order.pages() <= done.pages {
                 self.moved_out(head);
                 order.pages()

@@ -1,14 +1,16 @@
 //! Faults on shared pages: a read maps the one copy, a write parts from it.
 
-use super::SHARED;
+use crate::addr::SHARED;
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
-use crate::engine::{Engine, Halt, PageState};
-use crate::fault::{Fault, OrderPolicy, Source, answered};
+use crate::engine::{Engine, Halt};
+use crate::fault::{Fault, Source, answered};
 use crate::frame::{Backing, FrameState, List, Use};
 use crate::job::{MAX_STAGED_PAGES, Work};
 use crate::log::Decision;
 use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
+use crate::policy::OrderPolicy;
+use crate::tables::PageState;
 use crate::vma::Vma;
 
 /// A page that is shared, as one space sees it.
@@ -41,7 +43,7 @@ impl Engine {
             self.give_up_shared(mmu, PageRange::new(space, vpn, 1));
             return self.fill(mmu, space, vma, vpn, false, work);
         }
-        let state = self.page_state(SHARED, slot);
+        let state = self.tables.page_state(SHARED, slot);
         if let PageState::Filling { .. } = state {
             return self.join();
         }
@@ -59,11 +61,11 @@ impl Engine {
 
     /// The page is in frames that are mapped somewhere else already.
     fn map_here<M: Mover>(&mut self, mmu: &mut M, page: SharedPage) -> Fault {
-        let Some(frame) = self.pte(SHARED, page.slot).frame() else { return Fault::Joined };
-        let head = self.frames.head_of(frame);
+        let Some(frame) = self.tables.pte(SHARED, page.slot).frame() else { return Fault::Joined };
+        let head = self.tables.frames.head_of(frame);
         self.stats.shared_maps += 1;
-        if self.frames.get(head).list == List::Inactive {
-            self.frames.enlist(head, List::Active);
+        if self.tables.frames.get(head).list == List::Inactive {
+            self.tables.frames.enlist(head, List::Active);
         }
         let mapped = self.map_in(mmu, head, page.space);
         self.answer_shared(mmu, head, page.space, mapped)
@@ -80,15 +82,15 @@ impl Engine {
     ) -> Fault {
         self.wake_in(mmu, head, space);
         if mapped == Ok(true) {
-            self.after_unlinking(mmu, self.pages_of(head));
+            self.after_unlinking(mmu, self.tables.pages_of(head));
         }
         answered(mapped.map(|_| ()))
     }
 
     fn rescue_shared<M: Mover>(&mut self, mmu: &mut M, page: SharedPage) -> Fault {
-        let Some(frame) = self.pte(SHARED, page.slot).frame() else { return Fault::Joined };
+        let Some(frame) = self.tables.pte(SHARED, page.slot).frame() else { return Fault::Joined };
         let head = self.begin_rescue(frame);
-        let order = self.order_of(head);
+        let order = self.tables.order_of(head);
         self.log.note(Decision::Rescue { space: page.space, vpn: page.vpn, order });
         let mapped = self.map_folio(mmu, head, List::Active, Some(page.space));
         self.answer_shared(mmu, head, page.space, mapped)
@@ -106,11 +108,11 @@ impl Engine {
         let why = self.note_shortfall(&choice, &context, run, order);
         let SharedPage { space, vpn, .. } = page;
         self.log.note(Decision::Fault { space, vpn, stored: true, wanted: choice.wanted, got: order, why });
-        if let Some(block) = self.pte(SHARED, page.slot).only_stored() {
+        if let Some(block) = self.tables.pte(SHARED, page.slot).only_stored() {
             self.note_refault(block);
         }
         self.attach(SHARED, Vpn(order.align_down(page.slot.0)), head, order);
-        self.note_in_history(page.space, page.vpn, context.reached, order, false);
+        self.tables.note_in_history(page.space, page.vpn, context.reached, order, false);
         self.stats.swap_ins[order.index()] += 1;
         self.begin_fill(head, true, backing, page.space, work);
         Fault::Job
@@ -125,7 +127,7 @@ impl Engine {
             let before = page.slot.0 - start;
             page.vpn.0 >= before
                 && (0..u64::from(order.pages())).all(|i| {
-                    let there = self.pte(page.space, Vpn(page.vpn.0 - before + i)).slot();
+                    let there = self.tables.pte(page.space, Vpn(page.vpn.0 - before + i)).slot();
                     there.is_some_and(|(slot, _)| slot.0 == start + i)
                 })
         };
@@ -142,7 +144,7 @@ impl Engine {
         work: &mut Work,
     ) -> Fault {
         let SharedPage { space, vpn, slot, .. } = page;
-        if self.shared.is_sole(slot) {
+        if self.tables.shared.is_sole(slot) {
             self.stats.cow_reuses += 1;
             self.take_back(mmu, space, vpn, slot);
             return self.answer(mmu, space, vpn, true, work);
@@ -150,26 +152,27 @@ impl Engine {
         if state != PageState::Stored {
             return self.copy(mmu, vma, page, work);
         }
-        let Some(block) = self.pte(SHARED, slot).only_stored().filter(|&block| self.swap.join(block)) else {
+        let Some(block) = self.tables.pte(SHARED, slot).only_stored().filter(|&block| self.swap.join(block))
+        else {
             return self.bring_in(mmu, vma, page, work);
         };
         self.unlink(space, vpn, slot);
-        self.set_pte(space, vpn, self.pte(space, vpn).with_block(Some(block)));
+        self.set_pte(space, vpn, self.tables.pte(space, vpn).with_block(Some(block)));
         self.answer(mmu, space, vpn, true, work)
     }
 
     /// Copies what is in frames that others share too, as many pages as the policy wants.
     fn copy<M: Mover>(&mut self, mmu: &mut M, vma: &Vma, page: SharedPage, work: &mut Work) -> Fault {
         let SharedPage { space, vpn, slot, .. } = page;
-        let Some(source) = self.pte(SHARED, slot).frame() else { return Fault::Joined };
+        let Some(source) = self.tables.pte(SHARED, slot).frame() else { return Fault::Joined };
         let context = self.fault_context(space, vma, vpn, false);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
         let run = self.run_to_copy(mmu, page, choice.wanted.min(context.vma_fit).min(MOST_COPIED));
         let wanted = if choice.wanted > MOST_COPIED { choice.set.with(MOST_COPIED) } else { choice.set };
         let set = wanted.and(OrderSet::up_to(run)).with(Order::BASE);
         let Some((head, order, backing)) = self.take_frames_beside(mmu, source, set) else {
-            let head = self.frames.head_of(source);
-            if self.frames.get(head).list == List::Clean {
+            let head = self.tables.frames.head_of(source);
+            if self.tables.frames.get(head).list == List::Clean {
                 // There is room for one of the two, and this one can come from the store.
                 self.drop_clean_folio(head);
                 return self.answer(mmu, space, vpn, true, work);
@@ -183,7 +186,7 @@ impl Engine {
         if backing != Backing::Hole {
             mmu.release(FrameRun::new(head, order.pages()));
         }
-        self.note_in_history(space, vpn, context.reached, order, false);
+        self.tables.note_in_history(space, vpn, context.reached, order, false);
         self.unmap_here(mmu, pages);
         for i in 0..pages.pages {
             self.unlink(space, start.plus(i), slots.start.plus(i));
@@ -199,8 +202,8 @@ impl Engine {
     /// The largest aligned run of pages round `page`, up to `most`, that all are shared with others in one folio, as
     /// this one is. None of them has vanished.
     fn run_to_copy<M: Mover>(&self, mmu: &mut M, page: SharedPage, most: Order) -> Order {
-        let Some(frame) = self.pte(SHARED, page.slot).frame() else { return Order::BASE };
-        let folio = self.pages_of(self.frames.head_of(frame));
+        let Some(frame) = self.tables.pte(SHARED, page.slot).frame() else { return Order::BASE };
+        let folio = self.tables.pages_of(self.tables.frames.head_of(frame));
         let mut fits = |order: &Order| {
             let before = page.vpn.0 - order.align_down(page.vpn.0);
             let first = page.slot.0.wrapping_sub(before);
@@ -209,8 +212,8 @@ impl Engine {
                 && first + u64::from(order.pages()) <= folio.end().0
                 && (0..u64::from(order.pages())).all(|i| {
                     let vpn = Vpn(page.vpn.0 - before + i);
-                    self.pte(page.space, vpn).slot().is_some_and(|(slot, mapped)| {
-                        let others = slot.0 == first + i && !self.shared.is_sole(slot);
+                    self.tables.pte(page.space, vpn).slot().is_some_and(|(slot, mapped)| {
+                        let others = slot.0 == first + i && !self.tables.shared.is_sole(slot);
                         others && (!mapped || mmu.present(page.space, vpn))
                     })
                 })
@@ -225,12 +228,12 @@ impl Engine {
         source: Frame,
         set: OrderSet,
     ) -> Option<(Frame, Order, Backing)> {
-        let head = self.frames.head_of(source);
-        let record = *self.frames.get(head);
+        let head = self.tables.frames.head_of(source);
+        let record = *self.tables.frames.get(head);
         debug_assert!(record.state != FrameState::Filling);
-        self.frames.delist(head);
+        self.tables.frames.delist(head);
         let taken = self.take_frames(mmu, set, Use::Contents);
-        self.frames.enlist(head, record.list);
+        self.tables.frames.enlist(head, record.list);
         taken
     }
 }

@@ -1,13 +1,12 @@
 //! Mapping shared folios read-only, and unmapping them everywhere.
 
-use super::SHARED;
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
 use crate::fault::PATIENCE;
 use crate::frame::{Backing, FrameState, List, Use};
 use crate::mmu::{Mover, Refusal};
 use crate::order::{Order, OrderSet};
-use crate::page::Pte;
+use crate::tables::Pte;
 
 impl Engine {
     /// A shared folio's contents are in its frames: it is mapped in `asker`, if that names it. Nobody is woken. Whether
@@ -19,9 +18,9 @@ impl Engine {
         list: List,
         asker: Option<Space>,
     ) -> Result<bool, Halt> {
-        self.frames.get_mut(head).state = FrameState::Shared;
-        let list = if self.is_locked(head) { List::None } else { list };
-        self.frames.enlist(head, list);
+        self.tables.frames.get_mut(head).state = FrameState::Shared;
+        let list = if self.tables.is_locked(head) { List::None } else { list };
+        self.tables.frames.enlist(head, list);
         let Some(space) = asker else { return Ok(false) };
         let unlinked = self.map_in(mmu, head, space)?;
         if self.last_late.0 == space {
@@ -32,11 +31,11 @@ impl Engine {
 
     /// Maps in one space all that it names of a folio that is [`FrameState::Shared`]. Whether it names less of it now.
     pub(super) fn map_in<M: Mover>(&mut self, mmu: &mut M, head: Frame, space: Space) -> Result<bool, Halt> {
-        let slots = self.pages_of(head);
+        let slots = self.tables.pages_of(head);
         let (mut at, mut unlinked) = (0, false);
         while at < slots.pages {
             let slot = slots.start.plus(at);
-            let found = self.shared.of(slot).find(|&(s, _)| s == space);
+            let found = self.tables.shared.of(slot).find(|&(s, _)| s == space);
             let Some((_, vpn)) = found else {
                 at += 1;
                 continue;
@@ -52,7 +51,7 @@ impl Engine {
 
     /// How many pages from `vpn` on name the slots from `slot` on, `most` at the most, and are mapped or not.
     fn run_of(&self, space: Space, vpn: Vpn, slot: Vpn, most: u64, mapped: bool) -> u64 {
-        let fits = |i: u64| self.pte(space, vpn.plus(i)) == Pte::shared(slot.plus(i), mapped);
+        let fits = |i: u64| self.tables.pte(space, vpn.plus(i)) == Pte::shared(slot.plus(i), mapped);
         (0..most).take_while(|&i| fits(i)).count() as u64
     }
 
@@ -85,7 +84,7 @@ impl Engine {
     /// with a slot to be moved out to. It is in memory, so it is charged whatever the limit.
     fn own_instead<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn) -> Result<(), Halt> {
         self.found_foreign(space, vpn);
-        let Some((slot, _)) = self.pte(space, vpn).slot() else { return Ok(()) };
+        let Some((slot, _)) = self.tables.pte(space, vpn).slot() else { return Ok(()) };
         let base = OrderSet::only(Order::BASE);
         let taken = self.take_frames(mmu, base, Use::Contents);
         let taken = taken.or_else(|| self.pool.take(base, Use::Contents, u32::MAX));
@@ -95,9 +94,9 @@ impl Engine {
         }
         self.unlink(space, vpn, slot);
         self.attach(space, vpn, frame, Order::BASE);
-        self.frames.get_mut(frame).state = FrameState::Mapped;
-        let evictable = self.vmas(space).at(vpn).is_some_and(|vma| vma.evictable());
-        self.frames.enlist(frame, if evictable { List::Inactive } else { List::None });
+        self.tables.frames.get_mut(frame).state = FrameState::Mapped;
+        let evictable = self.tables.vmas(space).at(vpn).is_some_and(|vma| vma.evictable());
+        self.tables.frames.enlist(frame, if evictable { List::Inactive } else { List::None });
         mmu.wake(PageRange::new(space, vpn, 1));
         Ok(())
     }
@@ -122,7 +121,7 @@ impl Engine {
     }
 
     pub(super) fn set_mapped(&mut self, space: Space, vpn: Vpn, mapped: bool) {
-        if let Some((slot, _)) = self.pte(space, vpn).slot() {
+        if let Some((slot, _)) = self.tables.pte(space, vpn).slot() {
             self.set_pte(space, vpn, Pte::shared(slot, mapped));
         }
     }
@@ -130,15 +129,15 @@ impl Engine {
     /// Makes a shared folio's pages holes in every space. A page that somebody dropped without telling us is empty there,
     /// so that slots of the folio may be named by nobody afterwards: see [`Engine::after_unlinking`].
     pub(crate) fn unmap_everywhere<M: Mover>(&mut self, mmu: &mut M, head: Frame) {
-        let slots = self.pages_of(head);
+        let slots = self.tables.pages_of(head);
         for at in 0..slots.pages {
             let slot = slots.start.plus(at);
             let mut cursor = None;
-            while let Some((id, space, vpn)) = self.shared.after(slot, cursor) {
+            while let Some((id, space, vpn)) = self.tables.shared.after(slot, cursor) {
                 let pages = self.run_of(space, vpn, slot, slots.pages - at, true);
                 self.unmap_run(mmu, PageRange::new(space, vpn, pages));
                 // A page that was dropped is in the chain no more, and those after it have taken its place.
-                let stays = self.pte(space, vpn).slot().is_some();
+                let stays = self.tables.pte(space, vpn).slot().is_some();
                 cursor = if stays { Some(id) } else { cursor };
             }
         }
@@ -157,7 +156,7 @@ impl Engine {
             if done.refusal.is_some() {
                 let vpn = pages.start.plus(at);
                 self.found_foreign(pages.space, vpn);
-                if let Some((slot, _)) = self.pte(pages.space, vpn).slot() {
+                if let Some((slot, _)) = self.tables.pte(pages.space, vpn).slot() {
                     self.unlink(pages.space, vpn, slot);
                 }
                 at += 1;
@@ -170,7 +169,8 @@ impl Engine {
         let mut at = 0;
         while at < pages.pages {
             let start = pages.start.plus(at);
-            let mapped = |i: &u64| self.pte(pages.space, start.plus(*i)).slot().is_some_and(|(_, m)| m);
+            let mapped =
+                |i: &u64| self.tables.pte(pages.space, start.plus(*i)).slot().is_some_and(|(_, m)| m);
             let run = (0..pages.pages - at).take_while(mapped).count() as u64;
             if run > 0 {
                 self.unmap_run(mmu, PageRange::new(pages.space, start, run));
@@ -181,45 +181,8 @@ impl Engine {
 
     /// Wakes who waits for a page of a shared folio in one space.
     pub(super) fn wake_in<M: Mover>(&self, mmu: &mut M, head: Frame, space: Space) {
-        let slots = self.pages_of(head);
-        let pages = (0..slots.pages).flat_map(|i| self.shared.of(slots.start.plus(i)));
+        let slots = self.tables.pages_of(head);
+        let pages = (0..slots.pages).flat_map(|i| self.tables.shared.of(slots.start.plus(i)));
         pages.filter(|page| page.0 == space).for_each(|(_, vpn)| mmu.wake(PageRange::new(space, vpn, 1)));
-    }
-
-    /// Wakes who waits for a page, in whichever space.
-    pub(crate) fn wake_all<M: Mover>(&self, mmu: &mut M, pages: PageRange) {
-        if pages.space != SHARED {
-            return mmu.wake(pages);
-        }
-        for slot in (0..pages.pages).map(|i| pages.start.plus(i)) {
-            for (space, vpn) in self.shared.of(slot) {
-                mmu.wake(PageRange::new(space, vpn, 1));
-            }
-        }
-    }
-
-    /// Whether a space has locked any page of a shared folio.
-    pub(crate) fn is_locked(&self, head: Frame) -> bool {
-        if !self.spaces.iter().any(|space| space.vmas.iter().any(|vma| vma.locked)) {
-            return false;
-        }
-        let slots = self.pages_of(head);
-        let mut pages = (0..slots.pages).flat_map(|i| self.shared.of(slots.start.plus(i)));
-        pages.any(|(space, vpn)| self.vmas(space).at(vpn).is_some_and(|vma| vma.locked))
-    }
-
-    /// Puts a shared folio where it belongs after a lock has changed, or somebody who had locked it is gone.
-    pub(crate) fn relist_shared(&mut self, slot: Vpn) {
-        let Some(frame) = self.pte(SHARED, slot).frame() else { return };
-        let head = self.frames.head_of(frame);
-        let record = *self.frames.get(head);
-        if record.state != FrameState::Shared {
-            return;
-        }
-        match (self.is_locked(head), record.list) {
-            (false, List::None) => self.frames.enlist(head, List::Inactive),
-            (true, List::Active | List::Inactive) => self.frames.delist(head),
-            _ => {}
-        }
     }
 }

@@ -141,8 +141,8 @@ impl SwapIndex {
     }
 
     /// Pages of contents in RAM that hardly compress.
-    pub(crate) fn poor_pages(&self) -> u32 {
-        (self.segments.bytes_in(Queue::Poor) / PAGE_SIZE as u64) as u32
+    pub(crate) fn incompressible_pages(&self) -> u32 {
+        (self.segments.bytes_in(Queue::Incompressible) / PAGE_SIZE as u64) as u32
     }
 
     /// A new extent of `bytes` bytes in the spill file, if there is one with room.
@@ -481,7 +481,7 @@ impl SwapIndex {
     /// Passes on the order in which segments are to spill, each with its blocks as positions in `names`, and how much of
     /// the spill file is used.
     pub(crate) fn add_order(&self, add: &mut impl FnMut(u32), names: &[u32]) {
-        for queue in [Queue::Dense, Queue::Poor] {
+        for queue in [Queue::Dense, Queue::Incompressible] {
             let mut at = self.segments.oldest(queue);
             while let Some(segment) = at {
                 let mut id = self.segments.chain(segment);

@@ -2,10 +2,12 @@
 
 pub mod file;
 mod index;
+mod ranks;
 pub mod segments;
 
 pub use file::FileSpace;
 pub use index::FILE_UNIT;
 pub(crate) use index::SwapIndex;
+pub(crate) use ranks::Ranks;
 pub(crate) use segments::Queue;
 pub use segments::Segments;

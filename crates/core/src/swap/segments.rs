@@ -42,7 +42,7 @@ pub(crate) enum Queue {
     Dense,
     /// Contents that hardly compress: in RAM they take as much as in frames, so they wait there to be needed again soon,
     /// or to go to the file many at once.
-    Poor,
+    Incompressible,
 }
 
 const QUEUES: usize = 2;
@@ -481,7 +481,7 @@ impl Segments {
         if sums != self.queues.map(|ends| (ends.bytes, ends.objects)) {
             return Err("the objects of a queue are not as counted");
         }
-        let queued = self.validate_queue(Queue::Dense)? + self.validate_queue(Queue::Poor)?;
+        let queued = self.validate_queue(Queue::Dense)? + self.validate_queue(Queue::Incompressible)?;
         if queued != used {
             return Err("a segment is in no queue");
         }

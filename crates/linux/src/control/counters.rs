@@ -21,12 +21,12 @@ pub const REFUSALS: [&str; REASONS] =
     ["busy", "denied", "exists", "absent", "no_range", "no_memory", "again", "other"];
 
 /// Names of the reasons in [`Counters::shortfalls`], in their order: those of
-/// [`Shortfall`](quire_core::fault::Shortfall) by index, then anything else.
+/// [`Shortfall`](quire_core::policy::Shortfall) by index, then anything else.
 pub const SHORTFALLS: [&str; 5] = ["vma_edge", "neighbour", "pressure", "no_run", "other"];
 
 // The last reason is for anything else.
 const _: () = assert!(
-    quire_core::mmu::Refusal::COUNT < REASONS && quire_core::fault::Shortfall::COUNT < SHORTFALLS.len()
+    quire_core::mmu::Refusal::COUNT < REASONS && quire_core::policy::Shortfall::COUNT < SHORTFALLS.len()
 );
 
 /// An atomic, or an array of them, that can be copied out and added up.
@@ -313,7 +313,7 @@ mod tests {
             let name = REFUSALS[refusal.index()].replace('_', "");
             assert_eq!(name, format!("{refusal:?}").to_lowercase());
         }
-        for shortfall in quire_core::fault::Shortfall::ALL {
+        for shortfall in quire_core::policy::Shortfall::ALL {
             let name = SHORTFALLS[shortfall.index()].replace('_', "");
             assert_eq!(name, format!("{shortfall:?}").to_lowercase());
         }

@@ -3,8 +3,8 @@
 //! A note and its time are three words, in a [`Ring`](super::ring::Ring).
 
 use quire_core::addr::{Frame, Space, Vpn};
-use quire_core::fault::Shortfall;
 use quire_core::mmu::{Prot, Refusal};
+use quire_core::policy::Shortfall;
 use quire_core::{Decision, Order, PageRange, SplitWhy};
 
 /// A process has one address space.
@@ -148,7 +148,7 @@ fn decided(decision: &Decision) -> Words {
         Decision::NoFrame { vpn, .. } => Words::new(17, *vpn),
         Decision::Rescue { vpn, order, .. } => of(18, vpn, order),
         Decision::Copy { vpn, order, .. } => of(19, vpn, order),
-        Decision::Evict { vpn, order, out, .. } => of(20, vpn, order).count(*out),
+        Decision::Evict { vpn, order, moved, .. } => of(20, vpn, order).count(*moved),
         Decision::Refused(refusal) => Words::new(21, Vpn(0)).small([refusal.index() as u8, 0, 0]),
         Decision::Split { vpn, order, why, .. } => {
             Words::new(22, *vpn).small([order.index() as u8, why.index() as u8, 0])
@@ -180,7 +180,7 @@ fn decision(words: &Words) -> Option<Decision> {
         17 => Decision::NoFrame { space, vpn },
         18 => Decision::Rescue { space, vpn, order: order()? },
         19 => Decision::Copy { space, vpn, order: order()? },
-        20 => Decision::Evict { space, vpn, order: order()?, out: count },
+        20 => Decision::Evict { space, vpn, order: order()?, moved: count },
         21 => Decision::Refused(*Refusal::ALL.get(usize::from(a))?),
         22 => Decision::Split { space, vpn, order: order()?, why: *SplitWhy::ALL.get(usize::from(b))? },
         23 => Decision::Collapse { space, vpn, order: order()? },
@@ -216,7 +216,7 @@ mod tests {
             Decision::NoFrame { space, vpn },
             Decision::Rescue { space, vpn, order },
             Decision::Copy { space, vpn, order },
-            Decision::Evict { space, vpn, order, out: 512 },
+            Decision::Evict { space, vpn, order, moved: 512 },
             Decision::Collapse { space, vpn, order },
             Decision::Compact { frame: Frame(u32::MAX), order, pages: 9 },
             Decision::NoRun { space, vpn, order },

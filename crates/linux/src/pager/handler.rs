@@ -15,7 +15,7 @@ use crate::sys::urge;
 use core::sync::atomic::Ordering;
 use quire_core::addr::Vpn;
 use quire_core::job::{JobKind, Work};
-use quire_core::{Demand, Fault, Reclaim};
+use quire_core::{Fault, Reclaim, Urgency};
 
 /// One message, as far as it matters.
 #[derive(Clone, Copy, Debug)]
@@ -281,7 +281,7 @@ impl Handler {
         let step = if frozen {
             Reclaim::Stuck
         } else {
-            tables.engine.reclaim(&mut pager.mover(), Demand::Direct, &mut self.direct)
+            tables.engine.reclaim(&mut pager.mover(), Urgency::Direct, &mut self.direct)
         };
         pager.show(&tables.engine);
         if step == Reclaim::Stuck {

@@ -6,7 +6,7 @@ use crate::sys::Cause;
 use crate::sys::clock::now_ns;
 use crate::sys::urge;
 use core::sync::atomic::Ordering::Relaxed;
-use quire_core::{Demand, Order, PAGE_SIZE, Reclaim};
+use quire_core::{Order, PAGE_SIZE, Reclaim, Urgency};
 use rustix::fd::OwnedFd;
 
 /// How long the thread sleeps when nothing rings, in ns.
@@ -105,7 +105,7 @@ fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
         pager.watch.service_beat();
         let mut tables = pager.tables_behind();
         let elsewhere = pager.handler_evicts.load(Relaxed) != 0 && !tables.engine.starved();
-        let demand = if elsewhere { Demand::Store } else { Demand::Behind };
+        let demand = if elsewhere { Urgency::StoreOnly } else { Urgency::Behind };
         let step = tables.engine.reclaim(&mut pager.mover(), demand, &mut caller.work);
         pager.show(&tables.engine);
         drop(tables);

@@ -2,7 +2,7 @@
 
 use super::table::{copied_bytes, faults_of, reason_name, swapped_in, swapped_out};
 use super::{Grid, Outcome};
-use quire_core::fault::Shortfall;
+use quire_core::policy::Shortfall;
 use quire_core::{Order, PAGE_SIZE};
 use quire_sim::replay::{Cause, Figures, Level};
 use serde::Serialize;

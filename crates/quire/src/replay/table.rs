@@ -3,7 +3,7 @@
 use super::{Grid, Outcome};
 use crate::size::{count, counted, human, time};
 use crate::terminal::align;
-use quire_core::fault::Shortfall;
+use quire_core::policy::Shortfall;
 use quire_core::{Order, PAGE_SIZE, Stats};
 use quire_sim::replay::Figures;
 use std::fmt::Write as _;

@@ -75,7 +75,7 @@ pub const fn possible(event: Event, state: State, injected: Injected) -> Result<
         return Err(why);
     }
     if matches!(event, Event::Vacate) && matches!(state, State::Empty | State::Stored | State::SharedStored) {
-        return Err("it has no slots, so no run of slots leads to it");
+        return Err("it has no frames, so no run of frames leads to it");
     }
     match injected {
         Injected::Nothing if matches!(state, State::Refused) => Err("it is busy because it is pinned"),

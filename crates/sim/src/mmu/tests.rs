@@ -60,7 +60,7 @@ fn a_page_that_is_only_at_the_destination_counts_as_moved() {
 }
 
 #[test]
-fn reading_a_hole_of_the_pool_blocks_its_slot_until_release() {
+fn reading_a_hole_of_the_pool_blocks_its_frame_until_release() {
     let mut m = host();
     fill(&mut m, 0, 4, 7);
     assert_eq!(m.read_frame(Frame(0)), 0);

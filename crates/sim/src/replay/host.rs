@@ -14,7 +14,7 @@ use core::fmt;
 use core::ops::Range;
 use quire_core::job::{JobKind, Outcome, Work};
 use quire_core::mmu::{Prot, Refusal};
-use quire_core::{Config, Demand, Engine, Fault, Halt, Order, PAGE_SIZE, Placed, Reclaim, Space, Vpn};
+use quire_core::{Config, Engine, Fault, Halt, Order, PAGE_SIZE, Placed, Reclaim, Space, Urgency, Vpn};
 
 /// Pages that a fault goes over the grant where nothing can be moved out, as on the live host.
 const OVERDRAFT: u32 = 64;
@@ -303,7 +303,7 @@ impl<T: Tlb> Host<T> {
 
     /// One step of reclaim for a fault without a frame.
     fn make_room(&mut self) -> Result<(), Stop> {
-        let step = self.engine.reclaim(&mut self.memory, Demand::Direct, &mut self.work);
+        let step = self.engine.reclaim(&mut self.memory, Urgency::Direct, &mut self.work);
         self.pay(Cause::Reclaim);
         match step {
             Reclaim::Idle | Reclaim::Progress => Ok(()),

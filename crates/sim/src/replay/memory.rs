@@ -132,7 +132,7 @@ impl<T: Tlb> Memory<T> {
         let seen = if self.caches { 0 } else { flag::ACCESSED };
         let flags = seen | flags_for(&self.contents[frame.0 as usize], whole);
         self.untouched -= u64::from(first);
-        self.table(space).slot(vpn).flags |= if write { flags } else { flags & !flag::DIRTY };
+        self.table(space).entry_mut(vpn).flags |= if write { flags } else { flags & !flag::DIRTY };
     }
 
     /// The table was walked for a page, and the TLB has an entry now: the accessed bits of all that it covers are set.
@@ -170,7 +170,7 @@ impl<T: Tlb> Memory<T> {
         }
         self.map(FrameRun::new(to, range.pages as u32), range.space, range.start, false);
         for vpn in accessed {
-            self.table(range.space).slot(vpn).flags |= flag::ACCESSED;
+            self.table(range.space).entry_mut(vpn).flags |= flag::ACCESSED;
         }
     }
 

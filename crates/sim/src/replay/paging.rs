@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::str::FromStr;
-use quire_core::fault::UnknownPolicy;
+use quire_core::policy::UnknownPolicy;
 use quire_core::{Order, PolicyKind};
 
 /// An order policy on a machine with pages of some size.

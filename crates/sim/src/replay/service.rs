@@ -5,7 +5,7 @@ use super::host::{Host, Stop};
 use super::jobs;
 use crate::tlb::Tlb;
 use quire_core::job::{JobKind, Outcome, Work};
-use quire_core::{Demand, Order, Placed, Reclaim};
+use quire_core::{Order, Placed, Reclaim, Urgency};
 
 /// Most pages that are kept zeroed ahead of need, as on the live host.
 const MOST_ZEROED: u32 = 128;
@@ -127,7 +127,7 @@ impl<T: Tlb> Host<T> {
     /// the memory behind free ones back.
     fn next_job(&mut self) {
         self.service.asleep = false;
-        let step = self.engine.reclaim(&mut self.memory, Demand::Behind, &mut self.service.work);
+        let step = self.engine.reclaim(&mut self.memory, Urgency::Behind, &mut self.service.work);
         self.pay_behind();
         match step {
             Reclaim::Progress => {}

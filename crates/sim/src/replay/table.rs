@@ -114,7 +114,7 @@ impl Table {
     }
 
     /// The entry of a page, to be changed. Makes the leaf.
-    pub(super) fn slot(&mut self, vpn: Vpn) -> &mut Entry {
+    pub(super) fn entry_mut(&mut self, vpn: Vpn) -> &mut Entry {
         let root = vpn.0 / BRANCH;
         let branch = *self.roots.entry(root).or_insert_with(|| {
             self.branches.push([0; FAN as usize]);
@@ -179,7 +179,7 @@ impl Table {
             let folio = aligned.min(Order::fitting(u64::from(pages - at)));
             for i in at..at + folio.pages() {
                 let entry = Entry { frame: frame.0 + i, flags: flag::PRESENT | flags(i), folio, span: folio };
-                *self.slot(start.plus(u64::from(i))) = entry;
+                *self.entry_mut(start.plus(u64::from(i))) = entry;
             }
             at += folio.pages();
         }

@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::world::{Event, Host, Put, Touch};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
-use quire_core::{Demand, Frame, SplitMode, Vpn};
+use quire_core::{Frame, SplitMode, Urgency, Vpn};
 
 /// Makes the events of one walk.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ fn any_collapse(near: Vpn, rng: &mut Rng) -> Event {
 
 fn any_vacate(walk: &Walk, rng: &mut Rng) -> Event {
     let goal = order(1 + rng.below(4) as u8);
-    // Slots beyond are hardly ever used.
+    // Frames beyond are hardly ever used.
     let runs = u64::from(walk.setup.frames.min(walk.setup.grant * 2) / goal.pages());
     Event::Vacate(Frame(rng.below(runs.max(1)) as u32 * goal.pages()), goal)
 }
@@ -144,7 +144,7 @@ fn any_grant(walk: &Walk, rng: &mut Rng) -> Event {
     Event::Grant(1 + rng.below(u64::from(walk.setup.grant) * 3 / 2) as u32)
 }
 
-/// A family has more slots vacated and runs collapsed than others: most of what it has is shared, and stays as it is.
+/// A family has more frames vacated and runs collapsed than others: most of what it has is shared, and stays as it is.
 fn any_family_event(walk: &Walk, rng: &mut Rng) -> Event {
     match rng.below(14) {
         0 => Event::ForkSpace,
@@ -158,7 +158,7 @@ fn any_family_event(walk: &Walk, rng: &mut Rng) -> Event {
 
 /// What the host does: messages, jobs, reclaim.
 fn any_work(walk: &Walk, rng: &mut Rng) -> Event {
-    const DEMANDS: [Demand; 4] = [Demand::Direct, Demand::Behind, Demand::Behind, Demand::Store];
+    const URGENCIES: [Urgency; 4] = [Urgency::Direct, Urgency::Behind, Urgency::Behind, Urgency::StoreOnly];
     let number = rng.below(8) as u8;
     match rng.below(110) {
         0..8 => Event::Take(number),
@@ -167,7 +167,7 @@ fn any_work(walk: &Walk, rng: &mut Rng) -> Event {
         38..50 => Event::Retry(number),
         50..67 => Event::Step(number),
         67..84 => Event::Run(number),
-        84..100 => Event::Reclaim(pick(rng, &DEMANDS)),
+        84..100 => Event::Reclaim(pick(rng, &URGENCIES)),
         100..103 => Event::MoveOut(1 + rng.below(6) as u32),
         103..105 => Event::Fail(number),
         105 => Event::Hold(number, 1 + rng.below(30) as u32),
@@ -191,7 +191,7 @@ fn any_call(walk: &Walk, rng: &mut Rng) -> Event {
         14..18 => Event::Lock(start, pages.min(16), rng.below(3) == 0),
         18..21 => Event::Remap(start, pages.min(24), Vpn(rng.below(walk.setup.arena + 1 - pages.min(24)))),
         21..23 => Event::Advise(start, pages, pick(rng, &HINTS)),
-        23..25 => Event::Cool(start, pages),
+        23..25 => Event::Deactivate(start, pages),
         _ if rng.below(2) == 0 => Event::PageOut(start, pages),
         _ => any_collapse(start, rng),
     }
@@ -240,7 +240,7 @@ mod tests {
     use super::super::setups::WALKS;
     use super::*;
 
-    /// The last that was drawn of some kinds: slots, pages, pages.
+    /// The last that was drawn of some kinds: frames, pages, pages.
     #[derive(Default)]
     struct Drawn {
         vacated: u64,
@@ -253,7 +253,7 @@ mod tests {
     fn events_lie_inside_and_reach_everywhere() {
         for walk in WALKS {
             let (arena, grant) = (walk.setup.arena, u64::from(walk.setup.grant));
-            let slots = u64::from(walk.setup.frames).min(2 * grant);
+            let frames = u64::from(walk.setup.frames).min(2 * grant);
             let inside = |start: Vpn, pages: u64| start.0 + pages <= arena;
             let (mut rng, mut drawn) = (Rng::new(1), Drawn::default());
             for _ in 0..30_000 {
@@ -262,7 +262,7 @@ mod tests {
                     Event::Vacate(frame, goal) => {
                         drawn.vacated = drawn.vacated.max(u64::from(frame.0 + goal.pages()));
                         frame.0.is_multiple_of(goal.pages())
-                            && u64::from(frame.0 + goal.pages()) <= slots.max(goal.pages().into())
+                            && u64::from(frame.0 + goal.pages()) <= frames.max(goal.pages().into())
                     }
                     Event::Grant(pages) => {
                         drawn.granted = drawn.granted.max(pages.into());
@@ -279,14 +279,14 @@ mod tests {
                     | Event::Foreign(start, pages)
                     | Event::Protect(start, pages, _)
                     | Event::Lock(start, pages, _)
-                    | Event::Cool(start, pages)
+                    | Event::Deactivate(start, pages)
                     | Event::PageOut(start, pages) => pages > 0 && inside(start, pages),
                     Event::Remap(start, pages, to) => pages > 0 && inside(start, pages) && inside(to, pages),
                     _ => true,
                 };
                 assert!(good, "{}: {event:?}", walk.name);
             }
-            assert!(drawn.vacated * 4 > slots * 3, "{}: {} of {slots} slots", walk.name, drawn.vacated);
+            assert!(drawn.vacated * 4 > frames * 3, "{}: {} of {frames} frames", walk.name, drawn.vacated);
             assert!(drawn.granted * 4 > grant * 5, "{}: {} of {grant} pages", walk.name, drawn.granted);
             assert!(drawn.collapsed * 4 > arena * 3, "{}: {} of {arena} pages", walk.name, drawn.collapsed);
         }

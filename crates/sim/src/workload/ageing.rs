@@ -62,9 +62,9 @@ pub struct Ageing {
     asked: u64,
     /// What is mapped, in no order, and whether it is to stay for long.
     live: Vec<(PageRange, bool)>,
-    /// Slots that are in use, as bits, and where the search for a free one begins.
-    slots: Vec<u64>,
-    next_slot: usize,
+    /// Plots that are in use, as bits, and where the search for a free one begins.
+    plots: Vec<u64>,
+    next_plot: usize,
     /// Events that are due before anything else.
     due: VecDeque<Event>,
     /// Pages that are still to be written, by mapping.
@@ -74,8 +74,8 @@ pub struct Ageing {
 /// Pages of the largest mapping.
 const LARGEST: u64 = 1 << (LARGEST_ORDER + 1);
 const LARGEST_ORDER: u32 = 11;
-/// Pages of a mapping's slot in the address space: no two mappings meet.
-const SLOT: u64 = 2 * LARGEST;
+/// Pages of a mapping's plot in the address space: no two mappings meet.
+const PLOT: u64 = 2 * LARGEST;
 /// How many of 100 mappings stay for long, and how often one is looked for that does not: a mapping that stays goes only
 /// where there are so many of them that each of these tries met one.
 const STAY_PERCENT: u32 = 20;
@@ -88,7 +88,7 @@ impl Ageing {
         assert!(days.calls_per_day > 0 && days.pages < 1 << 32 && days.filling > 0, "{days:?}");
         assert!(days.largest.is_power_of_two() && days.largest <= 1 << LARGEST_ORDER, "{days:?}");
         // One more than can be mapped at a time, so that there is always a free one.
-        let slots = days.pages as usize + 1;
+        let plots = days.pages as usize + 1;
         Ageing {
             days,
             rng: Rng::new(seed),
@@ -96,8 +96,8 @@ impl Ageing {
             mapped_pages: 0,
             asked: 1,
             live: Vec::new(),
-            slots: vec![0; slots.div_ceil(64)],
-            next_slot: 0,
+            plots: vec![0; plots.div_ceil(64)],
+            next_plot: 0,
             due: VecDeque::with_capacity(2),
             filling: Vec::with_capacity(days.filling + 1),
         }
@@ -137,8 +137,8 @@ impl Ageing {
     }
 
     fn map(&mut self, pages: u64) {
-        let slot = self.free_slot();
-        let room = SLOT - pages;
+        let plot = self.free_plot();
+        let room = PLOT - pages;
         // Linux aligns mappings of 2 MiB and more, if they are a multiple of it; others lie anywhere.
         let into = self.rng.below(room);
         let into = if pages.is_multiple_of(u64::from(Order::MAX.pages())) {
@@ -146,7 +146,7 @@ impl Ageing {
         } else {
             into
         };
-        let range = PageRange::new(self.days.space, Shape::START.plus(slot * SLOT + into), pages);
+        let range = PageRange::new(self.days.space, Shape::START.plus(plot * PLOT + into), pages);
         let stays = self.rng.chance(STAY_PERCENT);
         self.live.push((range, stays));
         self.mapped_pages += pages;
@@ -212,24 +212,24 @@ impl Ageing {
             self.live[at].0.pages = keep;
         } else {
             self.live.swap_remove(at);
-            let slot = slot_of(range.start);
-            self.slots[slot / 64] &= !(1 << (slot % 64));
+            let plot = plot_of(range.start);
+            self.plots[plot / 64] &= !(1 << (plot % 64));
         }
         self.due.push_back(Event::Unmap(gone));
     }
 
-    /// Takes a slot that is free; there is one.
-    fn free_slot(&mut self) -> u64 {
-        while self.slots[self.next_slot / 64] >> (self.next_slot % 64) & 1 == 1 {
-            self.next_slot = (self.next_slot + 1) % (64 * self.slots.len());
+    /// Takes a plot that is free; there is one.
+    fn free_plot(&mut self) -> u64 {
+        while self.plots[self.next_plot / 64] >> (self.next_plot % 64) & 1 == 1 {
+            self.next_plot = (self.next_plot + 1) % (64 * self.plots.len());
         }
-        self.slots[self.next_slot / 64] |= 1 << (self.next_slot % 64);
-        self.next_slot as u64
+        self.plots[self.next_plot / 64] |= 1 << (self.next_plot % 64);
+        self.next_plot as u64
     }
 }
 
-fn slot_of(vpn: Vpn) -> usize {
-    ((vpn.0 - Shape::START.0) / SLOT) as usize
+fn plot_of(vpn: Vpn) -> usize {
+    ((vpn.0 - Shape::START.0) / PLOT) as usize
 }
 
 impl Iterator for Ageing {

@@ -28,7 +28,7 @@ type Queues = [Vec<(List, Frame)>; 3];
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ages {
     before: Queues,
-    /// What each frame held, before an event that gives pages other slots.
+    /// What each frame held, before an event that gives pages other frames.
     names: BTreeMap<Frame, (Space, Vpn)>,
     touched: BTreeSet<Frame>,
     /// The page whose message was answered.
@@ -111,7 +111,7 @@ impl Host {
         checked.and(all).map_err(|why| format!("{event:?}: {why}"))
     }
 
-    /// Pages that have other slots now keep their history.
+    /// Pages that have other frames now keep their history.
     fn rename(&self, ages: &mut Ages) {
         let names = core::mem::take(&mut ages.names);
         let now = |frame: Frame| match names.get(&frame) {
@@ -134,7 +134,7 @@ impl Host {
             .calls
             .iter()
             .filter(|call| matches!(call.verb, Verb::MoveIn | Verb::MoveOut | Verb::CopyOut));
-        ages.touched.extend(moves.filter_map(|call| call.slots).flat_map(|slots| slots.iter()));
+        ages.touched.extend(moves.filter_map(|call| call.frames).flat_map(|frames| frames.iter()));
         let mut ranges: Vec<PageRange> = self
             .appeared
             .iter()
@@ -150,7 +150,7 @@ impl Host {
                 _ => {}
             }
         }
-        if let Event::Cool(start, pages) = event {
+        if let Event::Deactivate(start, pages) = event {
             ranges.push(PageRange::new(self.at, start, pages));
         }
         for range in ranges {
@@ -191,8 +191,9 @@ impl Host {
         }
         let Some(recount) = &self.recount else { return };
         for call in recount.calls.iter().filter(|call| call.verb == Verb::MoveOut) {
-            if let (Some(slots), Some(Refusal::Denied | Refusal::NoRange)) = (call.slots, call.done.refusal) {
-                ages.excused.insert(slots.start.plus(call.done.pages));
+            if let (Some(frames), Some(Refusal::Denied | Refusal::NoRange)) = (call.frames, call.done.refusal)
+            {
+                ages.excused.insert(frames.start.plus(call.done.pages));
             }
         }
     }
@@ -288,7 +289,7 @@ impl Look<'_> {
                     return Err(format!("{frame:?} came to {list:?}, and nothing has touched it"));
                 }
             } else if let Some((_, other)) = came.filter(|came| came.0 == list && !self.is_touched(frame))
-                && !matches!(self.event, Event::Cool(..))
+                && !matches!(self.event, Event::Deactivate(..))
             {
                 return Err(format!("{other:?} came to {list:?}, not to its young end: {frame:?} was there"));
             }

@@ -148,8 +148,8 @@ impl Host {
             | PageState::Filling { stored: false } => 0,
             PageState::Filling { stored: true } | PageState::Stored => self.stored_value(&there)?,
             PageState::Standby { .. } | PageState::Writing | PageState::Shared { mapped: false, .. } => {
-                let slot = there.frame.and_then(|frame| self.mmu.frame(frame));
-                slot.ok_or_else(|| format!("is {:?}, its frame a hole", there.state))?.value()
+                let held = there.frame.and_then(|frame| self.mmu.frame(frame));
+                held.ok_or_else(|| format!("is {:?}, its frame a hole", there.state))?.value()
             }
         };
         let fits = found == expected;
@@ -230,7 +230,7 @@ impl Host {
         found.map_or(Ok(()), |(what, count)| Err(format!("{count} {what} left after all was unmapped")))
     }
 
-    /// Memory is behind a slot of the pool only where the engine knows of it, and nothing in RAM is stored in pages that
+    /// Memory is behind a frame only where the engine knows of it, and nothing in RAM is stored in pages that
     /// the engine has given back.
     fn check_holes(&self) -> Result<(), String> {
         let lost = (0..self.mmu.frames())

@@ -4,7 +4,7 @@ use super::{Host, SPACE, Touch};
 use crate::cells;
 use crate::waiters::Message;
 use quire_core::mmu::Prot;
-use quire_core::{Demand, Fault, PageRange, Reclaim, Vpn};
+use quire_core::{Fault, PageRange, Reclaim, Urgency, Vpn};
 
 /// Steps after which a drain that goes on is a livelock.
 const PATIENCE: u32 = 20_000;
@@ -59,7 +59,7 @@ impl Host {
     }
 
     fn find_frame(&mut self) -> Result<(), String> {
-        match self.reclaim(Demand::Direct)? {
+        match self.reclaim(Urgency::Direct)? {
             Reclaim::Idle if self.engine.room() == 0 => Err("reclaim is idle without room".into()),
             Reclaim::Idle | Reclaim::Progress => Ok(()),
             Reclaim::Job | Reclaim::Waiting => {
@@ -106,7 +106,7 @@ impl Host {
     /// Reclaim alone brings what is charged back to the grant, as far as anything can be moved.
     pub fn settle_to_grant(&mut self) -> Result<(), String> {
         for _ in 0..PATIENCE {
-            match self.reclaim(Demand::Behind)? {
+            match self.reclaim(Urgency::Behind)? {
                 Reclaim::Idle if self.engine.pressed() => return Err("reclaim is idle, and pressed".into()),
                 Reclaim::Idle | Reclaim::Stuck => return self.check_now(),
                 Reclaim::Progress => {}

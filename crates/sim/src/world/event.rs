@@ -6,7 +6,7 @@ use crate::inject::{Injection, Lasting};
 use crate::waiters::Message;
 use quire_core::mmu::Prot;
 use quire_core::vma::Hint;
-use quire_core::{Demand, Frame, Halt, Order, PageRange, PolicyKind, Shaping, SplitMode, Vpn};
+use quire_core::{Frame, Halt, Order, PageRange, PolicyKind, Shaping, SplitMode, Urgency, Vpn};
 
 use crate::checker::Model;
 
@@ -55,7 +55,7 @@ pub enum Event {
     /// A handler answers a message about a page, perhaps of a write, that nobody waits for any more.
     Message(Vpn, bool),
     /// One step of reclaim.
-    Reclaim(Demand),
+    Reclaim(Urgency),
     /// A host moves out, between two faults, what is to be stored later.
     MoveOut(u32),
     /// More than the grant is allowed.
@@ -74,7 +74,7 @@ pub enum Event {
     Tend(u32),
     /// The folios of a range become one, if they can.
     Collapse(Vpn, Order),
-    /// A run of slots is vacated, if it can be.
+    /// A run of frames is vacated, if it can be.
     Vacate(Frame, Order),
     /// The host stops telling what is accessed, or tells again.
     Blind(bool),
@@ -107,7 +107,7 @@ pub enum Event {
     /// The program says what it will do.
     Advise(Vpn, u64, Hint),
     /// The program will not need pages soon.
-    Cool(Vpn, u64),
+    Deactivate(Vpn, u64),
     /// The program wants pages moved out.
     PageOut(Vpn, u64),
     /// A page is pinned for I/O, or let go.
@@ -192,7 +192,7 @@ impl Host {
             Event::Serve(number) => return self.answer(number),
             Event::Handle(number) => return self.handle(number),
             Event::Retry(number) => return self.retry(number),
-            Event::Reclaim(demand) => return self.reclaim(demand).map(|_| ()),
+            Event::Reclaim(urgency) => return self.reclaim(urgency).map(|_| ()),
             Event::Message(vpn, write) => return self.make_up(vpn, write),
             Event::MoveOut(pages) => self.move_out(pages),
             Event::Overdraw(pages) => self.overdraw(pages),
@@ -248,9 +248,9 @@ impl Host {
             Event::Remap(start, pages, to) => self.remap(run(start, pages), to),
             // It notes something of the VMAs, and looks at no page.
             Event::Advise(start, pages, hint) => self.engine.advise(run(start, pages), hint),
-            Event::Cool(start, pages) => {
+            Event::Deactivate(start, pages) => {
                 self.meets(cells::Event::Hint, run(start, pages));
-                self.engine.cool(run(start, pages));
+                self.engine.deactivate(run(start, pages));
             }
             Event::PageOut(start, pages) => {
                 self.meets(cells::Event::Hint, run(start, pages));

@@ -6,7 +6,7 @@ use crate::inject::{Call, Verb};
 use crate::waiters::Message;
 use quire_core::job::{JobKind, Outcome, Packed, Place, Ticket, Work};
 use quire_core::mmu::Refusal;
-use quire_core::{Decision, Demand, Order, PAGE_SIZE, PageState, Reclaim, SHARED, Space, Stats, Vpn};
+use quire_core::{Decision, Order, PAGE_SIZE, PageState, Reclaim, SHARED, Space, Stats, Urgency, Vpn};
 use std::collections::BTreeSet;
 
 /// Decisions that the engine keeps until they are counted: more than a step of reclaim makes that is refused all it tries.
@@ -23,9 +23,9 @@ pub(super) struct Recount {
     pub(super) decided: Vec<Decision>,
     pub(super) calls: Vec<Call>,
     /// Who wants reclaim, while it works.
-    demand: Demand,
+    urgency: Urgency,
     /// Pages that folios on their way out have moved out, by the log.
-    out: u64,
+    moved: u64,
     /// Folios filled from the store, by order, by the log.
     filled: [u64; Order::COUNT],
     /// Pages of collapsed folios.
@@ -49,8 +49,8 @@ impl Host {
             told: 0,
             decided: Vec::new(),
             calls: Vec::new(),
-            demand: Demand::Behind,
-            out: 0,
+            urgency: Urgency::Behind,
+            moved: 0,
             filled: [0; Order::COUNT],
             collapsed: 0,
             refused_in: Default::default(),
@@ -98,9 +98,9 @@ impl Host {
         let moved: u64 =
             (0..).zip(counted.evictions).map(|(order, folios): (u32, u64)| folios << order).sum();
         let sums = [
-            ("pages moved out, by the log", recount.out, moved),
+            ("pages moved out, by the log", recount.moved, moved),
             ("pages evicted, behind and direct", counted.evicted_behind + counted.evicted_direct, moved),
-            ("slots given anew", self.mmu.relocated, counted.compacted_pages + recount.collapsed),
+            ("frames given anew", self.mmu.relocated, counted.compacted_pages + recount.collapsed),
         ];
         if let Some((what, found, sum)) = sums.into_iter().find(|(_, found, sum)| found != sum) {
             return Err(format!("counters do not add up: {what}: {found}, not {sum}"));
@@ -177,10 +177,10 @@ impl Host {
     }
 
     /// A step of reclaim begins.
-    pub(super) fn recount_reclaim(&mut self, demand: Demand) -> Result<(), String> {
+    pub(super) fn recount_reclaim(&mut self, urgency: Urgency) -> Result<(), String> {
         self.catch_up()?;
         if let Some(recount) = &mut self.recount {
-            recount.demand = demand;
+            recount.urgency = urgency;
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Host {
     pub(super) fn recount_reclaimed(&mut self, _step: Reclaim) -> Result<(), String> {
         self.catch_up()?;
         if let Some(recount) = &mut self.recount {
-            recount.demand = Demand::Behind;
+            recount.urgency = Urgency::Behind;
         }
         Ok(())
     }
@@ -285,13 +285,13 @@ impl Recount {
             Decision::NoFrame { .. } => stats.no_frame += 1,
             Decision::Rescue { order, .. } => stats.rescues[order.index()] += 1,
             Decision::Copy { order, .. } => stats.cow_copies[order.index()] += 1,
-            Decision::Evict { space, order, out, .. } => {
+            Decision::Evict { space, order, moved, .. } => {
                 // What is shared is in its frames: no verb moves it.
                 stats.evictions[order.index()] += u64::from(space == SHARED);
-                self.out += u64::from(out);
-                match self.demand {
-                    Demand::Direct => stats.evicted_direct += u64::from(out),
-                    Demand::Behind | Demand::Store => stats.evicted_behind += u64::from(out),
+                self.moved += u64::from(moved);
+                match self.urgency {
+                    Urgency::Direct => stats.evicted_direct += u64::from(moved),
+                    Urgency::Behind | Urgency::StoreOnly => stats.evicted_behind += u64::from(moved),
                 }
             }
             Decision::Refused(refusal) => stats.refusals[refusal.index()] += 1,

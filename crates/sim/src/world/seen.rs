@@ -64,7 +64,7 @@ impl Host {
         (range.start.0..end).map(page).collect()
     }
 
-    /// The pages in a run of slots at which its vacating looks: from the first on to the one that stands in the way. A job
+    /// The pages in a run of frames at which its vacating looks: from the first on to the one that stands in the way. A job
     /// that is void is met for the pages that it began for.
     pub(super) fn seen_by_vacate(&self, start: Frame, order: Order) -> Vec<(Space, Vpn)> {
         let mut seen = Vec::new();

@@ -5,7 +5,7 @@
 //! verb of reclaim runs under a counting allocator. What the simulated kernel and the workers allocate is not counted;
 //! a fault and a fork may allocate, since that is where what reclaim needs is reserved. An exit is no verb of
 //! reclaim either. Nor is what splits, collapses and vacates behind the faults (`Engine::tend`): it makes records of
-//! slots that were never used, and a list of those it puts aside. It is run in between, so that reclaim meets what it
+//! frames that were never used, and a list of those it puts aside. It is run in between, so that reclaim meets what it
 //! leaves behind.
 
 mod quiet;

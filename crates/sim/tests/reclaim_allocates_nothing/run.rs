@@ -5,7 +5,7 @@ use allocation_counter::measure;
 use quire_core::job::{JobKind, Outcome, Work};
 use quire_core::mmu::Prot;
 use quire_core::{
-    Config, Demand, Engine, Fault, Frame, Order, PageRange, Placed, PolicyKind, Reclaim, Space, Vpn,
+    Config, Engine, Fault, Frame, Order, PageRange, Placed, PolicyKind, Reclaim, Space, Urgency, Vpn,
 };
 use quire_sim::rng::Rng;
 use quire_sim::waiters::Message;
@@ -32,7 +32,7 @@ pub(crate) struct Setup {
     pub(crate) spills: bool,
     /// Processes fork and exit, so that folios are shared.
     pub(crate) forks: bool,
-    /// In between, and not counted, folios are split and collapsed, and slots vacated.
+    /// In between, and not counted, folios are split and collapsed, and frames vacated.
     pub(crate) tends: bool,
 }
 
@@ -190,8 +190,8 @@ impl Run {
         }
     }
 
-    /// The pager's work of an epoch, and any run of slots vacated. Nobody waits for it, so it may allocate: records of
-    /// slots that were never used, and the list of those put aside.
+    /// The pager's work of an epoch, and any run of frames vacated. Nobody waits for it, so it may allocate: records of
+    /// frames that were never used, and the list of those put aside.
     fn tend(&mut self) {
         self.epoch += 1;
         let bites = (0..PATIENCE).take_while(|_| self.engine.tend(&mut self.mmu, self.epoch)).count();
@@ -265,9 +265,9 @@ impl Run {
         }
     }
 
-    fn reclaim(&mut self, demand: Demand) -> Reclaim {
+    fn reclaim(&mut self, urgency: Urgency) -> Reclaim {
         let mut work = self.spare.pop().unwrap_or_default();
-        let step = self.counted("reclaim", |engine, mmu| engine.reclaim(mmu, demand, &mut work));
+        let step = self.counted("reclaim", |engine, mmu| engine.reclaim(mmu, urgency, &mut work));
         self.begin_if(step == Reclaim::Job, work);
         self.met.waited += u64::from(step == Reclaim::Waiting);
         match step {
@@ -332,8 +332,8 @@ impl Run {
         for _ in 0..PATIENCE {
             match self.rng.below(8) {
                 0..3 if self.jobs.len() < most_jobs => {
-                    let demand = self.rng.below(3) as usize;
-                    self.reclaim([Demand::Direct, Demand::Behind, Demand::Store][demand]);
+                    let urgency = self.rng.below(3) as usize;
+                    self.reclaim([Urgency::Direct, Urgency::Behind, Urgency::StoreOnly][urgency]);
                 }
                 3 => {
                     let pages = 1 + self.rng.below(40) as u32;
@@ -357,7 +357,7 @@ impl Run {
         self.engine.set_grant(self.setup.grant * 3 / 5);
         self.engine.set_division(1 + self.rng.below(19) as u32);
         for _ in 0..PATIENCE {
-            if self.reclaim(Demand::Behind) == Reclaim::Idle && self.jobs.is_empty() {
+            if self.reclaim(Urgency::Behind) == Reclaim::Idle && self.jobs.is_empty() {
                 let over = self.engine.frames_charged() > self.engine.grant();
                 assert!(!over, "{}, seed {}: reclaim is idle and over", self.setup.name, self.seed);
                 self.engine.set_grant(self.setup.grant);

@@ -7,7 +7,7 @@ use std::vec::Vec;
 const NO_LIMIT: u32 = u32::MAX;
 const SIXTEEN: Order = Order::fitting(16);
 
-/// A pool of 64 slots: two runs of 16 zeroed frames and of 16 dirty ones, the rest holes.
+/// A pool of 64 frames: two runs of 16 zeroed frames and of 16 dirty ones, the rest holes.
 fn mixed() -> FramePool {
     let mut pool = FramePool::new(64);
     for backing in [Backing::Zeroed, Backing::Dirty] {
@@ -70,7 +70,7 @@ fn of_a_run_one_frame_is_taken_and_the_others_stay_free() {
 }
 
 #[test]
-fn slots_join_the_holes_when_no_run_is_left() {
+fn frames_join_the_holes_when_no_run_is_left() {
     let capacity = 2 * OPENING + 100;
     let mut pool = FramePool::new(capacity);
     let mut take =

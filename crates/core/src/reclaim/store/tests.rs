@@ -1,8 +1,8 @@
 use super::*;
 use crate::engine::Config;
-use crate::fault::PolicyKind;
 use crate::mmu::tests::Released;
 use crate::order::Order;
+use crate::policy::PolicyKind;
 
 const GRANT: u32 = 320;
 
@@ -41,15 +41,15 @@ fn without_a_file_the_store_is_tight_when_half_of_its_part_is_taken() {
 #[test]
 fn what_hardly_compresses_waits_in_ram_up_to_a_limit_and_then_goes_to_the_file() {
     let mut engine = engine(true);
-    let limit = engine.poor_limit();
+    let limit = engine.division.waiting_limit(&engine.grant);
     assert_eq!(limit, GRANT / 8);
     let waits = |engine: &Engine, pages: u32| engine.waits_in_ram(pages, u64::from(pages) * 4096);
     assert!(waits(&engine, limit) && !waits(&engine, limit + 1));
     assert!(!engine.waits_in_ram(1, 1000), "this one compresses");
-    store(&mut engine, Queue::Poor, limit - 2, 4096);
+    store(&mut engine, Queue::Incompressible, limit - 2, 4096);
     assert!(waits(&engine, 2) && !waits(&engine, 3));
     assert!(engine.prefers_file(1, 4096) && !engine.prefers_file(1, 1000));
-    let full = |engine: &Engine| engine.poor_is_full();
+    let full = |engine: &Engine| engine.incompressible_is_full();
     assert!(full(&engine), "all but a few have come");
     engine.swap.close_file();
     assert!(
@@ -71,7 +71,7 @@ fn while_ram_is_full_everything_goes_to_the_file() {
 
 #[test]
 fn contents_are_judged_by_what_a_page_of_them_takes() {
-    assert!(!is_poor(4, 3 * 4096) && is_poor(4, 3 * 4096 + 1));
+    assert!(!is_incompressible(4, 3 * 4096) && is_incompressible(4, 3 * 4096 + 1));
     assert!(engine(false).worth_ram(8, 7 * 4096) && !engine(false).worth_ram(8, 7 * 4096 + 1));
     let packed = [Packed::Zero, Packed::Small { len: 17, hash: 1 }, Packed::Same, Packed::Raw { hash: 2 }];
     assert_eq!(sizes(&packed), (2, 32 + 4096));

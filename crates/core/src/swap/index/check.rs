@@ -149,7 +149,7 @@ impl SwapIndex {
             known[queue as usize].0 += pieces.iter().map(|(_, len)| len).sum::<u64>();
             known[queue as usize].1 += pieces.len() as u32;
         }
-        let counted = [Queue::Dense, Queue::Poor].map(|queue| self.segments.bytes_in(queue));
+        let counted = [Queue::Dense, Queue::Incompressible].map(|queue| self.segments.bytes_in(queue));
         if known.map(|(bytes, _)| bytes) != counted {
             return Err(format!("{known:?} bytes and blocks in RAM, counted {counted:?}"));
         }

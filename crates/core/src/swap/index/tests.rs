@@ -20,9 +20,9 @@ fn blocks(index: &mut SwapIndex, queue: Queue, len: u16, count: u32) -> Vec<u32>
 #[test]
 fn what_is_stored_is_counted_by_where_it_is() {
     let mut index = index();
-    blocks(&mut index, Queue::Poor, 4096, 3);
+    blocks(&mut index, Queue::Incompressible, 4096, 3);
     let dense = blocks(&mut index, Queue::Dense, 100, 2);
-    assert_eq!((index.poor_pages(), index.blocks_in_ram(), index.blocks_used()), (3, 5, 5));
+    assert_eq!((index.incompressible_pages(), index.blocks_in_ram(), index.blocks_used()), (3, 5, 5));
     assert_eq!(index.ram_pages(), 3 + 1);
     assert_eq!((index.has_file(), index.file_bytes()), (false, 0));
     index.open_file(7, 1 << 20);
@@ -124,7 +124,7 @@ fn the_oldest_spill_first_but_for_those_that_were_moved_out_again() {
 #[test]
 fn the_checks_find_blocks_that_are_not_as_counted() {
     let mut index = index();
-    blocks(&mut index, Queue::Poor, 4000, 2);
+    blocks(&mut index, Queue::Incompressible, 4000, 2);
     blocks(&mut index, Queue::Dense, 4000, 1);
     index.validate(&[], &[]).unwrap();
     let finds = |what: &str, damage: &dyn Fn(&mut SwapIndex)| {
@@ -138,7 +138,7 @@ fn the_checks_find_blocks_that_are_not_as_counted() {
     finds("a block that is free too", &|index| index.free_block = 0);
     finds("a block that is lost", &|index| index.blocks_used -= 1);
     finds("a block in no chain", &|index| index.segments.set_chain(0, NIL));
-    finds("an object without a block", &|index| _ = index.segments.append(Queue::Poor, 100, 0));
+    finds("an object without a block", &|index| _ = index.segments.append(Queue::Incompressible, 100, 0));
     finds("a block beyond what its segment was given", &|index| index.blocks[1].at += 10);
     finds("two blocks in one place", &|index| index.blocks[0].at = index.blocks[1].at);
     finds("a block of another length", &|index| index.blocks[0].len -= 100);

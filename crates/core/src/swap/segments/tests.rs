@@ -27,10 +27,10 @@ fn nothing_can_be_used_before_it_is_reserved() {
     assert_eq!(store.append(DENSE, 100, 0), None);
     store.reserve(1);
     assert_eq!(store.append(DENSE, 4096, 0), Some(0));
-    assert_eq!(store.append(Queue::Poor, 64, 0), None);
+    assert_eq!(store.append(Queue::Incompressible, 64, 0), None);
     store.reserve(100);
     assert_eq!(store.segments_reserved(), 3);
-    assert_eq!(store.append(Queue::Poor, 64, 0), Some(LONG));
+    assert_eq!(store.append(Queue::Incompressible, 64, 0), Some(LONG));
     store.validate().unwrap();
 }
 
@@ -40,7 +40,7 @@ fn a_log_goes_on_behind_what_it_got_last() {
     let places = [4000, 1, 17, 4096, 64].map(|len| append(&mut store, len));
     assert_eq!(places, [0, 250, 251, 253, 509], "each at a multiple of 16 bytes");
     assert_eq!((store.pages_backed(), store.bytes_used()), (3, 4000 + 16 + 32 + 4096 + 64));
-    assert_eq!(store.append(Queue::Poor, 64, 0), Some(LONG), "each queue has its own");
+    assert_eq!(store.append(Queue::Incompressible, 64, 0), Some(LONG), "each queue has its own");
     assert_eq!(
         (append(&mut store, 4096), append(&mut store, 4096)),
         (513, 2 * LONG),
@@ -126,7 +126,7 @@ fn the_checks_find_a_segment_that_is_not_as_the_tables_say() {
     let mut store = store(6);
     // Two closed ones, an open one, and one of the other queue.
     (0..9).for_each(|_| _ = append(&mut store, 4096));
-    assert!(store.append(Queue::Poor, 100, 0).is_some());
+    assert!(store.append(Queue::Incompressible, 100, 0).is_some());
     store.free(0, 4096);
     store.validate().unwrap();
     let says = |what: &str, damage: fn(&mut Segments)| {
@@ -221,7 +221,7 @@ proptest! {
             match step {
                 Step::Reserve(segments) => store.reserve(segments),
                 Step::Append(poor, len) => {
-                    let queue = if poor { Queue::Poor } else { DENSE };
+                    let queue = if poor { Queue::Incompressible } else { DENSE };
                     match store.append(queue, len, clock) {
                         Some(at) => model.add(at, len, queue),
                         None => prop_assert_eq!(store.segments_used(), store.segments_reserved()),

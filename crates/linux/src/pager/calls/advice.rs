@@ -149,7 +149,7 @@ impl Caller {
             libc::MADV_HUGEPAGE => self.hint(range, Hint::Huge),
             libc::MADV_NOHUGEPAGE => self.hint(range, Hint::Base),
             libc::MADV_COLLAPSE => self.hint_whole(range, Hint::Huge),
-            libc::MADV_COLD => self.pager.tables.lock().engine.cool(range),
+            libc::MADV_COLD => self.pager.tables.lock().engine.deactivate(range),
             libc::MADV_PAGEOUT => self.pager.tables.lock().engine.page_out(&mut self.pager.mover(), range),
             libc::MADV_POPULATE_READ | libc::MADV_POPULATE_WRITE => _ = self.bring_in(range),
             libc::MADV_DONTFORK => self.mark(range, TAG_DONT_FORK, 0)?,

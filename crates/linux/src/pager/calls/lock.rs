@@ -7,7 +7,7 @@ use crate::sys::clock::now_ns;
 use core::sync::atomic::Ordering;
 use quire_core::addr::{PageRange, Vpn};
 use quire_core::mmu::Prot;
-use quire_core::{Demand, Engine, Fault, Reclaim};
+use quire_core::{Engine, Fault, Reclaim, Urgency};
 
 impl Caller {
     /// Up to the first gap, as the kernel does it; where there is one, nothing is brought in.
@@ -122,7 +122,7 @@ impl Caller {
         let pager = self.pager;
         let seen = pager.progress.load(Ordering::Acquire);
         let mut tables = pager.tables.lock();
-        let step = tables.engine.reclaim(&mut pager.mover(), Demand::Direct, &mut self.work);
+        let step = tables.engine.reclaim(&mut pager.mover(), Urgency::Direct, &mut self.work);
         if step == Reclaim::Stuck {
             tables.engine.overdraw(OVERDRAFT);
         }

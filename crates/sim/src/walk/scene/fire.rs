@@ -10,7 +10,7 @@ use crate::walk::setups::order;
 use crate::world::{Event, Host, SPACE};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Vma;
-use quire_core::{Demand, Frame, PageRange, Vpn};
+use quire_core::{Frame, PageRange, Urgency, Vpn};
 
 /// Events looked at, of which the one is taken that this walk has had least of.
 const CANDIDATES: u32 = 8;
@@ -73,7 +73,7 @@ impl Scene {
             let room = u32::from(!poor && !self.beside.contains(&Injected::NoFrame));
             let used = host.engine.grant().saturating_sub(host.engine.room());
             if self.is_listed() {
-                self.queue.push_back(Event::Cool(self.run.start, self.run.pages));
+                self.queue.push_back(Event::Deactivate(self.run.start, self.run.pages));
             }
             self.queue.push_back(Event::Grant(used + room));
         }
@@ -211,7 +211,7 @@ impl Scene {
             Meeting::Fork => Event::Fork,
             Meeting::Hint if self.verb_counts() => Event::PageOut(start, pages),
             Meeting::Hint => match rng.below(3) {
-                0 => Event::Cool(start, pages),
+                0 => Event::Deactivate(start, pages),
                 _ => Event::PageOut(start, pages),
             },
             Meeting::Budget => return self.play_budget(host),
@@ -305,11 +305,11 @@ impl Scene {
     fn play_budget(&mut self, host: &Host) {
         let steps = if self.is_listed() { 2 } else { 6 };
         let steps = if self.verb_counts() { 1 } else { steps };
-        (0..steps).for_each(|_| self.queue.push_back(Event::Reclaim(Demand::Behind)));
+        (0..steps).for_each(|_| self.queue.push_back(Event::Reclaim(Urgency::Behind)));
         if self.verb_counts() {
             for _ in 0..5 {
                 self.queue.push_back(Event::Run(host.jobs.len() as u8));
-                self.queue.push_back(Event::Reclaim(Demand::Behind));
+                self.queue.push_back(Event::Reclaim(Urgency::Behind));
             }
         }
     }
@@ -321,7 +321,7 @@ impl Scene {
         let slow = self.wrong == Injected::StoreSlow || self.beside.contains(&Injected::StoreSlow);
         if slow && (!job.late || host.is_held(job)) {
             self.queue.push_back(Event::Hold(number, 3));
-            (0..3).for_each(|_| self.queue.push_back(Event::Cool(self.run.start, self.run.pages)));
+            (0..3).for_each(|_| self.queue.push_back(Event::Deactivate(self.run.start, self.run.pages)));
         }
         self.queue.push_back(end(number));
     }

@@ -7,7 +7,7 @@ use crate::store::is_raw;
 use crate::walk::Walk;
 use crate::world::{Event, Host, Put, SPACE, Touch};
 use quire_core::mmu::Prot;
-use quire_core::{Demand, Order, Vpn};
+use quire_core::{Order, Urgency, Vpn};
 
 const RW: Prot = Prot::READ_WRITE;
 /// Jobs under way with which reclaim can still begin one.
@@ -234,7 +234,7 @@ impl Scene {
         if host.jobs.len() > MOST_JOBS {
             return Event::Run(self.patience as u8);
         }
-        if host.engine.grant() > 0 { Event::Grant(0) } else { Event::Reclaim(Demand::Behind) }
+        if host.engine.grant() > 0 { Event::Grant(0) } else { Event::Reclaim(Urgency::Behind) }
     }
 
     fn run_job(&self, host: &Host) -> Option<Event> {

@@ -2,19 +2,40 @@
 
 mod adaptive;
 mod fixed;
+mod history;
 mod huge_coalesce_base;
 mod linux;
 mod name;
+mod odds;
 
 pub use adaptive::Adaptive;
 pub use fixed::Fixed;
+pub(crate) use history::GRACE;
+pub use history::History;
 pub use huge_coalesce_base::HugeCoalesceBase;
 pub use linux::Linux;
 pub use name::UnknownPolicy;
+pub use odds::Odds;
+pub(crate) use odds::{MOST_TOGETHER, Trial, Trials};
 
 use crate::addr::Vpn;
 use crate::order::{Order, OrderSet};
-use crate::vma::Hint;
+
+/// What a program said about a range (`madvise(2)`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Hint {
+    /// Nothing.
+    #[default]
+    Normal,
+    /// Pages are used in order.
+    Sequential,
+    /// Pages are used in no order.
+    Random,
+    /// Large folios are welcome.
+    Huge,
+    /// Large folios are not welcome.
+    Base,
+}
 
 /// What is known when a fault asks for an order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -125,7 +146,7 @@ impl Shortfall {
 
 /// The first reason that explains why `got` is less than `choice.wanted`, if it is. `run`: the largest aligned folio
 /// round the page, up to the wanted one, whose pages can come with it.
-pub(super) fn shortfall(
+pub(crate) fn shortfall(
     choice: &Choice,
     context: &FaultContext,
     run: Order,
@@ -156,7 +177,7 @@ mod tests {
         reached: Vpn(0),
         ramp: Order::BASE,
         length: 0,
-        allowance: crate::vma::GRACE,
+        allowance: GRACE,
         sparse: false,
         left_together: Order::BASE,
         together: Order::BASE,

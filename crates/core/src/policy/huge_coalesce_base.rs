@@ -10,9 +10,8 @@
 //! that nobody asked for. What was swapped out comes back by the second step, since there is nothing left to gain from
 //! zeroing at once; what the program then uses densely is for a collapse to find.
 
-use super::{Choice, FaultContext, OrderPolicy};
+use super::{Choice, FaultContext, Hint, OrderPolicy};
 use crate::order::{Order, OrderSet};
-use crate::vma::Hint;
 
 /// See the text of the module.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

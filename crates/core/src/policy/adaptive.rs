@@ -18,9 +18,8 @@
 //! *Under pressure* folios shrink: each takes at most a quarter of the pages that can be had at once, and 1/32 of all
 //! frames, so that many small streams fit beside each other.
 
-use super::{Choice, FaultContext, OrderPolicy};
+use super::{Choice, FaultContext, GRACE, Hint, OrderPolicy};
 use crate::order::{Order, OrderSet};
-use crate::vma::{GRACE, Hint};
 
 /// See the text of the module.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

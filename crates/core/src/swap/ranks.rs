@@ -12,54 +12,76 @@ const LEAST_SHIFT: u32 = 4;
 /// More would leave fewer numbers for epochs than there are counters.
 const MOST_SHIFT: u32 = 24;
 
-/// Pages that are out, by the epoch in which they were moved out.
+/// Pages that are only stored, by the epoch in which they were moved out.
 #[derive(Clone, Debug)]
 pub(crate) struct Ranks {
-    /// By the epoch's number, modulo [`EPOCHS`]. The other pages that are out are older.
+    /// By the epoch's number, modulo [`EPOCHS`]. The other ones are older.
     counts: [u32; EPOCHS as usize],
-    out: u32,
+    /// All pages that are only stored.
+    only_stored: u32,
     /// Log2 of an epoch's length.
     shift: u32,
     /// The number of the youngest epoch. Numbers wrap with the clock.
     newest: u32,
+    /// Pages moved out so far: the clock of refault distances. Wraps.
+    clock: u32,
 }
 
 impl Ranks {
     pub(crate) const fn new() -> Ranks {
-        Ranks { counts: [0; EPOCHS as usize], out: 0, shift: LEAST_SHIFT, newest: 0 }
+        Ranks { counts: [0; EPOCHS as usize], only_stored: 0, shift: LEAST_SHIFT, newest: 0, clock: 0 }
     }
 
-    /// Notes that a page that was moved out at `evicted_at` has lost its frame. `now`: the clock.
-    pub(crate) fn enter(&mut self, evicted_at: u32, now: u32) {
-        self.advance(now);
-        self.out += 1;
+    /// The time by the clock of evictions.
+    pub(crate) fn now(&self) -> u32 {
+        self.clock
+    }
+
+    /// Pages were moved out.
+    pub(crate) fn tick(&mut self, pages: u32) {
+        self.clock = self.clock.wrapping_add(pages);
+    }
+
+    /// How long ago a page was moved out, in pages moved out since.
+    pub(crate) fn distance(&self, evicted_at: u32) -> u32 {
+        self.clock.wrapping_sub(evicted_at)
+    }
+
+    /// Notes that a page that was moved out at `evicted_at` has lost its frame.
+    pub(crate) fn enter(&mut self, evicted_at: u32) {
+        self.advance();
+        self.only_stored += 1;
         if let Some(counter) = self.counter(evicted_at) {
             *counter += 1;
         }
-        if self.out > (EPOCHS / 2) << self.shift && self.shift < MOST_SHIFT {
+        if self.only_stored > (EPOCHS / 2) << self.shift && self.shift < MOST_SHIFT {
             self.lengthen();
         }
     }
 
     /// Notes that such a page is needed again, or is no more.
     pub(crate) fn leave(&mut self, evicted_at: u32) {
-        self.out -= 1;
+        self.only_stored -= 1;
         // A page that was old once can come to be in an epoch that has been joined, and was not counted there.
         if let Some(counter) = self.counter(evicted_at) {
             *counter = counter.saturating_sub(1);
         }
     }
 
-    /// Pages that are out.
-    pub(crate) fn out(&self) -> u32 {
-        self.out
+    /// Pages that are only stored.
+    pub(crate) fn only_stored(&self) -> u32 {
+        self.only_stored
     }
 
     /// The rank of a page that was moved out at `evicted_at`; of its own epoch, half counts.
     pub(crate) fn rank(&self, evicted_at: u32) -> u32 {
         let age = self.age(evicted_at);
-        let younger = (0..age.min(EPOCHS)).map(|back| self.counts[self.slot(back)]).sum::<u32>();
-        let own = if age < EPOCHS { self.counts[self.slot(age)] } else { self.out.saturating_sub(younger) };
+        let younger = (0..age.min(EPOCHS)).map(|back| self.counts[self.bucket(back)]).sum::<u32>();
+        let own = if age < EPOCHS {
+            self.counts[self.bucket(age)]
+        } else {
+            self.only_stored.saturating_sub(younger)
+        };
         younger + own / 2
     }
 
@@ -73,23 +95,23 @@ impl Ranks {
         self.newest.wrapping_sub(evicted_at >> self.shift) & (self.numbers() - 1)
     }
 
-    fn slot(&self, age: u32) -> usize {
+    fn bucket(&self, age: u32) -> usize {
         (self.newest.wrapping_sub(age) % EPOCHS) as usize
     }
 
     fn counter(&mut self, evicted_at: u32) -> Option<&mut u32> {
         let age = self.age(evicted_at);
-        let slot = self.slot(age);
-        (age < EPOCHS).then(|| &mut self.counts[slot])
+        let bucket = self.bucket(age);
+        (age < EPOCHS).then(|| &mut self.counts[bucket])
     }
 
-    /// Begins the epochs up to that of `now`; at most all there are.
-    fn advance(&mut self, now: u32) {
-        let number = now >> self.shift;
+    /// Begins the epochs up to that of the clock; at most all there are.
+    fn advance(&mut self) {
+        let number = self.clock >> self.shift;
         let steps = number.wrapping_sub(self.newest) & (self.numbers() - 1);
         for step in 1..=steps.min(EPOCHS) {
-            let slot = (self.newest.wrapping_add(step) % EPOCHS) as usize;
-            self.counts[slot] = 0;
+            let bucket = (self.newest.wrapping_add(step) % EPOCHS) as usize;
+            self.counts[bucket] = 0;
         }
         self.newest = number;
     }
@@ -99,7 +121,7 @@ impl Ranks {
         let mut joined = [0; EPOCHS as usize];
         for age in 0..EPOCHS {
             let number = self.newest.wrapping_sub(age) & (self.numbers() - 1);
-            joined[(number / 2 % EPOCHS) as usize] += self.counts[self.slot(age)];
+            joined[(number / 2 % EPOCHS) as usize] += self.counts[self.bucket(age)];
         }
         self.counts = joined;
         self.shift += 1;
@@ -114,8 +136,13 @@ mod tests {
 
     /// Pages that are out with the times at which they left, youngest last; and the clock.
     fn check(ranks: &Ranks, out: &[u32]) {
-        assert_eq!(ranks.out(), out.len() as u32);
+        assert_eq!(ranks.only_stored(), out.len() as u32);
         assert!(ranks.counts.iter().sum::<u32>() <= out.len() as u32);
+    }
+
+    fn enter(ranks: &mut Ranks, now: u32) {
+        ranks.clock = now;
+        ranks.enter(now);
     }
 
     #[test]
@@ -127,7 +154,7 @@ mod tests {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             if out.len() < 3000 || seed >> 63 == 0 {
                 clock = clock.wrapping_add(1);
-                ranks.enter(clock, clock);
+                enter(&mut ranks, clock);
                 out.push(clock);
             } else {
                 let at = (seed >> 33) as usize % out.len();
@@ -155,11 +182,11 @@ mod tests {
     #[test]
     fn the_first_epoch_that_is_told_apart_no_more_is_old() {
         let mut ranks = Ranks::new();
-        (0..10).for_each(|_| ranks.enter(0, 0));
+        (0..10).for_each(|_| ranks.enter(0));
         let epoch = 1 << ranks.shift;
-        ranks.enter((EPOCHS - 1) * epoch, (EPOCHS - 1) * epoch);
+        enter(&mut ranks, (EPOCHS - 1) * epoch);
         assert_eq!(ranks.rank(0), 1 + 10 / 2, "the oldest that is told apart");
-        ranks.enter(EPOCHS * epoch, EPOCHS * epoch);
+        enter(&mut ranks, EPOCHS * epoch);
         assert_eq!(ranks.rank(0), 2 + 10 / 2, "all but the younger ones are older");
         assert_eq!(ranks.rank(EPOCHS * epoch), 0);
     }
@@ -168,13 +195,13 @@ mod tests {
     fn what_left_long_ago_ranks_behind_everything_younger() {
         let mut ranks = Ranks::new();
         for _ in 0..100 {
-            ranks.enter(0, 0);
+            ranks.enter(0);
         }
         for clock in 1..10_000 {
-            ranks.enter(clock, clock);
+            enter(&mut ranks, clock);
             ranks.leave(clock);
         }
-        ranks.enter(10_000, 10_000);
+        enter(&mut ranks, 10_000);
         assert_eq!(ranks.rank(0), 51);
     }
 }

@@ -1,9 +1,9 @@
 //! Counters. Each only grows; a host copies them where people can read them.
 
-use crate::fault::Shortfall;
 use crate::folio::SplitWhy;
 use crate::mmu::Refusal;
 use crate::order::Order;
+use crate::policy::Shortfall;
 
 /// What the engine has done so far. Counts are of events unless a name says pages or bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -56,9 +56,9 @@ pub struct Stats {
     pub sparse_pages: u64,
     /// Runs of small folios that became one, by its order.
     pub collapses: [u64; Order::COUNT],
-    /// Runs that could not, since no free run of slots was long enough.
+    /// Runs that could not, since no free run of frames was long enough.
     pub collapses_without_run: u64,
-    /// Mapped pages that were given other slots, so that long runs of slots become free.
+    /// Mapped pages that were given other frames, so that long runs of frames become free.
     pub compacted_pages: u64,
     /// Verbs of the host refused, by reason.
     pub refusals: [u64; Refusal::COUNT],

@@ -1,6 +1,6 @@
 //! Collapse: a run of small mapped folios becomes one folio.
 //!
-//! While a page is mapped, its slot of the pool is a hole: a number and nothing else. So its folio is given other slots,
+//! While a page is mapped, its frame is a hole: a number and nothing else. So its folio is given other frames,
 //! side by side, by writing tables; no page moves and no TLB is flushed. (A host for which that is not so is told, by
 //! [`Mmu::relocated`].)
 
@@ -13,32 +13,32 @@ use crate::order::Order;
 
 impl Engine {
     /// Makes the folios that fill the aligned range of `order` at `start` one. All of its pages are mapped, in one VMA,
-    /// used by no job and can be moved out; a run of slots is free for them. False, and nothing has changed, otherwise.
+    /// used by no job and can be moved out; a run of frames is free for them. False, and nothing has changed, otherwise.
     /// The new folio is active if any of them was.
     pub fn collapse<M: Mmu>(&mut self, mmu: &mut M, space: Space, start: Vpn, order: Order) -> bool {
         let range = PageRange::new(space, start, u64::from(order.pages()));
         if order.align_down(start.0) != start.0 || !self.can_collapse(range) {
             return false;
         }
-        let Some(head) = self.slots_for(range, order) else {
+        let Some(head) = self.frames_for(range, order) else {
             self.stats.collapses_without_run += 1;
             self.log.note(Decision::NoRun { space, vpn: start, order });
             return false;
         };
         let mut list = List::Inactive;
         self.each_folio(range, |engine, old| {
-            let FrameRecord { vpn, list: on, .. } = *engine.frames.get(old);
+            let FrameRecord { vpn, list: on, .. } = *engine.tables.frames.get(old);
             let new = head.plus((vpn.0 - start.0) as u32);
             if on == List::Active {
                 list = on;
             }
-            engine.frames.delist(old);
+            engine.tables.frames.delist(old);
             if new != old {
                 engine.renumber(old, new);
             }
         });
-        self.frames.found(head, order, space, start, FrameState::Mapped);
-        self.frames.enlist(head, list);
+        self.tables.frames.found(head, order, space, start, FrameState::Mapped);
+        self.tables.frames.enlist(head, list);
         mmu.relocated(range, head);
         self.note_collapse(range);
         self.stats.collapses[order.index()] += 1;
@@ -48,20 +48,23 @@ impl Engine {
 
     /// Whether the folios in `range` fill it, are more than one, and all are mapped, on a list and unpinned.
     pub(super) fn can_collapse(&self, range: PageRange) -> bool {
-        let inside = self.vmas(range.space).at(range.start).filter(|vma| vma.end >= range.end());
+        let inside = self.tables.vmas(range.space).at(range.start).filter(|vma| vma.end >= range.end());
         if !inside.is_some_and(|vma| vma.evictable()) {
             return false;
         }
-        if self.pte(range.space, Vpn(range.end().0 - 1)).frame().is_none() {
+        if self.tables.pte(range.space, Vpn(range.end().0 - 1)).frame().is_none() {
             return false;
         }
         let mut at = range.start;
         while at < range.end() {
-            let Some(head) = self.pte(range.space, at).frame() else { return false };
-            let FrameRecord { vpn, state, order, list, .. } = *self.frames.get(head);
+            let Some(head) = self.tables.pte(range.space, at).frame() else { return false };
+            let FrameRecord { vpn, state, order, list, .. } = *self.tables.frames.get(head);
             let listed = matches!(list, List::Active | List::Inactive);
             let whole = vpn == at && u64::from(order.pages()) < range.pages;
-            if state != FrameState::Mapped || !listed || !whole || self.frames.pinned(self.frames.folio(head))
+            if state != FrameState::Mapped
+                || !listed
+                || !whole
+                || self.tables.frames.pinned(self.tables.frames.folio(head))
             {
                 return false;
             }
@@ -70,30 +73,30 @@ impl Engine {
         true
     }
 
-    /// Slots side by side for the pages of `range`: those they have, if they lie so already, or free ones.
-    fn slots_for(&mut self, range: PageRange, order: Order) -> Option<Frame> {
-        let first = self.pte(range.space, range.start).frame()?;
+    /// Frames side by side for the pages of `range`: those they have, if they lie so already, or free ones.
+    fn frames_for(&mut self, range: PageRange, order: Order) -> Option<Frame> {
+        let first = self.tables.pte(range.space, range.start).frame()?;
         let aligned = order.align_down(u64::from(first.0)) == u64::from(first.0);
         let in_place = aligned
             && (0..order.pages()).all(|i| {
-                self.pte(range.space, range.start.plus(u64::from(i))).frame() == Some(first.plus(i))
+                self.tables.pte(range.space, range.start.plus(u64::from(i))).frame() == Some(first.plus(i))
             });
         if in_place {
             return Some(first);
         }
-        let head = self.pool.take_slots(order)?;
-        self.frames.cover(FrameRun::new(head, order.pages()));
+        let head = self.pool.take_holes(order)?;
+        self.tables.frames.cover(FrameRun::new(head, order.pages()));
         Some(head)
     }
 
-    /// Gives the mapped folio at `head`, which is on no list and used by no job, the slots at `to`, which are holes and
+    /// Gives the mapped folio at `head`, which is on no list and used by no job, the frames at `to`, which are holes and
     /// taken. Its own are free holes from then on.
     pub(crate) fn renumber(&mut self, head: Frame, to: Frame) {
-        let pages = self.pages_of(head);
+        let pages = self.tables.pages_of(head);
         for i in 0..pages.pages as u32 {
-            *self.frames.get_mut(to.plus(i)) = *self.frames.get(head.plus(i));
+            *self.tables.frames.get_mut(to.plus(i)) = *self.tables.frames.get(head.plus(i));
             let vpn = pages.start.plus(u64::from(i));
-            let pte = self.pte(pages.space, vpn).with_frame(Some(to.plus(i)));
+            let pte = self.tables.pte(pages.space, vpn).with_frame(Some(to.plus(i)));
             self.set_pte(pages.space, vpn, pte);
         }
         self.free_frames(FrameRun::new(head, pages.pages as u32), Backing::Hole);

@@ -2,7 +2,7 @@
 //! first faulted and changed in place from then on, so that reclaim allocates nothing.
 
 use crate::addr::{Frame, PageRange, Vpn};
-use crate::folio::Settling;
+use crate::folio::Cooldown;
 use crate::frame::NIL;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -11,7 +11,7 @@ use alloc::collections::BTreeMap;
 pub(crate) const LEAF_PAGES: u64 = 512;
 
 /// Pages that settle together: 64 KiB of addresses.
-pub(crate) const SETTLED_PAGES: u64 = 16;
+pub(crate) const COOLDOWN_PAGES: u64 = 16;
 
 /// The block number of a page that is stored by being all zeroes.
 pub(crate) const ZERO_BLOCK: u32 = u32::MAX - 1;
@@ -80,7 +80,7 @@ impl Pte {
 #[derive(Clone, Debug)]
 struct Leaf {
     used: u16,
-    settling: [Settling; (LEAF_PAGES / SETTLED_PAGES) as usize],
+    settling: [Cooldown; (LEAF_PAGES / COOLDOWN_PAGES) as usize],
     ptes: [Pte; LEAF_PAGES as usize],
 }
 
@@ -150,15 +150,15 @@ impl PageTable {
     }
 
     /// For how long the 64 KiB round a page are left as they are; `None` where no page was ever used.
-    pub(crate) fn settling(&self, vpn: Vpn) -> Option<Settling> {
+    pub(crate) fn cooldown(&self, vpn: Vpn) -> Option<Cooldown> {
         let leaf = self.leaves.get(&(vpn.0 / LEAF_PAGES))?;
-        Some(leaf.settling[(vpn.0 % LEAF_PAGES / SETTLED_PAGES) as usize])
+        Some(leaf.settling[(vpn.0 % LEAF_PAGES / COOLDOWN_PAGES) as usize])
     }
 
     /// The same, to be changed.
-    pub(crate) fn settling_mut(&mut self, vpn: Vpn) -> Option<&mut Settling> {
+    pub(crate) fn cooldown_mut(&mut self, vpn: Vpn) -> Option<&mut Cooldown> {
         let leaf = self.leaves.get_mut(&(vpn.0 / LEAF_PAGES))?;
-        Some(&mut leaf.settling[(vpn.0 % LEAF_PAGES / SETTLED_PAGES) as usize])
+        Some(&mut leaf.settling[(vpn.0 % LEAF_PAGES / COOLDOWN_PAGES) as usize])
     }
 
     /// Gives back leaves that lie wholly in `range` and describe nothing.

@@ -1,9 +1,11 @@
-//! The VMAs of one address space, kept sorted; neighbours that do not differ are one.
+//! VMAs: which virtual pages a program has, with what rights, hints and fault history. Those of one address space are kept
+//! sorted; neighbours that do not differ are one.
 
-use super::{Hint, History};
+pub use crate::policy::{Hint, History};
+
 use crate::addr::Vpn;
-use crate::fault::PolicyKind;
 use crate::mmu::Prot;
+use crate::policy::PolicyKind;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 

@@ -41,13 +41,3 @@ fn the_folio_noted_first_is_forgotten_first() {
     assert_eq!(rescue(&mut rescues, 0, 0), None);
     assert_eq!(rescue(&mut rescues, 1, 0), None);
 }
-
-#[test]
-fn a_piece_is_cut_until_it_is_wholly_used_or_unused() {
-    let cuts = |mode: SplitMode, used| mode.cuts(FOLIO, used);
-    let buddy = [0, 1, 15, 16].map(|used| cuts(SplitMode::Buddy, used));
-    assert_eq!(buddy, [false, true, true, false]);
-    let uniform = |to| cuts(SplitMode::Uniform(to), 0);
-    assert_eq!((uniform(FOLIO), uniform(FOLIO.down()), uniform(FOLIO.up())), (false, true, false));
-    assert!(cuts(SplitMode::Base, 0) && !SplitMode::Base.cuts(Order::BASE, 1));
-}

@@ -1,13 +1,13 @@
 use super::*;
 use crate::addr::Frame;
 use crate::engine::Config;
-use crate::fault::PolicyKind;
-use crate::page::Pte;
+use crate::policy::PolicyKind;
+use crate::tables::Pte;
 
 const SPACE: Space = Space(0);
 
 fn range(from: u64, pages: u64) -> PageRange {
-    PageRange::new(SPACE, Vpn(from * SETTLED_PAGES), pages * SETTLED_PAGES)
+    PageRange::new(SPACE, Vpn(from * COOLDOWN_PAGES), pages * COOLDOWN_PAGES)
 }
 
 /// In epoch 10, an engine with a page in each leaf of the first 1024.
@@ -23,30 +23,30 @@ fn engine() -> Engine {
 }
 
 fn settled(engine: &Engine) -> impl Iterator<Item = bool> {
-    (0..2 * LEAF_PAGES / SETTLED_PAGES).map(|number| engine.is_settled(range(number, 1)))
+    (0..2 * LEAF_PAGES / COOLDOWN_PAGES).map(|number| engine.is_cool(range(number, 1)))
 }
 
 #[test]
-fn what_unsettles_a_range_leaves_its_neighbours_alone() {
+fn what_restarts_a_cooldown_leaves_its_neighbours_alone() {
     for (from, pages) in [(0, 1), (1, 1), (5, 3), (31, 2), (63, 1)] {
         let mut engine = engine();
         assert!(settled(&engine).all(|settled| settled));
-        engine.unsettle(range(from, pages));
+        engine.restart_cooldown(range(from, pages));
         for (number, settled) in (0..).zip(settled(&engine)) {
             assert_eq!(settled, !(from..from + pages).contains(&number), "{number}, of {from} and {pages}");
         }
-        assert!(!engine.is_settled(range(from, pages)) && !engine.is_settled(range(0, 64)));
+        assert!(!engine.is_cool(range(from, pages)) && !engine.is_cool(range(0, 64)));
     }
 }
 
 #[test]
-fn a_part_of_what_is_remembered_together_unsettles_all_of_it() {
+fn a_part_of_what_is_remembered_together_restarts_all_of_it() {
     let mut engine = engine();
-    engine.unsettle(PageRange::new(SPACE, Vpn(3 * SETTLED_PAGES + 5), 1));
+    engine.restart_cooldown(PageRange::new(SPACE, Vpn(3 * COOLDOWN_PAGES + 5), 1));
     assert_eq!(settled(&engine).position(|settled| !settled), Some(3));
     assert_eq!(settled(&engine).filter(|settled| !settled).count(), 1);
     engine.tending.epoch += engine.shaping.cool - 1;
-    assert!(!engine.is_settled(range(3, 1)));
+    assert!(!engine.is_cool(range(3, 1)));
     engine.tending.epoch += 1;
-    assert!(engine.is_settled(range(3, 1)));
+    assert!(engine.is_cool(range(3, 1)));
 }

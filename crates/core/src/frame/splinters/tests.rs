@@ -1,54 +1,52 @@
 extern crate std;
 
 use super::*;
-use crate::engine::Config;
-use crate::fault::PolicyKind;
-use crate::frame::Use;
+use crate::frame::{Backing, Use};
 use crate::mmu::tests::Released;
 
 const SIXTEEN: Order = Order::fitting(16);
-const SLOTS: u32 = 4096;
+const FRAMES: u32 = 4096;
 
-/// A pool of 4096 slots, all in use but those of `free`, which are holes.
+/// A pool of 4096 frames, all in use but those of `free`, which are holes.
 fn pool(free: impl IntoIterator<Item = FrameRun>) -> FramePool {
-    let mut pool = FramePool::new(SLOTS);
+    let mut pool = FramePool::new(FRAMES);
     while pool.take(OrderSet::ALL, Use::Contents, u32::MAX).is_some() {}
     free.into_iter().for_each(|run| pool.give(run, Backing::Hole));
     pool
 }
 
-/// Every other slot of the first `2 * count`.
+/// Every other frame of the first `2 * count`.
 fn singles(count: u32) -> impl Iterator<Item = FrameRun> {
     (0..count).map(|i| FrameRun::new(Frame(2 * i), 1))
 }
 
-/// `count` whole runs of `order`, from slot `start` on, with as much in use between them.
+/// `count` whole runs of `order`, from frame `start` on, with as much in use between them.
 fn runs(start: u32, count: u32, order: Order) -> impl Iterator<Item = FrameRun> {
     (0..count).map(move |i| FrameRun::new(Frame(start + 2 * i * order.pages()), order.pages()))
 }
 
 #[test]
-fn an_order_is_starved_when_less_than_three_quarters_of_what_is_free_are_in_runs_of_it() {
-    assert_eq!(FramePool::new(SLOTS).starved(), None);
-    assert_eq!(pool(singles(31)).starved(), None, "too little is free for two runs");
-    assert_eq!(pool(singles(32)).starved(), Some(SIXTEEN));
+fn an_order_is_fragmented_when_less_than_three_quarters_of_what_is_free_are_in_runs_of_it() {
+    assert_eq!(FramePool::new(FRAMES).fragmented_order(), None);
+    assert_eq!(pool(singles(31)).fragmented_order(), None, "too little is free for two runs");
+    assert_eq!(pool(singles(32)).fragmented_order(), Some(SIXTEEN));
     // 96 pages in runs of 128, then of 129.
     let most = |single| pool(singles(single).chain(runs(1024, 6, SIXTEEN)));
-    assert_eq!(most(32).starved(), None);
-    assert_eq!(most(33).starved(), Some(SIXTEEN));
+    assert_eq!(most(32).fragmented_order(), None);
+    assert_eq!(most(33).fragmented_order(), Some(SIXTEEN));
     // Enough for two of 2 MiB, all of it in runs of 64 KiB.
-    assert_eq!(pool(runs(0, 63, SIXTEEN)).starved(), None);
-    assert_eq!(pool(runs(0, 64, SIXTEEN)).starved(), Some(Order::MAX));
+    assert_eq!(pool(runs(0, 63, SIXTEEN)).fragmented_order(), None);
+    assert_eq!(pool(runs(0, 64, SIXTEEN)).fragmented_order(), Some(Order::MAX));
 }
 
 #[test]
-fn while_slots_were_never_used_nothing_is_starved() {
+fn while_frames_were_never_used_nothing_is_fragmented_order() {
     let mut pool = FramePool::new(2 * (1 << 15));
     while pool.opened < pool.capacity() && pool.holes.free_frames() > 0 {
         pool.holes.alloc(OrderSet::ALL);
     }
     singles(100).for_each(|run| pool.give(run, Backing::Hole));
-    assert_eq!(pool.starved(), None);
+    assert_eq!(pool.fragmented_order(), None);
 }
 
 #[test]
@@ -75,22 +73,4 @@ fn splinters_with_memory_become_holes_and_long_runs_keep_theirs() {
     assert_eq!(pool.release_splinters(SIXTEEN, &mut host), 0);
     assert_eq!((pool.spare(), pool.holes.free_frames()), (16, many + 8));
     assert_eq!(host.frames.iter().map(|run| run.pages).sum::<u32>(), many + 8);
-}
-
-/// Half of 4096 slots are free, none of the others can be vacated: there is nothing to do but to look.
-#[test]
-fn a_bite_looks_at_half_of_4096_slots_and_the_next_at_the_rest() {
-    let config =
-        Config { frames: SLOTS, segments: 0, segment_pages: 16, grant: SLOTS, policy: PolicyKind::Adaptive };
-    let mut engine = Engine::new(config);
-    engine.pool = pool(singles(SLOTS / 2));
-    engine.frames.cover(FrameRun::new(Frame(0), SLOTS));
-    let mut host = Released::default();
-    for pass in 0..PASSES.len() {
-        assert_eq!(engine.compaction.pass, pass);
-        assert!(!engine.compact(&mut host), "the first half");
-        assert_eq!(engine.compaction.below, SLOTS - BITE);
-        assert!(engine.compact(&mut host), "the pass is over");
-    }
-    assert_eq!(engine.compaction.pass, 0, "the next round");
 }

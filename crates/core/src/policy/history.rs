@@ -8,8 +8,8 @@
 //! those of a folio behind which its stream goes on are taken to be. Of the others it is known what share is used as far as
 //! folios were looked at: their touches, or the zeroes that a writer met.
 
+use super::Odds;
 use crate::addr::Vpn;
-use crate::fault::Odds;
 use crate::order::Order;
 
 const STREAMS: usize = 8;
@@ -93,18 +93,18 @@ impl History {
         let end = start.0 + u64::from(pages);
         self.clock += 1;
         let mut stream = Stream { start: start.0, end, ramp: order, length: pages, open, used: self.clock };
-        let slot = match self.matching(vpn, reached) {
-            Some(slot) => {
-                let before = self.streams[slot];
+        let number = match self.matching(vpn, reached) {
+            Some(number) => {
+                let before = self.streams[number];
                 stream.ramp = before.ramp.up();
                 stream.length = before.length.saturating_add(pages);
                 let shown = before.open.min(self.open);
                 (self.used, self.open) = (self.used + shown, self.open - shown);
-                slot
+                number
             }
             None => self.stalest(),
         };
-        self.streams[slot] = stream;
+        self.streams[number] = stream;
         if fresh {
             (self.used, self.open) = (self.used + 1, self.open + open);
         }
