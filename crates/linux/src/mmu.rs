@@ -169,7 +169,7 @@ impl Layout {
     }
 
     /// Address and length of a run of frames in the pool.
-    fn slots(&self, frames: FrameRun) -> Option<(usize, usize)> {
+    fn in_pool(&self, frames: FrameRun) -> Option<(usize, usize)> {
         let end = frames.start.0.checked_add(frames.pages)?;
         (end <= self.frames()).then(|| {
             (self.pool.base() + frames.start.0 as usize * PAGE_SIZE, frames.pages as usize * PAGE_SIZE)
@@ -295,9 +295,9 @@ impl<'a> LinuxMmu<'a> {
     /// Everything that a transfer between frames and pages needs, or why it can't be.
     fn ends(&self, frames: FrameRun, at: Vpn) -> Result<(&'a Uffd, usize, usize), Refusal> {
         let uffd = self.uffd.ok_or(Refusal::NoRange)?;
-        let (slots, _) = self.layout.slots(frames).ok_or(Refusal::NoRange)?;
+        let (in_pool, _) = self.layout.in_pool(frames).ok_or(Refusal::NoRange)?;
         let (pages, _) = self.layout.pages(at, u64::from(frames.pages))?;
-        Ok((uffd, slots, pages))
+        Ok((uffd, in_pool, pages))
     }
 
     /// How many of `pages` pages at `at` come before the first that is kept; `None` where none is.
@@ -307,11 +307,11 @@ impl<'a> LinuxMmu<'a> {
 
     fn move_out_all(&self, at: Vpn, frames: FrameRun) -> Done {
         match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => {
+            Ok((uffd, in_pool, pages)) => {
                 if let Some(forks) = self.forks.filter(|_| !uffd.tells_forks()) {
                     forks.withhold(self.layout);
                 }
-                let done = self.transfer(uffd, slots, pages, frames.pages);
+                let done = self.transfer(uffd, in_pool, pages, frames.pages);
                 if let Some(recorder) = self.recorder {
                     recorder.moved_out(at, FrameRun::new(frames.start, done.pages), self.layout.pool);
                 }
@@ -507,14 +507,14 @@ impl Mmu for LinuxMmu<'_> {
 
     fn release(&mut self, frames: FrameRun) {
         let _lap = self.lap(Phase::Evict);
-        let Some((addr, len)) = self.layout.slots(frames) else { return };
+        let Some((addr, len)) = self.layout.in_pool(frames) else { return };
         give_back(addr, len);
     }
 
     fn release_all(&mut self, runs: &[FrameRun]) {
         let _lap = self.lap(Phase::Evict);
         for some in runs.chunks(mmap::MOST_DROPPED) {
-            given_back(mmap::drop_all(some.iter().filter_map(|&run| self.layout.slots(run))));
+            given_back(mmap::drop_all(some.iter().filter_map(|&run| self.layout.in_pool(run))));
         }
     }
 
@@ -536,8 +536,8 @@ impl Mover for LinuxMmu<'_> {
     fn move_in(&mut self, frames: FrameRun, _space: Space, at: Vpn) -> Done {
         let _lap = self.lap(Phase::Place);
         match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => {
-                self.record_mapped(at, self.transfer(uffd, pages, slots, frames.pages))
+            Ok((uffd, in_pool, pages)) => {
+                self.record_mapped(at, self.transfer(uffd, pages, in_pool, frames.pages))
             }
             Err(why) => none(frames.pages, why),
         }
@@ -553,10 +553,10 @@ impl Mover for LinuxMmu<'_> {
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let _lap = self.lap(Phase::Place);
-        match self.layout.slots(frames) {
-            Some((slots, _)) => {
+        match self.layout.in_pool(frames) {
+            Some((in_pool, _)) => {
                 let to = PageRange::new(space, at, u64::from(frames.pages));
-                self.copy_from(slots, Some(self.layout.pool), to, false)
+                self.copy_from(in_pool, Some(self.layout.pool), to, false)
             }
             None => none(frames.pages, Refusal::NoRange),
         }

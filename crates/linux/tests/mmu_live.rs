@@ -103,8 +103,8 @@ impl Host {
         self.layout.pool().with_page(frame as usize, |page| page[PAGE_SIZE - 1])
     }
 
-    /// Whether a slot of the pool has a page, asked without touching it.
-    fn slot_present(&self, frame: u32) -> bool {
+    /// Whether a frame of the pool has a page, asked without touching it.
+    fn frame_present(&self, frame: u32) -> bool {
         let addr = self.layout.frame_addr(Frame(frame)).expect("a frame of the pool");
         self.pagemap.present(addr).expect("pagemap")
     }
@@ -160,7 +160,7 @@ fn contents_survive_the_way_in_and_out() {
     let frames = host.fill(32, 16, 100);
     assert_eq!(host.mmu().move_in(frames, HERE, pages.start), Done::all(16));
     assert_eq!(peek_all(pages), (100..116).collect::<Vec<u8>>());
-    assert!((32..48).all(|slot| !host.slot_present(slot)));
+    assert!((32..48).all(|frame| !host.frame_present(frame)));
     poke(pages.start.plus(3), 7);
     assert_eq!(host.mmu().move_out(HERE, pages.start, run(64, 16)), Done::all(16));
     assert_eq!(host.presence(pages), [false; 16]);
@@ -176,8 +176,8 @@ fn a_present_destination_stops_a_move_where_it_is() {
     let done = mmu.move_in(host.fill(8, 6, 50), HERE, pages.start);
     assert_eq!(done, Done::part(3, Refusal::Exists));
     assert_eq!(peek_all(host.range(0, 4)), [50, 51, 52, 1]);
-    assert_eq!((host.slot_present(10), host.slot_present(11)), (false, true));
-    // The same the other way: a slot that is no hole.
+    assert_eq!((host.frame_present(10), host.frame_present(11)), (false, true));
+    // The same the other way: a frame that is no hole.
     host.fill(21, 1, 9);
     assert_eq!(mmu.move_out(HERE, pages.start, run(20, 4)), Done::part(1, Refusal::Exists));
     assert_eq!(mmu.copy_in(host.fill(30, 2, 1), HERE, pages.start.plus(1)), Done::part(0, Refusal::Exists));
@@ -207,10 +207,10 @@ fn no_page_is_lost_to_a_move_while_the_kernel_compacts_memory() {
         });
         let mut round = 0;
         while goes_on() {
-            // Alone and in runs, and to slots that change.
-            let (step, slot) = if round % 2 == 0 { (1, 0) } else { (16, PAGES) };
+            // Alone and in runs, and to frames that change.
+            let (step, first) = if round % 2 == 0 { (1, 0) } else { (16, PAGES) };
             for at in (0..PAGES).step_by(step) {
-                let (vpn, frames) = (pages.start.plus(u64::from(at)), run(slot + at, step as u32));
+                let (vpn, frames) = (pages.start.plus(u64::from(at)), run(first + at, step as u32));
                 assert_eq!(mmu.move_out(HERE, vpn, frames), Done::all(step as u32), "out, page {at}");
                 assert_eq!(mmu.move_in(frames, HERE, vpn), Done::all(step as u32), "in, page {at}");
             }
@@ -401,7 +401,7 @@ fn given_back_memory_reads_as_zeroes_and_is_moved_into_again() {
     assert_eq!((stored(70_000), stored(32_000)), (vec![0; 4], vec![3; 4]));
     host.fill(0, 4, 1);
     mmu.release(run(0, 4));
-    assert!((0..4).all(|slot| !host.slot_present(slot)));
+    assert!((0..4).all(|frame| !host.frame_present(frame)));
     assert_eq!(host.frame_byte(1), 0);
     // What a forked child does with the pool, whose memory it did not inherit.
     host.layout.renew_pool().unwrap();

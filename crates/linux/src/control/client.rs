@@ -5,7 +5,7 @@
 
 use super::build_id;
 use super::channel::{self, Descriptors};
-use super::ledger::{Ledger, SlotId};
+use super::ledger::{AccountId, Ledger};
 use super::outside::Outside;
 use super::ring::Ring;
 use super::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
@@ -83,11 +83,11 @@ impl Client {
         told.or_else(|error| leave_word(path, cause, name).map_err(|_| error))
     }
 
-    /// Connects to the socket at `path` and joins the ledger. A child of fork names its parent's slot, and
+    /// Connects to the socket at `path` and joins the ledger. A child of fork names its parent's account, and
     /// gets the parent's spill files, each passed to `on_file` with its number, in rising order.
     pub fn join(
         path: &CStr,
-        forked_from: Option<SlotId>,
+        forked_from: Option<AccountId>,
         on_file: &mut dyn FnMut(u16, OwnedFd),
     ) -> Result<Joined, JoinError> {
         let client = Client::connect(path)?;

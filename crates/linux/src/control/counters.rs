@@ -114,7 +114,7 @@ macro_rules! counters {
                 Totals { $($name: Cell::read(&self.$name),)+ }
             }
 
-            /// Sets every counter to zero, for the next process in the slot.
+            /// Sets every counter to zero, for the next process in the account.
             pub fn clear(&self) {
                 $(Cell::clear(&self.$name);)+
             }
@@ -221,7 +221,7 @@ counters! {
     sparse_pages: sum [AtomicU64 = u64, 0],
     /// Runs of small folios that became one, by its order.
     collapses: sum [[AtomicU64; ORDERS] = [u64; ORDERS], [0; ORDERS]],
-    /// Pages whose slots of the pool were vacated.
+    /// Pages whose frames were vacated.
     compacted_pages: sum [AtomicU64 = u64, 0],
     /// Pages that had vanished or appeared behind the engine's back.
     foreign_pages: sum [AtomicU64 = u64, 0],

@@ -109,7 +109,7 @@ impl Watched {
         }
     }
 
-    /// For the next process in the slot.
+    /// For the next process in the account.
     pub fn clear(&self) {
         self.show(&Watchdogs::default());
     }

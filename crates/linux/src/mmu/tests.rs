@@ -12,7 +12,7 @@ fn ranges_outside_are_refused_without_a_call() {
     assert!(layout.is_managed(arena.start.addr() as usize));
     assert!(!layout.is_managed(arena.end().addr() as usize));
     assert_eq!(layout.frame_addr(Frame(8)), None);
-    assert!(layout.slots(FrameRun::new(Frame(7), 2)).is_none());
+    assert!(layout.in_pool(FrameRun::new(Frame(7), 2)).is_none());
 }
 
 #[test]

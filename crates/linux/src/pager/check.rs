@@ -63,8 +63,8 @@ impl Pager {
             die!("the tables do not fit: {what}. Please report this");
         }
         let budgeted = self.link().filter(|link| link.welcome.evict);
-        let Some(slot) = budgeted.and_then(|_| self.slot()) else { return };
-        let (grant, granted) = (u64::from(tables.engine.grant()), slot.granted_pages());
+        let Some(account) = budgeted.and_then(|_| self.account()) else { return };
+        let (grant, granted) = (u64::from(tables.engine.grant()), account.granted_pages());
         if grant > granted {
             die!(
                 "the tables do not fit: {grant} pages are granted, the ledger knows of {granted}. Please report this"

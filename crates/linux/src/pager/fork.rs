@@ -90,7 +90,7 @@ const WAIT_NS: u64 = 100_000_000;
 const MOST_WAITS: u32 = 100;
 
 /// On the service thread: brings everything to rest, answers, and waits until the fork is over.
-pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
+pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
     let thawed = pager.thawed.load(Ordering::Acquire);
     pager.tables.lock().frozen_for = tid;
     // What was written until now is the parent's doing.
@@ -126,7 +126,7 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     if pager.fork_events.withholds() {
         pager.pass_on_for_fork();
     }
-    pager.exchange.answer(slot, Ok(0));
+    pager.exchange.answer(mailbox, Ok(0));
     let mut waits = 0;
     // It may be a vfork child's thread, which is of another process.
     while pager.thawed.load(Ordering::Acquire) == thawed && sched::task_exists(tid) {
@@ -298,7 +298,7 @@ fn register_part(uffd: &Uffd, addr: usize, len: usize) -> Result<(), Errno> {
 /// Joins `quire` again, as a child of the process that forked. A child that can't goes on by itself.
 fn rejoin(pager: &'static Pager) -> Option<Client> {
     let path = pager.options.socket.as_ref()?;
-    let parent = PARENT.lock().take().map(|link| link.welcome.slot);
+    let parent = PARENT.lock().take().map(|link| link.welcome.account);
     let on_file = &mut |_: u16, fd: OwnedFd| {
         let fd: &'static OwnedFd = Box::leak(Box::new(fd));
         pager.files.lock().push(fd);

@@ -326,13 +326,13 @@ impl Handler {
         if let Some(recorder) = pager.recorder() {
             recorder.add_wait(now - message.read_at);
         }
-        if let Some(slot) = pager.slot() {
+        if let Some(account) = pager.account() {
             if answered {
-                slot.counters.count_fault(now - message.read_at);
-                slot.counters.count_spent(self.worker.watch.end(now));
+                account.counters.count_fault(now - message.read_at);
+                account.counters.count_spent(self.worker.watch.end(now));
             }
             if waited_since != 0 {
-                slot.counters.count_wait(now - waited_since);
+                account.counters.count_wait(now - waited_since);
             }
         }
         pager.watch.handler_beat();

@@ -44,7 +44,7 @@ pub use quire_core::PolicyKind;
 
 use crate::codec::Secret;
 use crate::control::client::{Client, JoinError};
-use crate::control::ledger::{Ledger, NO_LIMIT, Slot};
+use crate::control::ledger::{Account, Ledger, NO_LIMIT};
 use crate::control::notice::Notice;
 use crate::control::outside::Outside;
 use crate::control::ring::Ring;
@@ -405,7 +405,7 @@ fn open_descriptors(client: Option<Client>) -> Result<Descriptors, Errno> {
 
 fn make(options: &Options) -> Result<&'static Pager, StartError> {
     own_table()?;
-    // The pool has at most twice as many slots as the machine has pages, and the store is a part of that.
+    // The pool has at most twice as many frames as the machine has pages, and the store is a part of that.
     let most = 3 * machine_pages() * PAGE_SIZE as u64;
     if !limits::suffice(LEAST_ARENA + most, most) {
         return Err(Errno::NOMEM.into());
@@ -524,7 +524,7 @@ impl Plan {
             None => (options.memory.map(u64::from), options.memory.is_some(), options.policy),
         };
         let budget_pages = budget.unwrap_or(machine).min(machine).min(u64::from(u32::MAX / 4)) as u32;
-        // Slots without memory cost nothing. Twice the budget leaves long runs of them free, and a forked child,
+        // Frames without memory cost nothing. Twice the budget leaves long runs of them free, and a forked child,
         // which moves nothing out, needs as many as it has pages.
         let machine = machine.min(u64::from(u32::MAX / 4)) as u32;
         let frames = budget_pages.saturating_mul(2).max(machine);
@@ -590,7 +590,7 @@ impl Pager {
     }
 
     fn use_link(&self, link: Link) {
-        self.exchange.listen_at(link.ledger.slot(link.welcome.slot.index));
+        self.exchange.listen_at(link.ledger.account(link.welcome.account.index));
         self.link.set(Box::leak(Box::new(link)));
         self.begin_profile();
     }
@@ -599,9 +599,9 @@ impl Pager {
         self.link.get()
     }
 
-    /// The slot in the ledger.
-    fn slot(&self) -> Option<&'static Slot> {
-        self.link().map(|link| link.ledger.slot(link.welcome.slot.index))
+    /// The account in the ledger.
+    fn account(&self) -> Option<&'static Account> {
+        self.link().map(|link| link.ledger.account(link.welcome.account.index))
     }
 
     /// The engine's verbs, for the pager's threads.

@@ -136,9 +136,9 @@ impl Pager {
 
     /// Begins the profile if it is asked for by the process that this one has just joined.
     pub(super) fn begin_profile(&self) {
-        let slot = self.slot().filter(|_| self.link().is_some_and(|link| link.welcome.profile));
-        self.profiled.store(u32::from(slot.is_some()), Relaxed);
-        tally::count_in(slot.map(|slot| &slot.counters.calls));
+        let account = self.account().filter(|_| self.link().is_some_and(|link| link.welcome.profile));
+        self.profiled.store(u32::from(account.is_some()), Relaxed);
+        tally::count_in(account.map(|account| &account.counters.calls));
     }
 
     /// In a forked child, which counts nowhere before it has joined.
@@ -154,9 +154,9 @@ impl Pager {
 
     /// Counts a read of `bytes` bytes of a spill file.
     pub(super) fn count_disk_read(&self, bytes: usize) {
-        if let Some(slot) = self.slot().filter(|_| self.is_profiled()) {
-            slot.counters.disk_reads.fetch_add(1, Relaxed);
-            slot.counters.disk_read_bytes.fetch_add(bytes as u64, Relaxed);
+        if let Some(account) = self.account().filter(|_| self.is_profiled()) {
+            account.counters.disk_reads.fetch_add(1, Relaxed);
+            account.counters.disk_read_bytes.fetch_add(bytes as u64, Relaxed);
         }
     }
 }

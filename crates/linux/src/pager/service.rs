@@ -37,7 +37,7 @@ pub(super) fn run(_: usize) {
         pager.check_now_and_then(&mut check_at);
         pager.watch.service_rests();
         if !more {
-            let wanting = pager.slot().is_some_and(|slot| slot.want_pages() > 0);
+            let wanting = pager.account().is_some_and(|account| account.want_pages() > 0);
             let nap = if wanting { SHORT_NAP_NS } else { NAP_NS };
             pager.exchange.sleep(seen, nap.min(pager.until_withdrawal(withdraw_at)));
         }
@@ -60,14 +60,14 @@ fn round(pager: &'static Pager, caller: &mut Caller, tended: &mut u32) -> bool {
 
 /// Calls that program threads have handed over. Afterwards no real-time thread waits for one.
 fn carry_out(pager: &'static Pager, caller: &mut Caller) {
-    while let Some((slot, call, tid)) = pager.exchange.next() {
+    while let Some((mailbox, call, tid)) = pager.exchange.next() {
         pager.watch.service_beat();
         match call {
-            super::Call::Freeze => fork::freeze(pager, slot, tid),
+            super::Call::Freeze => fork::freeze(pager, mailbox, tid),
             call => {
                 let answer = caller.execute(call);
                 pager.show(&pager.tables.lock().engine);
-                pager.exchange.answer(slot, answer);
+                pager.exchange.answer(mailbox, answer);
             }
         }
     }

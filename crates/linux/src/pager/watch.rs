@@ -174,10 +174,10 @@ impl Pager {
 
     /// Shows what the watchdogs know at time `now` to who asks `quire`. Takes no lock that anybody holds for long.
     fn show_watchdogs(&self, now: u64) {
-        let Some(slot) = self.slot() else { return };
+        let Some(account) = self.account() else { return };
         let watch = &self.watch;
         let (handler_beats, service_beats) = watch.beats();
-        slot.watched.show(&Watchdogs {
+        account.watched.show(&Watchdogs {
             looked_at_ns: now,
             fault_since_ns: self.busy_since.load(Relaxed),
             handler_beats,

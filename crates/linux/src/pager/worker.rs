@@ -476,8 +476,8 @@ impl Pager {
 
     /// Adds to one of the shared counters.
     pub(super) fn add(&self, which: impl Fn(&Counters) -> &AtomicU64, amount: u64) {
-        if let Some(slot) = self.slot() {
-            which(&slot.counters).fetch_add(amount, Relaxed);
+        if let Some(account) = self.account() {
+            which(&account.counters).fetch_add(amount, Relaxed);
         }
     }
 
