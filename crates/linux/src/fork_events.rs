@@ -92,7 +92,7 @@ impl ForkEvents {
     }
 
     /// Waits until nothing stands in the way of moving and copying, reading what there is to read.
-    pub(crate) fn settle(&self, uffd: &Uffd) {
+    pub(crate) fn wait_for_forks(&self, uffd: &Uffd) {
         let mut wait = Wait::begin();
         while uffd.is_forking() && wait.goes_on(self, uffd) {}
     }

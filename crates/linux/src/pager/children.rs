@@ -64,7 +64,7 @@ impl Pager {
         let (addr, len) = (bite.start.addr() as usize, bite.pages as usize * PAGE_SIZE);
         // Where it is refused, it will be again.
         let _ = mmap::advise(addr, len, Advice::DontNeedLocked);
-        self.wait_for_forks(tables, uffd);
+        self.complete_forks(tables, uffd);
     }
 
     /// Before `range` moves: children whose fork came before are made whole; one that is forked before it is granted again
@@ -72,7 +72,7 @@ impl Pager {
     pub(super) fn withhold_from_children(&self, tables: &mut Tables, range: PageRange) {
         if let Some(uffd) = self.descriptors.get().map(|d| &d.uffd).filter(|uffd| uffd.tells_forks()) {
             self.advise(range, Advice::DontFork);
-            self.wait_for_forks(tables, uffd);
+            self.complete_forks(tables, uffd);
         }
     }
 
@@ -114,8 +114,8 @@ impl Pager {
     }
 
     /// Makes whole whoever was forked before now.
-    fn wait_for_forks(&self, tables: &mut Tables, uffd: &Uffd) {
-        self.fork_events.settle(uffd);
+    fn complete_forks(&self, tables: &mut Tables, uffd: &Uffd) {
+        self.fork_events.wait_for_forks(uffd);
         if self.fork_events.waiting() > 0 && tables.frozen_for == 0 {
             self.make_children_whole(tables);
         }
@@ -149,7 +149,7 @@ impl Pager {
 
     /// At the end of a fork that was announced, whose child makes a pager of its own. If the kernel told of one child, and
     /// of none that came through the gate, it is that one; else all are made whole, as if none had been announced.
-    pub(super) fn settle_announced(&self) {
+    pub(super) fn drop_announced(&self) {
         let _tables = self.tables.lock();
         let through = self.through_frozen.swap(0, Ordering::Relaxed);
         if self.fork_events.waiting() == 1 && through == 0 {

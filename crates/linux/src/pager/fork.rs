@@ -141,7 +141,7 @@ pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
             );
         }
     }
-    pager.settle_announced();
+    pager.drop_announced();
     if pager.fork_events.withholds() {
         pager.layout.withhold();
     }

@@ -1,7 +1,7 @@
 //! The part of the tree's budget that this process works within.
 
 use super::{Link, Pager, Tables, Usage};
-use crate::control::grant::{self, LOW, Need, Settled, Standing};
+use crate::control::grant::{self, Adjusted, LOW, Need, Standing};
 use crate::sys::clock::now_ns;
 use crate::sys::mmap;
 use core::sync::atomic::Ordering::Relaxed;
@@ -99,7 +99,7 @@ impl Pager {
             target: account.target_pages(),
             others_want: link.ledger.wanting() > u32::from(account.want_pages() > 0),
         };
-        let Settled { grant, excess } = standing.settle();
+        let Adjusted { grant, excess } = standing.adjust();
         tables.engine.set_grant(grant);
         drop(tables);
         if excess > 0 {

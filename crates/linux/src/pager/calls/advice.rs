@@ -52,7 +52,7 @@ impl Caller {
         if locked {
             self.unlock(range)?;
         }
-        self.settle_record(range);
+        self.record_writes(range);
         let mut rest = Some(range);
         while let Some(range) = rest {
             let mut tables = self.pager.tables.lock();
@@ -84,8 +84,8 @@ impl Caller {
         Ok(())
     }
 
-    /// What was written in `range` since it was read is noted now: afterwards it could not be told.
-    pub(super) fn settle_record(&self, range: PageRange) {
+    /// Records what was written in `range` since it was read: afterwards it could not be told.
+    pub(super) fn record_writes(&self, range: PageRange) {
         self.pager.withdraw(range, || self.pager.watch.service_beat());
     }
 
@@ -95,7 +95,7 @@ impl Caller {
         let run = self.leading_run(range)?;
         let prot = Prot::from_bits(prot as u32);
         if !prot.movable() {
-            self.settle_record(run);
+            self.record_writes(run);
         }
         let mut tables = self.pager.tables.lock();
         self.pager.commit.may_protect(&tables.engine, run, prot)?;

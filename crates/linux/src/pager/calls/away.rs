@@ -29,7 +29,7 @@ impl Caller {
                 .and_then(|()| mmap::no_huge_pages(tail, grown))
                 .map_err(|errno| errno.raw_os_error())?;
         }
-        self.settle_record(old);
+        self.record_writes(old);
         let mut rest = old;
         while !rest.is_empty() {
             let bite = PageRange::new(SPACE, rest.start, rest.pages.min(BITE));

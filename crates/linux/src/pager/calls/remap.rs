@@ -221,7 +221,7 @@ impl Caller {
             self.pager.tables.lock().room.give(start.0, tail.start.0);
             return Err(errno);
         }
-        self.settle_record(old);
+        self.record_writes(old);
         let mut tables = self.pager.tables.lock();
         self.pager.withhold_from_children(&mut tables, old);
         let moved = tables.engine.remap(&mut self.pager.mover(), old, start);

@@ -5,7 +5,7 @@
 use super::tests::settings;
 use super::*;
 use crate::run::fair::FLOOR;
-use quire_linux::control::grant::{self, LOW, Need, Settled, Standing};
+use quire_linux::control::grant::{self, Adjusted, LOW, Need, Standing};
 use quire_linux::control::ledger::{ACCOUNTS, Account, AccountState};
 use quire_sim::rng::Rng;
 use rustix::net::{Shutdown, shutdown, socketpair};
@@ -236,7 +236,7 @@ impl<'a> Walk<'a> {
             target: account.target_pages(),
             others_want: ledger.wanting() > u32::from(account.want_pages() > 0),
         };
-        let Settled { grant, excess } = standing.settle();
+        let Adjusted { grant, excess } = standing.adjust();
         assert!(u64::from(grant) <= account.target_pages(), "above its target");
         assert!(
             u64::from(grant) >= account.granted_pages().min(account.target_pages()).min(FLOOR / 2),
