@@ -14,7 +14,6 @@
 use crate::control::profile::Phase;
 use crate::die;
 use crate::fork_events::{ForkEvents, Wait};
-use crate::kept::Kept;
 use crate::limits;
 use crate::pager::profile::{Lap, Stopwatch};
 use crate::pager::record::Recorder;
@@ -24,6 +23,7 @@ use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::{Pagemap, present_without_fd};
 use crate::sys::uffd::{Moved, Uffd, Watch};
 use crate::sys::{Errno, Result as SysResult};
+use crate::unevictable::Unevictable;
 use core::ops::Range;
 use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
@@ -209,7 +209,7 @@ pub struct LinuxMmu<'a> {
     pagemap: Option<&'a Pagemap>,
     staged: Option<Stretch>,
     recorder: Option<&'a Recorder>,
-    kept: Option<&'a Kept>,
+    unevictable: Option<&'a Unevictable>,
     forks: Option<&'a ForkEvents>,
     watch: Option<&'a Stopwatch>,
 }
@@ -223,7 +223,7 @@ impl<'a> LinuxMmu<'a> {
             pagemap: Some(pagemap),
             staged: None,
             recorder: None,
-            kept: None,
+            unevictable: None,
             forks: None,
             watch: None,
         }
@@ -241,10 +241,10 @@ impl<'a> LinuxMmu<'a> {
         LinuxMmu { recorder, ..self }
     }
 
-    /// The same, and refuses to move out what `kept` names.
+    /// The same, and refuses to move out what `unevictable` names.
     #[must_use]
-    pub const fn keeping(self, kept: &'a Kept) -> LinuxMmu<'a> {
-        LinuxMmu { kept: Some(kept), ..self }
+    pub const fn sparing(self, unevictable: &'a Unevictable) -> LinuxMmu<'a> {
+        LinuxMmu { unevictable: Some(unevictable), ..self }
     }
 
     /// The same, and keeps what it brings to the program for the children in `forks` too.
@@ -272,7 +272,7 @@ impl<'a> LinuxMmu<'a> {
             pagemap: None,
             staged: None,
             recorder: None,
-            kept: None,
+            unevictable: None,
             forks: None,
             watch: None,
         }
@@ -300,9 +300,9 @@ impl<'a> LinuxMmu<'a> {
         Ok((uffd, in_pool, pages))
     }
 
-    /// How many of `pages` pages at `at` come before the first that is kept; `None` where none is.
-    fn before_kept(&self, at: Vpn, pages: u32) -> Option<u32> {
-        self.kept?.first_in(at.addr() as usize, pages as usize).map(|first| first as u32)
+    /// How many of `pages` pages at `at` come before the first unevictable one; `None` where none is.
+    fn before_unevictable(&self, at: Vpn, pages: u32) -> Option<u32> {
+        self.unevictable?.first_in(at.addr() as usize, pages as usize).map(|first| first as u32)
     }
 
     fn move_out_all(&self, at: Vpn, frames: FrameRun) -> Done {
@@ -545,7 +545,9 @@ impl Mover for LinuxMmu<'_> {
 
     fn move_out(&mut self, _space: Space, at: Vpn, frames: FrameRun) -> Done {
         let _lap = self.lap(Phase::Evict);
-        let Some(before) = self.before_kept(at, frames.pages) else { return self.move_out_all(at, frames) };
+        let Some(before) = self.before_unevictable(at, frames.pages) else {
+            return self.move_out_all(at, frames);
+        };
         // Denied, as what is locked is: the engine does not try again until it is told.
         let done = self.move_out_all(at, FrameRun::new(frames.start, before));
         done.refusal.map_or(Done::part(before, Refusal::Denied), |_| done)

@@ -5,11 +5,11 @@
 
 use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_linux::kept::Kept;
 use quire_linux::mmu::{Layout, LinuxMmu};
 use quire_linux::sys::Errno;
 use quire_linux::sys::pagemap::Pagemap;
 use quire_linux::sys::uffd::{self, Event, Moved, Uffd, UffdMsg};
+use quire_linux::unevictable::Unevictable;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
@@ -251,18 +251,18 @@ fn other_rights_or_locks_are_denied_and_copies_are_not() {
 }
 
 #[test]
-fn what_is_kept_stays_and_all_before_it_goes() {
+fn what_is_unevictable_stays_and_all_before_it_goes() {
     let Some(host) = Host::start() else { return };
     let at = host.open(0, 8);
     host.mmu().move_in(host.fill(0, 8, 10), HERE, at.start);
-    let kept = Kept::new();
-    kept.keep(at.start.plus(5).addr() as usize + 100, 4, 0);
-    let mut mmu = host.mmu().keeping(&kept);
+    let unevictable = Unevictable::new();
+    unevictable.add(at.start.plus(5).addr() as usize + 100, 4, 0);
+    let mut mmu = host.mmu().sparing(&unevictable);
     assert_eq!(mmu.move_out(HERE, at.start, run(0, 8)), Done::part(5, Refusal::Denied));
     assert_eq!(mmu.move_out(HERE, at.start.plus(5), run(5, 1)), Done::part(0, Refusal::Denied));
     assert_eq!(mmu.move_out(HERE, at.start.plus(6), run(6, 2)), Done::all(2));
     assert_eq!(peek(at.start.plus(5)), 15);
-    kept.forget(0..usize::MAX);
+    unevictable.forget(0..usize::MAX);
     assert_eq!(mmu.move_out(HERE, at.start.plus(5), run(5, 1)), Done::all(1));
 }
 

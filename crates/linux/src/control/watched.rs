@@ -59,10 +59,10 @@ pub struct Watchdogs {
 
 /// The end of a file's name, behind zeroes where it is short.
 pub fn file_end(name: &str) -> [u8; FILE_BYTES] {
-    let mut kept = [0; FILE_BYTES];
+    let mut bytes = [0; FILE_BYTES];
     let end = &name.as_bytes()[name.len().saturating_sub(FILE_BYTES)..];
-    kept[FILE_BYTES - end.len()..].copy_from_slice(end);
-    kept
+    bytes[FILE_BYTES - end.len()..].copy_from_slice(end);
+    bytes
 }
 
 impl Watched {

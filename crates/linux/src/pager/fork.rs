@@ -352,7 +352,7 @@ impl Pager {
     /// of a change: the tables were at rest.
     fn forget_holders(&self) {
         self.tables.forget_holder();
-        self.kept.forget_holder();
+        self.unevictable.forget_holder();
         futex::forget_holder(&self.files);
         futex::forget_holder(&self.usage);
         self.io.forget_holder();

@@ -50,7 +50,6 @@ use crate::control::outside::Outside;
 use crate::control::ring::Ring;
 use crate::control::wire::{Refusal, Welcome};
 use crate::fork_events::ForkEvents;
-use crate::kept::Kept;
 use crate::limits;
 use crate::mmu::{LEAST_ARENA, Layout, LinuxMmu};
 use crate::probe;
@@ -60,6 +59,7 @@ use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
 use crate::sys::wiped::Wiped;
 use crate::sys::{Cause, Errno, sched, thread, urge};
+use crate::unevictable::Unevictable;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
 use handler::Handler;
@@ -186,7 +186,7 @@ struct Pager {
     /// Children that are not whole yet.
     fork_events: ForkEvents,
     /// What is never moved out.
-    kept: Kept,
+    unevictable: Unevictable,
     exchange: Exchange,
     io: io::Queue,
     descriptors: Leaked<Descriptors>,
@@ -442,7 +442,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         commit: commit::Commit::of_system(),
         tables: TablesLock::new(tables),
         fork_events: ForkEvents::new(),
-        kept: Kept::new(),
+        unevictable: Unevictable::new(),
         exchange: Exchange::new(),
         io: io::Queue::new(),
         descriptors: Leaked::empty(),
@@ -609,7 +609,7 @@ impl Pager {
         match self.descriptors.get() {
             Some(d) => LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap)
                 .recorded_by(self.recorder.as_ref())
-                .keeping(&self.kept)
+                .sparing(&self.unevictable)
                 .told_of(&self.fork_events),
             None => self.program_mmu(),
         }

@@ -43,8 +43,8 @@ pub(super) struct Worker {
 }
 
 /// Bytes of its buffers that a thread keeps after a read, which is mostly small, and after a write.
-const KEPT_OF_READ: usize = 64 << 10;
-const KEPT_OF_WRITE: usize = 512 << 10;
+const BUFFER_OF_READ: usize = 64 << 10;
+const BUFFER_OF_WRITE: usize = 512 << 10;
 /// Compressed bytes of the largest job; and the same with room for alignment at both ends.
 const PACKED_BYTES: usize = MAX_JOB_PAGES * PAGE_SIZE;
 const TRANSFER_BYTES: usize = PACKED_BYTES + 2 * PAGE_SIZE;
@@ -126,7 +126,7 @@ impl Worker {
 
     /// After a large job, gives back most of the buffers' memory: it is charged to the program's budget.
     fn tidy(&mut self, work: &Work) {
-        let keep = if work.kind == JobKind::Read { KEPT_OF_READ } else { KEPT_OF_WRITE };
+        let keep = if work.kind == JobKind::Read { BUFFER_OF_READ } else { BUFFER_OF_WRITE };
         if work.kind != JobKind::Zero && (work.frames.pages as usize) * PAGE_SIZE > keep {
             self.packed.shrink(keep);
             self.transfer.shrink(keep);

@@ -7,7 +7,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Demand {
     /// Pages it has taken, as far as it demands to keep them.
-    pub(crate) kept: u64,
+    pub(crate) keeps: u64,
     /// Pages it would take beyond.
     pub(crate) wanted: u64,
 }
@@ -24,11 +24,11 @@ pub(crate) fn shares(budget: u64, demands: &[Demand]) -> Vec<u64> {
 
 impl Demand {
     fn whole(&self) -> u64 {
-        self.kept.saturating_add(self.wanted)
+        self.keeps.saturating_add(self.wanted)
     }
 
     fn floor(&self) -> u64 {
-        self.kept.min(FLOOR)
+        self.keeps.min(FLOOR)
     }
 }
 
@@ -78,8 +78,8 @@ impl Stillness {
     /// The demand of a process that has `granted` pages and wanted `wanted` more when it faulted last.
     pub(crate) fn demand(&self, granted: u64, wanted: u64) -> Demand {
         match self.keeps {
-            Some(keeps) => Demand { kept: keeps.max(FLOOR).min(granted), wanted: 0 },
-            None => Demand { kept: granted, wanted },
+            Some(keeps) => Demand { keeps: keeps.max(FLOOR).min(granted), wanted: 0 },
+            None => Demand { keeps: granted, wanted },
         }
     }
 
@@ -111,8 +111,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn demand(kept: u64, wanted: u64) -> Demand {
-        Demand { kept, wanted }
+    fn demand(keeps: u64, wanted: u64) -> Demand {
+        Demand { keeps, wanted }
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(still.demand(granted, 900), demand(15_000, 0));
         assert_eq!(still.demand(14_000, 0), demand(14_000, 0), "it has gone further by itself");
         for _ in 0..60 {
-            granted = still.demand(granted, 0).kept;
+            granted = still.demand(granted, 0).keeps;
             still.look(7, granted);
         }
         assert_eq!(still.demand(granted, 0), demand(FLOOR, 0));
@@ -143,7 +143,7 @@ mod tests {
         (1..)
             .find(|_| {
                 still.look(faults, 16_000);
-                still.demand(16_000, 0).kept < 16_000
+                still.demand(16_000, 0).keeps < 16_000
             })
             .unwrap()
     }

@@ -66,7 +66,7 @@ impl Caller {
 
     fn unmap_moved(&self, tables: &mut Tables, old: PageRange, vma: &Vma, keeps: bool) -> Result<(), i32> {
         let mut mmu = self.pager.mover();
-        self.pager.kept.forget(bytes_of(old));
+        self.pager.unevictable.forget(bytes_of(old));
         if vma.locked {
             tables.engine.lock(&mut mmu, old, false).map_err(errno)?;
         }

@@ -220,7 +220,7 @@ impl Caller {
         while let Some(run) = super::piece::first_run(&tables, range) {
             self.pager.forget_marks(&tables, run);
             tables.engine.unmap(&mut self.pager.mover(), run).map_err(errno)?;
-            self.pager.kept.forget(bytes_of(run));
+            self.pager.unevictable.forget(bytes_of(run));
             self.pager.note(Note::Unmap(run));
             show_in_dumps(run, false);
         }

@@ -237,7 +237,7 @@ impl Caller {
             }
             return Err(errno(refusal));
         }
-        self.pager.kept.moved(bytes_of(old), start.addr() as usize);
+        self.pager.unevictable.moved(bytes_of(old), start.addr() as usize);
         if let Some(recorder) = self.pager.recorder() {
             recorder.remapped(old, start, vma.prot);
         }

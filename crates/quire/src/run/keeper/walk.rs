@@ -350,13 +350,13 @@ impl<'a> Walk<'a> {
     fn demand(&self, who: usize) -> Demand {
         let (account, peer) = (self.account(who), &self.keeper.peers[self.index(who)]);
         let demand = peer.still.demand(account.granted_pages(), account.want_pages());
-        assert!(demand.kept <= account.granted_pages() && demand.wanted <= account.want_pages());
+        assert!(demand.keeps <= account.granted_pages() && demand.wanted <= account.want_pages());
         demand
     }
 
     fn whole(&self, who: usize) -> u64 {
-        let Demand { kept, wanted } = self.demand(who);
-        kept + wanted
+        let Demand { keeps, wanted } = self.demand(who);
+        keeps + wanted
     }
 
     /// The highest level at which what each needs, cut to it, fits the budget: found by halving.
