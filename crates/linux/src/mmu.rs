@@ -21,7 +21,7 @@ use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
 use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::{Pagemap, present_without_fd};
-use crate::sys::uffd::{Moved, Uffd, Watch};
+use crate::sys::uffd::{Faults, Moved, Uffd};
 use crate::sys::{Errno, Result as SysResult};
 use crate::unevictable::Unevictable;
 use core::ops::Range;
@@ -82,13 +82,13 @@ impl Layout {
 
     /// Lets faults of the arena arrive at `uffd`, and pages of the pool be moved by it.
     pub fn register(&self, uffd: &Uffd) -> SysResult<()> {
-        uffd.register(self.arena.base(), self.arena.len(), Watch::Missing)?;
+        uffd.register(self.arena.base(), self.arena.len(), Faults::Missing)?;
         self.register_pool(uffd)
     }
 
     /// Only the second half of [`Layout::register`].
     pub fn register_pool(&self, uffd: &Uffd) -> SysResult<()> {
-        uffd.register(self.pool.base(), self.pool.len(), Watch::WriteProtect)
+        uffd.register(self.pool.base(), self.pool.len(), Faults::WriteProtect)
     }
 
     /// Lets every fork be told to `uffd` that was told to the arena's before.
@@ -97,7 +97,7 @@ impl Layout {
     /// forking thread waits each time until the message is read. So it waits here while its child's arena is made whole;
     /// if it or its process is killed meanwhile, there is no child.
     pub fn register_gate(&self, uffd: &Uffd) -> SysResult<()> {
-        uffd.register(self.gate.base(), self.gate.len(), Watch::Missing)
+        uffd.register(self.gate.base(), self.gate.len(), Faults::Missing)
     }
 
     /// Forks do not wait at the gate, or do so again. What is forked meanwhile has no gate.
@@ -211,7 +211,7 @@ pub struct LinuxMmu<'a> {
     recorder: Option<&'a Recorder>,
     unevictable: Option<&'a Unevictable>,
     forks: Option<&'a ForkEvents>,
-    watch: Option<&'a Stopwatch>,
+    stopwatch: Option<&'a Stopwatch>,
 }
 
 impl<'a> LinuxMmu<'a> {
@@ -225,7 +225,7 @@ impl<'a> LinuxMmu<'a> {
             recorder: None,
             unevictable: None,
             forks: None,
-            watch: None,
+            stopwatch: None,
         }
     }
 
@@ -255,13 +255,13 @@ impl<'a> LinuxMmu<'a> {
 
     /// The same, and takes the time of its verbs for a fault.
     #[must_use]
-    pub(crate) const fn timed_by(self, watch: &'a Stopwatch) -> LinuxMmu<'a> {
-        LinuxMmu { watch: Some(watch), ..self }
+    pub(crate) const fn timed_by(self, stopwatch: &'a Stopwatch) -> LinuxMmu<'a> {
+        LinuxMmu { stopwatch: Some(stopwatch), ..self }
     }
 
     /// A verb begins that is of this phase of a fault, until what this gives is dropped.
     fn lap(&self, phase: Phase) -> Option<Lap<'a>> {
-        self.watch.map(|watch| watch.lap(phase))
+        self.stopwatch.map(|stopwatch| stopwatch.lap(phase))
     }
 
     /// For the program's threads: the verbs of [`Mover`] answer [`Refusal::NoRange`] and do nothing.
@@ -274,7 +274,7 @@ impl<'a> LinuxMmu<'a> {
             recorder: None,
             unevictable: None,
             forks: None,
-            watch: None,
+            stopwatch: None,
         }
     }
 
@@ -420,7 +420,7 @@ impl<'a> LinuxMmu<'a> {
         for (place, known) in [(from, true), (to, managed)] {
             if moved.is_ok()
                 && known
-                && let Err(errno) = uffd.register(place, len, Watch::Missing)
+                && let Err(errno) = uffd.register(place, len, Faults::Missing)
             {
                 die!(
                     "moved memory at {place:#x}+{len:#x} can't be registered: {errno}",

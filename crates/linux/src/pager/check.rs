@@ -43,7 +43,7 @@ impl Pager {
     pub(super) fn check_at_rest(&self) {
         let until = now_ns() + JOBS_NS;
         loop {
-            self.watch.service_beat();
+            self.watchdog.service_beat();
             let tables = self.tables_behind();
             let jobs = tables.engine.jobs();
             if jobs == 0 {

@@ -188,8 +188,8 @@ impl<'a> Bringer<'a> {
                 Some(Source::Store) => self.bring_stored(tables, rest, memories),
                 None => first.plus(1),
             };
-            self.pager.watch.handler_beat();
-            self.pager.watch.service_beat();
+            self.pager.watchdog.handler_beat();
+            self.pager.watchdog.service_beat();
         }
     }
 

@@ -7,7 +7,7 @@
 //! pager: it makes all of them anew, and moves nothing out.
 
 use super::handler::Handler;
-use super::{Call, Descriptors, Gate, Link, Pager, Tables, guest};
+use super::{Call, Descriptors, Latch, Link, Pager, Tables, guest};
 use crate::control::client::Client;
 use crate::die;
 use crate::sys::Cause;
@@ -15,7 +15,7 @@ use crate::sys::Errno;
 use crate::sys::futex::{self, Lock, Scope};
 use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::Pagemap;
-use crate::sys::uffd::{Uffd, Watch};
+use crate::sys::uffd::{Faults, Uffd};
 use crate::sys::{sched, thread, urge};
 use core::sync::atomic::{AtomicU32, Ordering};
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
@@ -94,8 +94,8 @@ pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
     let thawed = pager.thawed.load(Ordering::Acquire);
     pager.tables.lock().frozen_for = tid;
     // What was written until now is the parent's doing.
-    pager.withdraw_all(|| pager.watch.service_beat());
-    pager.await_notes(|| pager.watch.service_beat());
+    pager.withdraw_all(|| pager.watchdog.service_beat());
+    pager.await_notes(|| pager.watchdog.service_beat());
     let mut tables = pager.tables.lock();
     let spills = tables.engine.spills();
     loop {
@@ -110,7 +110,7 @@ pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
         if pager.tables.lock().engine.jobs() > 0 {
             pager.await_progress(seen);
         }
-        pager.watch.service_beat();
+        pager.watchdog.service_beat();
         tables = pager.tables.lock();
     }
     if let Some(recorder) = pager.recorder() {
@@ -118,7 +118,7 @@ pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
     }
     drop(tables);
     // The child's first note refers to this one.
-    pager.await_notes(|| pager.watch.service_beat());
+    pager.await_notes(|| pager.watchdog.service_beat());
     if let Some(client) = pager.client() {
         // Without it the child finds no spill files, and ends with a message when it needs one.
         let _ = client.fork_begins();
@@ -131,7 +131,7 @@ pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
     // It may be a vfork child's thread, which is of another process.
     while pager.thawed.load(Ordering::Acquire) == thawed && sched::task_exists(tid) {
         futex::wait(&pager.thawed, thawed, Some(WAIT_NS), Scope::Process);
-        pager.watch.service_beat();
+        pager.watchdog.service_beat();
         // A thread that waits for notes to be read may be the one that forks.
         waits = if pager.is_behind() { 0 } else { waits + 1 };
         if waits > MOST_WAITS && (pager.aside.load(Ordering::Relaxed) > 0 || pager.exchange.waits()) {
@@ -150,13 +150,13 @@ pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
         pager.open_spill();
     }
     // The pages that went back for the fork are watched again.
-    pager.withdraw_all(|| pager.watch.service_beat());
+    pager.withdraw_all(|| pager.watchdog.service_beat());
     pager.tables.lock().frozen_for = 0;
     pager.publish(true);
 }
 
 /// What the threads of a forked child have to wait for.
-static CHILD_READY: Gate = Gate(AtomicU32::new(0));
+static CHILD_READY: Latch = Latch(AtomicU32::new(0));
 /// The parent's link, while a child makes its own.
 static PARENT: Lock<Option<&'static Link>> = Lock::new(None);
 
@@ -180,7 +180,7 @@ pub fn fork_child() {
     pager.forked.store(1, Ordering::Relaxed);
     pager.exchange.forget();
     pager.io.forget();
-    pager.watch.forget();
+    pager.watchdog.forget();
     pager.busy_since.store(0, Ordering::Relaxed);
     pager.awaiting.store(0, Ordering::Relaxed);
     pager.aside.store(0, Ordering::Relaxed);
@@ -287,7 +287,7 @@ const MOST_LOOKS: u32 = 200_000;
 fn register_part(uffd: &Uffd, addr: usize, len: usize) -> Result<(), Errno> {
     let mut looks = 0;
     loop {
-        match uffd.register(addr, len, Watch::Missing) {
+        match uffd.register(addr, len, Faults::Missing) {
             Err(Errno::BUSY) if looks < MOST_LOOKS => looks += 1,
             answer => return answer,
         }

@@ -3,7 +3,7 @@
 //! * `handler` reads the messages of the userfaultfd and answers them by the engine's fault walk.
 //! * `service` runs the reclaim walk behind the faults, carries out calls that program threads hand over
 //!   (`exchange`, `calls`), keeps the grant (`grants`), shows what is counted (`publish`), and watches the handler
-//!   (`watch`).
+//!   (`watchdog`).
 //! * `record` tells `quire` what the program does to its memory and what the engine decides, where that is asked for.
 //! * `profile` measures where the time of faults goes, where that is asked for.
 //! * `io` threads run jobs that wait for a disk; they exist once something has been spilled.
@@ -32,7 +32,7 @@ pub(crate) mod record;
 mod room;
 mod service;
 mod tables;
-mod watch;
+mod watchdog;
 mod worker;
 
 pub use calls::{Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED};
@@ -206,7 +206,7 @@ struct Pager {
     awaiting: AtomicU32,
     /// The process, by its id: a vfork child that borrows this memory has another.
     pid: AtomicU32,
-    watch: watch::Watch,
+    watchdog: watchdog::Watchdog,
     /// When `quire` was last told that more of the budget is wanted, in ns.
     want_said_at: AtomicU64,
     /// When the counters were last copied, in ns.
@@ -340,11 +340,11 @@ pub fn start(options: Options) -> Result<(), StartError> {
     }
 }
 
-/// A word that is waited for once.
+/// A word that is waited for until it is opened, once.
 #[derive(Debug)]
-struct Gate(AtomicU32);
+struct Latch(AtomicU32);
 
-impl Gate {
+impl Latch {
     fn wait(&self) {
         while self.0.load(Ordering::Acquire) == 0 {
             futex::wait(&self.0, 0, None, Scope::Process);
@@ -363,12 +363,12 @@ impl Gate {
 struct Boot {
     options: Options,
     result: Lock<Option<StartError>>,
-    done: Gate,
+    done: Latch,
 }
 
 impl Boot {
     fn new(options: Options) -> Boot {
-        Boot { options, result: Lock::new(None), done: Gate(AtomicU32::new(0)) }
+        Boot { options, result: Lock::new(None), done: Latch(AtomicU32::new(0)) }
     }
 }
 
@@ -455,7 +455,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         progress: AtomicU32::new(0),
         awaiting: AtomicU32::new(0),
         pid: AtomicU32::new(own_pid()),
-        watch: watch::Watch::new(),
+        watchdog: watchdog::Watchdog::new(),
         want_said_at: AtomicU64::new(0),
         published_at: AtomicU64::new(0),
         usage: Lock::new((0, Usage::default())),

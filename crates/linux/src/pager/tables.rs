@@ -41,8 +41,8 @@ impl TablesLock {
     /// child is brought in, the tables may be held for long.
     fn look_after_holder(&self, seen: &mut Option<(u64, u64)>) {
         let Some(pager) = super::PAGER.get() else { return };
-        let before = seen.replace(pager.watch.beats());
-        if before != *seen || pager.watch.is_at_disk() {
+        let before = seen.replace(pager.watchdog.beats());
+        if before != *seen || pager.watchdog.is_at_disk() {
             return;
         }
         let (file, line) = self.holder().map_or(("?", 0), |at| (at.file(), at.line()));

@@ -39,7 +39,7 @@ pub(super) struct Worker {
     /// What a fault waited for its read of a file, in ns.
     read_ns: Option<u64>,
     /// Where the time of the fault goes for which the job is run.
-    pub(super) watch: Stopwatch,
+    pub(super) stopwatch: Stopwatch,
 }
 
 /// Bytes of its buffers that a thread keeps after a read, which is mostly small, and after a write.
@@ -71,7 +71,7 @@ impl Worker {
             offsets: Vec::with_capacity(MAX_JOB_PAGES),
             asked_at: 0,
             read_ns: None,
-            watch: Stopwatch::new(),
+            stopwatch: Stopwatch::new(),
         })
     }
 
@@ -87,7 +87,7 @@ impl Worker {
 
     /// The same. `done` is called when the work is done and those who wait for it are about to be woken.
     pub(super) fn run_and(&mut self, pager: &Pager, work: &mut Work, done: impl FnOnce()) {
-        let before = self.watch.enter(match work.kind {
+        let before = self.stopwatch.enter(match work.kind {
             JobKind::Zero => Phase::Place,
             JobKind::Read => Phase::Decompress,
             JobKind::Write | JobKind::Spill => Phase::Evict,
@@ -101,22 +101,22 @@ impl Worker {
             },
             JobKind::Spill => self.spill(pager, work),
         };
-        self.watch.leave(before);
+        self.stopwatch.leave(before);
         done();
-        self.watch.enter(Phase::Lock);
+        self.stopwatch.enter(Phase::Lock);
         let mut tables = match work.kind {
             JobKind::Zero | JobKind::Read => pager.tables_first(),
             JobKind::Write | JobKind::Spill => pager.tables_behind(),
         };
-        self.watch.enter(Phase::Decide);
+        self.stopwatch.enter(Phase::Decide);
         if let Some(ns) = self.read_ns.take() {
             tables.engine.note_read(ns);
         }
-        let mut mover = pager.mover().with_staged(self.staged).timed_by(&self.watch);
+        let mut mover = pager.mover().with_staged(self.staged).timed_by(&self.stopwatch);
         let result = tables.engine.finish(&mut mover, work.ticket, outcome, &work.packed);
         pager.show(&tables.engine);
         drop(tables);
-        self.watch.leave(before);
+        self.stopwatch.leave(before);
         if let Err(halt) = result {
             stop(halt);
         }
@@ -142,9 +142,9 @@ impl Worker {
         let (to, first) = if work.staged {
             (self.staged, 0)
         } else {
-            let before = self.watch.enter(Phase::Place);
+            let before = self.stopwatch.enter(Phase::Place);
             populate(pager, work);
-            self.watch.leave(before);
+            self.stopwatch.leave(before);
             (pager.layout.pool(), work.frames.start.0 as usize)
         };
         for (page, source) in (first..).zip(&work.sources) {
@@ -219,13 +219,13 @@ impl Worker {
     fn read_file(&mut self, pager: &Pager, file: u16, at: u64, len: usize) -> Result<(), Errno> {
         let file = pager.spill_file(file)?;
         pager.count_disk_read(((at % ALIGN as u64) as usize + len).next_multiple_of(ALIGN));
-        let before = self.watch.enter(Phase::Read);
-        let read = pager.watch.disk(|| {
+        let before = self.stopwatch.enter(Phase::Read);
+        let read = pager.watchdog.disk(|| {
             let read = self.transfer.read_direct(&file, at, len).map(|_| ());
-            pager.watch.handler_beat();
+            pager.watchdog.handler_beat();
             read
         });
-        self.watch.leave(before);
+        self.stopwatch.leave(before);
         if self.asked_at != 0 {
             self.read_ns = Some(now_ns() - self.asked_at);
         }
@@ -342,7 +342,7 @@ impl Worker {
         if !pager.damage_written(&mut self.transfer.bytes_mut()[..len], file.file, start) {
             return Outcome::Done;
         }
-        match pager.watch.disk(|| self.transfer.write_direct(&file, start, len)) {
+        match pager.watchdog.disk(|| self.transfer.write_direct(&file, start, len)) {
             Ok(()) => Outcome::Done,
             Err(errno) => {
                 pager.spill_failed(errno);

@@ -6,7 +6,7 @@ use quire_core::mmu::{Done, Mmu, Mover, Prot};
 use quire_core::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use quire_linux::mmu::{Layout, LinuxMmu};
 use quire_linux::sys::pagemap::Pagemap;
-use quire_linux::sys::uffd::{FEATURE_MOVE, Uffd, Watch};
+use quire_linux::sys::uffd::{FEATURE_MOVE, Faults, Uffd};
 use quire_linux::sys::{Errno, Result, mmap};
 use rustix::process::{Pid, Signal, WaitOptions};
 use std::fs::File;
@@ -153,7 +153,7 @@ impl Drop for Window<'_> {
         let (addr, len) = (self.addr(Vpn(0)), ARENA as usize * PAGE_SIZE);
         mmap::replace(addr, len).expect("the arena is ours");
         mmap::protect(addr, len, 0).expect("it is mapped");
-        self.kernel.uffd.register(addr, len, Watch::Missing).expect("it was registered");
+        self.kernel.uffd.register(addr, len, Faults::Missing).expect("it was registered");
     }
 }
 

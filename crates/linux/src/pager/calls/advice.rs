@@ -59,7 +59,7 @@ impl Caller {
             self.pager.let_children_see(&mut tables, range);
             rest = tables.engine.discard_step(&mut self.pager.mover(), range).map_err(errno)?;
             drop(tables);
-            self.pager.watch.service_beat();
+            self.pager.watchdog.service_beat();
         }
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Caller {
 
     /// Records what was written in `range` since it was read: afterwards it could not be told.
     pub(super) fn record_writes(&self, range: PageRange) {
-        self.pager.withdraw(range, || self.pager.watch.service_beat());
+        self.pager.withdraw(range, || self.pager.watchdog.service_beat());
     }
 
     /// Up to the first gap, as the kernel does it.

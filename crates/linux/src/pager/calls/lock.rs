@@ -95,8 +95,8 @@ impl Caller {
     fn bring(&mut self, range: PageRange, next: fn(&Engine, PageRange) -> Option<Vpn>) {
         let mut rest = range;
         loop {
-            self.pager.watch.service_beat();
-            self.pager.await_notes(|| self.pager.watch.service_beat());
+            self.pager.watchdog.service_beat();
+            self.pager.await_notes(|| self.pager.watchdog.service_beat());
             let mut tables = self.pager.tables.lock();
             let Some(vpn) = next(&tables.engine, rest) else { return };
             rest = PageRange::between(SPACE, vpn, range.end());

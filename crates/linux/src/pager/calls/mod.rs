@@ -94,7 +94,7 @@ impl Caller {
     }
 
     pub(super) fn execute(&mut self, call: Call) -> Answer {
-        self.pager.await_notes(|| self.pager.watch.service_beat());
+        self.pager.await_notes(|| self.pager.watchdog.service_beat());
         match call {
             Call::Map { len, prot, flags } => self.map(None, len, prot, flags),
             Call::MapAt { addr, len, prot, flags } => self.map(Some(addr), len, prot, flags),

@@ -11,7 +11,7 @@ use crate::pager::tables::Held;
 use crate::pager::{Pager, SPACE, Tables, bytes_of, pages_of};
 use crate::sys::mmap::{self, Advice};
 use crate::sys::sched;
-use crate::sys::uffd::Watch;
+use crate::sys::uffd::Faults;
 use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
@@ -233,7 +233,7 @@ impl Caller {
         let Some(descriptors) = self.pager.descriptors.get() else { return Err(libc::ENOMEM) };
         let range = PageRange::between(SPACE, Vpn(start), Vpn(end));
         close_gap(range)
-            .and_then(|()| descriptors.uffd.register(addr, len, Watch::Missing))
+            .and_then(|()| descriptors.uffd.register(addr, len, Faults::Missing))
             .map_err(|errno| errno.raw_os_error())?;
         if self.pager.fork_events.withholds() {
             self.pager.advise(range, Advice::DontFork);

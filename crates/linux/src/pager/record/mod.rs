@@ -360,7 +360,7 @@ impl Pager {
         let mut rest = range;
         while let Some(bite) = recorder.next_bite(rest) {
             rest = PageRange::between(SPACE, bite.end(), range.end());
-            self.await_notes(|| self.watch.service_beat());
+            self.await_notes(|| self.watchdog.service_beat());
             self.tables_behind().engine.withdraw(&mut self.mover(), bite);
             between();
         }
