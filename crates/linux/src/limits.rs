@@ -102,7 +102,7 @@ pub fn hold(told: Option<[Limit; 2]>) {
     }
     OWNER.store(own_pid(), Relaxed);
     TOLD.store(told.is_some(), Relaxed);
-    note_change();
+    update_flags();
 }
 
 /// Raises the kernel's limit. What it is then.
@@ -175,11 +175,11 @@ pub fn set(kind: Kind, limit: Limit) -> Option<Result<(), Errno>> {
         return Some(Err(Errno::PERM));
     }
     own.set(limit);
-    note_change();
+    update_flags();
     Some(Ok(()))
 }
 
-fn note_change() {
+fn update_flags() {
     if Kind::ALL.iter().any(|&kind| kind.own().limit() != Limit::NONE) {
         TOLD.store(true, Relaxed);
     }
@@ -249,7 +249,7 @@ pub fn make_room() -> bool {
             changed |= own.raised.load(Relaxed) > limit.soft;
         }
     }
-    note_change();
+    update_flags();
     changed
 }
 

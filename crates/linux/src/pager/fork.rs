@@ -53,7 +53,7 @@ pub fn is_announced() -> bool {
 static FILTERED: AtomicU32 = AtomicU32::new(0);
 
 /// The program is about to filter its system calls. What a pager needs may be refused from now on, or be the end.
-pub fn note_filter() {
+pub fn set_filtered() {
     FILTERED.store(1, Ordering::Relaxed);
 }
 

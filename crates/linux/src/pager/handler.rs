@@ -209,7 +209,7 @@ impl Handler {
             let mut mover = pager.mover().timed_by(&self.worker.stopwatch);
             let fault = tables.engine.fault(&mut mover, SPACE, message.vpn, &mut self.work);
             if matches!(fault, Fault::Mapped | Fault::Joined | Fault::Job) {
-                pager.note_access(message.vpn, message.write, message.read_at);
+                pager.record_access(message.vpn, message.write, message.read_at);
             }
             pager.show(&tables.engine);
             self.pressed = pager.is_short(&mut tables);
@@ -236,7 +236,7 @@ impl Handler {
             break;
         }
         self.placement.after();
-        self.note(message, waited_since, answered);
+        self.count(message, waited_since, answered);
     }
 
     fn put_aside(&mut self, message: Message) {
@@ -319,7 +319,7 @@ impl Handler {
     }
 
     /// Counts the message, and the fault too if it has been `answered`: otherwise it is counted when it is.
-    fn note(&mut self, message: Message, waited_since: u64, answered: bool) {
+    fn count(&mut self, message: Message, waited_since: u64, answered: bool) {
         let pager = self.pager;
         let now = now_ns();
         pager.busy_since.store(0, Ordering::Relaxed);

@@ -37,7 +37,7 @@ mod worker;
 
 pub use calls::{Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED};
 pub use check::check_at_end;
-pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, note_filter};
+pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, set_filtered};
 pub use guest::{Excused, excuse};
 pub use inject::Inject;
 pub use quire_core::PolicyKind;

@@ -158,7 +158,7 @@ impl Worker {
                     let codec = &mut self.codec;
                     pager.layout.store().with(at, len, |bytes| {
                         let good = to.with_page(page, |page| unpack(codec, page, bytes, source));
-                        pager.note_damage(good, false, bytes)
+                        pager.record_damage(good, false, bytes)
                     })
                 }
                 Place::File { file, at } => {
@@ -168,7 +168,7 @@ impl Worker {
                     };
                     let bytes = &self.transfer.bytes()[bytes];
                     let good = to.with_page(page, |page| unpack(&mut self.codec, page, bytes, source));
-                    pager.note_damage(good, true, bytes)
+                    pager.record_damage(good, true, bytes)
                 }
             };
             if !good {
@@ -466,8 +466,8 @@ impl fmt::Display for Damage {
 }
 
 impl Pager {
-    /// Notes what was damaged, unless the page is `good`. Gives `good` back.
-    fn note_damage(&self, good: bool, in_file: bool, bytes: &[u8]) -> bool {
+    /// Records what was damaged, unless the page is `good`. Gives `good` back.
+    fn record_damage(&self, good: bool, in_file: bool, bytes: &[u8]) -> bool {
         if !good {
             self.damage.store(Damage { in_file, form: Form::of(bytes) }.encode(), Relaxed);
         }

@@ -66,9 +66,9 @@ const SPINS: u32 = 512;
 
 /// A mutual exclusion lock that holds its data, for the threads of one process.
 ///
-/// Who sleeps is counted beside the word, and not noted in it: then who is woken would have to take the lock as wanted, since it
-/// can't know whether others sleep. So the next one would sleep at once instead of spinning, and two threads that take
-/// the lock by turns would put each other to sleep again and again.
+/// Who sleeps is counted beside the word, and not in it: then who is woken would have to take the lock as wanted, since
+/// it can't know whether others sleep. So the next one would sleep at once instead of spinning, and two threads that
+/// take the lock by turns would put each other to sleep again and again.
 pub struct Lock<T> {
     word: AtomicU32,
     /// Threads that sleep or are about to.

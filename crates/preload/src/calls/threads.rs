@@ -103,7 +103,7 @@ pub(super) unsafe fn clone_by_number(number: usize, args: [usize; 6]) -> Answer 
 /// `set_tid_address`, which answers the thread's id.
 pub(super) fn set_tid_address(word: usize) -> Answer {
     keep(word, size_of::<c_int>(), raw::gettid());
-    // SAFETY: the kernel only notes the address, and finds out at the thread's end whether it is good.
+    // SAFETY: the kernel only stores the address, and finds out at the thread's end whether it is good.
     unsafe { raw::call!(libc::SYS_set_tid_address, word) }
 }
 

@@ -265,7 +265,7 @@ impl<'a> Supervisor<'a> {
         let main = self.ended.is_none().then(|| self.child.id());
         let connected: Vec<u32> = self.keeper.pids().collect();
         let sample = sample::sample(main.into_iter().chain(connected.iter().copied()));
-        self.peak.note(&sample, &self.keeper.totals());
+        self.peak.add(&sample, &self.keeper.totals());
         self.outsiders.look(&sample, &connected, Instant::now());
         self.over.look(&sample, &self.keeper.managed());
         if let Some(migrations) = &mut self.migrations {

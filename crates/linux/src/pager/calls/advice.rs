@@ -168,7 +168,7 @@ impl Caller {
     }
 
     /// A hint about the pages as they are now, which for the kernel does not set them apart from their neighbours: only
-    /// what covers whole VMAs is noted.
+    /// what covers whole VMAs is recorded.
     fn hint_whole(&self, range: PageRange, hint: Hint) {
         let mut tables = self.pager.tables.lock();
         let whole: Vec<Vma> = (tables.engine.vmas(SPACE).overlapping(range.start, range.end()))

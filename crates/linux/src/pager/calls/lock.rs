@@ -104,7 +104,7 @@ impl Caller {
             let seen = self.pager.progress.load(Ordering::Acquire);
             let fault = tables.engine.fault(&mut self.pager.mover(), SPACE, vpn, &mut self.work);
             if matches!(fault, Fault::Mapped | Fault::Job) {
-                self.pager.note_access(vpn, false, now_ns());
+                self.pager.record_access(vpn, false, now_ns());
             }
             drop(tables);
             match fault {

@@ -318,7 +318,7 @@ impl Pager {
     }
 
     /// The program accessed a page at time `at`, in ns. Under the engine's lock.
-    pub(super) fn note_access(&self, vpn: Vpn, write: bool, at: u64) {
+    pub(super) fn record_access(&self, vpn: Vpn, write: bool, at: u64) {
         if let Some(recorder) = self.recorder()
             && recorder.access(vpn, write, at)
         {
