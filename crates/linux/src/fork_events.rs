@@ -7,7 +7,7 @@
 //! brings to the program is kept here for the child as well: it is in neither of the tables' states then.
 
 use crate::die;
-use crate::mmu::Layout;
+use crate::places::Places;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Lock};
 use crate::sys::uffd::{Event, Uffd, UffdMsg};
@@ -56,9 +56,9 @@ impl ForkEvents {
 
     /// Where the kernel does not tell of forks, and before the first page is moved out. A child that nobody announced has no
     /// arena from then on: it ends by SIGSEGV where it would read zeroes.
-    pub(crate) fn withhold(&self, layout: &Layout) {
+    pub(crate) fn withhold(&self, places: &Places) {
         if self.withheld.swap(1, Ordering::Relaxed) == 0 {
-            layout.withhold();
+            places.withhold();
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`sys`]: the system calls, each in the smallest unsafe module, with typed results.
 //! * [`mmu`]: the engine's [`Mmu`](quire_core::mmu::Mmu) and [`Mover`](quire_core::mmu::Mover) by userfaultfd.
+//! * [`places`]: arena, pool and store: where a process has its memory.
 //! * [`fork_events`]: forks that the kernel tells of.
 //! * [`unevictable`]: pages that are never moved out.
 //! * [`codec`]: hashing and compressing single pages.
@@ -20,6 +21,7 @@ pub mod image;
 pub mod limits;
 pub mod mmu;
 pub mod pager;
+pub mod places;
 pub mod probe;
 pub mod sys;
 pub mod unevictable;

@@ -34,7 +34,7 @@ pub const NO_LIMIT: u64 = u64::MAX;
 /// The shared memory as a whole. Read and written through [`Ledger`].
 #[derive(Debug)]
 #[repr(C)]
-pub struct Layout {
+pub struct LedgerMemory {
     header: Header,
     notices: Notices,
     accounts: [Account; ACCOUNTS],
@@ -149,12 +149,12 @@ impl Account {
 /// A mapped ledger. Copies refer to the same memory, which stays mapped for the process's life.
 #[derive(Clone, Copy)]
 pub struct Ledger {
-    layout: &'static Layout,
+    memory: &'static LedgerMemory,
 }
 
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = &self.layout.header;
+        let header = &self.memory.header;
         write!(f, "Ledger({:?} of {:?} pages)", header.taken_pages, header.budget_pages)
     }
 }
@@ -163,60 +163,60 @@ impl Ledger {
     /// Creates an empty ledger with a budget in pages, or [`NO_LIMIT`].
     pub fn create(budget_pages: u64) -> io::Result<(OwnedFd, Ledger)> {
         let file = memfd_create("quire-ledger", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&file, size_of::<Layout>() as u64)?;
+        ftruncate(&file, size_of::<LedgerMemory>() as u64)?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
-        let layout = Shared::<Layout>::map(&file)?.keep();
-        let header = &layout.header;
+        let memory = Shared::<LedgerMemory>::map(&file)?.keep();
+        let header = &memory.header;
         header.build.store(build_id::build_number(), Relaxed);
         header.budget_pages.store(budget_pages, Relaxed);
         header.magic.store(MAGIC, Release);
-        Ok((file, Ledger { layout }))
+        Ok((file, Ledger { memory }))
     }
 
     /// Maps the ledger in `file`. `EINVAL` when it is not one, or one of another build.
     pub fn map(file: impl AsFd) -> io::Result<Ledger> {
-        let layout = Shared::<Layout>::map(file)?.keep();
-        let header = &layout.header;
+        let memory = Shared::<LedgerMemory>::map(file)?.keep();
+        let header = &memory.header;
         if header.magic.load(Acquire) != MAGIC || header.build.load(Relaxed) != build_id::build_number() {
             return Err(Errno::INVAL);
         }
-        Ok(Ledger { layout })
+        Ok(Ledger { memory })
     }
 
     /// The account with this index, below [`ACCOUNTS`].
     pub fn account(&self, index: u32) -> &'static Account {
-        &self.layout.accounts[index as usize]
+        &self.memory.accounts[index as usize]
     }
 
     /// Notices of programs that are about to run outside the budget.
     pub fn notices(&self) -> &'static Notices {
-        &self.layout.notices
+        &self.memory.notices
     }
 
     /// The budget in pages, or [`NO_LIMIT`].
     pub fn budget_pages(&self) -> u64 {
-        self.layout.header.budget_pages.load(Relaxed)
+        self.memory.header.budget_pages.load(Relaxed)
     }
 
     /// Pages taken by all processes together.
     pub fn taken_pages(&self) -> u64 {
-        self.layout.header.taken_pages.load(Relaxed)
+        self.memory.header.taken_pages.load(Relaxed)
     }
 
     /// The most pages that were taken at a time.
     pub fn peak_taken_pages(&self) -> u64 {
-        self.layout.header.peak_taken_pages.load(Relaxed)
+        self.memory.header.peak_taken_pages.load(Relaxed)
     }
 
     /// Accounts whose demand is unmet.
     pub fn wanting(&self) -> u32 {
-        self.layout.header.wanting.load(Relaxed)
+        self.memory.header.wanting.load(Relaxed)
     }
 
     /// Takes up to `pages` pages from the budget for `account`. Returns how many were left to take: 0 when the
     /// budget is exhausted. The sum of all that was taken never exceeds the budget.
     pub fn take(&self, account: &Account, pages: u64) -> u64 {
-        let header = &self.layout.header;
+        let header = &self.memory.header;
         let budget = header.budget_pages.load(Relaxed);
         let mut taken = header.taken_pages.load(Relaxed);
         loop {
@@ -239,7 +239,7 @@ impl Ledger {
 
     /// Gives `pages` pages of `account` back, at most what it has taken, and wakes who wants some.
     pub fn give_back(&self, account: &Account, pages: u64) {
-        let header = &self.layout.header;
+        let header = &self.memory.header;
         let mut had = account.granted_pages.load(Relaxed);
         let given = loop {
             let given = pages.min(had);
@@ -261,7 +261,7 @@ impl Ledger {
     /// Says how many pages `account` would take if there were any; 0 ends its demand.
     pub fn set_want(&self, account: &Account, pages: u64) {
         let before = account.want_pages.swap(pages, AcqRel);
-        let wanting = &self.layout.header.wanting;
+        let wanting = &self.memory.header.wanting;
         if before == 0 && pages > 0 {
             wanting.fetch_add(1, Relaxed);
         } else if before > 0 && pages == 0 {
@@ -271,13 +271,13 @@ impl Ledger {
 
     /// What the word of returned pages shows now; pass it to [`Ledger::wait_returned`] after a vain `take`.
     pub fn returned(&self) -> u32 {
-        self.layout.header.returned.load(Acquire)
+        self.memory.header.returned.load(Acquire)
     }
 
     /// Sleeps until pages have come back since `seen`, or for at most `nanoseconds`. Only an account with a
     /// demand is woken early.
     pub fn wait_returned(&self, seen: u32, nanoseconds: u64) {
-        wait(&self.layout.header.returned, seen, nanoseconds);
+        wait(&self.memory.header.returned, seen, nanoseconds);
     }
 
     /// For `quire`: asks the process in `account` to shrink to `pages` ([`NO_LIMIT`]: no longer), and rings when
@@ -290,8 +290,8 @@ impl Ledger {
 
     /// For `quire`: gives a free account to process `pid`; `None` when all are used.
     pub fn join(&self, pid: u32) -> Option<AccountId> {
-        let index = self.layout.accounts.iter().position(|account| account.state() == AccountState::Free)?;
-        let account = &self.layout.accounts[index];
+        let index = self.memory.accounts.iter().position(|account| account.state() == AccountState::Free)?;
+        let account = &self.memory.accounts[index];
         account.counters.clear();
         account.watched.clear();
         account.pid.store(pid, Relaxed);
@@ -405,7 +405,7 @@ mod tests {
     fn a_file_that_is_no_ledger_is_refused() {
         let file = memfd_create("other", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         assert_eq!(Ledger::map(&file).unwrap_err(), Errno::INVAL);
-        ftruncate(&file, size_of::<Layout>() as u64).unwrap();
+        ftruncate(&file, size_of::<LedgerMemory>() as u64).unwrap();
         assert_eq!(Ledger::map(&file).unwrap_err(), Errno::INVAL);
         fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
         assert_eq!(Ledger::map(&file).unwrap_err(), Errno::INVAL);

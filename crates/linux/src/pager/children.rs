@@ -196,7 +196,7 @@ impl<'a> Bringer<'a> {
     /// Brings the page that is in a frame; says where to go on.
     fn bring_frame(&mut self, tables: &Tables, vpn: Vpn, memories: &mut Vec<Uffd>) -> Vpn {
         if let Some(frame) = tables.engine.whereabouts(SPACE, vpn).frame {
-            self.pager.layout.pool().with_page(frame.0 as usize, |page| give(memories, vpn, page));
+            self.pager.places.pool().with_page(frame.0 as usize, |page| give(memories, vpn, page));
         }
         vpn.plus(1)
     }

@@ -38,7 +38,7 @@ pub fn fork_prepare(waits: bool) {
     // The answer is that all is at rest; there is no other.
     let _ = pager.exchange.ask(Call::Freeze, sched::gettid());
     if pager.sees_forks()
-        && let Err(errno) = pager.layout.open_gate(true)
+        && let Err(errno) = pager.places.open_gate(true)
     {
         die!("a fork can't be prepared: {errno}", errno = Cause(errno));
     }
@@ -76,7 +76,7 @@ pub fn fork_parent() {
     }
     let Some(pager) = super::pager() else { return };
     if pager.sees_forks()
-        && let Err(errno) = pager.layout.open_gate(false)
+        && let Err(errno) = pager.places.open_gate(false)
     {
         die!("a fork can't be ended: {errno}", errno = Cause(errno));
     }
@@ -143,7 +143,7 @@ pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
     }
     pager.drop_announced();
     if pager.fork_events.withholds() {
-        pager.layout.withhold();
+        pager.places.withhold();
     }
     if spills {
         // The file from before is sealed: what is moved out from now on needs another.
@@ -207,16 +207,16 @@ pub fn fork_child() {
     drop(tables);
     if pager.fork_events.withholds() {
         // What is stored is missing in its children too.
-        pager.layout.withhold();
+        pager.places.withhold();
     }
-    if let Err(errno) = pager.layout.renew_pool() {
+    if let Err(errno) = pager.places.renew_pool() {
         die!(
             "a forked child gets no memory for its frames ({errno}): is its address space limited?",
             errno = Cause(errno)
         );
     }
     if pager.sees_forks()
-        && let Err(errno) = pager.layout.renew_gate()
+        && let Err(errno) = pager.places.renew_gate()
     {
         die!("a forked child gets no address space: {errno}", errno = Cause(errno));
     }
@@ -270,9 +270,9 @@ fn child_thread(_: usize) {
 /// Registers the pool, and of the arena what is not covered by mappings of the kernel's.
 fn register(pager: &Pager, descriptors: &Descriptors) -> Result<(), Errno> {
     let parts = pager.own_parts(&pager.tables.lock());
-    pager.layout.register_pool(&descriptors.uffd)?;
+    pager.places.register_pool(&descriptors.uffd)?;
     if let Some(gate) = &descriptors.gate {
-        pager.layout.register_gate(gate)?;
+        pager.places.register_gate(gate)?;
     }
     for part in parts {
         register_part(&descriptors.uffd, part.start.addr() as usize, part.pages as usize * PAGE_SIZE)?;
@@ -319,7 +319,7 @@ fn rejoin(pager: &'static Pager) -> Option<Client> {
 impl Pager {
     /// The arena, but for mappings of the kernel's that lie over it.
     pub(super) fn own_parts(&self, tables: &Tables) -> Vec<PageRange> {
-        let arena = self.layout.arena(super::SPACE);
+        let arena = self.places.arena(super::SPACE);
         let mut start = arena.start;
         let mut parts = Vec::new();
         for (from, to) in tables.room.all_foreign().chain([(arena.end().0, arena.end().0)]) {
@@ -335,7 +335,7 @@ impl Pager {
     /// arena's again.
     fn close_holes(&self) {
         let mut tables = self.tables.lock();
-        let arena = self.layout.arena(super::SPACE);
+        let arena = self.places.arena(super::SPACE);
         let mut at = arena.start.0;
         while let Some((start, end)) = tables.room.foreign_in(at, arena.end().0) {
             close_holes_in(&mut tables, start, end);

@@ -51,7 +51,8 @@ use crate::control::ring::Ring;
 use crate::control::wire::{Refusal, Welcome};
 use crate::fork_events::ForkEvents;
 use crate::limits;
-use crate::mmu::{LEAST_ARENA, Layout, LinuxMmu};
+use crate::mmu::LinuxMmu;
+use crate::places::{LEAST_ARENA, Places};
 use crate::probe;
 use crate::sys::futex::{self, Lock, Scope, Woken};
 use crate::sys::leaked::Leaked;
@@ -177,7 +178,7 @@ struct Link {
 /// The pager of this process.
 #[derive(Debug)]
 struct Pager {
-    layout: Layout,
+    places: Places,
     options: Options,
     secret: Secret,
     /// What one request may ask for at the most.
@@ -264,7 +265,7 @@ fn withholds() -> bool {
 
 /// Who asks for the arena is told from now on.
 fn show_arena(pager: &Pager) {
-    let arena = pager.layout.arena(SPACE);
+    let arena = pager.places.arena(SPACE);
     HERE.word(THERE).store(1, Ordering::Relaxed);
     HERE.word(ARENA_END).store(arena.end().addr() as usize, Ordering::Relaxed);
     HERE.word(ARENA_START).store(arena.start.addr() as usize, Ordering::Relaxed);
@@ -418,9 +419,9 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         link = Some(Link { ledger: joined.ledger, welcome: joined.welcome });
     }
     let plan = Plan::of(options, link.as_ref());
-    let layout = lay_out(&plan, &descriptors)?;
+    let places = make_places(&plan, &descriptors)?;
     HERE.make()?;
-    let arena = layout.arena(SPACE);
+    let arena = places.arena(SPACE);
     let mut engine = Engine::new(plan.config);
     engine.set_evicts(plan.evicts);
     let secret = Secret::random()?;
@@ -436,7 +437,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     };
     let may_spill = link.as_ref().is_some_and(|link| link.welcome.spill && plan.evicts);
     let pager: &Pager = Box::leak(Box::new(Pager {
-        layout,
+        places,
         options: options.clone(),
         secret,
         commit: commit::Commit::of_system(),
@@ -483,14 +484,14 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
 }
 
 /// Reserves the addresses. Where that fails, `quire` is told that the process which joined goes on without it.
-fn lay_out(plan: &Plan, descriptors: &Descriptors) -> Result<Layout, StartError> {
-    let layout = Layout::reserve(plan.config.frames, plan.config.segments * plan.config.segment_pages);
-    let layout = layout.and_then(|layout| {
-        layout.register(&descriptors.uffd)?;
-        descriptors.gate.as_ref().map_or(Ok(()), |gate| layout.register_gate(gate))?;
-        Ok(layout)
+fn make_places(plan: &Plan, descriptors: &Descriptors) -> Result<Places, StartError> {
+    let places = Places::reserve(plan.config.frames, plan.config.segments * plan.config.segment_pages);
+    let places = places.and_then(|places| {
+        places.register(&descriptors.uffd)?;
+        descriptors.gate.as_ref().map_or(Ok(()), |gate| places.register_gate(gate))?;
+        Ok(places)
     });
-    layout.map_err(|errno| match &descriptors.client {
+    places.map_err(|errno| match &descriptors.client {
         None => StartError::System(errno),
         Some(client) => {
             client.leave(StartError::System(errno).outside());
@@ -607,7 +608,7 @@ impl Pager {
     /// The engine's verbs, for the pager's threads.
     fn mover(&self) -> LinuxMmu<'_> {
         match self.descriptors.get() {
-            Some(d) => LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap)
+            Some(d) => LinuxMmu::for_pager(&self.places, &d.uffd, &d.pagemap)
                 .recorded_by(self.recorder.as_ref())
                 .sparing(&self.unevictable)
                 .told_of(&self.fork_events),
@@ -617,7 +618,7 @@ impl Pager {
 
     /// The engine's verbs, for a thread of the program.
     fn program_mmu(&self) -> LinuxMmu<'_> {
-        LinuxMmu::for_program(&self.layout).recorded_by(self.recorder.as_ref())
+        LinuxMmu::for_program(&self.places).recorded_by(self.recorder.as_ref())
     }
 
     /// Spill file `file`.

@@ -145,7 +145,7 @@ impl Worker {
             let before = self.stopwatch.enter(Phase::Place);
             populate(pager, work);
             self.stopwatch.leave(before);
-            (pager.layout.pool(), work.frames.start.0 as usize)
+            (pager.places.pool(), work.frames.start.0 as usize)
         };
         for (page, source) in (first..).zip(&work.sources) {
             let good = match source.place {
@@ -156,7 +156,7 @@ impl Worker {
                 Place::Ram { at } => {
                     let (at, len) = (at as usize * STORE_UNIT, usize::from(source.len));
                     let codec = &mut self.codec;
-                    pager.layout.store().with(at, len, |bytes| {
+                    pager.places.store().with(at, len, |bytes| {
                         let good = to.with_page(page, |page| unpack(codec, page, bytes, source));
                         pager.record_damage(good, false, bytes)
                     })
@@ -252,7 +252,7 @@ impl Worker {
                 Place::Zero => {}
                 Place::Ram { at } => {
                     let len = stored_len(work.packed[i]);
-                    pager.layout.store().with(at as usize * STORE_UNIT, len, |to| {
+                    pager.places.store().with(at as usize * STORE_UNIT, len, |to| {
                         self.contents(pager, i, frame.0, raw, |from| to.copy_from_slice(&from[..len]));
                         pager.damage_stored(to);
                     });
@@ -275,7 +275,7 @@ impl Worker {
         let mut end = 0;
         for (i, frame) in work.frames.iter().enumerate() {
             let known = work.known[i];
-            let packed = pager.layout.pool().with_page(frame.0 as usize, |page: &mut Page| {
+            let packed = pager.places.pool().with_page(frame.0 as usize, |page: &mut Page| {
                 self.codec.pack(page, known, work.tight, &mut self.out)
             });
             self.offsets.push(end as u32);
@@ -290,7 +290,7 @@ impl Worker {
 
     fn contents(&self, pager: &Pager, i: usize, frame: u32, raw: bool, with: impl FnOnce(&[u8])) {
         if raw {
-            pager.layout.pool().with_page(frame as usize, |page| with(page));
+            pager.places.pool().with_page(frame as usize, |page| with(page));
         } else {
             with(&self.packed.bytes()[self.offsets[i] as usize..]);
         }
@@ -307,7 +307,7 @@ impl Worker {
     ) {
         let target = &mut self.transfer.bytes_mut()[to..to + len];
         if raw {
-            pager.layout.pool().with_page(frame as usize, |page| target.copy_from_slice(&page[..len]));
+            pager.places.pool().with_page(frame as usize, |page| target.copy_from_slice(&page[..len]));
         } else {
             let from = self.offsets[i] as usize;
             target.copy_from_slice(&self.packed.bytes()[from..from + len]);
@@ -325,7 +325,7 @@ impl Worker {
             };
             let (_, start) = *first.get_or_insert((file, to));
             let (to, len) = ((to - start) as usize, usize::from(source.len));
-            pager.layout.store().with(at as usize * STORE_UNIT, len, |bytes| {
+            pager.places.store().with(at as usize * STORE_UNIT, len, |bytes| {
                 self.transfer.bytes_mut()[to..to + len].copy_from_slice(bytes);
             });
             end = to + len;
@@ -383,7 +383,7 @@ fn stored_len(packed: Packed) -> usize {
 fn zero(pager: &Pager, work: &Work) -> Outcome {
     if !populate(pager, work) {
         let (at, len) = place_of(work.frames);
-        pager.layout.pool().with(at, len, |bytes| bytes.fill(0));
+        pager.places.pool().with(at, len, |bytes| bytes.fill(0));
     }
     Outcome::Done
 }
@@ -391,7 +391,7 @@ fn zero(pager: &Pager, work: &Work) -> Outcome {
 /// Gets memory for the frames of a fill, if they have none, in one call. Where that is refused, a touch gets it.
 fn populate(pager: &Pager, work: &Work) -> bool {
     let (at, len) = place_of(work.frames);
-    work.fresh && mmap::advise(pager.layout.pool().base() + at, len, Advice::PopulateWrite).is_ok()
+    work.fresh && mmap::advise(pager.places.pool().base() + at, len, Advice::PopulateWrite).is_ok()
 }
 
 /// Where in the pool frames are, and their length, in bytes.

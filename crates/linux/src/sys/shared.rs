@@ -18,12 +18,12 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 /// alignment of a page.
 pub unsafe trait SharedLayout: Sync + 'static {}
 
-// SAFETY: `Layout` is `repr(C)` and made of `AtomicU64`, `AtomicU32`, arrays of them and structures of the
+// SAFETY: `LedgerMemory` is `repr(C)` and made of `AtomicU64`, `AtomicU32`, arrays of them and structures of the
 // same kind, aligned to 64 bytes.
-unsafe impl SharedLayout for crate::control::ledger::Layout {}
+unsafe impl SharedLayout for crate::control::ledger::LedgerMemory {}
 
 // SAFETY: the same.
-unsafe impl SharedLayout for crate::control::ring::Layout {}
+unsafe impl SharedLayout for crate::control::ring::RingMemory {}
 
 /// A structure in a memory file that is mapped as long as this exists.
 pub struct Shared<T: SharedLayout>(NonNull<T>);
