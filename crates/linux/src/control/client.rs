@@ -8,7 +8,7 @@ use super::channel::{self, Descriptors};
 use super::ledger::{AccountId, Ledger};
 use super::outside::Outside;
 use super::ring::Ring;
-use super::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
+use super::wire::{Hello, JoinRefusal, PACKET_BYTES, Reply, Request, Welcome};
 use crate::sys::msg::Line;
 use crate::sys::sched::Scheduling;
 use crate::sys::urge::Lent;
@@ -34,7 +34,7 @@ pub enum JoinError {
     /// The socket could not be reached or used.
     Socket(Errno),
     /// `quire` refused.
-    Refused(Refusal),
+    Refused(JoinRefusal),
     /// The answer was not one of this protocol, or `quire` ended meanwhile.
     Answer,
     /// The ledger, or the ring for notes, could not be mapped.

@@ -104,7 +104,7 @@ impl PolicyName {
 /// Why a process is not taken in. It goes on unmanaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Refusal {
+pub enum JoinRefusal {
     /// The library is of another build than `quire`.
     OtherBuild = 1,
     /// All accounts are used.
@@ -133,7 +133,7 @@ pub enum Reply {
     /// There is no spill file to be had, for good.
     NoSpill,
     /// The process is not taken in.
-    Refuse(Refusal),
+    Refuse(JoinRefusal),
 }
 
 /// The packet is not one of this protocol.
@@ -286,10 +286,10 @@ impl Reply {
             3 => Reply::Spill { file: fields.short()? },
             4 => Reply::NoSpill,
             5 => Reply::Refuse(match fields.byte()? {
-                1 => Refusal::OtherBuild,
-                2 => Refusal::TooManyProcesses,
-                3 => Refusal::UnknownParent,
-                4 => Refusal::Malformed,
+                1 => JoinRefusal::OtherBuild,
+                2 => JoinRefusal::TooManyProcesses,
+                3 => JoinRefusal::UnknownParent,
+                4 => JoinRefusal::Malformed,
                 _ => return Err(Malformed),
             }),
             _ => return Err(Malformed),
@@ -389,8 +389,8 @@ mod tests {
             Reply::Files { first: 64 },
             Reply::Spill { file: 2 },
             Reply::NoSpill,
-            Reply::Refuse(Refusal::OtherBuild),
-            Reply::Refuse(Refusal::Malformed),
+            Reply::Refuse(JoinRefusal::OtherBuild),
+            Reply::Refuse(JoinRefusal::Malformed),
         ]
     }
 

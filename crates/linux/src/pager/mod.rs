@@ -17,7 +17,6 @@
 mod calls;
 mod check;
 mod children;
-mod commit;
 mod exchange;
 mod fork;
 mod grants;
@@ -25,6 +24,7 @@ mod guest;
 mod handler;
 mod inject;
 mod io;
+mod overcommit;
 mod placement;
 pub(crate) mod profile;
 mod publish;
@@ -48,7 +48,7 @@ use crate::control::ledger::{Account, Ledger, NO_LIMIT};
 use crate::control::notice::Notice;
 use crate::control::outside::Outside;
 use crate::control::ring::Ring;
-use crate::control::wire::{Refusal, Welcome};
+use crate::control::wire::{JoinRefusal, Welcome};
 use crate::fork_events::ForkEvents;
 use crate::limits;
 use crate::mmu::LinuxMmu;
@@ -134,8 +134,8 @@ impl StartError {
                 Outside::Filter
             }
             StartError::Join(JoinError::Socket(Errno::PERM | Errno::ACCESS)) => Outside::OtherUser,
-            StartError::Join(JoinError::Refused(Refusal::OtherBuild)) => Outside::OtherBuild,
-            StartError::Join(JoinError::Refused(Refusal::TooManyProcesses)) => Outside::TooMany,
+            StartError::Join(JoinError::Refused(JoinRefusal::OtherBuild)) => Outside::OtherBuild,
+            StartError::Join(JoinError::Refused(JoinRefusal::TooManyProcesses)) => Outside::TooMany,
             StartError::Join(_) => Outside::Unreachable,
         }
     }
@@ -182,7 +182,7 @@ struct Pager {
     options: Options,
     secret: Secret,
     /// What one request may ask for at the most.
-    commit: commit::Commit,
+    overcommit: overcommit::Overcommit,
     tables: TablesLock,
     /// Children that are not whole yet.
     fork_events: ForkEvents,
@@ -321,7 +321,7 @@ pub fn has_foreign() -> bool {
 /// Whether the system would give a program so much memory at once.
 pub fn may_commit(bytes: usize) -> bool {
     let pages = bytes.div_ceil(PAGE_SIZE) as u64;
-    pager().is_none_or(|pager| pager.commit.may_map(pages, libc::PROT_WRITE, 0).is_ok())
+    pager().is_none_or(|pager| pager.overcommit.may_map(pages, libc::PROT_WRITE, 0).is_ok())
 }
 
 /// Starts the pager of this process: lays out its memory, starts its threads, joins `quire`.
@@ -440,7 +440,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         places,
         options: options.clone(),
         secret,
-        commit: commit::Commit::of_system(),
+        overcommit: overcommit::Overcommit::of_system(),
         tables: TablesLock::new(tables),
         fork_events: ForkEvents::new(),
         unevictable: Unevictable::new(),

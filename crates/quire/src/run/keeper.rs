@@ -16,7 +16,7 @@ use quire_linux::control::channel::{self, DESCRIPTORS, Descriptors};
 use quire_linux::control::counters::Totals;
 use quire_linux::control::ledger::{AccountId, Ledger, NO_LIMIT};
 use quire_linux::control::notice::Notices;
-use quire_linux::control::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
+use quire_linux::control::wire::{Hello, JoinRefusal, PACKET_BYTES, Reply, Request, Welcome};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
@@ -273,7 +273,7 @@ impl<'a> Keeper<'a> {
             };
             let next = match Request::decode(&buffer[..fds.0]) {
                 Ok(request) => self.answer(index, request, &mut fds.1),
-                Err(_) => self.refuse(index, Refusal::Malformed),
+                Err(_) => self.refuse(index, JoinRefusal::Malformed),
             };
             if let Next::Close = next {
                 return Next::Close;
@@ -297,7 +297,7 @@ impl<'a> Keeper<'a> {
                 return Next::Close;
             }
             // Everything else is for those who have joined.
-            _ if self.peers[index].account.is_none() => return self.refuse(index, Refusal::Malformed),
+            _ if self.peers[index].account.is_none() => return self.refuse(index, JoinRefusal::Malformed),
             Request::Descriptor => self.peers[index]._uffd = fds.take(0),
             Request::NeedSpill => return self.give_spill(index),
             Request::Want => self.rebalance(),
@@ -310,18 +310,18 @@ impl<'a> Keeper<'a> {
     /// Takes a process in.
     fn welcome(&mut self, index: usize, hello: &Hello) -> Next {
         if self.peers[index].account.is_some() {
-            return self.refuse(index, Refusal::Malformed);
+            return self.refuse(index, JoinRefusal::Malformed);
         }
         if hello.build != build_id::build_number() {
-            return self.refuse(index, Refusal::OtherBuild);
+            return self.refuse(index, JoinRefusal::OtherBuild);
         }
         let files = match hello.forked_from.map(|parent| self.inherit(parent)) {
             None => Vec::new(),
             Some(Some(files)) => files,
-            Some(None) => return self.refuse(index, Refusal::UnknownParent),
+            Some(None) => return self.refuse(index, JoinRefusal::UnknownParent),
         };
         let Some(account) = self.ledger.join(self.peers[index].pid) else {
-            return self.refuse(index, Refusal::TooManyProcesses);
+            return self.refuse(index, JoinRefusal::TooManyProcesses);
         };
         let is_fork = hello.forked_from.is_some();
         self.joined += 1;
@@ -385,7 +385,7 @@ impl<'a> Keeper<'a> {
         self.send(index, Reply::Spill { file: number }, &[file.as_fd()])
     }
 
-    fn refuse(&mut self, index: usize, reason: Refusal) -> Next {
+    fn refuse(&mut self, index: usize, reason: JoinRefusal) -> Next {
         self.refused += 1;
         self.send(index, Reply::Refuse(reason), &[]);
         Next::Close

@@ -98,7 +98,7 @@ impl Caller {
             self.record_writes(run);
         }
         let mut tables = self.pager.tables.lock();
-        self.pager.commit.may_protect(&tables.engine, run, prot)?;
+        self.pager.overcommit.may_protect(&tables.engine, run, prot)?;
         self.may_protect(&tables, run, prot)?;
         tables.engine.protect(&mut self.pager.mover(), run, prot).map_err(errno)?;
         self.pager.note(Note::Protect { range: run, prot });

@@ -69,7 +69,7 @@ fn map_new(
     if pages == 0 {
         return Err(libc::EINVAL);
     }
-    pager.commit.may_map(pages, prot, flags)?;
+    pager.overcommit.may_map(pages, prot, flags)?;
     let start = match at.map(|addr| pages_of(addr, len)) {
         None => tables.room.take(pages).ok_or(libc::EOPNOTSUPP)?,
         Some(range) if tables.room.take_at(range.start.0, range.end().0) => range.start.0,
@@ -86,7 +86,7 @@ fn map_taken(pager: &Pager, tables: &mut Tables, range: PageRange, prot: i32, fl
         tables.room.give(range.start.0, range.end().0);
         return Err(errno(refusal));
     }
-    if let Some(tag) = pager.commit.tag_of(range.pages, flags) {
+    if let Some(tag) = pager.overcommit.tag_of(range.pages, flags) {
         tables.engine.tag(&mut pager.mover(), range, tag).map_err(errno)?;
     }
     pager.note(Note::Map { range, prot });
@@ -152,7 +152,7 @@ impl Caller {
 
     pub(super) fn map_fixed(&mut self, addr: usize, len: usize, prot: i32, flags: i32) -> Answer {
         let range = pages_of(addr, len);
-        self.pager.commit.may_map(range.pages, prot, flags)?;
+        self.pager.overcommit.may_map(range.pages, prot, flags)?;
         if limits::is_limited() {
             let tables = self.pager.tables.lock();
             // Above a limit the kernel refuses even what takes nothing.

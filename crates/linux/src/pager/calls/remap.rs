@@ -73,7 +73,7 @@ impl Caller {
         // What does not move is unmapped, whatever it is.
         let vma = self.vma_of(PageRange::new(SPACE, old.start, old.pages.min(pages)))?;
         if pages > old.pages {
-            self.pager.commit.may_grow(&vma, pages - old.pages)?;
+            self.pager.overcommit.may_grow(&vma, pages - old.pages)?;
             let more = Pages::with(pages - old.pages, vma.prot);
             self.stay_within(&self.pager.tables.lock(), more)?;
         }

@@ -99,7 +99,7 @@ fn a_forked_child_gets_the_files_of_a_parent_that_has_ended() {
     assert!(!child.welcome.evict);
     assert_eq!(keeper.forked(), 1);
     let again = with_client(&mut keeper, |path| join(path, Some(parent)).err());
-    assert_eq!(again, Some(JoinError::Refused(Refusal::UnknownParent)));
+    assert_eq!(again, Some(JoinError::Refused(JoinRefusal::UnknownParent)));
     drop(child);
     serve_until(&mut keeper, |keeper| keeper.is_quiet(false));
 }
@@ -141,7 +141,7 @@ fn strangers_are_refused() {
         let (packet, _) = channel::receive(&socket, &mut buffer, RecvFlags::empty()).unwrap().unwrap();
         Reply::decode(packet)
     });
-    assert_eq!(answer, Ok(Reply::Refuse(Refusal::OtherBuild)));
+    assert_eq!(answer, Ok(Reply::Refuse(JoinRefusal::OtherBuild)));
     serve_until(&mut keeper, |keeper| keeper.is_quiet(false));
     assert_eq!((keeper.joined(), keeper.refused()), (0, 1));
 }
