@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// Children for which there is room without allocating: nobody may do that while another thread forks.
 const CHILDREN: usize = 64;
 /// How long a verb stands still at the most, in ns.
-const PATIENCE_NS: u64 = 10_000_000_000;
+const TIMEOUT_NS: u64 = 10_000_000_000;
 /// Looks at the messages before a verb that stands still sleeps between two, and how long, in ns.
 const LOOKS_AWAKE: u32 = 3;
 const NAP_NS: u64 = 20_000;
@@ -150,7 +150,7 @@ impl Wait {
             self.since = now;
         }
         sched::sleep(NAP_NS);
-        now - self.since < PATIENCE_NS
+        now - self.since < TIMEOUT_NS
     }
 }
 

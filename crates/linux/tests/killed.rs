@@ -10,7 +10,7 @@ use std::time::Duration;
 const KILLED: u32 = 150;
 const BUDGET: u64 = 1000;
 /// Milliseconds until a process must have begun.
-const PATIENCE: u32 = 20_000;
+const TIMEOUT_MS: u32 = 20_000;
 
 /// No test of its own: what is killed below, with the ledger as its standard input.
 #[test]
@@ -26,7 +26,7 @@ fn takes_and_gives_back_for_ever() {
 
 /// Until it has begun to take some.
 fn let_it_begin(ledger: &Ledger, child: &mut Child) {
-    for _ in 0..PATIENCE {
+    for _ in 0..TIMEOUT_MS {
         if ledger.peak_taken_pages() > 0 {
             return;
         }

@@ -26,7 +26,7 @@ use rustix::net::{
 use rustix::process::{getpid, getppid};
 
 /// How long to wait for an answer: `quire` itself may be stopped, and the program should not hang with it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a process could not join. It goes on unmanaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,8 +69,8 @@ pub struct Joined {
 impl Client {
     fn connect(path: &CStr) -> Result<Client, JoinError> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(TIMEOUT))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(TIMEOUT))?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Client { socket })
     }

@@ -23,7 +23,7 @@ const HERE: Space = Space(0);
 /// Pages of a folio here: 16 KiB.
 const PAGES: u64 = 4;
 /// How long a thread may wait for what is there, before it counts as forgotten.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// What somebody else's page holds.
 const FOREIGN: u8 = 0xee;
 
@@ -131,7 +131,7 @@ impl Rig {
         let mut pages = std::collections::BTreeSet::new();
         let begin = Instant::now();
         while (pages.len() as u64) < count {
-            assert!(begin.elapsed() < PATIENCE, "only {pages:?} have raised a message");
+            assert!(begin.elapsed() < TIMEOUT, "only {pages:?} have raised a message");
             pages.extend(self.next_messages());
         }
     }
@@ -169,7 +169,7 @@ fn readers(arena: Stretch, first: usize) -> Receiver<(u64, u8)> {
 fn all_go_on(said: &Receiver<(u64, u8)>, expected: [u8; PAGES as usize], what: &str) {
     let mut found = [None; PAGES as usize];
     for _ in 0..PAGES {
-        match said.recv_timeout(PATIENCE) {
+        match said.recv_timeout(TIMEOUT) {
             Ok((page, byte)) => found[page as usize] = Some(byte),
             Err(_) => panic!("{what}: a thread sleeps on; awake are those that have read {found:?}"),
         }
@@ -292,7 +292,7 @@ fn answer_until_read(rig: &mut Rig, said: &Receiver<(u64, u8)>, expected: [u8; P
     let mut found = Vec::new();
     while (found.len() as u64) < PAGES {
         assert!(
-            begin.elapsed() < PATIENCE,
+            begin.elapsed() < TIMEOUT,
             "{what}: a thread sleeps on; awake are those that have read {found:?}"
         );
         rig.next_messages().into_iter().for_each(|vpn| rig.answer(vpn));

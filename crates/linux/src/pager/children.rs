@@ -23,7 +23,7 @@ use quire_core::{Halt, PageState, Whereabouts};
 /// Pages that are brought to a child at once: 256 KiB.
 pub(super) const AT_ONCE: usize = 64;
 /// How long a copy to a child is tried for which there is no memory, in ns.
-const PATIENCE_NS: u64 = 10_000_000_000;
+const TIMEOUT_NS: u64 = 10_000_000_000;
 
 impl Pager {
     /// Brings to every child that waits what it lacks. Under the engine's lock, and with nothing half done.
@@ -273,7 +273,7 @@ fn fill_holes(memory: &Uffd, to: usize, pages: &[u8]) -> Result<(), Errno> {
                 let now = now_ns();
                 if tried_since == 0 {
                     tried_since = now;
-                } else if now - tried_since > PATIENCE_NS {
+                } else if now - tried_since > TIMEOUT_NS {
                     return Err(errno);
                 }
                 sched::sleep(1_000_000);

@@ -80,9 +80,9 @@ impl Exchange {
             urge::urge_service();
         }
         self.ring();
-        let patience = urgent.then_some(urge::PATIENCE_NS);
+        let timeout = urgent.then_some(urge::LEND_AFTER_NS);
         while mailbox.word.load(Ordering::Acquire) != DONE {
-            if futex::wait(&mailbox.word, POSTED, patience, Scope::Process) == Woken::TimedOut {
+            if futex::wait(&mailbox.word, POSTED, timeout, Scope::Process) == Woken::TimedOut {
                 // It may have calmed down at the moment in which it was urged.
                 urge::urge_service();
             }

@@ -638,7 +638,7 @@ impl Pager {
     /// Sleeps until there has been progress since `seen`, at most a millisecond.
     fn await_progress(&self, seen: u32) {
         self.awaiting.fetch_add(1, Ordering::SeqCst);
-        if futex::wait(&self.progress, seen, Some(urge::PATIENCE_NS), Scope::Process) == Woken::TimedOut {
+        if futex::wait(&self.progress, seen, Some(urge::LEND_AFTER_NS), Scope::Process) == Woken::TimedOut {
             // What is lent to whoever holds the lock is given back at once: nobody waits for that here.
             drop(urge::waits_for_long());
         }

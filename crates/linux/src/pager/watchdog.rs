@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Ticks of a watcher, a second each, after which a silent thread is taken for dead. Ticks count time in which
 /// the watcher itself ran: a process that was stopped has not hung.
-const PATIENCE: u64 = 10;
+const TIMEOUT_TICKS: u64 = 10;
 const TICK_NS: u64 = 1_000_000_000;
 
 /// How long a thread has been silent, as its watcher knows.
@@ -120,21 +120,23 @@ impl Watchdog {
     /// Whether the handler is dead, by a look at time `now`. `waiting`: faults wait for it.
     fn handler_is_dead(&self, waiting: bool, now: u64) -> bool {
         let ticks = self.handler.look(self.handler_beats.load(Relaxed), !waiting, now);
-        !self.disk_is_slow(ticks) && ticks >= PATIENCE
+        !self.disk_is_slow(ticks) && ticks >= TIMEOUT_TICKS
     }
 
     /// The same of the service thread.
     fn service_is_dead(&self, now: u64) -> bool {
         let busy = self.service_busy.load(Relaxed) != 0;
         let ticks = self.service.look(self.service_beats.load(Relaxed), !busy, now);
-        !self.disk_is_slow(ticks) && ticks >= PATIENCE
+        !self.disk_is_slow(ticks) && ticks >= TIMEOUT_TICKS
     }
 
     /// A wait for a disk is no hang; it is reported once.
     fn disk_is_slow(&self, ticks: u64) -> bool {
         let slow = self.is_at_disk();
-        if slow && ticks >= PATIENCE && self.disk_reported.swap(1, Relaxed) == 0 {
-            say!("waiting for the disk of the spill file for {PATIENCE} s now; --swap-dir names another");
+        if slow && ticks >= TIMEOUT_TICKS && self.disk_reported.swap(1, Relaxed) == 0 {
+            say!(
+                "waiting for the disk of the spill file for {TIMEOUT_TICKS} s now; --swap-dir names another"
+            );
         }
         slow
     }
@@ -154,7 +156,7 @@ impl Pager {
         let beats = self.watchdog.beats().0;
         let held = self.tables.holder();
         die!(
-            "a page fault has been unanswered for {PATIENCE} s: the fault handler does not move (after \
+            "a page fault has been unanswered for {TIMEOUT_TICKS} s: the fault handler does not move (after \
              {beats} rounds, tables locked: {held}, {} jobs wait for a disk). Please report this",
             self.io.waiting(),
             held = held.is_some(),

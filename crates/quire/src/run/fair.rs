@@ -34,8 +34,8 @@ impl Demand {
 
 /// Looks without a fault after which a process is taken to need less than it has; twice as many each time that this was wrong,
 /// up to a limit. A look is 50 ms.
-const LEAST_PATIENCE: u32 = 4;
-const MOST_PATIENCE: u32 = 128;
+const LEAST_LOOKS: u32 = 4;
+const MOST_LOOKS: u32 = 128;
 /// The part that it gives up with each look from then on.
 const STEP: u64 = 16;
 
@@ -46,7 +46,8 @@ pub(crate) struct Stillness {
     faults: u64,
     /// Looks since the last one that saw it fault.
     looks: u32,
-    patience: u32,
+    /// Looks after which it is taken to need less.
+    needed: u32,
     /// What it demands to keep, where that is less than it has, in pages.
     keeps: Option<u64>,
     /// It was asked to go down to that.
@@ -55,23 +56,23 @@ pub(crate) struct Stillness {
 
 impl Stillness {
     pub(crate) const fn new() -> Stillness {
-        Stillness { faults: 0, looks: 0, patience: LEAST_PATIENCE, keeps: None, asked: false }
+        Stillness { faults: 0, looks: 0, needed: LEAST_LOOKS, keeps: None, asked: false }
     }
 
     /// Looks at a process that has had `faults` faults so far, and has `granted` pages.
     pub(crate) fn look(&mut self, faults: u64, granted: u64) {
         if faults != self.faults {
             let wrong = self.asked && self.keeps.is_some();
-            let patience = if wrong { (2 * self.patience).min(MOST_PATIENCE) } else { self.patience };
-            *self = Stillness { faults, patience, ..Stillness::new() };
+            let needed = if wrong { (2 * self.needed).min(MOST_LOOKS) } else { self.needed };
+            *self = Stillness { faults, needed, ..Stillness::new() };
             return;
         }
         self.looks = self.looks.saturating_add(1);
-        if self.looks >= self.patience {
+        if self.looks >= self.needed {
             self.keeps = Some(granted - granted.div_ceil(STEP));
         }
-        if self.looks > MOST_PATIENCE {
-            self.patience = LEAST_PATIENCE;
+        if self.looks > MOST_LOOKS {
+            self.needed = LEAST_LOOKS;
         }
     }
 
@@ -120,7 +121,7 @@ mod tests {
         let mut still = Stillness::new();
         let mut granted = 16_000;
         still.look(7, granted);
-        for _ in 1..LEAST_PATIENCE {
+        for _ in 1..LEAST_LOOKS {
             still.look(7, granted);
             assert_eq!(still.demand(granted, 0), demand(16_000, 0));
         }
@@ -138,7 +139,7 @@ mod tests {
     }
 
     /// Looks until a process that does not fault is taken to need less.
-    fn patience_of(still: &mut Stillness, faults: u64) -> u32 {
+    fn looks_needed(still: &mut Stillness, faults: u64) -> u32 {
         still.look(faults, 16_000);
         (1..)
             .find(|_| {
@@ -152,16 +153,16 @@ mod tests {
     fn who_was_asked_in_vain_is_left_alone_for_longer_each_time() {
         let mut still = Stillness::new();
         for faults in 1..4 {
-            assert_eq!(patience_of(&mut still, faults), LEAST_PATIENCE, "nobody wanted what it had");
+            assert_eq!(looks_needed(&mut still, faults), LEAST_LOOKS, "nobody wanted what it had");
         }
-        let mut expected = LEAST_PATIENCE;
+        let mut expected = LEAST_LOOKS;
         for faults in 4..14 {
             still.ask();
-            expected = (2 * expected).min(MOST_PATIENCE);
-            assert_eq!(patience_of(&mut still, faults), expected);
+            expected = (2 * expected).min(MOST_LOOKS);
+            assert_eq!(looks_needed(&mut still, faults), expected);
         }
         still.look(13, 16_000);
-        assert_eq!(patience_of(&mut still, 14), LEAST_PATIENCE, "it has slept for long");
+        assert_eq!(looks_needed(&mut still, 14), LEAST_LOOKS, "it has slept for long");
     }
 
     #[test]

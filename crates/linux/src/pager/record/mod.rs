@@ -36,7 +36,7 @@ const MOST_WAITED: u64 = 100;
 /// as none waits.
 const MOST_ANSWER: usize = 4;
 /// How long to wait for room in the ring before looking whether `quire` still runs, in ns.
-const PATIENCE_NS: u64 = 10_000_000;
+const TIMEOUT_NS: u64 = 10_000_000;
 
 /// What this process has to tell, and to whom.
 #[derive(Debug)]
@@ -342,7 +342,7 @@ impl Pager {
                 recorder.end();
                 return;
             }
-            ring.await_room(PATIENCE_NS);
+            ring.await_room(TIMEOUT_NS);
             beat();
             if !self.client().is_some_and(Client::is_connected) {
                 if recorder.end() {
