@@ -149,7 +149,7 @@ impl Wait {
         if self.since == 0 {
             self.since = now;
         }
-        sched::sleep(NAP_NS);
+        futex::sleep(NAP_NS);
         now - self.since < TIMEOUT_NS
     }
 }

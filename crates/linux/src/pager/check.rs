@@ -5,7 +5,7 @@ use super::calls::Call;
 use super::{Pager, Tables};
 use crate::die;
 use crate::sys::clock::now_ns;
-use crate::sys::sched;
+use crate::sys::futex;
 
 /// Between two checks there is so many times as long as one took.
 const TIMES: u64 = 30;
@@ -53,7 +53,7 @@ impl Pager {
             if now_ns() > until {
                 die!("the tables do not fit: {jobs} jobs never end. Please report this");
             }
-            sched::sleep(LOOK_NS);
+            futex::sleep(LOOK_NS);
         }
     }
 

@@ -11,9 +11,10 @@ use crate::die;
 use crate::fork_events::{Children, read};
 use crate::say;
 use crate::sys::clock::now_ns;
+use crate::sys::futex;
 use crate::sys::mmap::{self, Advice};
 use crate::sys::uffd::{Uffd, UffdMsg};
-use crate::sys::{Cause, Errno, sched};
+use crate::sys::{Cause, Errno};
 use core::sync::atomic::Ordering;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::job::{JobKind, Outcome, Work};
@@ -276,7 +277,7 @@ fn fill_holes(memory: &Uffd, to: usize, pages: &[u8]) -> Result<(), Errno> {
                 } else if now - tried_since > TIMEOUT_NS {
                     return Err(errno);
                 }
-                sched::sleep(1_000_000);
+                futex::sleep(1_000_000);
             }
             Some(errno) => return Err(errno),
         }

@@ -291,7 +291,7 @@ fn register_part(uffd: &Uffd, addr: usize, len: usize) -> Result<(), Errno> {
             Err(Errno::BUSY) if looks < MOST_LOOKS => looks += 1,
             answer => return answer,
         }
-        sched::sleep(50_000);
+        futex::sleep(50_000);
     }
 }
 

@@ -9,9 +9,9 @@ use crate::die;
 use crate::fork_events;
 use crate::sys::Cause;
 use crate::sys::clock::now_ns;
-use crate::sys::sched;
 use crate::sys::uffd::{Event, Uffd, UffdMsg};
 use crate::sys::urge;
+use crate::sys::{futex, sched};
 use core::sync::atomic::Ordering;
 use quire_core::addr::Vpn;
 use quire_core::job::{JobKind, Work};
@@ -338,7 +338,7 @@ impl Handler {
         pager.watchdog.handler_beat();
         self.answered += 1;
         if pager.options.inject == Some(Inject::StopHandler) && self.answered > 1000 {
-            sched::sleep_for_ever();
+            futex::sleep_for_ever();
         }
     }
 

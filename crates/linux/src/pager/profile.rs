@@ -177,7 +177,7 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::sched::sleep;
+    use crate::sys::futex::sleep;
 
     const MS: u64 = 1_000_000;
 

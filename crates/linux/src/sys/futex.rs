@@ -56,6 +56,20 @@ pub fn wake(word: &AtomicU32, count: u32, scope: Scope) -> Result<usize> {
     futex::wake(word, scope.flags(), count.min(i32::MAX as u32))
 }
 
+/// Ends all work of the calling thread, but not the thread.
+pub fn sleep_for_ever() -> ! {
+    let never = AtomicU32::new(0);
+    loop {
+        wait(&never, 0, None, Scope::Process);
+    }
+}
+
+/// Sleeps for about `ns` nanoseconds.
+pub fn sleep(ns: u64) {
+    let never = AtomicU32::new(0);
+    wait(&never, 0, Some(ns), Scope::Process);
+}
+
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 /// Held, and perhaps somebody sleeps. Only a lock that is nothing but a word needs it.
