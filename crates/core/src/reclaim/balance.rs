@@ -15,9 +15,9 @@ use crate::job::{Place, Stored};
 /// How many fills from RAM cost as much as one from a disk.
 const READ_WEIGHT: u32 = 6;
 /// What waits in RAM to go to the file may always take this part of the grant ...
-const LEAST_POOR_SHARE: u32 = 32;
+const LEAST_POOR_FRACTION: u32 = 32;
 /// ... and never more than this.
-const MOST_POOR_SHARE: u32 = 4;
+const MOST_POOR_FRACTION: u32 = 4;
 
 /// The store takes a number of these parts of the grant.
 const PARTS: u32 = 32;
@@ -28,7 +28,7 @@ const RANKS: usize = 2 * PARTS as usize + 1;
 /// Refaults between two decisions. Where memory is small, an eighth of it, or a program that needs another division would
 /// have gone through all of its memory several times before it gets it.
 const REFAULTS: u32 = 512;
-const REFAULTS_SHARE: u32 = 8;
+const REFAULTS_FRACTION: u32 = 8;
 const LEAST_REFAULTS: u32 = 64;
 /// Parts by which one decision may change the division.
 const STEP: u32 = 2;
@@ -134,7 +134,7 @@ impl Engine {
 
     /// Most pages that wait in RAM to go to the file.
     pub(super) fn poor_limit(&self) -> u32 {
-        self.poor_goal.clamp(self.grant / LEAST_POOR_SHARE, self.grant / MOST_POOR_SHARE)
+        self.poor_goal.clamp(self.grant / LEAST_POOR_FRACTION, self.grant / MOST_POOR_FRACTION)
     }
 
     /// Tells how long a fault waited for its read of the spill file, in ns.
@@ -152,7 +152,7 @@ impl Engine {
         let part = rank * u64::from(PARTS) / u64::from(self.grant.max(1));
         self.division.refaults[(part as usize).min(RANKS - 1)] += 1;
         self.division.noted += 1;
-        if self.division.noted >= (self.grant / REFAULTS_SHARE).clamp(LEAST_REFAULTS, REFAULTS) {
+        if self.division.noted >= (self.grant / REFAULTS_FRACTION).clamp(LEAST_REFAULTS, REFAULTS) {
             self.division.noted = 0;
             self.divide();
         }
