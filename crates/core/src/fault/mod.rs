@@ -6,7 +6,7 @@ mod commit;
 mod policy;
 mod together;
 
-pub(crate) use commit::{PATIENCE, Source};
+pub(crate) use commit::{MOST_TRIES, Source};
 pub use together::Odds;
 pub(crate) use together::Trials;
 use together::other_half;
