@@ -6,6 +6,7 @@
 
 use super::latency;
 use super::profile::PHASES;
+use crate::sys::shared::shared_layout;
 use crate::sys::tally::{Call, Counts};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use quire_core::Order;
@@ -101,6 +102,8 @@ macro_rules! counters {
         pub struct Counters {
             $($(#[$doc])+ pub $name: $cell,)+
         }
+
+        shared_layout!(Counters { $($name),+ });
 
         /// Counters as plain numbers: a copy of one process's, or a sum.
         #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::build_id;
 use super::counters::Counters;
 use super::notice::Notices;
 use super::watched::Watched;
-use crate::sys::shared::Shared;
+use crate::sys::shared::{Shared, shared_layout};
 use crate::sys::tally::{self, Call};
 use core::fmt;
 use core::sync::atomic::{
@@ -40,6 +40,8 @@ pub struct LedgerMemory {
     accounts: [Account; ACCOUNTS],
 }
 
+shared_layout!(LedgerMemory { header, notices, accounts });
+
 /// What belongs to all processes.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -58,6 +60,8 @@ struct Header {
     /// Accounts whose demand is unmet.
     wanting: AtomicU32,
 }
+
+shared_layout!(Header { magic, build, budget_pages, taken_pages, peak_taken_pages, returned, wanting });
 
 /// Whether an account is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +92,18 @@ pub struct Account {
     /// What the process counts.
     pub counters: Counters,
 }
+
+shared_layout!(Account {
+    state,
+    pid,
+    generation,
+    doorbell,
+    granted_pages,
+    target_pages,
+    want_pages,
+    watched,
+    counters
+});
 
 /// Names one use of one account, for ever.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

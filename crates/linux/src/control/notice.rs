@@ -5,6 +5,7 @@
 //! trusts nothing that it finds. Where more come than fit, the oldest are only counted.
 
 use super::outside::Outside;
+use crate::sys::shared::shared_layout;
 use core::array;
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -28,6 +29,8 @@ struct Entry {
     name: [AtomicU64; NAME_WORDS],
 }
 
+shared_layout!(Entry { number, pid, cause, name });
+
 /// The notices of all processes. All zero: none.
 #[derive(Debug)]
 #[repr(C)]
@@ -36,6 +39,8 @@ pub struct Notices {
     begun: AtomicU64,
     entries: [Entry; ENTRIES],
 }
+
+shared_layout!(Notices { begun, entries });
 
 /// What a notice says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@
 //! the process: when it is killed, `quire` still reads all that was noted. Neither side trusts what it finds in it.
 
 use crate::sys::futex::{self, Scope};
-use crate::sys::shared::Shared;
+use crate::sys::shared::{Shared, shared_layout};
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -35,6 +35,8 @@ pub struct RingMemory {
     no_accesses: AtomicU32,
     notes: [[AtomicU64; 3]; CAPACITY],
 }
+
+shared_layout!(RingMemory { written, read, freed, waiting, closed, no_accesses, notes });
 
 /// A mapped ring.
 #[derive(Debug)]

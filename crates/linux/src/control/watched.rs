@@ -3,6 +3,7 @@
 //! The threads that watch each other write it, about once a second while nothing happens. Where both of them wait, it is as
 //! old as it says.
 
+use crate::sys::shared::shared_layout;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -27,6 +28,22 @@ pub struct Watched {
     held_line: AtomicU64,
     held_file: [AtomicU64; FILE_BYTES / 8],
 }
+
+shared_layout!(Watched {
+    looked_at_ns,
+    fault_since_ns,
+    handler_beats,
+    handler_ticks,
+    service_beats,
+    service_ticks,
+    service_busy,
+    aside,
+    disk_waiting,
+    disk_under_way,
+    calls,
+    held_line,
+    held_file
+});
 
 /// The same as plain values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
