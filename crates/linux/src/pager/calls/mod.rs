@@ -5,8 +5,8 @@
 //!
 //! * [`call`]: the calls. `place`: who has which addresses; they are free to others only after the last step that
 //!   touches them. `piece`: what a range consists of.
-//! * `advice`: contents dropped, rights, marks. `lock` and `unevictable`: what is to be present. `remap` and `away`: what
-//!   moves.
+//! * `advice`: contents dropped, rights, marks. `lock` and `unevictable`: what is to be present. `remap` and `away`:
+//!   what moves.
 
 mod advice;
 mod away;
