@@ -132,7 +132,7 @@ impl Engine {
             }
         }
         self.split_edges(mmu, range)?;
-        let pieces: alloc::vec::Vec<Vma> =
+        let pieces: Vec<Vma> =
             self.tables.vmas(range.space).overlapping(range.start, range.end()).copied().collect();
         for vma in pieces {
             let (start, end) = (vma.start.max(range.start), vma.end.min(range.end()));

@@ -7,7 +7,7 @@
 //! brings to the program is kept here for the child as well: it is in neither of the tables' states then.
 
 use crate::die;
-use crate::mmu::Layout;
+use crate::places::Places;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Lock};
 use crate::sys::uffd::{Event, Uffd, UffdMsg};
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// Children for which there is room without allocating: nobody may do that while another thread forks.
 const CHILDREN: usize = 64;
 /// How long a verb stands still at the most, in ns.
-const PATIENCE_NS: u64 = 10_000_000_000;
+const TIMEOUT_NS: u64 = 10_000_000_000;
 /// Looks at the messages before a verb that stands still sleeps between two, and how long, in ns.
 const LOOKS_AWAKE: u32 = 3;
 const NAP_NS: u64 = 20_000;
@@ -56,9 +56,9 @@ impl ForkEvents {
 
     /// Where the kernel does not tell of forks, and before the first page is moved out. A child that nobody announced has no
     /// arena from then on: it ends by SIGSEGV where it would read zeroes.
-    pub(crate) fn withhold(&self, layout: &Layout) {
+    pub(crate) fn withhold(&self, places: &Places) {
         if self.withheld.swap(1, Ordering::Relaxed) == 0 {
-            layout.withhold();
+            places.withhold();
         }
     }
 
@@ -92,7 +92,7 @@ impl ForkEvents {
     }
 
     /// Waits until nothing stands in the way of moving and copying, reading what there is to read.
-    pub(crate) fn settle(&self, uffd: &Uffd) {
+    pub(crate) fn wait_for_forks(&self, uffd: &Uffd) {
         let mut wait = Wait::begin();
         while uffd.is_forking() && wait.goes_on(self, uffd) {}
     }
@@ -149,8 +149,8 @@ impl Wait {
         if self.since == 0 {
             self.since = now;
         }
-        sched::sleep(NAP_NS);
-        now - self.since < PATIENCE_NS
+        futex::sleep(NAP_NS);
+        now - self.since < TIMEOUT_NS
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! * [`sys`]: the system calls, each in the smallest unsafe module, with typed results.
 //! * [`mmu`]: the engine's [`Mmu`](quire_core::mmu::Mmu) and [`Mover`](quire_core::mmu::Mover) by userfaultfd.
+//! * [`places`]: arena, pool and store: where a process has its memory.
 //! * [`fork_events`]: forks that the kernel tells of.
-//! * [`kept`]: pages that are never moved out.
+//! * [`unevictable`]: pages that are never moved out.
 //! * [`codec`]: hashing and compressing single pages.
 //! * [`control`]: what `quire` and its processes share: the ledger of memory, and messages.
 //! * [`limits`]: the program's limits on its address space and its data.
@@ -17,9 +18,10 @@ pub mod codec;
 pub mod control;
 pub mod fork_events;
 pub mod image;
-pub mod kept;
 pub mod limits;
 pub mod mmu;
 pub mod pager;
+pub mod places;
 pub mod probe;
 pub mod sys;
+pub mod unevictable;

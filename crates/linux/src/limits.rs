@@ -40,26 +40,26 @@ impl Kind {
         }
     }
 
-    fn kept(self) -> &'static Kept {
+    fn own(self) -> &'static OwnLimit {
         match self {
-            Kind::AddressSpace => &KEPT[0],
-            Kind::Data => &KEPT[1],
+            Kind::AddressSpace => &OWN[0],
+            Kind::Data => &OWN[1],
         }
     }
 }
 
 /// A limit as the program knows it, and as the kernel has it.
 #[derive(Debug)]
-struct Kept {
+struct OwnLimit {
     soft: AtomicU64,
     hard: AtomicU64,
     /// The kernel's, soft and hard: as high as they could be had.
     raised: AtomicU64,
 }
 
-impl Kept {
-    const fn unlimited() -> Kept {
-        Kept {
+impl OwnLimit {
+    const fn unlimited() -> OwnLimit {
+        OwnLimit {
             soft: AtomicU64::new(UNLIMITED),
             hard: AtomicU64::new(UNLIMITED),
             raised: AtomicU64::new(UNLIMITED),
@@ -70,7 +70,7 @@ impl Kept {
         Limit { soft: self.soft.load(Relaxed), hard: self.hard.load(Relaxed) }
     }
 
-    fn keep(&self, limit: Limit) {
+    fn set(&self, limit: Limit) {
         self.soft.store(limit.soft, Relaxed);
         self.hard.store(limit.hard, Relaxed);
     }
@@ -80,7 +80,7 @@ impl Kept {
     }
 }
 
-static KEPT: [Kept; 2] = [const { Kept::unlimited() }; 2];
+static OWN: [OwnLimit; 2] = [const { OwnLimit::unlimited() }; 2];
 /// The process whose limits these are; 0 while they are the kernel's alone. A vfork child borrows this memory, but its
 /// limits are its own.
 static OWNER: AtomicU32 = AtomicU32::new(0);
@@ -97,12 +97,12 @@ pub fn hold(told: Option<[Limit; 2]>) {
         let limit = rlimit::get(kind.resource());
         let told = told.map_or(Limit::NONE, |told| told[at]);
         let hard = limit.hard.min(told.hard);
-        kind.kept().keep(Limit { soft: limit.soft.min(told.soft).min(hard), hard });
-        kind.kept().raised.store(raise(kind, limit), Relaxed);
+        kind.own().set(Limit { soft: limit.soft.min(told.soft).min(hard), hard });
+        kind.own().raised.store(raise(kind, limit), Relaxed);
     }
     OWNER.store(own_pid(), Relaxed);
     TOLD.store(told.is_some(), Relaxed);
-    note_change();
+    update_flags();
 }
 
 /// Raises the kernel's limit. What it is then.
@@ -131,13 +131,13 @@ pub fn forked() {
 
 /// The largest arena that leaves room for all else, in bytes; a power of two.
 pub fn most_arena() -> usize {
-    let raised = KEPT[0].raised.load(Relaxed);
+    let raised = OWN[0].raised.load(Relaxed);
     1 << (raised / 4).max(1).ilog2()
 }
 
 /// Whether the kernel allows `size` bytes of Quire's own beside as much again for the program, `data` bytes of them data.
 pub fn suffice(size: u64, data: u64) -> bool {
-    let enough = |kind: Kind, own: u64| kind.kept().raised.load(Relaxed) / 2 >= own;
+    let enough = |kind: Kind, need: u64| kind.own().raised.load(Relaxed) / 2 >= need;
     OWNER.load(Relaxed) == 0 || enough(Kind::AddressSpace, size) && enough(Kind::Data, data)
 }
 
@@ -149,16 +149,16 @@ pub fn is_limited() -> bool {
 
 /// What the program may have of it, in bytes.
 pub fn soft(kind: Kind) -> u64 {
-    kind.kept().soft.load(Relaxed)
+    kind.own().soft.load(Relaxed)
 }
 
 /// The limit as the program knows it; `None` where the kernel knows better.
 pub fn get(kind: Kind) -> Option<Limit> {
     match OWNER.load(Relaxed) {
         0 => None,
-        owner if owner == own_pid() => Some(kind.kept().limit()),
+        owner if owner == own_pid() => Some(kind.own().limit()),
         // In a vfork child, until it sets one of its own.
-        _ => (rlimit::get(kind.resource()) == kind.kept().raised()).then(|| kind.kept().limit()),
+        _ => (rlimit::get(kind.resource()) == kind.own().raised()).then(|| kind.own().limit()),
     }
 }
 
@@ -167,20 +167,20 @@ pub fn set(kind: Kind, limit: Limit) -> Option<Result<(), Errno>> {
     if OWNER.load(Relaxed) != own_pid() {
         return None;
     }
-    let kept = kind.kept();
+    let own = kind.own();
     if limit.soft > limit.hard {
         return Some(Err(Errno::INVAL));
     }
-    if limit.hard > kept.limit().hard && !rlimit::may_raise() {
+    if limit.hard > own.limit().hard && !rlimit::may_raise() {
         return Some(Err(Errno::PERM));
     }
-    kept.keep(limit);
-    note_change();
+    own.set(limit);
+    update_flags();
     Some(Ok(()))
 }
 
-fn note_change() {
-    if Kind::ALL.iter().any(|&kind| kind.kept().limit() != Limit::NONE) {
+fn update_flags() {
+    if Kind::ALL.iter().any(|&kind| kind.own().limit() != Limit::NONE) {
         TOLD.store(true, Relaxed);
     }
     LIMITED.store(Kind::ALL.iter().any(|&kind| soft(kind) != UNLIMITED), Relaxed);
@@ -201,15 +201,15 @@ pub fn are_told() -> bool {
 
 /// The program's own limits, where they are lower than the kernel's: the next program has to be told.
 pub fn to_tell() -> Option<[Limit; 2]> {
-    let lower = |kind: Kind| kind.kept().limit() != kind.kept().raised();
+    let lower = |kind: Kind| kind.own().limit() != kind.own().raised();
     let any = OWNER.load(Relaxed) != 0 && Kind::ALL.into_iter().any(lower);
-    any.then(|| Kind::ALL.map(|kind| kind.kept().limit()))
+    any.then(|| Kind::ALL.map(|kind| kind.own().limit()))
 }
 
 fn lower(hard_too: bool) -> bool {
     let mut changed = false;
     for kind in Kind::ALL {
-        let (own, raised) = (kind.kept().limit(), kind.kept().raised());
+        let (own, raised) = (kind.own().limit(), kind.own().raised());
         // A vfork child may have set its own: they stay.
         if own != raised && rlimit::get(kind.resource()) == raised {
             let to = if hard_too { own } else { Limit { soft: own.soft, hard: raised.hard } };
@@ -222,12 +222,12 @@ fn lower(hard_too: bool) -> bool {
 /// After [`hand_on`], if this process goes on as it was.
 pub fn take_back() {
     for kind in Kind::ALL {
-        let raised = kind.kept().raised();
+        let raised = kind.own().raised();
         let now = rlimit::get(kind.resource());
         if now != raised && now.soft == soft(kind) && rlimit::set(kind.resource(), raised).is_err() {
             // The right to raise a hard limit is gone: as far as it goes.
             let _ = rlimit::set(kind.resource(), Limit::both(now.hard));
-            kind.kept().raised.store(now.hard, Relaxed);
+            kind.own().raised.store(now.hard, Relaxed);
         }
     }
 }
@@ -241,15 +241,15 @@ pub fn make_room() -> bool {
     }
     let mut changed = false;
     for kind in Kind::ALL {
-        let kept = kind.kept();
+        let own = kind.own();
         let limit = rlimit::get(kind.resource());
-        if limit != kept.raised() {
-            kept.keep(limit);
-            kept.raised.store(raise(kind, limit), Relaxed);
-            changed |= kept.raised.load(Relaxed) > limit.soft;
+        if limit != own.raised() {
+            own.set(limit);
+            own.raised.store(raise(kind, limit), Relaxed);
+            changed |= own.raised.load(Relaxed) > limit.soft;
         }
     }
-    note_change();
+    update_flags();
     changed
 }
 

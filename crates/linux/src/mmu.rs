@@ -1,231 +1,53 @@
 //! The engine's verbs on real page tables.
 //!
-//! A process under Quire has three places ([`Layout`]):
-//!
-//! * the **arena**, address space without access from which the program's memory is carved by changing rights.
-//!   Touching a hole in it is a message. Whether an address is managed is whether it lies there.
-//! * the **pool**, whose pages are the frames. It is registered for write protection, which is never armed: a
-//!   userfaultfd moves pages only into ranges that it knows, and so holes of the pool are filled by the kernel.
-//! * the **store** of compressed contents, which is ordinary memory.
-//!
-//! [`LinuxMmu`] does the verbs. The program's own threads have no userfaultfd (it is in the pager's descriptor
-//! table), so theirs refuses the verbs of [`Mover`].
+//! [`LinuxMmu`] does them on the three places of a process, [`Places`]. The program's own threads have no userfaultfd
+//! (it is in the pager's descriptor table), so theirs refuses the verbs of [`Mover`].
 
 use crate::control::profile::Phase;
 use crate::die;
 use crate::fork_events::{ForkEvents, Wait};
-use crate::kept::Kept;
-use crate::limits;
 use crate::pager::profile::{Lap, Stopwatch};
 use crate::pager::record::Recorder;
+use crate::places::Places;
 use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
 use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::{Pagemap, present_without_fd};
-use crate::sys::uffd::{Moved, Uffd, Watch};
+use crate::sys::uffd::{Faults, Moved, Uffd};
 use crate::sys::{Errno, Result as SysResult};
+use crate::unevictable::Unevictable;
 use core::ops::Range;
-use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
+use quire_core::addr::{FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
 
 /// The unit of [`Place::Ram`](quire_core::job::Place::Ram), in bytes.
 pub const STORE_UNIT: usize = 16;
-/// The largest arena, in bytes: a quarter of what a process can have. Address space alone costs nothing, but programs
-/// that reserve 16 TiB and more for themselves want room too, and get it from the kernel where the arena has none.
-const MOST_ARENA: usize = 1 << 45;
-/// The least arena worth having, in bytes.
-pub(crate) const LEAST_ARENA: u64 = 1 << 36;
-/// The arena begins at a multiple of this, so that 2 MiB of addresses are one table of the page tables.
-const ARENA_ALIGN: usize = 2 << 20;
-
-/// Where arena, pool and store are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Layout {
-    arena: Stretch,
-    /// One page behind the arena, where a thread that forks waits until its child is whole.
-    gate: Stretch,
-    pool: Stretch,
-    store: Stretch,
-}
-
-impl Layout {
-    /// Takes address space for `frames` frames, `store` pages of the store, and as large an arena as can be
-    /// had. ENOMEM where the limits of the process allow too little.
-    pub fn reserve(frames: u32, store: u32) -> SysResult<Layout> {
-        let (arena, gate) = reserve_arena()?;
-        let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
-        let pool = Stretch::new(mmap::map(pool.len())?, pool.len());
-        let len = store as usize * PAGE_SIZE;
-        let store = Stretch::new(mmap::map(len)?, len);
-        let layout = Layout { arena, gate, pool, store };
-        // A large page of the kernel's own in the arena would be dropped again at once, in the pool it
-        // would be split, in the store it would not be given back in small pieces.
-        for place in [arena, store] {
-            mmap::no_huge_pages(place.base(), place.len())?;
-            // What the program maps in the arena is marked the other way then.
-            mmap::advise(place.base(), place.len(), Advice::DontDump)?;
-        }
-        layout.prepare_pool()?;
-        Ok(layout)
-    }
-
-    /// Gives the address space back: a dozen arenas are all that there is. Nothing may touch it any longer, which a program
-    /// can't promise before it ends.
-    pub fn give_back(&self) -> SysResult<()> {
-        let arena_and_gate = (self.arena.base(), self.arena.len() + self.gate.len());
-        let (pool, store) = (self.pool, self.store);
-        for (base, len) in [arena_and_gate, (pool.base(), pool.len()), (store.base(), store.len())] {
-            mmap::unmap(base, len)?;
-        }
-        Ok(())
-    }
-
-    /// Lets faults of the arena arrive at `uffd`, and pages of the pool be moved by it.
-    pub fn register(&self, uffd: &Uffd) -> SysResult<()> {
-        uffd.register(self.arena.base(), self.arena.len(), Watch::Missing)?;
-        self.register_pool(uffd)
-    }
-
-    /// Only the second half of [`Layout::register`].
-    pub fn register_pool(&self, uffd: &Uffd) -> SysResult<()> {
-        uffd.register(self.pool.base(), self.pool.len(), Watch::WriteProtect)
-    }
-
-    /// Lets every fork be told to `uffd` that was told to the arena's before.
-    ///
-    /// The kernel tells a fork to one userfaultfd after the other, in the order of the addresses that they watch, and the
-    /// forking thread waits each time until the message is read. So it waits here while its child's arena is made whole;
-    /// if it or its process is killed meanwhile, there is no child.
-    pub fn register_gate(&self, uffd: &Uffd) -> SysResult<()> {
-        uffd.register(self.gate.base(), self.gate.len(), Watch::Missing)
-    }
-
-    /// Forks do not wait at the gate, or do so again. What is forked meanwhile has no gate.
-    pub fn open_gate(&self, open: bool) -> SysResult<()> {
-        let advice = if open { Advice::DontFork } else { Advice::DoFork };
-        mmap::advise(self.gate.base(), self.gate.len(), advice)
-    }
-
-    /// No forked child gets the arena from now on.
-    pub(crate) fn withhold(&self) {
-        if let Err(errno) = mmap::advise(self.arena.base(), self.arena.len(), Advice::DontFork) {
-            die!("the arena can't be kept from children: {errno}", errno = Cause(errno));
-        }
-    }
-
-    /// In a forked child that did not inherit it.
-    pub fn renew_gate(&self) -> SysResult<()> {
-        mmap::reserve_at(self.gate.base(), self.gate.len())
-    }
-
-    /// In a forked child, which did not inherit the pool: a new one of holes in the same place. It is to be
-    /// registered like the first.
-    pub fn renew_pool(&self) -> SysResult<()> {
-        mmap::replace(self.pool.base(), self.pool.len())?;
-        self.prepare_pool()
-    }
-
-    /// Whether byte address `addr` is managed memory.
-    pub const fn is_managed(&self, addr: usize) -> bool {
-        self.arena.contains(addr)
-    }
-
-    /// The arena, as pages of `space`.
-    pub fn arena(&self, space: Space) -> PageRange {
-        let start = Vpn::of(self.arena.base() as u64);
-        PageRange::new(space, start, (self.arena.len() / PAGE_SIZE) as u64)
-    }
-
-    /// How many frames the pool has.
-    pub const fn frames(&self) -> u32 {
-        (self.pool.len() / PAGE_SIZE) as u32
-    }
-
-    /// The bytes of the pool: page i is frame i.
-    pub const fn pool(&self) -> Stretch {
-        self.pool
-    }
-
-    /// The bytes of the arena, as a program has them. Who touches them may wait for the pager, so it must not be the
-    /// pager itself.
-    pub const fn arena_bytes(&self) -> Stretch {
-        self.arena
-    }
-
-    /// The bytes of the store.
-    pub const fn store(&self) -> Stretch {
-        self.store
-    }
-
-    /// The address of a frame's first byte, if the pool has it.
-    pub fn frame_addr(&self, frame: Frame) -> Option<usize> {
-        (frame.0 < self.frames()).then(|| self.pool.base() + frame.0 as usize * PAGE_SIZE)
-    }
-
-    fn prepare_pool(&self) -> SysResult<()> {
-        mmap::no_huge_pages(self.pool.base(), self.pool.len())?;
-        mmap::advise(self.pool.base(), self.pool.len(), Advice::DontDump)?;
-        mmap::advise(self.pool.base(), self.pool.len(), Advice::DontFork)
-    }
-
-    /// Address and length of a run of frames in the pool.
-    fn slots(&self, frames: FrameRun) -> Option<(usize, usize)> {
-        let end = frames.start.0.checked_add(frames.pages)?;
-        (end <= self.frames()).then(|| {
-            (self.pool.base() + frames.start.0 as usize * PAGE_SIZE, frames.pages as usize * PAGE_SIZE)
-        })
-    }
-
-    /// Address and length of a run of pages in the arena.
-    fn pages(&self, start: Vpn, pages: u64) -> Result<(usize, usize), Refusal> {
-        let first = self.arena.base() as u64 / PAGE_SIZE as u64;
-        let count = self.arena.len() as u64 / PAGE_SIZE as u64;
-        match start.0.checked_sub(first) {
-            Some(at) if at <= count && pages <= count - at => {
-                Ok((start.addr() as usize, pages as usize * PAGE_SIZE))
-            }
-            _ => Err(Refusal::NoRange),
-        }
-    }
-}
-
-/// The arena, and the page behind it.
-fn reserve_arena() -> SysResult<(Stretch, Stretch)> {
-    let mut len = MOST_ARENA.min(limits::most_arena());
-    loop {
-        match mmap::reserve_aligned(len + PAGE_SIZE, ARENA_ALIGN) {
-            Ok(base) => return Ok((Stretch::new(base, len), Stretch::new(base + len, PAGE_SIZE))),
-            Err(Errno::NOMEM) if len > LEAST_ARENA as usize => len /= 2,
-            Err(errno) => return Err(errno),
-        }
-    }
-}
 
 /// The verbs, for one thread.
 #[derive(Clone, Copy, Debug)]
 pub struct LinuxMmu<'a> {
-    layout: &'a Layout,
+    places: &'a Places,
     uffd: Option<&'a Uffd>,
     pagemap: Option<&'a Pagemap>,
     staged: Option<Stretch>,
     recorder: Option<&'a Recorder>,
-    kept: Option<&'a Kept>,
+    unevictable: Option<&'a Unevictable>,
     forks: Option<&'a ForkEvents>,
-    watch: Option<&'a Stopwatch>,
+    stopwatch: Option<&'a Stopwatch>,
 }
 
 impl<'a> LinuxMmu<'a> {
     /// For the pager's threads, in whose descriptor table `uffd` and `pagemap` are.
-    pub const fn for_pager(layout: &'a Layout, uffd: &'a Uffd, pagemap: &'a Pagemap) -> LinuxMmu<'a> {
+    pub const fn for_pager(places: &'a Places, uffd: &'a Uffd, pagemap: &'a Pagemap) -> LinuxMmu<'a> {
         LinuxMmu {
-            layout,
+            places,
             uffd: Some(uffd),
             pagemap: Some(pagemap),
             staged: None,
             recorder: None,
-            kept: None,
+            unevictable: None,
             forks: None,
-            watch: None,
+            stopwatch: None,
         }
     }
 
@@ -241,10 +63,10 @@ impl<'a> LinuxMmu<'a> {
         LinuxMmu { recorder, ..self }
     }
 
-    /// The same, and refuses to move out what `kept` names.
+    /// The same, and refuses to move out what `unevictable` names.
     #[must_use]
-    pub const fn keeping(self, kept: &'a Kept) -> LinuxMmu<'a> {
-        LinuxMmu { kept: Some(kept), ..self }
+    pub const fn sparing(self, unevictable: &'a Unevictable) -> LinuxMmu<'a> {
+        LinuxMmu { unevictable: Some(unevictable), ..self }
     }
 
     /// The same, and keeps what it brings to the program for the children in `forks` too.
@@ -255,26 +77,26 @@ impl<'a> LinuxMmu<'a> {
 
     /// The same, and takes the time of its verbs for a fault.
     #[must_use]
-    pub(crate) const fn timed_by(self, watch: &'a Stopwatch) -> LinuxMmu<'a> {
-        LinuxMmu { watch: Some(watch), ..self }
+    pub(crate) const fn timed_by(self, stopwatch: &'a Stopwatch) -> LinuxMmu<'a> {
+        LinuxMmu { stopwatch: Some(stopwatch), ..self }
     }
 
     /// A verb begins that is of this phase of a fault, until what this gives is dropped.
     fn lap(&self, phase: Phase) -> Option<Lap<'a>> {
-        self.watch.map(|watch| watch.lap(phase))
+        self.stopwatch.map(|stopwatch| stopwatch.lap(phase))
     }
 
     /// For the program's threads: the verbs of [`Mover`] answer [`Refusal::NoRange`] and do nothing.
-    pub const fn for_program(layout: &'a Layout) -> LinuxMmu<'a> {
+    pub const fn for_program(places: &'a Places) -> LinuxMmu<'a> {
         LinuxMmu {
-            layout,
+            places,
             uffd: None,
             pagemap: None,
             staged: None,
             recorder: None,
-            kept: None,
+            unevictable: None,
             forks: None,
-            watch: None,
+            stopwatch: None,
         }
     }
 
@@ -284,36 +106,36 @@ impl<'a> LinuxMmu<'a> {
     }
 
     /// The places it works on.
-    pub const fn layout(&self) -> &'a Layout {
-        self.layout
+    pub const fn places(&self) -> &'a Places {
+        self.places
     }
 
     fn pages(&self, range: PageRange) -> Result<(usize, usize), Refusal> {
-        self.layout.pages(range.start, range.pages)
+        self.places.pages(range.start, range.pages)
     }
 
     /// Everything that a transfer between frames and pages needs, or why it can't be.
     fn ends(&self, frames: FrameRun, at: Vpn) -> Result<(&'a Uffd, usize, usize), Refusal> {
         let uffd = self.uffd.ok_or(Refusal::NoRange)?;
-        let (slots, _) = self.layout.slots(frames).ok_or(Refusal::NoRange)?;
-        let (pages, _) = self.layout.pages(at, u64::from(frames.pages))?;
-        Ok((uffd, slots, pages))
+        let (in_pool, _) = self.places.in_pool(frames).ok_or(Refusal::NoRange)?;
+        let (pages, _) = self.places.pages(at, u64::from(frames.pages))?;
+        Ok((uffd, in_pool, pages))
     }
 
-    /// How many of `pages` pages at `at` come before the first that is kept; `None` where none is.
-    fn before_kept(&self, at: Vpn, pages: u32) -> Option<u32> {
-        self.kept?.first_in(at.addr() as usize, pages as usize).map(|first| first as u32)
+    /// How many of `pages` pages at `at` come before the first unevictable one; `None` where none is.
+    fn before_unevictable(&self, at: Vpn, pages: u32) -> Option<u32> {
+        self.unevictable?.first_in(at.addr() as usize, pages as usize).map(|first| first as u32)
     }
 
     fn move_out_all(&self, at: Vpn, frames: FrameRun) -> Done {
         match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => {
+            Ok((uffd, in_pool, pages)) => {
                 if let Some(forks) = self.forks.filter(|_| !uffd.tells_forks()) {
-                    forks.withhold(self.layout);
+                    forks.withhold(self.places);
                 }
-                let done = self.transfer(uffd, slots, pages, frames.pages);
+                let done = self.transfer(uffd, in_pool, pages, frames.pages);
                 if let Some(recorder) = self.recorder {
-                    recorder.moved_out(at, FrameRun::new(frames.start, done.pages), self.layout.pool);
+                    recorder.moved_out(at, FrameRun::new(frames.start, done.pages), self.places.pool());
                 }
                 done
             }
@@ -333,7 +155,7 @@ impl<'a> LinuxMmu<'a> {
             let (mut bytes, mut wait) = (0, Wait::begin());
             loop {
                 let at = from + bytes;
-                self.keep_for_children(dst + at, Some(self.layout.pool), src + at, len - bytes);
+                self.keep_for_children(dst + at, Some(self.places.pool()), src + at, len - bytes);
                 let moved = uffd.move_pages(dst + at, src + at, len - bytes);
                 bytes += moved.bytes;
                 if moved.errno == Some(Errno::AGAIN) && self.waits_for_fork(uffd, &mut wait) {
@@ -374,7 +196,7 @@ impl<'a> LinuxMmu<'a> {
     /// `dst`. What is moved out of the program they have.
     fn keep_for_children(&self, dst: usize, place: Option<Stretch>, src: usize, len: usize) {
         let (Some(forks), Some(place)) = (self.forks, place) else { return };
-        if forks.waiting() == 0 || !self.layout.is_managed(dst) {
+        if forks.waiting() == 0 || !self.places.is_managed(dst) {
             return;
         }
         for at in (0..len).step_by(PAGE_SIZE) {
@@ -420,7 +242,7 @@ impl<'a> LinuxMmu<'a> {
         for (place, known) in [(from, true), (to, managed)] {
             if moved.is_ok()
                 && known
-                && let Err(errno) = uffd.register(place, len, Watch::Missing)
+                && let Err(errno) = uffd.register(place, len, Faults::Missing)
             {
                 die!(
                     "moved memory at {place:#x}+{len:#x} can't be registered: {errno}",
@@ -502,32 +324,32 @@ impl Mmu for LinuxMmu<'_> {
 
     fn present(&mut self, _space: Space, vpn: Vpn) -> bool {
         let _lap = self.lap(Phase::Other);
-        self.layout.pages(vpn, 1).is_ok_and(|(addr, _)| self.is_present(addr))
+        self.places.pages(vpn, 1).is_ok_and(|(addr, _)| self.is_present(addr))
     }
 
     fn release(&mut self, frames: FrameRun) {
         let _lap = self.lap(Phase::Evict);
-        let Some((addr, len)) = self.layout.slots(frames) else { return };
+        let Some((addr, len)) = self.places.in_pool(frames) else { return };
         give_back(addr, len);
     }
 
     fn release_all(&mut self, runs: &[FrameRun]) {
         let _lap = self.lap(Phase::Evict);
         for some in runs.chunks(mmap::MOST_DROPPED) {
-            given_back(mmap::drop_all(some.iter().filter_map(|&run| self.layout.slots(run))));
+            given_back(mmap::drop_all(some.iter().filter_map(|&run| self.places.in_pool(run))));
         }
     }
 
     fn move_stored(&mut self, from: u32, to: u32, len: u16) {
         let _lap = self.lap(Phase::Evict);
-        self.layout.store.copy(from as usize * STORE_UNIT, to as usize * STORE_UNIT, usize::from(len));
+        self.places.store().copy(from as usize * STORE_UNIT, to as usize * STORE_UNIT, usize::from(len));
     }
 
     fn release_stored(&mut self, pages: Range<u32>) {
         let _lap = self.lap(Phase::Evict);
         let (start, end) = (pages.start as usize * PAGE_SIZE, pages.end as usize * PAGE_SIZE);
-        if end <= self.layout.store.len() {
-            give_back(self.layout.store.base() + start, end - start);
+        if end <= self.places.store().len() {
+            give_back(self.places.store().base() + start, end - start);
         }
     }
 }
@@ -536,8 +358,8 @@ impl Mover for LinuxMmu<'_> {
     fn move_in(&mut self, frames: FrameRun, _space: Space, at: Vpn) -> Done {
         let _lap = self.lap(Phase::Place);
         match self.ends(frames, at) {
-            Ok((uffd, slots, pages)) => {
-                self.record_mapped(at, self.transfer(uffd, pages, slots, frames.pages))
+            Ok((uffd, in_pool, pages)) => {
+                self.record_mapped(at, self.transfer(uffd, pages, in_pool, frames.pages))
             }
             Err(why) => none(frames.pages, why),
         }
@@ -545,7 +367,9 @@ impl Mover for LinuxMmu<'_> {
 
     fn move_out(&mut self, _space: Space, at: Vpn, frames: FrameRun) -> Done {
         let _lap = self.lap(Phase::Evict);
-        let Some(before) = self.before_kept(at, frames.pages) else { return self.move_out_all(at, frames) };
+        let Some(before) = self.before_unevictable(at, frames.pages) else {
+            return self.move_out_all(at, frames);
+        };
         // Denied, as what is locked is: the engine does not try again until it is told.
         let done = self.move_out_all(at, FrameRun::new(frames.start, before));
         done.refusal.map_or(Done::part(before, Refusal::Denied), |_| done)
@@ -553,10 +377,10 @@ impl Mover for LinuxMmu<'_> {
 
     fn copy_in(&mut self, frames: FrameRun, space: Space, at: Vpn) -> Done {
         let _lap = self.lap(Phase::Place);
-        match self.layout.slots(frames) {
-            Some((slots, _)) => {
+        match self.places.in_pool(frames) {
+            Some((in_pool, _)) => {
                 let to = PageRange::new(space, at, u64::from(frames.pages));
-                self.copy_from(slots, Some(self.layout.pool), to, false)
+                self.copy_from(in_pool, Some(self.places.pool()), to, false)
             }
             None => none(frames.pages, Refusal::NoRange),
         }
@@ -609,7 +433,7 @@ impl Mover for LinuxMmu<'_> {
     fn remap(&mut self, from: PageRange, to: Vpn) -> Result<(), Refusal> {
         let uffd = self.uffd.ok_or(Refusal::NoRange)?;
         let (old, len) = self.pages(from)?;
-        let (new, _) = self.layout.pages(to, from.pages)?;
+        let (new, _) = self.places.pages(to, from.pages)?;
         if old.abs_diff(new) < len {
             return Err(Refusal::Denied);
         }

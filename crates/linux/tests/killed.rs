@@ -1,6 +1,6 @@
-//! A process that takes pages of the budget, and gives them back, is killed wherever it happens to be. What its slot says
-//! that it has is then no more than what is taken of the budget: once the slot is free, as much can be taken as there is, and
-//! not a page more.
+//! A process that takes pages of the budget, and gives them back, is killed wherever it happens to be. What its account
+//! says that it has is then no more than what is taken of the budget: once the account is free, as much can be taken as
+//! there is, and not a page more.
 
 use quire_linux::control::ledger::Ledger;
 use std::process::{Child, Command, Stdio};
@@ -10,23 +10,23 @@ use std::time::Duration;
 const KILLED: u32 = 150;
 const BUDGET: u64 = 1000;
 /// Milliseconds until a process must have begun.
-const PATIENCE: u32 = 20_000;
+const TIMEOUT_MS: u32 = 20_000;
 
 /// No test of its own: what is killed below, with the ledger as its standard input.
 #[test]
 #[ignore = "a part of the next one"]
 fn takes_and_gives_back_for_ever() {
     let Ok(ledger) = Ledger::map(std::io::stdin()) else { return };
-    let slot = ledger.slot(0);
+    let account = ledger.account(0);
     for pages in (1..BUDGET).cycle() {
-        ledger.take(slot, pages);
-        ledger.give_back(slot, pages);
+        ledger.take(account, pages);
+        ledger.give_back(account, pages);
     }
 }
 
 /// Until it has begun to take some.
 fn let_it_begin(ledger: &Ledger, child: &mut Child) {
-    for _ in 0..PATIENCE {
+    for _ in 0..TIMEOUT_MS {
         if ledger.peak_taken_pages() > 0 {
             return;
         }
@@ -40,7 +40,7 @@ fn let_it_begin(ledger: &Ledger, child: &mut Child) {
 fn who_is_killed_in_the_middle_of_a_take_has_no_more_than_is_taken() {
     for number in 0..KILLED {
         let (file, ledger) = Ledger::create(BUDGET).unwrap();
-        let slot = ledger.slot(ledger.join(1).unwrap().index);
+        let account = ledger.account(ledger.join(1).unwrap().index);
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "takes_and_gives_back_for_ever", "--ignored"])
             .stdin(Stdio::from(file))
@@ -52,10 +52,10 @@ fn who_is_killed_in_the_middle_of_a_take_has_no_more_than_is_taken() {
         std::thread::sleep(Duration::from_micros(u64::from(number % 7) * 90));
         child.kill().unwrap();
         child.wait().unwrap();
-        let (granted, taken) = (slot.granted_pages(), ledger.taken_pages());
+        let (granted, taken) = (account.granted_pages(), ledger.taken_pages());
         assert!(granted <= taken, "{granted} pages are granted, and {taken} taken");
-        ledger.leave(slot);
-        let next = ledger.slot(ledger.join(2).unwrap().index);
+        ledger.leave(account);
+        let next = ledger.account(ledger.join(2).unwrap().index);
         let got = ledger.take(next, 2 * BUDGET);
         assert!(
             got + taken - granted == BUDGET,

@@ -5,11 +5,12 @@
 
 use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_linux::kept::Kept;
-use quire_linux::mmu::{Layout, LinuxMmu};
+use quire_linux::mmu::LinuxMmu;
+use quire_linux::places::Places;
 use quire_linux::sys::Errno;
 use quire_linux::sys::pagemap::Pagemap;
 use quire_linux::sys::uffd::{self, Event, Moved, Uffd, UffdMsg};
+use quire_linux::unevictable::Unevictable;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
@@ -34,14 +35,14 @@ enum Turn {
 struct Host {
     _limit: limit::Limit,
     _turn: Turn,
-    layout: Layout,
+    places: Places,
     uffd: Uffd,
     pagemap: Pagemap,
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.layout.give_back().expect("address space to give back");
+        self.places.give_back().expect("address space to give back");
     }
 }
 
@@ -64,19 +65,19 @@ impl Host {
                 return None;
             }
         };
-        let layout = Layout::reserve(FRAMES, 64).expect("address space");
-        layout.register(&uffd).expect("registration");
+        let places = Places::reserve(FRAMES, 64).expect("address space");
+        places.register(&uffd).expect("registration");
         Some(Host {
             _limit: limit::Limit::of_this_test(SECONDS),
             _turn: turn,
-            layout,
+            places,
             uffd,
             pagemap: Pagemap::open().expect("pagemap"),
         })
     }
 
     fn mmu(&self) -> LinuxMmu<'_> {
-        LinuxMmu::for_pager(&self.layout, &self.uffd, &self.pagemap)
+        LinuxMmu::for_pager(&self.places, &self.uffd, &self.pagemap)
     }
 
     /// The first page of the arena and the `page` ones after it, which become readable and writable.
@@ -87,25 +88,25 @@ impl Host {
     }
 
     fn range(&self, page: u64, pages: u64) -> PageRange {
-        PageRange::new(HERE, self.layout.arena(HERE).start.plus(page), pages)
+        PageRange::new(HERE, self.places.arena(HERE).start.plus(page), pages)
     }
 
     /// Fills frames with a number of their own each, from `mark` up.
     fn fill(&self, start: u32, pages: u32, mark: u8) -> FrameRun {
         for i in 0..pages {
             let frame = (start + i) as usize;
-            self.layout.pool().with_page(frame, |page| page.fill(mark.wrapping_add(i as u8)));
+            self.places.pool().with_page(frame, |page| page.fill(mark.wrapping_add(i as u8)));
         }
         FrameRun::new(Frame(start), pages)
     }
 
     fn frame_byte(&self, frame: u32) -> u8 {
-        self.layout.pool().with_page(frame as usize, |page| page[PAGE_SIZE - 1])
+        self.places.pool().with_page(frame as usize, |page| page[PAGE_SIZE - 1])
     }
 
-    /// Whether a slot of the pool has a page, asked without touching it.
-    fn slot_present(&self, frame: u32) -> bool {
-        let addr = self.layout.frame_addr(Frame(frame)).expect("a frame of the pool");
+    /// Whether a frame of the pool has a page, asked without touching it.
+    fn frame_present(&self, frame: u32) -> bool {
+        let addr = self.places.frame_addr(Frame(frame)).expect("a frame of the pool");
         self.pagemap.present(addr).expect("pagemap")
     }
 
@@ -160,7 +161,7 @@ fn contents_survive_the_way_in_and_out() {
     let frames = host.fill(32, 16, 100);
     assert_eq!(host.mmu().move_in(frames, HERE, pages.start), Done::all(16));
     assert_eq!(peek_all(pages), (100..116).collect::<Vec<u8>>());
-    assert!((32..48).all(|slot| !host.slot_present(slot)));
+    assert!((32..48).all(|frame| !host.frame_present(frame)));
     poke(pages.start.plus(3), 7);
     assert_eq!(host.mmu().move_out(HERE, pages.start, run(64, 16)), Done::all(16));
     assert_eq!(host.presence(pages), [false; 16]);
@@ -176,8 +177,8 @@ fn a_present_destination_stops_a_move_where_it_is() {
     let done = mmu.move_in(host.fill(8, 6, 50), HERE, pages.start);
     assert_eq!(done, Done::part(3, Refusal::Exists));
     assert_eq!(peek_all(host.range(0, 4)), [50, 51, 52, 1]);
-    assert_eq!((host.slot_present(10), host.slot_present(11)), (false, true));
-    // The same the other way: a slot that is no hole.
+    assert_eq!((host.frame_present(10), host.frame_present(11)), (false, true));
+    // The same the other way: a frame that is no hole.
     host.fill(21, 1, 9);
     assert_eq!(mmu.move_out(HERE, pages.start, run(20, 4)), Done::part(1, Refusal::Exists));
     assert_eq!(mmu.copy_in(host.fill(30, 2, 1), HERE, pages.start.plus(1)), Done::part(0, Refusal::Exists));
@@ -207,10 +208,10 @@ fn no_page_is_lost_to_a_move_while_the_kernel_compacts_memory() {
         });
         let mut round = 0;
         while goes_on() {
-            // Alone and in runs, and to slots that change.
-            let (step, slot) = if round % 2 == 0 { (1, 0) } else { (16, PAGES) };
+            // Alone and in runs, and to frames that change.
+            let (step, first) = if round % 2 == 0 { (1, 0) } else { (16, PAGES) };
             for at in (0..PAGES).step_by(step) {
-                let (vpn, frames) = (pages.start.plus(u64::from(at)), run(slot + at, step as u32));
+                let (vpn, frames) = (pages.start.plus(u64::from(at)), run(first + at, step as u32));
                 assert_eq!(mmu.move_out(HERE, vpn, frames), Done::all(step as u32), "out, page {at}");
                 assert_eq!(mmu.move_in(frames, HERE, vpn), Done::all(step as u32), "in, page {at}");
             }
@@ -251,18 +252,18 @@ fn other_rights_or_locks_are_denied_and_copies_are_not() {
 }
 
 #[test]
-fn what_is_kept_stays_and_all_before_it_goes() {
+fn what_is_unevictable_stays_and_all_before_it_goes() {
     let Some(host) = Host::start() else { return };
     let at = host.open(0, 8);
     host.mmu().move_in(host.fill(0, 8, 10), HERE, at.start);
-    let kept = Kept::new();
-    kept.keep(at.start.plus(5).addr() as usize + 100, 4, 0);
-    let mut mmu = host.mmu().keeping(&kept);
+    let unevictable = Unevictable::new();
+    unevictable.add(at.start.plus(5).addr() as usize + 100, 4, 0);
+    let mut mmu = host.mmu().sparing(&unevictable);
     assert_eq!(mmu.move_out(HERE, at.start, run(0, 8)), Done::part(5, Refusal::Denied));
     assert_eq!(mmu.move_out(HERE, at.start.plus(5), run(5, 1)), Done::part(0, Refusal::Denied));
     assert_eq!(mmu.move_out(HERE, at.start.plus(6), run(6, 2)), Done::all(2));
     assert_eq!(peek(at.start.plus(5)), 15);
-    kept.forget(0..usize::MAX);
+    unevictable.forget(0..usize::MAX);
     assert_eq!(mmu.move_out(HERE, at.start.plus(5), run(5, 1)), Done::all(1));
 }
 
@@ -346,7 +347,7 @@ fn verbs_reach_across_neighbours_that_the_kernel_keeps_apart() {
     host.open(3, 2);
     mmu.discard(host.range(0, 8)).unwrap();
     let whole = host.range(0, 8);
-    let frames = host.layout.frame_addr(Frame(8)).expect("a frame of the pool");
+    let frames = host.places.frame_addr(Frame(8)).expect("a frame of the pool");
     let direct = host.uffd.move_pages(whole.start.addr() as usize, frames, 8 * PAGE_SIZE);
     assert_eq!(direct, Moved { bytes: 0, errno: Some(Errno::INVAL) });
     assert_eq!(mmu.move_in(host.fill(8, 8, 60), HERE, whole.start), Done::all(8));
@@ -383,7 +384,7 @@ fn the_programs_threads_see_and_discard_but_do_not_move() {
     let Some(host) = Host::start() else { return };
     let pages = host.open(0, 2);
     host.mmu().move_in(host.fill(0, 2, 1), HERE, pages.start);
-    let mut mmu = LinuxMmu::for_program(&host.layout);
+    let mut mmu = LinuxMmu::for_program(&host.places);
     assert!(mmu.present(HERE, pages.start));
     assert_eq!(mmu.move_out(HERE, pages.start, run(8, 2)), Done::part(0, Refusal::NoRange));
     mmu.discard(pages).unwrap();
@@ -394,18 +395,18 @@ fn the_programs_threads_see_and_discard_but_do_not_move() {
 fn given_back_memory_reads_as_zeroes_and_is_moved_into_again() {
     let Some(host) = Host::start() else { return };
     let mut mmu = host.mmu();
-    let stored = |at| host.layout.store().with(at, 4, |bytes| bytes.to_vec());
-    host.layout.store().with(70_000, 4, |bytes| bytes.fill(3));
+    let stored = |at| host.places.store().with(at, 4, |bytes| bytes.to_vec());
+    host.places.store().with(70_000, 4, |bytes| bytes.fill(3));
     mmu.move_stored(70_000 / 16, 32_000 / 16, 4);
     mmu.release_stored(16..32);
     assert_eq!((stored(70_000), stored(32_000)), (vec![0; 4], vec![3; 4]));
     host.fill(0, 4, 1);
     mmu.release(run(0, 4));
-    assert!((0..4).all(|slot| !host.slot_present(slot)));
+    assert!((0..4).all(|frame| !host.frame_present(frame)));
     assert_eq!(host.frame_byte(1), 0);
     // What a forked child does with the pool, whose memory it did not inherit.
-    host.layout.renew_pool().unwrap();
-    host.layout.register(&host.uffd).unwrap();
+    host.places.renew_pool().unwrap();
+    host.places.register(&host.uffd).unwrap();
     let page = host.open(0, 1);
     assert_eq!(mmu.move_in(host.fill(5, 1, 66), HERE, page.start), Done::all(1));
     assert_eq!(peek(page.start), 66);

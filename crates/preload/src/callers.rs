@@ -85,11 +85,11 @@ pub(crate) fn of(address: usize) -> Caller {
 /// Looks for the text of libc and of the loader among the loaded objects. Allocates nothing.
 pub(crate) fn find() {
     // SAFETY: the callback has the type asked for and keeps no pointer.
-    unsafe { libc::dl_iterate_phdr(Some(note_text), core::ptr::null_mut()) };
+    unsafe { libc::dl_iterate_phdr(Some(find_text), core::ptr::null_mut()) };
 }
 
 /// Called for each loaded object; a result other than 0 would end the walk.
-unsafe extern "C" fn note_text(info: *mut libc::dl_phdr_info, _size: usize, _data: *mut c_void) -> c_int {
+unsafe extern "C" fn find_text(info: *mut libc::dl_phdr_info, _size: usize, _data: *mut c_void) -> c_int {
     // SAFETY: the loader hands out a structure that is good during the call, with as many headers as it says.
     let (base, headers) = unsafe {
         let info = &*info;
@@ -97,13 +97,13 @@ unsafe extern "C" fn note_text(info: *mut libc::dl_phdr_info, _size: usize, _dat
     };
     for header in headers {
         if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
-            note_segment(base.wrapping_add(header.p_vaddr as usize), header.p_memsz as usize);
+            add_segment(base.wrapping_add(header.p_vaddr as usize), header.p_memsz as usize);
         }
     }
     0
 }
 
-fn note_segment(start: usize, len: usize) {
+fn add_segment(start: usize, len: usize) {
     add_text(start, start.saturating_add(len));
     // Two functions that nothing interposes, one of each; both objects have one executable segment. (The auxiliary
     // vector would not do: a program started as `ld.so PROGRAM` has no AT_BASE.)

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use dlmalloc::{Allocator, Dlmalloc};
 use quire_linux::sys::futex::Lock;
-use quire_linux::sys::mmap::Places;
+use quire_linux::sys::mmap::Mappings;
 
 use crate::raw;
 
@@ -29,12 +29,12 @@ static SMALL: AtomicU64 = AtomicU64::new(0);
 /// Bytes mapped for blocks of [`DIRECT`] bytes and more, touched or not.
 static LARGE: AtomicU64 = AtomicU64::new(0);
 /// Where those blocks are. One that finds no room counts as touched whole.
-static PLACES: Places<64> = Places::new();
+static MAPPINGS: Mappings<64> = Mappings::new();
 static BLOCKS: Lock<Dlmalloc<Pages>> = Lock::new(Dlmalloc::new_with_allocator(Pages));
 
 /// Bytes this heap takes: what is mapped for small blocks, and what was touched of large ones. Walks the large ones.
 pub(crate) fn resident_bytes() -> (u64, u64) {
-    let (known, touched) = PLACES.bytes();
+    let (known, touched) = MAPPINGS.bytes();
     let unknown = LARGE.load(Ordering::Relaxed).saturating_sub(known as u64);
     (SMALL.load(Ordering::Relaxed), touched as u64 + unknown)
 }
@@ -184,7 +184,7 @@ fn map_direct(layout: Layout) -> *mut u8 {
     keep_small_pages(start, len);
     leave_out_of_dumps(start, len);
     LARGE.fetch_add(len as u64, Ordering::Relaxed);
-    PLACES.note(start, len);
+    MAPPINGS.add(start, len);
     start as *mut u8
 }
 
@@ -214,7 +214,7 @@ unsafe fn unmap_if_any(at: *mut u8, len: usize) {
 ///
 /// `at` is a direct block of `size` bytes that nobody uses any more.
 unsafe fn unmap_direct(at: *mut u8, size: usize) {
-    PLACES.forget(at as usize);
+    MAPPINGS.forget(at as usize);
     // SAFETY: by the caller's promise.
     if unsafe { raw::unmap_pages(at, pages(size)) } {
         LARGE.fetch_sub(pages(size) as u64, Ordering::Relaxed);
@@ -228,8 +228,8 @@ unsafe fn remap_direct(at: *mut u8, old: usize, new: usize) -> *mut u8 {
     // SAFETY: by the caller's promise; the old address is given up.
     let remap = || unsafe { raw::call!(libc::SYS_mremap, at, pages(old), pages(new), libc::MREMAP_MAYMOVE) };
     let Ok(to) = raw::own_memory(remap) else { return ptr::null_mut() };
-    PLACES.forget(at as usize);
-    PLACES.note(to, pages(new));
+    MAPPINGS.forget(at as usize);
+    MAPPINGS.add(to, pages(new));
     LARGE.fetch_add(pages(new) as u64, Ordering::Relaxed);
     LARGE.fetch_sub(pages(old) as u64, Ordering::Relaxed);
     to as *mut u8

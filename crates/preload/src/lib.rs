@@ -28,6 +28,7 @@ compile_error!("quire-preload knows the calling convention and the system calls 
 mod callers;
 mod calls;
 mod decide;
+mod environment;
 mod exclude;
 mod heap;
 mod libc_heap;

@@ -2,7 +2,7 @@
 //!
 //! Thread descriptors' DTVs, dynamic TLS, link maps, FILEs, NSS state, atfork lists: all of it comes from the
 //! interposed malloc, and much of it is used where a fault can't be served, between the kernel's fork and the first
-//! handler above all. So it lives in one reserved range outside the arena, the loader's share in its first half and
+//! handler above all. So it lives in one reserved range outside the arena, the loader's part in its first half and
 //! libc's in the second; by its address free, realloc and `malloc_usable_size` know a block of this heap.
 //!
 //! libc also allocates for the program (strdup, getline, asprintf). That must not escape the budget: libc gets blocks
@@ -12,7 +12,7 @@
 //!
 //! The locks are not taken for a fork. After our handler libc takes locks of its own (NSS, the list of FILEs), and
 //! another thread may hold one of these while it waits for this heap: that would be a deadlock. So the child may find a
-//! share as some thread left it half-way through a change, with its lock held. It then leaves that share's blocks where
+//! half as some thread left it in the middle of a change, with its lock held. It then leaves that half's blocks where
 //! they are for good, and begins anew behind them: at most a few megabytes, once per such fork.
 
 use core::ptr;
@@ -29,13 +29,13 @@ const LIBC_LARGEST: usize = 4096;
 /// The most bytes libc has here at a time.
 const LIBC_CAP: u64 = 4 << 20;
 /// Bytes of address space for each of the two.
-const SHARE: usize = 32 << 20;
-const RANGE: usize = 2 * SHARE;
+const HALF: usize = 32 << 20;
+const RANGE: usize = 2 * HALF;
 
 /// Where the range begins; 0 before [`reserve`] and when it was refused.
 static START: AtomicUsize = AtomicUsize::new(0);
-static LOADER: Share = Share::new(0);
-static LIBC: Share = Share::new(SHARE);
+static LOADER: Half = Half::new(0);
+static LIBC: Half = Half::new(HALF);
 
 /// Reserves the range. Where the address space is too narrow, this heap stays empty and mimalloc serves all.
 pub(crate) fn reserve() {
@@ -78,7 +78,7 @@ pub(crate) fn alloc(caller: Caller, size: usize) -> *mut u8 {
 /// This heap [`owns`] the block, and nobody uses it any more.
 pub(crate) unsafe fn free(block: *mut u8) {
     // SAFETY: by the caller's promise.
-    unsafe { share_of(block).free(block) };
+    unsafe { half_of(block).free(block) };
 }
 
 /// The bytes asked for when `block` was allocated.
@@ -97,9 +97,9 @@ pub(crate) fn in_child() {
     LIBC.in_child();
 }
 
-fn share_of(block: *mut u8) -> &'static Share {
+fn half_of(block: *mut u8) -> &'static Half {
     let offset = (block as usize).wrapping_sub(START.load(Ordering::Relaxed));
-    if offset < SHARE { &LOADER } else { &LIBC }
+    if offset < HALF { &LOADER } else { &LIBC }
 }
 
 /// In front of each block: its size, and padding that keeps the block aligned to 16.
@@ -110,17 +110,17 @@ fn header_of(block: *mut u8) -> *mut usize {
 }
 
 /// One half of the range, and the heap in it.
-struct Share {
+struct Half {
     heap: Lock<Dlmalloc<Carver>>,
     /// Bytes of blocks in use; changed with the lock held.
     live: AtomicU64,
-    /// Blocks below this address are left alone: they are of a heap that was given up in [`Share::in_child`].
+    /// Blocks below this address are left alone: they are of a heap that was given up in [`Half::in_child`].
     floor: AtomicUsize,
 }
 
-impl Share {
-    const fn new(offset: usize) -> Share {
-        Share {
+impl Half {
+    const fn new(offset: usize) -> Half {
+        Half {
             heap: Lock::new(Dlmalloc::new_with_allocator(Carver::new(offset))),
             live: AtomicU64::new(0),
             floor: AtomicUsize::new(0),
@@ -147,7 +147,7 @@ impl Share {
 
     /// # Safety
     ///
-    /// `block` is in use and of this share, and nobody uses it any more.
+    /// `block` is in use and of this half, and nobody uses it any more.
     unsafe fn free(&self, block: *mut u8) {
         if (block as usize) < self.floor.load(Ordering::Relaxed) {
             return;
@@ -176,9 +176,9 @@ impl Share {
     }
 }
 
-/// Gives dlmalloc one piece of the share after the other. Nothing comes back: both shares are small.
+/// Gives dlmalloc one piece of the half after the other. Nothing comes back: both are small.
 struct Carver {
-    /// Where this share begins within the range.
+    /// Where this half begins within the range.
     offset: usize,
     carved: AtomicUsize,
 }
@@ -198,7 +198,7 @@ unsafe impl Allocator for Carver {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let start = START.load(Ordering::Acquire);
         let carved = self.carved.load(Ordering::Relaxed);
-        if start == 0 || size > SHARE - carved {
+        if start == 0 || size > HALF - carved {
             return (ptr::null_mut(), 0, 0);
         }
         self.carved.store(carved + size, Ordering::Relaxed);

@@ -5,8 +5,8 @@ use core::ffi::CStr;
 use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError, Usage};
 pub(crate) use quire_linux::pager::{
     Call, Excused, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, excuse, fork_child,
-    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, may_commit, note_filter,
-    piece, tell_outside,
+    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, may_commit, piece,
+    set_filtered, tell_outside,
 };
 
 use crate::{heap, libc_heap, raw};

@@ -10,6 +10,7 @@ use quire_linux::control::outside::Outside;
 use quire_linux::pager::StartError;
 use quire_linux::say;
 
+use crate::environment::variable;
 use crate::exclude::{self, Named};
 use crate::{callers, calls, libc_heap, malloc, pager_api};
 
@@ -41,7 +42,7 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
     // Before the kernel's names of it could be hidden: some programs change their arguments.
     // SAFETY: arguments and auxiliary vector are as the kernel laid them out.
     let named = unsafe { Named::find(argv, envp) };
-    calls::exec::find();
+    calls::libc_exec::find();
     if let (Some(socket), Some(list)) = (socket, excluded)
         && exclude::fits(list.to_bytes(), &named)
     {
@@ -84,24 +85,4 @@ fn tell(socket: &CStr, cause: Outside, named: &Named, quiet: Option<&CStr>) {
         let name = core::str::from_utf8(named.shown()).unwrap_or("a program");
         say!("warning: {name} runs outside the budget: {}; {}", cause.cause(), cause.mend());
     }
-}
-
-/// The value of a variable, whose name is given as `NAME=`.
-///
-/// # Safety
-///
-/// `envp` is null, or a list of C strings that ends with null and outlives the process's use of it.
-pub(crate) unsafe fn variable(envp: *const *const c_char, name: &CStr) -> Option<&'static CStr> {
-    let name = name.to_bytes();
-    let mut at = envp;
-    // SAFETY: the walk ends at the null that ends the list; each entry is a C string, and so is its tail.
-    unsafe {
-        while !at.is_null() && !(*at).is_null() {
-            if CStr::from_ptr(*at).to_bytes().starts_with(name) {
-                return Some(CStr::from_ptr((*at).add(name.len())));
-            }
-            at = at.add(1);
-        }
-    }
-    None
 }

@@ -7,7 +7,7 @@ use quire_core::{Order, OrderSet};
 /// Folios taken before all of them are given back.
 const BATCH: u32 = 64;
 /// One frame in so many is free.
-const FREE_SHARE: u32 = 10;
+const FREE_FRACTION: u32 = 10;
 
 /// An allocator in which only frames and pairs of frames are free, as after a long time.
 struct Aged<A> {
@@ -23,7 +23,7 @@ impl<A: Frames> Aged<A> {
         let mut rng = Rng(2);
         // One frame of four, so that none merge, and now and then its buddy.
         for four in held.chunks_exact(4) {
-            if below(rng.any(), FREE_SHARE as usize) < 4 {
+            if below(rng.any(), FREE_FRACTION as usize) < 4 {
                 allocator.free(four[0], Order::BASE);
                 if below(rng.any(), 16) == 0 {
                     allocator.free(four[1], Order::BASE);

@@ -10,7 +10,7 @@ use crate::mmu::{Done, Mmu, Mover, Refusal};
 use crate::reclaim::is_incompressible;
 
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
-pub(crate) const PATIENCE: u32 = 8;
+pub(crate) const MOST_TRIES: u32 = 8;
 
 /// Where the contents of a folio are that is to be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,7 +119,7 @@ impl Engine {
             let most = if tries == 0 { run.pages - at } else { 1 };
             let rest = FrameRun::new(head.plus(at), most);
             let to = pages.start.plus(u64::from(at));
-            let copying = source != Source::Frames || !evictable || tries > PATIENCE;
+            let copying = source != Source::Frames || !evictable || tries > MOST_TRIES;
             let range = PageRange::new(pages.space, to, u64::from(rest.pages));
             let done = match source {
                 Source::Staged => mmu.copy_staged(at, range),
@@ -144,10 +144,10 @@ impl Engine {
                     }
                     at += 1;
                 }
-                _ if copying && tries > 2 * PATIENCE => return Err(Halt::Unmappable),
+                _ if copying && tries > 2 * MOST_TRIES => return Err(Halt::Unmappable),
                 Refusal::Again | Refusal::NoMemory => tries += 1,
                 Refusal::Busy | Refusal::Denied | Refusal::Absent | Refusal::NoRange => {
-                    tries = if rest.pages == 1 { (tries + 1).max(PATIENCE + 1) } else { 1 };
+                    tries = if rest.pages == 1 { (tries + 1).max(MOST_TRIES + 1) } else { 1 };
                 }
             }
         }

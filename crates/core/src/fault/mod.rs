@@ -5,7 +5,7 @@
 mod commit;
 mod together;
 
-pub(crate) use commit::{PATIENCE, Source};
+pub(crate) use commit::{MOST_TRIES, Source};
 use together::other_half;
 
 use crate::addr::SHARED;
@@ -313,7 +313,7 @@ impl Engine {
             Some((frame, order, backing)) => self.pool.give(FrameRun::new(frame, order.pages()), backing),
             None => {}
         }
-        self.drop_clean(wanted.pages().max(self.fresh_goal() / CLEAN_SHARE));
+        self.drop_clean(wanted.pages().max(self.fresh_goal() / CLEAN_FRACTION));
         let limit = self.refresh(mmu, wanted.pages());
         self.pool.take(set, purpose, limit)
     }
@@ -450,7 +450,7 @@ const MOST_BETWEEN: u64 = 32;
 
 /// A fault that finds nothing else takes this part of [`Engine::fresh_goal`] from what is in standby and stored, so that
 /// the faults after it need no call of their own for that.
-const CLEAN_SHARE: u32 = 4;
+const CLEAN_FRACTION: u32 = 4;
 
 /// The order that one touch of a larger standby folio brings back: 64 KiB.
 const RESCUE: Order = Order::fitting(16);

@@ -18,9 +18,9 @@ use crate::order::Order;
 use crate::policy::{MOST_TOGETHER, Odds, Trial};
 
 /// The part of the pages that are out within which two neighbours left together: by chance, one pair in 16 does.
-const PAIR_SHARE: u32 = 32;
+const PAIR_FRACTION: u32 = 32;
 /// The same for more: by chance, one run of 4 in 20 does, and hardly any of 8.
-const RUN_SHARE: u32 = 4;
+const RUN_FRACTION: u32 = 4;
 /// One in so many runs comes back by halves.
 const TRIED: u32 = 8;
 
@@ -37,10 +37,10 @@ impl Engine {
             span = (span.0.min(half.0), span.1.max(half.1));
             run = run.up();
             let spread = span.1 - span.0;
-            if spread > out / RUN_SHARE {
+            if spread > out / RUN_FRACTION {
                 break;
             }
-            let share = if run.pages() == 2 { PAIR_SHARE } else { RUN_SHARE };
+            let share = if run.pages() == 2 { PAIR_FRACTION } else { RUN_FRACTION };
             if spread <= out / share {
                 together = run;
             }

@@ -13,9 +13,9 @@ use super::Grant;
 /// How many fills from RAM cost as much as one from a disk.
 const READ_WEIGHT: u32 = 6;
 /// What waits in RAM to go to the file may always take this part of the grant ...
-const LEAST_WAITING_SHARE: u32 = 32;
+const LEAST_WAITING_FRACTION: u32 = 32;
 /// ... and never more than this.
-const MOST_WAITING_SHARE: u32 = 4;
+const MOST_WAITING_FRACTION: u32 = 4;
 
 /// The store takes a number of these parts of the grant.
 const PARTS: u32 = 32;
@@ -26,7 +26,7 @@ const RANKS: usize = 2 * PARTS as usize + 1;
 /// Refaults between two decisions. Where memory is small, an eighth of it, or a program that needs another division would
 /// have gone through all of its memory several times before it gets it.
 const REFAULTS: u32 = 512;
-const REFAULTS_SHARE: u32 = 8;
+const REFAULTS_FRACTION: u32 = 8;
 const LEAST_REFAULTS: u32 = 64;
 /// Parts by which one decision may change the division.
 const STEP: u32 = 2;
@@ -92,7 +92,7 @@ impl Division {
 
     /// Most pages that wait in RAM to go to the file.
     pub(crate) fn waiting_limit(&self, grant: &Grant) -> u32 {
-        self.waiting.clamp(grant.pages / LEAST_WAITING_SHARE, grant.pages / MOST_WAITING_SHARE)
+        self.waiting.clamp(grant.pages / LEAST_WAITING_FRACTION, grant.pages / MOST_WAITING_FRACTION)
     }
 
     /// So many pages more that wait would have spared a read of the disk, or so many less of them a fault.
@@ -110,7 +110,7 @@ impl Division {
         let part = u64::from(rank) * u64::from(PARTS) / u64::from(grant.pages.max(1));
         self.refaults[(part as usize).min(RANKS - 1)] += 1;
         self.noted += 1;
-        self.noted >= (grant.pages / REFAULTS_SHARE).clamp(LEAST_REFAULTS, REFAULTS)
+        self.noted >= (grant.pages / REFAULTS_FRACTION).clamp(LEAST_REFAULTS, REFAULTS)
     }
 
     /// Notes how many pages the store has in so many pages of RAM. The density that is known, in sixteenths.

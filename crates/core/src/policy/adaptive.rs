@@ -26,15 +26,15 @@ use crate::order::{Order, OrderSet};
 pub struct Adaptive;
 
 /// A folio takes at most this part of the pages that can be had at once ...
-const ROOM_SHARE: u32 = 4;
+const ROOM_FRACTION: u32 = 4;
 /// ... and of all frames there are.
-const LIMIT_SHARE: u32 = 32;
+const LIMIT_FRACTION: u32 = 32;
 /// A stream pays for this part of what it has come through.
-const LENGTH_SHARE: u32 = 8;
+const LENGTH_FRACTION: u32 = 8;
 /// A VMA pays for as much at the most: 64 KiB.
 const MODEST: u32 = 16;
 /// Memory is plentiful while this part of it is free: twice what reclaim works up to.
-const PLENTY_SHARE: u32 = 4;
+const PLENTY_FRACTION: u32 = 4;
 
 impl OrderPolicy for Adaptive {
     fn choose(&self, context: &FaultContext) -> Choice {
@@ -45,7 +45,7 @@ impl OrderPolicy for Adaptive {
             Hint::Normal if !context.stored => fresh(context),
             Hint::Normal | Hint::Huge => context.ramp.max(context.together),
         };
-        let share = (context.room / ROOM_SHARE).min(context.limit / LIMIT_SHARE);
+        let share = (context.room / ROOM_FRACTION).min(context.limit / LIMIT_FRACTION);
         let allowed = wanted.min(Order::fitting(u64::from(share)));
         Choice::of(wanted, OrderSet::up_to(allowed))
     }
@@ -56,11 +56,11 @@ fn fresh(context: &FaultContext) -> Order {
     if context.sparse {
         return Order::BASE;
     }
-    let plentiful = context.room >= context.limit / PLENTY_SHARE;
+    let plentiful = context.room >= context.limit / PLENTY_FRACTION;
     let earned = context.allowance.saturating_sub(GRACE) / 2;
     // The page that faults needs nobody to pay for it.
     let start = if plentiful { (earned + 1).min(MODEST) } else { 1 };
-    let most = (context.length / LENGTH_SHARE).max(context.allowance.min(MODEST - 1)) + 1;
+    let most = (context.length / LENGTH_FRACTION).max(context.allowance.min(MODEST - 1)) + 1;
     context.ramp.min(Order::fitting(u64::from(most))).max(Order::fitting(u64::from(start)))
 }
 

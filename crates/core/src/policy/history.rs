@@ -47,7 +47,7 @@ pub struct History {
 /// Pages after which what was filled counts half: 64 MiB.
 const FORGETTING: u32 = 1 << 14;
 /// Pages that are taken to be unused may be this part of those that are used.
-const OPEN_SHARE: u32 = 16;
+const OPEN_FRACTION: u32 = 16;
 /// Where nothing was looked at, one page in so many is taken to be unused.
 const PRIOR: u64 = 4;
 /// So many pages are on trust in any case: 64 KiB.
@@ -78,7 +78,7 @@ impl History {
         let (unused, looked_at) =
             (u64::from(self.found_unused), u64::from(self.found_used + self.found_unused));
         let wasted = u64::from(open) * (unused + 1) / (looked_at + PRIOR);
-        (GRACE + (self.used + shown) / OPEN_SHARE).saturating_sub(wasted as u32)
+        (GRACE + (self.used + shown) / OPEN_FRACTION).saturating_sub(wasted as u32)
     }
 
     /// Whether most pages of the larger folios here were found to be unused.

@@ -20,13 +20,13 @@ pub struct HugeCoalesceBase;
 /// The order of the runs in which base pages line up: 64 KiB.
 const COALESCED: Order = Order::fitting(16);
 /// This part of all frames is to be left: the high watermark of reclaim.
-const LEFT_SHARE: u32 = 8;
+const LEFT_FRACTION: u32 = 8;
 
 impl OrderPolicy for HugeCoalesceBase {
     fn choose(&self, context: &FaultContext) -> Choice {
         let huge = !context.stored && !matches!(context.hint, Hint::Base | Hint::Random);
         let left = context.room.saturating_sub(Order::MAX.pages());
-        let short = left < context.limit / LEFT_SHARE;
+        let short = left < context.limit / LEFT_FRACTION;
         let wanted = if huge { Order::MAX } else { Order::BASE };
         let accepted = if short { Order::BASE } else { wanted };
         Choice { in_line: Some(COALESCED), ..Choice::of(wanted, OrderSet::only(accepted)) }
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn when_memory_is_short_it_takes_base_pages_and_says_why() {
         let limit = CONTEXT.limit;
-        let enough = FaultContext { room: limit / LEFT_SHARE + Order::MAX.pages(), ..CONTEXT };
+        let enough = FaultContext { room: limit / LEFT_FRACTION + Order::MAX.pages(), ..CONTEXT };
         assert_eq!(largest(enough), Some(Order::MAX));
         let short = FaultContext { room: enough.room - 1, ..CONTEXT };
         let choice = HugeCoalesceBase.choose(&short);

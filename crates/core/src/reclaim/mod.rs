@@ -55,7 +55,7 @@ const STEP_TRIES: u32 = 512;
 /// See [`Engine::fresh_goal`].
 const MOST_FRESH: u32 = 256;
 /// The part of that which is worth giving back at once.
-const FRESH_SHARE: u32 = 4;
+const FRESH_FRACTION: u32 = 4;
 /// See [`Engine::most_room`].
 const MOST_ROOM: u32 = 1024;
 
@@ -135,7 +135,7 @@ impl Engine {
     /// processors. A fault that finds none takes what there is by itself.
     fn lacks_fresh(&self) -> bool {
         let fresh = self.frame_limit().saturating_sub(self.pool.charged());
-        fresh < self.fresh_goal() / 2 && self.givable() > self.fresh_goal() / FRESH_SHARE
+        fresh < self.fresh_goal() / 2 && self.givable() > self.fresh_goal() / FRESH_FRACTION
     }
 
     /// Room that faults should always find.

@@ -3,7 +3,7 @@
 use crate::addr::SHARED;
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::Engine;
-use crate::fault::PATIENCE;
+use crate::fault::MOST_TRIES;
 use crate::folio::SplitWhy;
 use crate::frame::{FrameState, List, Use};
 use crate::mmu::{Mover, Refusal};
@@ -211,7 +211,7 @@ impl Engine {
         let taken = self.take_frames(mmu, OrderSet::only(Order::BASE), Use::Contents);
         let (frame, order, backing) = taken.ok_or(Refusal::NoMemory)?;
         let run = FrameRun::new(frame, order.pages());
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_TRIES {
             let Some(refusal) = mmu.copy_out(page.space, page.start, run).refusal else {
                 self.attach(child, page.start, frame, order);
                 self.tables.frames.get_mut(frame).state = FrameState::Standby;

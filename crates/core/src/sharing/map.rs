@@ -2,7 +2,7 @@
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
-use crate::fault::PATIENCE;
+use crate::fault::MOST_TRIES;
 use crate::frame::{Backing, FrameState, List, Use};
 use crate::mmu::{Mover, Refusal};
 use crate::order::{Order, OrderSet};
@@ -73,7 +73,7 @@ impl Engine {
                     unlinked = true;
                     at += 1;
                 }
-                _ if tries > 2 * PATIENCE => return Err(Halt::Unmappable),
+                _ if tries > 2 * MOST_TRIES => return Err(Halt::Unmappable),
                 _ => tries += 1,
             }
         }

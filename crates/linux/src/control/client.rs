@@ -5,10 +5,10 @@
 
 use super::build_id;
 use super::channel::{self, Descriptors};
-use super::ledger::{Ledger, SlotId};
+use super::ledger::{AccountId, Ledger};
 use super::outside::Outside;
 use super::ring::Ring;
-use super::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
+use super::wire::{Hello, JoinRefusal, PACKET_BYTES, Reply, Request, Welcome};
 use crate::sys::msg::Line;
 use crate::sys::sched::Scheduling;
 use crate::sys::urge::Lent;
@@ -26,7 +26,7 @@ use rustix::net::{
 use rustix::process::{getpid, getppid};
 
 /// How long to wait for an answer: `quire` itself may be stopped, and the program should not hang with it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a process could not join. It goes on unmanaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +34,7 @@ pub enum JoinError {
     /// The socket could not be reached or used.
     Socket(Errno),
     /// `quire` refused.
-    Refused(Refusal),
+    Refused(JoinRefusal),
     /// The answer was not one of this protocol, or `quire` ended meanwhile.
     Answer,
     /// The ledger, or the ring for notes, could not be mapped.
@@ -69,8 +69,8 @@ pub struct Joined {
 impl Client {
     fn connect(path: &CStr) -> Result<Client, JoinError> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(TIMEOUT))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(TIMEOUT))?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Client { socket })
     }
@@ -83,11 +83,11 @@ impl Client {
         told.or_else(|error| leave_word(path, cause, name).map_err(|_| error))
     }
 
-    /// Connects to the socket at `path` and joins the ledger. A child of fork names its parent's slot, and
+    /// Connects to the socket at `path` and joins the ledger. A child of fork names its parent's account, and
     /// gets the parent's spill files, each passed to `on_file` with its number, in rising order.
     pub fn join(
         path: &CStr,
-        forked_from: Option<SlotId>,
+        forked_from: Option<AccountId>,
         on_file: &mut dyn FnMut(u16, OwnedFd),
     ) -> Result<Joined, JoinError> {
         let client = Client::connect(path)?;

@@ -6,6 +6,7 @@
 
 use super::latency;
 use super::profile::PHASES;
+use crate::sys::shared::shared_layout;
 use crate::sys::tally::{Call, Counts};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use quire_core::Order;
@@ -102,6 +103,8 @@ macro_rules! counters {
             $($(#[$doc])+ pub $name: $cell,)+
         }
 
+        shared_layout!(Counters { $($name),+ });
+
         /// Counters as plain numbers: a copy of one process's, or a sum.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Totals {
@@ -114,7 +117,7 @@ macro_rules! counters {
                 Totals { $($name: Cell::read(&self.$name),)+ }
             }
 
-            /// Sets every counter to zero, for the next process in the slot.
+            /// Sets every counter to zero, for the next process in the account.
             pub fn clear(&self) {
                 $(Cell::clear(&self.$name);)+
             }
@@ -221,7 +224,7 @@ counters! {
     sparse_pages: sum [AtomicU64 = u64, 0],
     /// Runs of small folios that became one, by its order.
     collapses: sum [[AtomicU64; ORDERS] = [u64; ORDERS], [0; ORDERS]],
-    /// Pages whose slots of the pool were vacated.
+    /// Pages whose frames were vacated.
     compacted_pages: sum [AtomicU64 = u64, 0],
     /// Pages that had vanished or appeared behind the engine's back.
     foreign_pages: sum [AtomicU64 = u64, 0],

@@ -52,7 +52,7 @@ pub struct Standing {
 
 /// What it does about that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settled {
+pub struct Adjusted {
     /// What it works within from now on.
     pub grant: u32,
     /// What it gives back at once: what it neither uses nor works within.
@@ -61,13 +61,13 @@ pub struct Settled {
 
 impl Standing {
     /// What it does: goes down to its target as it can, and shares its headroom with who wants some.
-    pub fn settle(self) -> Settled {
+    pub fn adjust(self) -> Adjusted {
         let mut grant = self.granted.min(u32::try_from(self.target).unwrap_or(u32::MAX));
         let headroom = self.granted.saturating_sub(self.charged);
         if self.others_want && headroom > KEEP {
             grant = grant.min(self.granted - (headroom - KEEP) / 2);
         }
-        Settled { grant, excess: self.granted.saturating_sub(grant.max(self.charged)) }
+        Adjusted { grant, excess: self.granted.saturating_sub(grant.max(self.charged)) }
     }
 }
 
@@ -76,8 +76,8 @@ mod tests {
     use super::super::ledger::NO_LIMIT;
     use super::*;
 
-    fn settled(granted: u32, charged: u32, target: u64, others_want: bool) -> (u32, u32) {
-        let Settled { grant, excess } = Standing { granted, charged, target, others_want }.settle();
+    fn adjusted(granted: u32, charged: u32, target: u64, others_want: bool) -> (u32, u32) {
+        let Adjusted { grant, excess } = Standing { granted, charged, target, others_want }.adjust();
         (grant, excess)
     }
 
@@ -105,25 +105,25 @@ mod tests {
 
     #[test]
     fn without_a_wish_all_is_kept() {
-        assert_eq!(settled(5000, 100, NO_LIMIT, false), (5000, 0));
-        assert_eq!(settled(5000, 6000, NO_LIMIT, true), (5000, 0));
+        assert_eq!(adjusted(5000, 100, NO_LIMIT, false), (5000, 0));
+        assert_eq!(adjusted(5000, 6000, NO_LIMIT, true), (5000, 0));
     }
 
     #[test]
     fn a_target_is_met_as_far_as_nothing_is_used_beyond() {
-        assert_eq!(settled(5000, 100, 1024, false), (1024, 3976));
-        assert_eq!(settled(5000, 4000, 1024, false), (1024, 1000));
-        assert_eq!(settled(5000, 5000, 1024, false), (1024, 0));
-        assert_eq!(settled(500, 100, 1024, false), (500, 0));
-        assert_eq!(settled(5000, 100, u64::from(u32::MAX) + 7, false), (5000, 0));
+        assert_eq!(adjusted(5000, 100, 1024, false), (1024, 3976));
+        assert_eq!(adjusted(5000, 4000, 1024, false), (1024, 1000));
+        assert_eq!(adjusted(5000, 5000, 1024, false), (1024, 0));
+        assert_eq!(adjusted(500, 100, 1024, false), (500, 0));
+        assert_eq!(adjusted(5000, 100, u64::from(u32::MAX) + 7, false), (5000, 0));
     }
 
     #[test]
     fn headroom_is_shared_with_who_wants_some() {
-        assert_eq!(settled(5000, 4488, NO_LIMIT, true), (5000, 0), "512 are kept");
-        assert_eq!(settled(5000, 4486, NO_LIMIT, true), (4999, 1));
-        assert_eq!(settled(5000, 488, NO_LIMIT, true), (3000, 2000));
-        assert_eq!(settled(5000, 488, NO_LIMIT, false), (5000, 0));
-        assert_eq!(settled(5000, 488, 1024, true), (1024, 3976), "the target is lower");
+        assert_eq!(adjusted(5000, 4488, NO_LIMIT, true), (5000, 0), "512 are kept");
+        assert_eq!(adjusted(5000, 4486, NO_LIMIT, true), (4999, 1));
+        assert_eq!(adjusted(5000, 488, NO_LIMIT, true), (3000, 2000));
+        assert_eq!(adjusted(5000, 488, NO_LIMIT, false), (5000, 0));
+        assert_eq!(adjusted(5000, 488, 1024, true), (1024, 3976), "the target is lower");
     }
 }

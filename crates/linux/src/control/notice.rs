@@ -5,14 +5,15 @@
 //! trusts nothing that it finds. Where more come than fit, the oldest are only counted.
 
 use super::outside::Outside;
+use crate::sys::shared::shared_layout;
 use core::array;
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// Notices that are kept.
-const KEPT: usize = 128;
+/// Notices that it holds.
+const ENTRIES: usize = 128;
 /// Words of a name, of 8 bytes each.
 const NAME_WORDS: usize = 4;
 /// The longest name that is kept, in bytes.
@@ -28,14 +29,18 @@ struct Entry {
     name: [AtomicU64; NAME_WORDS],
 }
 
+shared_layout!(Entry { number, pid, cause, name });
+
 /// The notices of all processes. All zero: none.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Notices {
     /// How many were begun.
     begun: AtomicU64,
-    entries: [Entry; KEPT],
+    entries: [Entry; ENTRIES],
 }
+
+shared_layout!(Notices { begun, entries });
 
 /// What a notice says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,10 +56,10 @@ impl Notice {
     /// A notice of the program `name`, of which the last part counts; longer names are cut.
     pub fn new(pid: u32, cause: Outside, name: &[u8]) -> Notice {
         let base = super::pattern::base_name(name);
-        let mut kept = [0; NAME_BYTES];
+        let mut bytes = [0; NAME_BYTES];
         let len = base.len().min(NAME_BYTES);
-        kept[..len].copy_from_slice(&base[..len]);
-        Notice { pid, cause, name: kept }
+        bytes[..len].copy_from_slice(&base[..len]);
+        Notice { pid, cause, name: bytes }
     }
 
     /// The program's name.
@@ -87,7 +92,7 @@ impl Notices {
     /// Leaves a notice.
     pub fn leave(&self, notice: &Notice) {
         let number = self.begun.fetch_add(1, Relaxed) + 1;
-        let entry = &self.entries[number as usize % KEPT];
+        let entry = &self.entries[number as usize % ENTRIES];
         entry.number.store(0, Relaxed);
         core::sync::atomic::fence(Release);
         entry.pid.store(notice.pid, Relaxed);
@@ -105,9 +110,9 @@ impl Notices {
         if behind == 0 {
             return None;
         }
-        if behind > KEPT as u64 {
-            reader.next = begun - KEPT as u64;
-            return Some(Look::Lost(behind - KEPT as u64));
+        if behind > ENTRIES as u64 {
+            reader.next = begun - ENTRIES as u64;
+            return Some(Look::Lost(behind - ENTRIES as u64));
         }
         let number = reader.next + 1;
         let found = self.read(number);
@@ -120,7 +125,7 @@ impl Notices {
     }
 
     fn read(&self, number: u64) -> Option<Notice> {
-        let entry = &self.entries[number as usize % KEPT];
+        let entry = &self.entries[number as usize % ENTRIES];
         if entry.number.load(Acquire) != number {
             return None;
         }
@@ -168,7 +173,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_counted() {
         let (notices, mut reader) = (empty(), Reader::default());
-        for pid in 0..KEPT as u32 + 5 {
+        for pid in 0..ENTRIES as u32 + 5 {
             notices.leave(&Notice::new(pid, Outside::NoPreload, &[b'x'; 100]));
         }
         assert_eq!(notices.look(&mut reader), Some(Look::Lost(5)));
@@ -177,7 +182,7 @@ mod tests {
             assert_eq!((notice.pid, notice.name().len()), (seen + 5, NAME_BYTES));
             seen += 1;
         }
-        assert_eq!(seen, KEPT as u32);
+        assert_eq!(seen, ENTRIES as u32);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the process: when it is killed, `quire` still reads all that was noted. Neither side trusts what it finds in it.
 
 use crate::sys::futex::{self, Scope};
-use crate::sys::shared::Shared;
+use crate::sys::shared::{Shared, shared_layout};
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -22,7 +22,7 @@ pub type Words = [u64; 3];
 /// The shared memory. Read and written through [`Ring`].
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub struct Layout {
+pub struct RingMemory {
     /// Notes written, and notes read, since the ring was made.
     written: AtomicU64,
     read: AtomicU64,
@@ -36,17 +36,19 @@ pub struct Layout {
     notes: [[AtomicU64; 3]; CAPACITY],
 }
 
+shared_layout!(RingMemory { written, read, freed, waiting, closed, no_accesses, notes });
+
 /// A mapped ring.
 #[derive(Debug)]
 pub struct Ring {
-    layout: Shared<Layout>,
+    memory: Shared<RingMemory>,
 }
 
 impl Ring {
     /// Creates an empty one.
     pub fn create() -> io::Result<(OwnedFd, Ring)> {
         let file = memfd_create("quire-notes", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&file, size_of::<Layout>() as u64)?;
+        ftruncate(&file, size_of::<RingMemory>() as u64)?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
         let ring = Ring::map(&file)?;
         Ok((file, ring))
@@ -54,75 +56,75 @@ impl Ring {
 
     /// Maps the ring in `file`.
     pub fn map(file: impl AsFd) -> io::Result<Ring> {
-        Ok(Ring { layout: Shared::map(file)? })
+        Ok(Ring { memory: Shared::map(file)? })
     }
 
     /// For the writer: adds a note. False when the ring is full. One thread at a time.
     pub fn push(&self, words: Words) -> bool {
-        let written = self.layout.written.load(Relaxed);
-        if written.wrapping_sub(self.layout.read.load(Acquire)) >= CAPACITY as u64 {
+        let written = self.memory.written.load(Relaxed);
+        if written.wrapping_sub(self.memory.read.load(Acquire)) >= CAPACITY as u64 {
             return false;
         }
-        let place = &self.layout.notes[written as usize % CAPACITY];
+        let place = &self.memory.notes[written as usize % CAPACITY];
         place.iter().zip(words).for_each(|(to, word)| to.store(word, Relaxed));
-        self.layout.written.store(written.wrapping_add(1), Release);
+        self.memory.written.store(written.wrapping_add(1), Release);
         true
     }
 
     /// For the writer: waits until notes have been read, at most for `timeout_ns`. Returns at once where there is room
     /// or nobody reads any longer.
     pub fn await_room(&self, timeout_ns: u64) {
-        self.layout.waiting.store(1, SeqCst);
-        let seen = self.layout.freed.load(SeqCst);
-        let used = self.layout.written.load(Relaxed).wrapping_sub(self.layout.read.load(SeqCst));
+        self.memory.waiting.store(1, SeqCst);
+        let seen = self.memory.freed.load(SeqCst);
+        let used = self.memory.written.load(Relaxed).wrapping_sub(self.memory.read.load(SeqCst));
         if used >= CAPACITY as u64 && !self.is_closed() {
-            futex::wait(&self.layout.freed, seen, Some(timeout_ns), Scope::Shared);
+            futex::wait(&self.memory.freed, seen, Some(timeout_ns), Scope::Shared);
         }
     }
 
     /// For the writer: whether nobody reads any longer.
     pub fn is_closed(&self) -> bool {
-        self.layout.closed.load(Relaxed) != 0
+        self.memory.closed.load(Relaxed) != 0
     }
 
     /// For the writer: whether the reader has use for what the program does to its memory.
     pub fn wants_accesses(&self) -> bool {
-        self.layout.no_accesses.load(Relaxed) == 0
+        self.memory.no_accesses.load(Relaxed) == 0
     }
 
     /// For the reader: says that it has none any longer.
     pub fn refuse_accesses(&self) {
-        self.layout.no_accesses.store(1, Relaxed);
+        self.memory.no_accesses.store(1, Relaxed);
     }
 
     /// For the reader: says that it reads no longer.
     pub fn close(&self) {
-        self.layout.closed.store(1, Relaxed);
+        self.memory.closed.store(1, Relaxed);
         self.wake();
     }
 
     /// For the reader: takes all notes there are, oldest first.
     pub fn take(&self, mut with: impl FnMut(Words)) {
-        let read = self.layout.read.load(Relaxed);
-        let count = self.layout.written.load(Acquire).wrapping_sub(read);
+        let read = self.memory.read.load(Relaxed);
+        let count = self.memory.written.load(Acquire).wrapping_sub(read);
         if count == 0 {
             return;
         }
         // A process that writes nonsense there gets no more of our time than a full ring does.
         for number in 0..count.min(CAPACITY as u64) {
-            let place = &self.layout.notes[read.wrapping_add(number) as usize % CAPACITY];
+            let place = &self.memory.notes[read.wrapping_add(number) as usize % CAPACITY];
             with([0, 1, 2].map(|word: usize| place[word].load(Relaxed)));
         }
-        self.layout.read.store(read.wrapping_add(count), SeqCst);
-        if self.layout.waiting.swap(0, SeqCst) != 0 {
+        self.memory.read.store(read.wrapping_add(count), SeqCst);
+        if self.memory.waiting.swap(0, SeqCst) != 0 {
             self.wake();
         }
     }
 
     fn wake(&self) {
-        self.layout.freed.fetch_add(1, SeqCst);
+        self.memory.freed.fetch_add(1, SeqCst);
         // Waking fails only for a bad address, and the word is ours.
-        let _ = futex::wake(&self.layout.freed, u32::MAX, Scope::Shared);
+        let _ = futex::wake(&self.memory.freed, u32::MAX, Scope::Shared);
     }
 }
 
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn nonsense_in_the_ring_is_bounded() {
         let (_file, ring) = Ring::create().unwrap();
-        ring.layout.written.store(u64::MAX - 3, Relaxed);
+        ring.memory.written.store(u64::MAX - 3, Relaxed);
         let mut count = 0;
         ring.take(|_| count += 1);
         assert_eq!(count, CAPACITY);

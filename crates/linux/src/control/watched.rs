@@ -3,6 +3,7 @@
 //! The threads that watch each other write it, about once a second while nothing happens. Where both of them wait, it is as
 //! old as it says.
 
+use crate::sys::shared::shared_layout;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -27,6 +28,22 @@ pub struct Watched {
     held_line: AtomicU64,
     held_file: [AtomicU64; FILE_BYTES / 8],
 }
+
+shared_layout!(Watched {
+    looked_at_ns,
+    fault_since_ns,
+    handler_beats,
+    handler_ticks,
+    service_beats,
+    service_ticks,
+    service_busy,
+    aside,
+    disk_waiting,
+    disk_under_way,
+    calls,
+    held_line,
+    held_file
+});
 
 /// The same as plain values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -59,10 +76,10 @@ pub struct Watchdogs {
 
 /// The end of a file's name, behind zeroes where it is short.
 pub fn file_end(name: &str) -> [u8; FILE_BYTES] {
-    let mut kept = [0; FILE_BYTES];
+    let mut bytes = [0; FILE_BYTES];
     let end = &name.as_bytes()[name.len().saturating_sub(FILE_BYTES)..];
-    kept[FILE_BYTES - end.len()..].copy_from_slice(end);
-    kept
+    bytes[FILE_BYTES - end.len()..].copy_from_slice(end);
+    bytes
 }
 
 impl Watched {
@@ -109,7 +126,7 @@ impl Watched {
         }
     }
 
-    /// For the next process in the slot.
+    /// For the next process in the account.
     pub fn clear(&self) {
         self.show(&Watchdogs::default());
     }

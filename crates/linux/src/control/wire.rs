@@ -3,7 +3,7 @@
 //! A packet is a tag byte and its fields, little-endian, without padding; both ends are of one build, so
 //! there are no versions but the build id in the first message. Nothing here allocates.
 
-use super::ledger::SlotId;
+use super::ledger::AccountId;
 use super::outside::Outside;
 
 /// The longest packet, in bytes.
@@ -22,8 +22,8 @@ pub struct Hello {
     pub pid: u32,
     /// Its parent, as it sees it.
     pub ppid: u32,
-    /// In a process made by fork without exec: its parent's slot.
-    pub forked_from: Option<SlotId>,
+    /// In a process made by fork without exec: its parent's account.
+    pub forked_from: Option<AccountId>,
 }
 
 /// What a process says.
@@ -57,8 +57,8 @@ pub enum Request<'a> {
 /// How a process is to work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Welcome {
-    /// Its slot in the ledger.
-    pub slot: SlotId,
+    /// Its account in the ledger.
+    pub account: AccountId,
     /// Whether it may evict. False without a budget, and in a child of fork without exec.
     pub evict: bool,
     /// Whether there is somewhere to spill to.
@@ -104,10 +104,10 @@ impl PolicyName {
 /// Why a process is not taken in. It goes on unmanaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Refusal {
+pub enum JoinRefusal {
     /// The library is of another build than `quire`.
     OtherBuild = 1,
-    /// All slots are used.
+    /// All accounts are used.
     TooManyProcesses = 2,
     /// The parent that a forked child named is not known.
     UnknownParent = 3,
@@ -133,7 +133,7 @@ pub enum Reply {
     /// There is no spill file to be had, for good.
     NoSpill,
     /// The process is not taken in.
-    Refuse(Refusal),
+    Refuse(JoinRefusal),
 }
 
 /// The packet is not one of this protocol.
@@ -159,9 +159,9 @@ impl Packet {
         self.len += bytes.len();
     }
 
-    fn put_slot(&mut self, slot: SlotId) {
-        self.put(&slot.index.to_le_bytes());
-        self.put(&slot.generation.to_le_bytes());
+    fn put_account(&mut self, account: AccountId) {
+        self.put(&account.index.to_le_bytes());
+        self.put(&account.generation.to_le_bytes());
     }
 
     /// The bytes to send.
@@ -180,7 +180,7 @@ impl Request<'_> {
                 packet.put(&hello.pid.to_le_bytes());
                 packet.put(&hello.ppid.to_le_bytes());
                 if let Some(parent) = hello.forked_from {
-                    packet.put_slot(parent);
+                    packet.put_account(parent);
                 }
                 packet
             }
@@ -212,7 +212,7 @@ impl Request<'_> {
                 build: fields.long()?,
                 pid: fields.word()?,
                 ppid: fields.word()?,
-                forked_from: if fields.0.is_empty() { None } else { Some(fields.slot()?) },
+                forked_from: if fields.0.is_empty() { None } else { Some(fields.account()?) },
             }),
             2 => Request::Descriptor,
             3 => Request::NeedSpill,
@@ -237,7 +237,7 @@ impl Reply {
         match self {
             Reply::Welcome(welcome) => {
                 let mut packet = Packet::new(1);
-                packet.put_slot(welcome.slot);
+                packet.put_account(welcome.account);
                 packet.put(&[u8::from(welcome.evict), u8::from(welcome.spill)]);
                 packet.put(&welcome.files.to_le_bytes());
                 packet.put(&welcome.budget_pages.to_le_bytes());
@@ -271,7 +271,7 @@ impl Reply {
         let mut fields = Fields(bytes);
         let reply = match fields.byte()? {
             1 => Reply::Welcome(Welcome {
-                slot: fields.slot()?,
+                account: fields.account()?,
                 evict: fields.byte()? != 0,
                 spill: fields.byte()? != 0,
                 files: fields.short()?,
@@ -286,10 +286,10 @@ impl Reply {
             3 => Reply::Spill { file: fields.short()? },
             4 => Reply::NoSpill,
             5 => Reply::Refuse(match fields.byte()? {
-                1 => Refusal::OtherBuild,
-                2 => Refusal::TooManyProcesses,
-                3 => Refusal::UnknownParent,
-                4 => Refusal::Malformed,
+                1 => JoinRefusal::OtherBuild,
+                2 => JoinRefusal::TooManyProcesses,
+                3 => JoinRefusal::UnknownParent,
+                4 => JoinRefusal::Malformed,
                 _ => return Err(Malformed),
             }),
             _ => return Err(Malformed),
@@ -333,8 +333,8 @@ impl Fields<'_> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn slot(&mut self) -> Result<SlotId, Malformed> {
-        Ok(SlotId { index: self.word()?, generation: self.word()? })
+    fn account(&mut self) -> Result<AccountId, Malformed> {
+        Ok(AccountId { index: self.word()?, generation: self.word()? })
     }
 
     fn policy(&mut self) -> Result<PolicyName, Malformed> {
@@ -352,13 +352,13 @@ impl Fields<'_> {
 mod tests {
     use super::*;
 
-    const SLOT: SlotId = SlotId { index: 1023, generation: 9 };
+    const ACCOUNT: AccountId = AccountId { index: 1023, generation: 9 };
 
     fn requests() -> [Request<'static>; 10] {
         let hello = Hello { build: 0x0123_4567_89ab_cdef, pid: 42, ppid: 1, forked_from: None };
         [
             Request::Hello(hello),
-            Request::Hello(Hello { forked_from: Some(SLOT), ..hello }),
+            Request::Hello(Hello { forked_from: Some(ACCOUNT), ..hello }),
             Request::Descriptor,
             Request::NeedSpill,
             Request::Want,
@@ -373,7 +373,7 @@ mod tests {
     fn replies() -> [Reply; 6] {
         let policy = PolicyName::new("fixed:64K").unwrap();
         let welcome = Welcome {
-            slot: SLOT,
+            account: ACCOUNT,
             evict: true,
             spill: false,
             files: 300,
@@ -389,8 +389,8 @@ mod tests {
             Reply::Files { first: 64 },
             Reply::Spill { file: 2 },
             Reply::NoSpill,
-            Reply::Refuse(Refusal::OtherBuild),
-            Reply::Refuse(Refusal::Malformed),
+            Reply::Refuse(JoinRefusal::OtherBuild),
+            Reply::Refuse(JoinRefusal::Malformed),
         ]
     }
 

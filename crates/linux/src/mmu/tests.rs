@@ -1,25 +1,26 @@
 use super::*;
+use quire_core::addr::Frame;
 
 #[test]
 fn ranges_outside_are_refused_without_a_call() {
-    let layout = Layout::reserve(8, 1).unwrap();
-    let mut mmu = LinuxMmu::for_program(&layout);
-    let arena = layout.arena(Space(0));
+    let places = Places::reserve(8, 1).unwrap();
+    let mut mmu = LinuxMmu::for_program(&places);
+    let arena = places.arena(Space(0));
     let past = PageRange::new(Space(0), arena.end(), 1);
     assert_eq!(mmu.discard(past), Err(Refusal::NoRange));
     let huge = PageRange::new(Space(0), arena.start, u64::MAX);
     assert_eq!(mmu.protect(huge, Prot::READ), Err(Refusal::NoRange));
-    assert!(layout.is_managed(arena.start.addr() as usize));
-    assert!(!layout.is_managed(arena.end().addr() as usize));
-    assert_eq!(layout.frame_addr(Frame(8)), None);
-    assert!(layout.slots(FrameRun::new(Frame(7), 2)).is_none());
+    assert!(places.is_managed(arena.start.addr() as usize));
+    assert!(!places.is_managed(arena.end().addr() as usize));
+    assert_eq!(places.frame_addr(Frame(8)), None);
+    assert!(places.in_pool(FrameRun::new(Frame(7), 2)).is_none());
 }
 
 #[test]
 fn the_programs_threads_can_not_move() {
-    let layout = Layout::reserve(8, 1).unwrap();
-    let mut mmu = LinuxMmu::for_program(&layout);
-    let at = layout.arena(Space(0)).start;
+    let places = Places::reserve(8, 1).unwrap();
+    let mut mmu = LinuxMmu::for_program(&places);
+    let at = places.arena(Space(0)).start;
     let done = mmu.move_in(FrameRun::new(Frame(0), 1), Space(0), at);
     assert_eq!(done, Done::part(0, Refusal::NoRange));
     assert!(!mmu.is_pager() && !mmu.present(Space(0), at));

@@ -5,7 +5,8 @@
 //! the verbs. One message alone is answered, after every thread has told that it waits: a wake that forgets a page leaves its
 //! thread asleep.
 
-use super::{Layout, LinuxMmu};
+use super::LinuxMmu;
+use crate::places::Places;
 use crate::sys::Errno;
 use crate::sys::bytes::Stretch;
 use crate::sys::pagemap::Pagemap;
@@ -22,13 +23,13 @@ const HERE: Space = Space(0);
 /// Pages of a folio here: 16 KiB.
 const PAGES: u64 = 4;
 /// How long a thread may wait for what is there, before it counts as forgotten.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// What somebody else's page holds.
 const FOREIGN: u8 = 0xee;
 
 /// The engine on memory of its own.
 struct Rig {
-    layout: Layout,
+    places: Places,
     uffd: Uffd,
     pagemap: Pagemap,
     engine: Engine,
@@ -36,7 +37,7 @@ struct Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.layout.give_back().expect("address space to give back");
+        self.places.give_back().expect("address space to give back");
     }
 }
 
@@ -50,21 +51,21 @@ impl Rig {
                 return None;
             }
         };
-        let layout = Layout::reserve(256, 64).expect("address space");
-        layout.register(&uffd).expect("registration");
+        let places = Places::reserve(256, 64).expect("address space");
+        places.register(&uffd).expect("registration");
         let policy = PolicyKind::Fixed(Order::fitting(PAGES));
         let engine = Engine::new(Config { frames: 256, segments: 4, segment_pages: 16, grant: 256, policy });
-        Some(Rig { layout, uffd, pagemap: Pagemap::open().expect("pagemap"), engine })
+        Some(Rig { places, uffd, pagemap: Pagemap::open().expect("pagemap"), engine })
     }
 
     fn with<R>(&mut self, verb: impl FnOnce(&mut Engine, &mut LinuxMmu<'_>) -> R) -> R {
-        let mut mmu = LinuxMmu::for_pager(&self.layout, &self.uffd, &self.pagemap);
+        let mut mmu = LinuxMmu::for_pager(&self.places, &self.uffd, &self.pagemap);
         verb(&mut self.engine, &mut mmu)
     }
 
     /// Folio number `folio` of the arena, which may be read and written.
     fn map(&mut self, folio: u64) -> PageRange {
-        let start = self.layout.arena(HERE).start.plus(folio * PAGES);
+        let start = self.places.arena(HERE).start.plus(folio * PAGES);
         let pages = PageRange::new(HERE, start, PAGES);
         self.with(|engine, mmu| engine.map_range(mmu, pages, Prot::READ_WRITE)).expect("memory");
         pages
@@ -72,7 +73,7 @@ impl Rig {
 
     /// The number of a page in the arena.
     fn number(&self, vpn: Vpn) -> usize {
-        (vpn.0 - self.layout.arena(HERE).start.0) as usize
+        (vpn.0 - self.places.arena(HERE).start.0) as usize
     }
 
     /// A mapped folio, whose pages hold 1, 2, .. in each byte.
@@ -81,7 +82,7 @@ impl Rig {
         self.answer(pages.start);
         for i in 0..PAGES {
             let page = self.number(pages.start.plus(i));
-            self.layout.arena_bytes().with_page(page, |page| page.fill(i as u8 + 1));
+            self.places.arena_bytes().with_page(page, |page| page.fill(i as u8 + 1));
         }
         pages
     }
@@ -98,8 +99,8 @@ impl Rig {
     /// Somebody else puts a page into a hole, and wakes nobody.
     fn appear(&mut self, vpn: Vpn) {
         let frame = 255;
-        self.layout.pool().with_page(frame, |page| page.fill(FOREIGN));
-        let from = self.layout.pool().base() + frame * PAGE_SIZE;
+        self.places.pool().with_page(frame, |page| page.fill(FOREIGN));
+        let from = self.places.pool().base() + frame * PAGE_SIZE;
         let copied = self.uffd.copy(vpn.addr() as usize, from, PAGE_SIZE, false);
         assert_eq!((copied.bytes, copied.errno), (PAGE_SIZE, None));
         self.with(|_, mmu| mmu.release(quire_core::FrameRun::new(quire_core::Frame(frame as u32), 1)));
@@ -119,7 +120,7 @@ impl Rig {
     fn finish(&mut self, work: &Work) {
         assert_eq!(work.kind, JobKind::Zero);
         for frame in work.frames.iter() {
-            self.layout.pool().with_page(frame.0 as usize, |page| page.fill(0));
+            self.places.pool().with_page(frame.0 as usize, |page| page.fill(0));
         }
         let done = self.with(|engine, mmu| engine.finish(mmu, work.ticket, Outcome::Done, &[]));
         assert_eq!(done, Ok(()));
@@ -130,7 +131,7 @@ impl Rig {
         let mut pages = std::collections::BTreeSet::new();
         let begin = Instant::now();
         while (pages.len() as u64) < count {
-            assert!(begin.elapsed() < PATIENCE, "only {pages:?} have raised a message");
+            assert!(begin.elapsed() < TIMEOUT, "only {pages:?} have raised a message");
             pages.extend(self.next_messages());
         }
     }
@@ -168,7 +169,7 @@ fn readers(arena: Stretch, first: usize) -> Receiver<(u64, u8)> {
 fn all_go_on(said: &Receiver<(u64, u8)>, expected: [u8; PAGES as usize], what: &str) {
     let mut found = [None; PAGES as usize];
     for _ in 0..PAGES {
-        match said.recv_timeout(PATIENCE) {
+        match said.recv_timeout(TIMEOUT) {
             Ok((page, byte)) => found[page as usize] = Some(byte),
             Err(_) => panic!("{what}: a thread sleeps on; awake are those that have read {found:?}"),
         }
@@ -189,7 +190,7 @@ fn each_cut(moves: bool, scene: impl Fn(&mut Rig, u64) -> (PageRange, [u8; PAGES
     for (number, (after, errno, times)) in cuts().enumerate() {
         let what = format!("{errno:?} after {after} pages, {times} times");
         let (pages, expected) = scene(&mut rig, number as u64);
-        let said = readers(rig.layout.arena_bytes(), rig.number(pages.start));
+        let said = readers(rig.places.arena_bytes(), rig.number(pages.start));
         rig.await_messages(PAGES);
         rig.cut(moves, after, errno, times);
         rig.answer(pages.start.plus(after as u64));
@@ -229,7 +230,7 @@ fn who_waits_for_a_page_that_is_there_already_is_woken() {
         if copies {
             rig.with(|engine, mmu| engine.protect(mmu, pages, Prot::READ)).expect("rights");
         }
-        let said = readers(rig.layout.arena_bytes(), rig.number(pages.start));
+        let said = readers(rig.places.arena_bytes(), rig.number(pages.start));
         rig.await_messages(PAGES);
         rig.appear(pages.start.plus(at));
         rig.answer(pages.start.plus((at + 1) % PAGES));
@@ -247,7 +248,7 @@ fn a_page_that_was_moved_though_the_kernel_says_it_exists_is_there() {
     let Some(mut rig) = Rig::start() else { return };
     for at in 0..PAGES {
         let pages = rig.in_standby(at);
-        let said = readers(rig.layout.arena_bytes(), rig.number(pages.start));
+        let said = readers(rig.places.arena_bytes(), rig.number(pages.start));
         rig.await_messages(PAGES);
         let cut = Cut { moves: true, after: at as usize, secretly: 1, errno: Errno::EXIST, times: 1 };
         rig.uffd.script.push(cut);
@@ -281,7 +282,7 @@ fn a_move_out_that_is_cut_loses_nothing() {
         assert!(refused(&rig) > before || rig.uffd.script.is_over(), "{what}: it was not cut");
         assert_eq!(rig.engine.validate(), Ok(()), "{what}");
         rig.uffd.script.clear();
-        let said = readers(rig.layout.arena_bytes(), rig.number(pages.start));
+        let said = readers(rig.places.arena_bytes(), rig.number(pages.start));
         answer_until_read(&mut rig, &said, expected, &what);
     }
 }
@@ -291,7 +292,7 @@ fn answer_until_read(rig: &mut Rig, said: &Receiver<(u64, u8)>, expected: [u8; P
     let mut found = Vec::new();
     while (found.len() as u64) < PAGES {
         assert!(
-            begin.elapsed() < PATIENCE,
+            begin.elapsed() < TIMEOUT,
             "{what}: a thread sleeps on; awake are those that have read {found:?}"
         );
         rig.next_messages().into_iter().for_each(|vpn| rig.answer(vpn));

@@ -5,7 +5,7 @@ use super::calls::Call;
 use super::{Pager, Tables};
 use crate::die;
 use crate::sys::clock::now_ns;
-use crate::sys::sched;
+use crate::sys::futex;
 
 /// Between two checks there is so many times as long as one took.
 const TIMES: u64 = 30;
@@ -43,7 +43,7 @@ impl Pager {
     pub(super) fn check_at_rest(&self) {
         let until = now_ns() + JOBS_NS;
         loop {
-            self.watch.service_beat();
+            self.watchdog.service_beat();
             let tables = self.tables_behind();
             let jobs = tables.engine.jobs();
             if jobs == 0 {
@@ -53,7 +53,7 @@ impl Pager {
             if now_ns() > until {
                 die!("the tables do not fit: {jobs} jobs never end. Please report this");
             }
-            sched::sleep(LOOK_NS);
+            futex::sleep(LOOK_NS);
         }
     }
 
@@ -63,8 +63,8 @@ impl Pager {
             die!("the tables do not fit: {what}. Please report this");
         }
         let budgeted = self.link().filter(|link| link.welcome.evict);
-        let Some(slot) = budgeted.and_then(|_| self.slot()) else { return };
-        let (grant, granted) = (u64::from(tables.engine.grant()), slot.granted_pages());
+        let Some(account) = budgeted.and_then(|_| self.account()) else { return };
+        let (grant, granted) = (u64::from(tables.engine.grant()), account.granted_pages());
         if grant > granted {
             die!(
                 "the tables do not fit: {grant} pages are granted, the ledger knows of {granted}. Please report this"

@@ -11,9 +11,10 @@ use crate::die;
 use crate::fork_events::{Children, read};
 use crate::say;
 use crate::sys::clock::now_ns;
+use crate::sys::futex;
 use crate::sys::mmap::{self, Advice};
 use crate::sys::uffd::{Uffd, UffdMsg};
-use crate::sys::{Cause, Errno, sched};
+use crate::sys::{Cause, Errno};
 use core::sync::atomic::Ordering;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::job::{JobKind, Outcome, Work};
@@ -23,7 +24,7 @@ use quire_core::{Halt, PageState, Whereabouts};
 /// Pages that are brought to a child at once: 256 KiB.
 pub(super) const AT_ONCE: usize = 64;
 /// How long a copy to a child is tried for which there is no memory, in ns.
-const PATIENCE_NS: u64 = 10_000_000_000;
+const TIMEOUT_NS: u64 = 10_000_000_000;
 
 impl Pager {
     /// Brings to every child that waits what it lacks. Under the engine's lock, and with nothing half done.
@@ -64,7 +65,7 @@ impl Pager {
         let (addr, len) = (bite.start.addr() as usize, bite.pages as usize * PAGE_SIZE);
         // Where it is refused, it will be again.
         let _ = mmap::advise(addr, len, Advice::DontNeedLocked);
-        self.wait_for_forks(tables, uffd);
+        self.complete_forks(tables, uffd);
     }
 
     /// Before `range` moves: children whose fork came before are made whole; one that is forked before it is granted again
@@ -72,7 +73,7 @@ impl Pager {
     pub(super) fn withhold_from_children(&self, tables: &mut Tables, range: PageRange) {
         if let Some(uffd) = self.descriptors.get().map(|d| &d.uffd).filter(|uffd| uffd.tells_forks()) {
             self.advise(range, Advice::DontFork);
-            self.wait_for_forks(tables, uffd);
+            self.complete_forks(tables, uffd);
         }
     }
 
@@ -114,8 +115,8 @@ impl Pager {
     }
 
     /// Makes whole whoever was forked before now.
-    fn wait_for_forks(&self, tables: &mut Tables, uffd: &Uffd) {
-        self.fork_events.settle(uffd);
+    fn complete_forks(&self, tables: &mut Tables, uffd: &Uffd) {
+        self.fork_events.wait_for_forks(uffd);
         if self.fork_events.waiting() > 0 && tables.frozen_for == 0 {
             self.make_children_whole(tables);
         }
@@ -149,7 +150,7 @@ impl Pager {
 
     /// At the end of a fork that was announced, whose child makes a pager of its own. If the kernel told of one child, and
     /// of none that came through the gate, it is that one; else all are made whole, as if none had been announced.
-    pub(super) fn settle_announced(&self) {
+    pub(super) fn drop_announced(&self) {
         let _tables = self.tables.lock();
         let through = self.through_frozen.swap(0, Ordering::Relaxed);
         if self.fork_events.waiting() == 1 && through == 0 {
@@ -188,15 +189,15 @@ impl<'a> Bringer<'a> {
                 Some(Source::Store) => self.bring_stored(tables, rest, memories),
                 None => first.plus(1),
             };
-            self.pager.watch.handler_beat();
-            self.pager.watch.service_beat();
+            self.pager.watchdog.handler_beat();
+            self.pager.watchdog.service_beat();
         }
     }
 
     /// Brings the page that is in a frame; says where to go on.
     fn bring_frame(&mut self, tables: &Tables, vpn: Vpn, memories: &mut Vec<Uffd>) -> Vpn {
         if let Some(frame) = tables.engine.whereabouts(SPACE, vpn).frame {
-            self.pager.layout.pool().with_page(frame.0 as usize, |page| give(memories, vpn, page));
+            self.pager.places.pool().with_page(frame.0 as usize, |page| give(memories, vpn, page));
         }
         vpn.plus(1)
     }
@@ -273,10 +274,10 @@ fn fill_holes(memory: &Uffd, to: usize, pages: &[u8]) -> Result<(), Errno> {
                 let now = now_ns();
                 if tried_since == 0 {
                     tried_since = now;
-                } else if now - tried_since > PATIENCE_NS {
+                } else if now - tried_since > TIMEOUT_NS {
                     return Err(errno);
                 }
-                sched::sleep(1_000_000);
+                futex::sleep(1_000_000);
             }
             Some(errno) => return Err(errno),
         }

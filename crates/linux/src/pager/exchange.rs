@@ -11,7 +11,7 @@ use crate::sys::sched;
 use crate::sys::urge::{self, Lent};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-const SLOTS: usize = 64;
+const MAILBOXES: usize = 64;
 
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
@@ -26,7 +26,7 @@ pub(super) struct Rung {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Mailbox {
     word: AtomicU32,
     /// The caller, by its id, if it is a real-time thread; else 0.
     urgent: AtomicU32,
@@ -34,34 +34,34 @@ struct Slot {
     answer: Lock<Result<usize, i32>>,
 }
 
-/// The slots, and what wakes the service thread.
+/// The mailboxes, and what wakes the service thread.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    slots: [Slot; SLOTS],
+    mailboxes: [Mailbox; MAILBOXES],
     bell: AtomicU32,
-    /// The process's slot in the ledger, where there is one. Its doorbell, which `quire` rings too, is what the service
-    /// thread sleeps on then; otherwise it is the bell.
-    door: Leaked<ledger::Slot>,
+    /// The process's account in the ledger, where there is one. Its doorbell, which `quire` rings too, is what the
+    /// service thread sleeps on then; otherwise it is the bell.
+    door: Leaked<ledger::Account>,
     /// The service thread sleeps, or is about to.
     sleeping: AtomicU32,
 }
 
 impl Exchange {
     pub(super) const fn new() -> Exchange {
-        let slots = [const {
-            Slot {
+        let mailboxes = [const {
+            Mailbox {
                 word: AtomicU32::new(FREE),
                 urgent: AtomicU32::new(0),
                 body: Lock::new(None),
                 answer: Lock::new(Ok(0)),
             }
-        }; SLOTS];
-        Exchange { slots, bell: AtomicU32::new(0), door: Leaked::empty(), sleeping: AtomicU32::new(0) }
+        }; MAILBOXES];
+        Exchange { mailboxes, bell: AtomicU32::new(0), door: Leaked::empty(), sleeping: AtomicU32::new(0) }
     }
 
-    /// From now on the doorbell of `slot` wakes the service thread.
-    pub(super) fn listen_at(&self, slot: &'static ledger::Slot) {
-        self.door.set(slot);
+    /// From now on the doorbell of `account` wakes the service thread.
+    pub(super) fn listen_at(&self, account: &'static ledger::Account) {
+        self.door.set(account);
     }
 
     /// The bell alone wakes it.
@@ -71,79 +71,84 @@ impl Exchange {
 
     /// Hands over `call` of thread `tid` and waits for the answer.
     pub(super) fn ask(&self, call: Call, tid: u32) -> Result<usize, i32> {
-        let slot = self.claim(tid);
+        let mailbox = self.claim(tid);
         let urgent = sched::is_real_time(0);
-        slot.urgent.store(if urgent { tid } else { 0 }, Ordering::Relaxed);
-        *slot.body.lock() = Some((call, tid));
-        slot.word.store(POSTED, Ordering::Release);
+        mailbox.urgent.store(if urgent { tid } else { 0 }, Ordering::Relaxed);
+        *mailbox.body.lock() = Some((call, tid));
+        mailbox.word.store(POSTED, Ordering::Release);
         if urgent {
             urge::urge_service();
         }
         self.ring();
-        let patience = urgent.then_some(urge::PATIENCE_NS);
-        while slot.word.load(Ordering::Acquire) != DONE {
-            if futex::wait(&slot.word, POSTED, patience, Scope::Process) == Woken::TimedOut {
+        let timeout = urgent.then_some(urge::LEND_AFTER_NS);
+        while mailbox.word.load(Ordering::Acquire) != DONE {
+            if futex::wait(&mailbox.word, POSTED, timeout, Scope::Process) == Woken::TimedOut {
                 // It may have calmed down at the moment in which it was urged.
                 urge::urge_service();
             }
         }
-        let answer = *slot.answer.lock();
-        slot.word.store(FREE, Ordering::Release);
+        let answer = *mailbox.answer.lock();
+        mailbox.word.store(FREE, Ordering::Release);
         answer
     }
 
-    fn claim(&self, tid: u32) -> &Slot {
+    fn claim(&self, tid: u32) -> &Mailbox {
         let mut at = tid as usize;
         loop {
-            let slot = &self.slots[at % SLOTS];
+            let mailbox = &self.mailboxes[at % MAILBOXES];
             let order = (Ordering::Acquire, Ordering::Relaxed);
-            if slot.word.compare_exchange(FREE, CLAIMED, order.0, order.1).is_ok() {
-                return slot;
+            if mailbox.word.compare_exchange(FREE, CLAIMED, order.0, order.1).is_ok() {
+                return mailbox;
             }
             at += 1;
-            if at % SLOTS == tid as usize % SLOTS {
-                // More threads ask at once than there are slots: the first to be done makes room.
-                futex::wait(&slot.word, slot.word.load(Ordering::Relaxed), Some(1_000_000), Scope::Process);
+            if at % MAILBOXES == tid as usize % MAILBOXES {
+                // More threads ask at once than there are mailboxes: the first to be done makes room.
+                futex::wait(
+                    &mailbox.word,
+                    mailbox.word.load(Ordering::Relaxed),
+                    Some(1_000_000),
+                    Scope::Process,
+                );
             }
         }
     }
 
     /// Whether a call waits.
     pub(super) fn waits(&self) -> bool {
-        self.slots.iter().any(|slot| slot.word.load(Ordering::Relaxed) == POSTED)
+        self.mailboxes.iter().any(|mailbox| mailbox.word.load(Ordering::Relaxed) == POSTED)
     }
 
     /// Calls that wait, for the service thread or for its answer.
     pub(super) fn waiting(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.word.load(Ordering::Relaxed) == POSTED).count()
+        self.mailboxes.iter().filter(|mailbox| mailbox.word.load(Ordering::Relaxed) == POSTED).count()
     }
 
     /// Whether a call of a real-time thread waits, or is being carried out.
     pub(super) fn is_urgent(&self) -> bool {
-        let urgent = |slot: &Slot| slot.urgent.load(Ordering::Relaxed) != 0;
-        self.slots.iter().any(|slot| slot.word.load(Ordering::Acquire) == POSTED && urgent(slot))
+        let urgent = |mailbox: &Mailbox| mailbox.urgent.load(Ordering::Relaxed) != 0;
+        self.mailboxes.iter().any(|mailbox| mailbox.word.load(Ordering::Acquire) == POSTED && urgent(mailbox))
     }
 
-    /// The next call that waits for the service thread: its slot, the call, the thread that asks.
+    /// The next call that waits for the service thread: its mailbox, the call, the thread that asks.
     pub(super) fn next(&self) -> Option<(usize, Call, u32)> {
-        self.slots.iter().enumerate().find_map(|(i, slot)| {
-            if slot.word.load(Ordering::Acquire) != POSTED {
+        self.mailboxes.iter().enumerate().find_map(|(i, mailbox)| {
+            if mailbox.word.load(Ordering::Acquire) != POSTED {
                 return None;
             }
-            slot.body.lock().take().map(|(call, tid)| (i, call, tid))
+            mailbox.body.lock().take().map(|(call, tid)| (i, call, tid))
         })
     }
 
-    pub(super) fn answer(&self, slot: usize, answer: Result<usize, i32>) {
-        let slot = &self.slots[slot];
-        *slot.answer.lock() = answer;
-        let _turn = match slot.urgent.load(Ordering::Relaxed) {
+    pub(super) fn answer(&self, mailbox: usize, answer: Result<usize, i32>) {
+        let mailbox = &self.mailboxes[mailbox];
+        *mailbox.answer.lock() = answer;
+        let _turn = match mailbox.urgent.load(Ordering::Relaxed) {
             0 => None,
             tid => Lent::for_the_wake(tid),
         };
-        slot.word.store(DONE, Ordering::Release);
+        mailbox.word.store(DONE, Ordering::Release);
         // Waking fails only for a bad address, and the word is ours.
-        let _ = futex::wake(&slot.word, 1, Scope::Process);
+        let _ = futex::wake(&mailbox.word, 1, Scope::Process);
     }
 
     /// Tells the service thread that there is something to do.
@@ -151,7 +156,7 @@ impl Exchange {
         self.bell.fetch_add(1, Ordering::SeqCst);
         if self.sleeping.load(Ordering::SeqCst) != 0 {
             match self.door.get() {
-                Some(slot) => slot.ring(),
+                Some(account) => account.ring(),
                 // Waking fails only for a bad address, and the word is ours.
                 None => _ = futex::wake(&self.bell, 1, Scope::Process),
             }
@@ -167,7 +172,7 @@ impl Exchange {
     pub(super) fn rung(&self) -> Rung {
         Rung {
             bell: self.bell.load(Ordering::Acquire),
-            door: self.door.get().map_or(0, ledger::Slot::doorbell),
+            door: self.door.get().map_or(0, ledger::Account::doorbell),
         }
     }
 
@@ -175,7 +180,9 @@ impl Exchange {
     pub(super) fn sleep(&self, seen: Rung, timeout_ns: u64) {
         self.sleeping.store(1, Ordering::SeqCst);
         match self.door.get() {
-            Some(slot) if self.bell.load(Ordering::SeqCst) == seen.bell => slot.wait(seen.door, timeout_ns),
+            Some(account) if self.bell.load(Ordering::SeqCst) == seen.bell => {
+                account.wait(seen.door, timeout_ns);
+            }
             Some(_) => {}
             None => _ = futex::wait(&self.bell, seen.bell, Some(timeout_ns), Scope::Process),
         }
@@ -184,11 +191,11 @@ impl Exchange {
 
     /// In a forked child nobody asks yet. The one thread there is has the answers to none of these.
     pub(super) fn forget(&self) {
-        for slot in &self.slots {
+        for mailbox in &self.mailboxes {
             // Other threads of the parent go on asking while one forks.
-            futex::forget_holder(&slot.body);
-            futex::forget_holder(&slot.answer);
-            slot.word.store(FREE, Ordering::Relaxed);
+            futex::forget_holder(&mailbox.body);
+            futex::forget_holder(&mailbox.answer);
+            mailbox.word.store(FREE, Ordering::Relaxed);
         }
         self.sleeping.store(0, Ordering::Relaxed);
     }
@@ -215,11 +222,11 @@ mod tests {
         thread::spawn(|| {
             loop {
                 let seen = exchange.rung();
-                while let Some((slot, call, tid)) = exchange.next() {
+                while let Some((mailbox, call, tid)) = exchange.next() {
                     let Call::Map { len, .. } = call else { panic!("{call:?}") };
                     // The caller is asleep by then.
                     thread::sleep(Duration::from_millis(2));
-                    exchange.answer(slot, if tid == 0 { Err(libc::EINVAL) } else { Ok(len) });
+                    exchange.answer(mailbox, if tid == 0 { Err(libc::EINVAL) } else { Ok(len) });
                 }
                 exchange.sleep(seen, 60_000_000_000);
             }
@@ -244,22 +251,22 @@ mod tests {
     }
 
     #[test]
-    fn more_threads_than_slots_are_all_answered() {
+    fn more_threads_than_mailboxes_are_all_answered() {
         let exchange = served();
-        let threads: Vec<_> = (1..2 * SLOTS as u32)
+        let threads: Vec<_> = (1..2 * MAILBOXES as u32)
             .map(|tid| thread::spawn(move || exchange.ask(map(tid as usize), tid)))
             .collect();
         let answers = in_time("one of many calls", || {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
-        assert!(answers.into_iter().eq((1..2 * SLOTS).map(Ok)));
+        assert!(answers.into_iter().eq((1..2 * MAILBOXES).map(Ok)));
     }
 
     #[test]
     fn a_forked_child_has_no_calls() {
         let exchange = Exchange::new();
-        exchange.slots[3].word.store(POSTED, Ordering::Relaxed);
-        *exchange.slots[3].body.lock() = Some((map(1), 9));
+        exchange.mailboxes[3].word.store(POSTED, Ordering::Relaxed);
+        *exchange.mailboxes[3].body.lock() = Some((map(1), 9));
         assert_eq!((exchange.waits(), exchange.waiting()), (true, 1));
         exchange.forget();
         assert_eq!((exchange.waits(), exchange.waiting(), exchange.next().is_none()), (false, 0, true));

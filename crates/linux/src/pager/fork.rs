@@ -7,7 +7,7 @@
 //! pager: it makes all of them anew, and moves nothing out.
 
 use super::handler::Handler;
-use super::{Call, Descriptors, Gate, Link, Pager, Tables, guest};
+use super::{Call, Descriptors, Latch, Link, Pager, Tables, guest};
 use crate::control::client::Client;
 use crate::die;
 use crate::sys::Cause;
@@ -15,7 +15,7 @@ use crate::sys::Errno;
 use crate::sys::futex::{self, Lock, Scope};
 use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::Pagemap;
-use crate::sys::uffd::{Uffd, Watch};
+use crate::sys::uffd::{Faults, Uffd};
 use crate::sys::{sched, thread, urge};
 use core::sync::atomic::{AtomicU32, Ordering};
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
@@ -38,7 +38,7 @@ pub fn fork_prepare(waits: bool) {
     // The answer is that all is at rest; there is no other.
     let _ = pager.exchange.ask(Call::Freeze, sched::gettid());
     if pager.sees_forks()
-        && let Err(errno) = pager.layout.open_gate(true)
+        && let Err(errno) = pager.places.open_gate(true)
     {
         die!("a fork can't be prepared: {errno}", errno = Cause(errno));
     }
@@ -53,7 +53,7 @@ pub fn is_announced() -> bool {
 static FILTERED: AtomicU32 = AtomicU32::new(0);
 
 /// The program is about to filter its system calls. What a pager needs may be refused from now on, or be the end.
-pub fn note_filter() {
+pub fn set_filtered() {
     FILTERED.store(1, Ordering::Relaxed);
 }
 
@@ -76,7 +76,7 @@ pub fn fork_parent() {
     }
     let Some(pager) = super::pager() else { return };
     if pager.sees_forks()
-        && let Err(errno) = pager.layout.open_gate(false)
+        && let Err(errno) = pager.places.open_gate(false)
     {
         die!("a fork can't be ended: {errno}", errno = Cause(errno));
     }
@@ -90,12 +90,12 @@ const WAIT_NS: u64 = 100_000_000;
 const MOST_WAITS: u32 = 100;
 
 /// On the service thread: brings everything to rest, answers, and waits until the fork is over.
-pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
+pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
     let thawed = pager.thawed.load(Ordering::Acquire);
     pager.tables.lock().frozen_for = tid;
     // What was written until now is the parent's doing.
-    pager.withdraw_all(|| pager.watch.service_beat());
-    pager.await_notes(|| pager.watch.service_beat());
+    pager.withdraw_all(|| pager.watchdog.service_beat());
+    pager.await_notes(|| pager.watchdog.service_beat());
     let mut tables = pager.tables.lock();
     let spills = tables.engine.spills();
     loop {
@@ -110,7 +110,7 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
         if pager.tables.lock().engine.jobs() > 0 {
             pager.await_progress(seen);
         }
-        pager.watch.service_beat();
+        pager.watchdog.service_beat();
         tables = pager.tables.lock();
     }
     if let Some(recorder) = pager.recorder() {
@@ -118,7 +118,7 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     }
     drop(tables);
     // The child's first note refers to this one.
-    pager.await_notes(|| pager.watch.service_beat());
+    pager.await_notes(|| pager.watchdog.service_beat());
     if let Some(client) = pager.client() {
         // Without it the child finds no spill files, and ends with a message when it needs one.
         let _ = client.fork_begins();
@@ -126,12 +126,12 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
     if pager.fork_events.withholds() {
         pager.pass_on_for_fork();
     }
-    pager.exchange.answer(slot, Ok(0));
+    pager.exchange.answer(mailbox, Ok(0));
     let mut waits = 0;
     // It may be a vfork child's thread, which is of another process.
     while pager.thawed.load(Ordering::Acquire) == thawed && sched::task_exists(tid) {
         futex::wait(&pager.thawed, thawed, Some(WAIT_NS), Scope::Process);
-        pager.watch.service_beat();
+        pager.watchdog.service_beat();
         // A thread that waits for notes to be read may be the one that forks.
         waits = if pager.is_behind() { 0 } else { waits + 1 };
         if waits > MOST_WAITS && (pager.aside.load(Ordering::Relaxed) > 0 || pager.exchange.waits()) {
@@ -141,22 +141,22 @@ pub(super) fn freeze(pager: &'static Pager, slot: usize, tid: u32) {
             );
         }
     }
-    pager.settle_announced();
+    pager.drop_announced();
     if pager.fork_events.withholds() {
-        pager.layout.withhold();
+        pager.places.withhold();
     }
     if spills {
         // The file from before is sealed: what is moved out from now on needs another.
         pager.open_spill();
     }
     // The pages that went back for the fork are watched again.
-    pager.withdraw_all(|| pager.watch.service_beat());
+    pager.withdraw_all(|| pager.watchdog.service_beat());
     pager.tables.lock().frozen_for = 0;
     pager.publish(true);
 }
 
 /// What the threads of a forked child have to wait for.
-static CHILD_READY: Gate = Gate(AtomicU32::new(0));
+static CHILD_READY: Latch = Latch(AtomicU32::new(0));
 /// The parent's link, while a child makes its own.
 static PARENT: Lock<Option<&'static Link>> = Lock::new(None);
 
@@ -180,7 +180,7 @@ pub fn fork_child() {
     pager.forked.store(1, Ordering::Relaxed);
     pager.exchange.forget();
     pager.io.forget();
-    pager.watch.forget();
+    pager.watchdog.forget();
     pager.busy_since.store(0, Ordering::Relaxed);
     pager.awaiting.store(0, Ordering::Relaxed);
     pager.aside.store(0, Ordering::Relaxed);
@@ -207,16 +207,16 @@ pub fn fork_child() {
     drop(tables);
     if pager.fork_events.withholds() {
         // What is stored is missing in its children too.
-        pager.layout.withhold();
+        pager.places.withhold();
     }
-    if let Err(errno) = pager.layout.renew_pool() {
+    if let Err(errno) = pager.places.renew_pool() {
         die!(
             "a forked child gets no memory for its frames ({errno}): is its address space limited?",
             errno = Cause(errno)
         );
     }
     if pager.sees_forks()
-        && let Err(errno) = pager.layout.renew_gate()
+        && let Err(errno) = pager.places.renew_gate()
     {
         die!("a forked child gets no address space: {errno}", errno = Cause(errno));
     }
@@ -270,9 +270,9 @@ fn child_thread(_: usize) {
 /// Registers the pool, and of the arena what is not covered by mappings of the kernel's.
 fn register(pager: &Pager, descriptors: &Descriptors) -> Result<(), Errno> {
     let parts = pager.own_parts(&pager.tables.lock());
-    pager.layout.register_pool(&descriptors.uffd)?;
+    pager.places.register_pool(&descriptors.uffd)?;
     if let Some(gate) = &descriptors.gate {
-        pager.layout.register_gate(gate)?;
+        pager.places.register_gate(gate)?;
     }
     for part in parts {
         register_part(&descriptors.uffd, part.start.addr() as usize, part.pages as usize * PAGE_SIZE)?;
@@ -287,18 +287,18 @@ const MOST_LOOKS: u32 = 200_000;
 fn register_part(uffd: &Uffd, addr: usize, len: usize) -> Result<(), Errno> {
     let mut looks = 0;
     loop {
-        match uffd.register(addr, len, Watch::Missing) {
+        match uffd.register(addr, len, Faults::Missing) {
             Err(Errno::BUSY) if looks < MOST_LOOKS => looks += 1,
             answer => return answer,
         }
-        sched::sleep(50_000);
+        futex::sleep(50_000);
     }
 }
 
 /// Joins `quire` again, as a child of the process that forked. A child that can't goes on by itself.
 fn rejoin(pager: &'static Pager) -> Option<Client> {
     let path = pager.options.socket.as_ref()?;
-    let parent = PARENT.lock().take().map(|link| link.welcome.slot);
+    let parent = PARENT.lock().take().map(|link| link.welcome.account);
     let on_file = &mut |_: u16, fd: OwnedFd| {
         let fd: &'static OwnedFd = Box::leak(Box::new(fd));
         pager.files.lock().push(fd);
@@ -319,7 +319,7 @@ fn rejoin(pager: &'static Pager) -> Option<Client> {
 impl Pager {
     /// The arena, but for mappings of the kernel's that lie over it.
     pub(super) fn own_parts(&self, tables: &Tables) -> Vec<PageRange> {
-        let arena = self.layout.arena(super::SPACE);
+        let arena = self.places.arena(super::SPACE);
         let mut start = arena.start;
         let mut parts = Vec::new();
         for (from, to) in tables.room.all_foreign().chain([(arena.end().0, arena.end().0)]) {
@@ -335,7 +335,7 @@ impl Pager {
     /// arena's again.
     fn close_holes(&self) {
         let mut tables = self.tables.lock();
-        let arena = self.layout.arena(super::SPACE);
+        let arena = self.places.arena(super::SPACE);
         let mut at = arena.start.0;
         while let Some((start, end)) = tables.room.foreign_in(at, arena.end().0) {
             close_holes_in(&mut tables, start, end);
@@ -352,7 +352,7 @@ impl Pager {
     /// of a change: the tables were at rest.
     fn forget_holders(&self) {
         self.tables.forget_holder();
-        self.kept.forget_holder();
+        self.unevictable.forget_holder();
         futex::forget_holder(&self.files);
         futex::forget_holder(&self.usage);
         self.io.forget_holder();

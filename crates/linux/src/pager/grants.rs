@@ -1,7 +1,7 @@
 //! The part of the tree's budget that this process works within.
 
 use super::{Link, Pager, Tables, Usage};
-use crate::control::grant::{self, LOW, Need, Settled, Standing};
+use crate::control::grant::{self, Adjusted, LOW, Need, Standing};
 use crate::sys::clock::now_ns;
 use crate::sys::mmap;
 use core::sync::atomic::Ordering::Relaxed;
@@ -48,19 +48,19 @@ impl Pager {
     /// For the program: takes a chunk more of the budget, if there is any; else says that it is wanted.
     pub(super) fn grow_grant(&self, tables: &mut Tables) {
         let Some(link) = self.budgeted() else { return };
-        let slot = link.ledger.slot(link.welcome.slot.index);
+        let account = link.ledger.account(link.welcome.account.index);
         let grant = tables.engine.grant();
-        if !grant::takes_more(Need::Program, grant, slot.granted_pages(), slot.target_pages()) {
+        if !grant::takes_more(Need::Program, grant, account.granted_pages(), account.target_pages()) {
             return;
         }
-        let got = link.ledger.take(slot, u64::from(grant::chunk(grant))) as u32;
+        let got = link.ledger.take(account, u64::from(grant::chunk(grant))) as u32;
         if got > 0 {
             tables.engine.set_grant(grant + got);
         }
         let unmet = grant::unmet(grant, got);
-        let before = slot.want_pages();
+        let before = account.want_pages();
         if before != unmet {
-            link.ledger.set_want(slot, unmet);
+            link.ledger.set_want(account, unmet);
         }
         if unmet > before
             && let Some(client) = self.client()
@@ -88,22 +88,22 @@ impl Pager {
         let mut tables = self.tables.lock();
         tables.engine.set_overhead(own as u32 + STACKS);
         let Some(link) = self.budgeted() else { return };
-        let slot = link.ledger.slot(link.welcome.slot.index);
-        if slot.want_pages() > 0 && tables.engine.headroom() >= LOW && !tables.engine.pressed() {
+        let account = link.ledger.account(link.welcome.account.index);
+        if account.want_pages() > 0 && tables.engine.headroom() >= LOW && !tables.engine.pressed() {
             // It has passed, and others should not shrink for it.
-            link.ledger.set_want(slot, 0);
+            link.ledger.set_want(account, 0);
         }
         let standing = Standing {
-            granted: slot.granted_pages() as u32,
+            granted: account.granted_pages() as u32,
             charged: tables.engine.charged(),
-            target: slot.target_pages(),
-            others_want: link.ledger.wanting() > u32::from(slot.want_pages() > 0),
+            target: account.target_pages(),
+            others_want: link.ledger.wanting() > u32::from(account.want_pages() > 0),
         };
-        let Settled { grant, excess } = standing.settle();
+        let Adjusted { grant, excess } = standing.adjust();
         tables.engine.set_grant(grant);
         drop(tables);
         if excess > 0 {
-            link.ledger.give_back(slot, u64::from(excess));
+            link.ledger.give_back(account, u64::from(excess));
         }
     }
 
@@ -124,9 +124,9 @@ impl Pager {
     /// At the start: the pages that the engine has been given to begin with are the ledger's.
     pub(super) fn take_first_grant(&self) {
         let Some(link) = self.budgeted() else { return };
-        let slot = link.ledger.slot(link.welcome.slot.index);
+        let account = link.ledger.account(link.welcome.account.index);
         let mut tables = self.tables.lock();
-        let got = link.ledger.take(slot, u64::from(tables.engine.grant()));
+        let got = link.ledger.take(account, u64::from(tables.engine.grant()));
         tables.engine.set_grant(got as u32);
     }
 

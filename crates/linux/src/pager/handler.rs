@@ -9,9 +9,9 @@ use crate::die;
 use crate::fork_events;
 use crate::sys::Cause;
 use crate::sys::clock::now_ns;
-use crate::sys::sched;
 use crate::sys::uffd::{Event, Uffd, UffdMsg};
 use crate::sys::urge;
+use crate::sys::{futex, sched};
 use core::sync::atomic::Ordering;
 use quire_core::addr::Vpn;
 use quire_core::job::{JobKind, Work};
@@ -178,16 +178,16 @@ impl Handler {
         let pager = self.pager;
         pager.busy_since.store(message.read_at, Ordering::Relaxed);
         if pager.is_profiled() {
-            self.worker.watch.begin(message.came_at);
+            self.worker.stopwatch.begin(message.came_at);
         }
         pager.slow_down();
         self.placement.before(message.tid, message.read_at);
         let mut waited_since = 0;
         let mut answered = true;
         loop {
-            self.worker.watch.enter(Phase::Lock);
+            self.worker.stopwatch.enter(Phase::Lock);
             let mut tables = pager.tables_first();
-            self.worker.watch.enter(Phase::Decide);
+            self.worker.stopwatch.enter(Phase::Decide);
             if tables.frozen_for != 0 && tables.frozen_for != message.tid {
                 drop(tables);
                 self.put_aside(message);
@@ -195,8 +195,8 @@ impl Handler {
             }
             if pager.is_behind() {
                 drop(tables);
-                self.worker.watch.enter(Phase::Wait);
-                pager.await_notes(|| pager.watch.handler_beat());
+                self.worker.stopwatch.enter(Phase::Wait);
+                pager.await_notes(|| pager.watchdog.handler_beat());
                 continue;
             }
             pager.keep_grant(&mut tables);
@@ -206,15 +206,15 @@ impl Handler {
                 // Once it is answered the thread goes on to the kernel's fork, and nobody may allocate then.
                 recorder.make_room(message.vpn);
             }
-            let mut mover = pager.mover().timed_by(&self.worker.watch);
+            let mut mover = pager.mover().timed_by(&self.worker.stopwatch);
             let fault = tables.engine.fault(&mut mover, SPACE, message.vpn, &mut self.work);
             if matches!(fault, Fault::Mapped | Fault::Joined | Fault::Job) {
-                pager.note_access(message.vpn, message.write, message.read_at);
+                pager.record_access(message.vpn, message.write, message.read_at);
             }
             pager.show(&tables.engine);
             self.pressed = pager.is_short(&mut tables);
             drop(tables);
-            self.worker.watch.leave(Phase::Other);
+            self.worker.stopwatch.leave(Phase::Other);
             if self.pressed {
                 pager.exchange.ring();
             }
@@ -226,9 +226,9 @@ impl Handler {
                     if waited_since == 0 {
                         waited_since = now_ns();
                     }
-                    self.worker.watch.enter(Phase::Evict);
+                    self.worker.stopwatch.enter(Phase::Evict);
                     self.make_room();
-                    self.worker.watch.leave(Phase::Other);
+                    self.worker.stopwatch.leave(Phase::Other);
                     continue;
                 }
                 Fault::Halt(halt) => worker::stop(halt),
@@ -236,7 +236,7 @@ impl Handler {
             break;
         }
         self.placement.after();
-        self.note(message, waited_since, answered);
+        self.count(message, waited_since, answered);
     }
 
     fn put_aside(&mut self, message: Message) {
@@ -244,10 +244,10 @@ impl Handler {
             die!("{MOST_ASIDE} threads wait while one forks");
         }
         self.placement.after();
-        self.worker.watch.forget();
+        self.worker.stopwatch.forget();
         self.aside.push(message);
         self.pager.busy_since.store(0, Ordering::Relaxed);
-        self.pager.watch.handler_beat();
+        self.pager.watchdog.handler_beat();
         self.pager.aside.store(self.aside.len() as u32, Ordering::Relaxed);
     }
 
@@ -262,7 +262,7 @@ impl Handler {
         self.placement.after();
         if pager.io.is_open() && !self.placement.is_alone() {
             let urgent = if self.placement.is_urgent() { message.tid } else { 0 };
-            pager.io.push(&mut self.work, message.read_at, urgent, self.worker.watch.hand_over());
+            pager.io.push(&mut self.work, message.read_at, urgent, self.worker.stopwatch.hand_over());
             return false;
         }
         // No other thread faults that would wait too, or once in a long while; and to hand the job to another
@@ -300,9 +300,9 @@ impl Handler {
         match step {
             Reclaim::Job => self.worker.run(pager, &mut self.direct),
             Reclaim::Waiting => {
-                let before = self.worker.watch.enter(Phase::Wait);
+                let before = self.worker.stopwatch.enter(Phase::Wait);
                 pager.await_progress(seen);
-                self.worker.watch.leave(before);
+                self.worker.stopwatch.leave(before);
             }
             Reclaim::Idle | Reclaim::Progress | Reclaim::Stuck => {}
         }
@@ -319,33 +319,33 @@ impl Handler {
     }
 
     /// Counts the message, and the fault too if it has been `answered`: otherwise it is counted when it is.
-    fn note(&mut self, message: Message, waited_since: u64, answered: bool) {
+    fn count(&mut self, message: Message, waited_since: u64, answered: bool) {
         let pager = self.pager;
         let now = now_ns();
         pager.busy_since.store(0, Ordering::Relaxed);
         if let Some(recorder) = pager.recorder() {
             recorder.add_wait(now - message.read_at);
         }
-        if let Some(slot) = pager.slot() {
+        if let Some(account) = pager.account() {
             if answered {
-                slot.counters.count_fault(now - message.read_at);
-                slot.counters.count_spent(self.worker.watch.end(now));
+                account.counters.count_fault(now - message.read_at);
+                account.counters.count_spent(self.worker.stopwatch.end(now));
             }
             if waited_since != 0 {
-                slot.counters.count_wait(now - waited_since);
+                account.counters.count_wait(now - waited_since);
             }
         }
-        pager.watch.handler_beat();
+        pager.watchdog.handler_beat();
         self.answered += 1;
         if pager.options.inject == Some(Inject::StopHandler) && self.answered > 1000 {
-            sched::sleep_for_ever();
+            futex::sleep_for_ever();
         }
     }
 
     /// Nothing to do: what has been counted is shown, and the service thread looked after.
     fn rest(&mut self) {
         self.placement.rest();
-        self.pager.watch.handler_beat();
+        self.pager.watchdog.handler_beat();
         self.pager.publish(false);
         self.pager.watch_service();
     }

@@ -3,7 +3,7 @@
 use super::Pager;
 use crate::codec::Form;
 use crate::sys::faulty::{Faulty, Plan};
-use crate::sys::{Errno, sched};
+use crate::sys::{Errno, futex};
 use rustix::fd::OwnedFd;
 
 /// An error on purpose.
@@ -48,7 +48,7 @@ impl Pager {
     /// Waits with a fault, where that is asked for.
     pub(super) fn slow_down(&self) {
         if let Some(Inject::SlowFault(us)) = self.options.inject {
-            sched::sleep(u64::from(us) * 1000);
+            futex::sleep(u64::from(us) * 1000);
         }
     }
 

@@ -155,14 +155,14 @@ fn run(_: usize) {
     loop {
         let mut request = pager.io.pop();
         worker.asked_at = request.read_at;
-        worker.watch.take_up(request.spent);
+        worker.stopwatch.take_up(request.spent);
         let turn = if request.urgent != 0 { Lent::for_the_wake(request.urgent) } else { None };
         worker.run(pager, &mut request.work);
         drop(turn);
-        if let Some(slot) = pager.slot().filter(|_| request.read_at != 0) {
+        if let Some(account) = pager.account().filter(|_| request.read_at != 0) {
             let now = now_ns();
-            slot.counters.count_fault(now - request.read_at);
-            slot.counters.count_spent(worker.watch.end(now));
+            account.counters.count_fault(now - request.read_at);
+            account.counters.count_spent(worker.stopwatch.end(now));
         }
         pager.io.give_back(request.work);
     }

@@ -3,7 +3,7 @@
 //! * `handler` reads the messages of the userfaultfd and answers them by the engine's fault walk.
 //! * `service` runs the reclaim walk behind the faults, carries out calls that program threads hand over
 //!   (`exchange`, `calls`), keeps the grant (`grants`), shows what is counted (`publish`), and watches the handler
-//!   (`watch`).
+//!   (`watchdog`).
 //! * `record` tells `quire` what the program does to its memory and what the engine decides, where that is asked for.
 //! * `profile` measures where the time of faults goes, where that is asked for.
 //! * `io` threads run jobs that wait for a disk; they exist once something has been spilled.
@@ -17,7 +17,6 @@
 mod calls;
 mod check;
 mod children;
-mod commit;
 mod exchange;
 mod fork;
 mod grants;
@@ -25,6 +24,7 @@ mod guest;
 mod handler;
 mod inject;
 mod io;
+mod overcommit;
 mod placement;
 pub(crate) mod profile;
 mod publish;
@@ -32,27 +32,27 @@ pub(crate) mod record;
 mod room;
 mod service;
 mod tables;
-mod watch;
+mod watchdog;
 mod worker;
 
 pub use calls::{Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED};
 pub use check::check_at_end;
-pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, note_filter};
+pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, set_filtered};
 pub use guest::{Excused, excuse};
 pub use inject::Inject;
 pub use quire_core::PolicyKind;
 
 use crate::codec::Secret;
 use crate::control::client::{Client, JoinError};
-use crate::control::ledger::{Ledger, NO_LIMIT, Slot};
+use crate::control::ledger::{Account, Ledger, NO_LIMIT};
 use crate::control::notice::Notice;
 use crate::control::outside::Outside;
 use crate::control::ring::Ring;
-use crate::control::wire::{Refusal, Welcome};
+use crate::control::wire::{JoinRefusal, Welcome};
 use crate::fork_events::ForkEvents;
-use crate::kept::Kept;
 use crate::limits;
-use crate::mmu::{LEAST_ARENA, Layout, LinuxMmu};
+use crate::mmu::LinuxMmu;
+use crate::places::{LEAST_ARENA, Places};
 use crate::probe;
 use crate::sys::futex::{self, Lock, Scope, Woken};
 use crate::sys::leaked::Leaked;
@@ -60,6 +60,7 @@ use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
 use crate::sys::wiped::Wiped;
 use crate::sys::{Cause, Errno, sched, thread, urge};
+use crate::unevictable::Unevictable;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
 use handler::Handler;
@@ -133,8 +134,8 @@ impl StartError {
                 Outside::Filter
             }
             StartError::Join(JoinError::Socket(Errno::PERM | Errno::ACCESS)) => Outside::OtherUser,
-            StartError::Join(JoinError::Refused(Refusal::OtherBuild)) => Outside::OtherBuild,
-            StartError::Join(JoinError::Refused(Refusal::TooManyProcesses)) => Outside::TooMany,
+            StartError::Join(JoinError::Refused(JoinRefusal::OtherBuild)) => Outside::OtherBuild,
+            StartError::Join(JoinError::Refused(JoinRefusal::TooManyProcesses)) => Outside::TooMany,
             StartError::Join(_) => Outside::Unreachable,
         }
     }
@@ -177,16 +178,16 @@ struct Link {
 /// The pager of this process.
 #[derive(Debug)]
 struct Pager {
-    layout: Layout,
+    places: Places,
     options: Options,
     secret: Secret,
     /// What one request may ask for at the most.
-    commit: commit::Commit,
+    overcommit: overcommit::Overcommit,
     tables: TablesLock,
     /// Children that are not whole yet.
     fork_events: ForkEvents,
     /// What is never moved out.
-    kept: Kept,
+    unevictable: Unevictable,
     exchange: Exchange,
     io: io::Queue,
     descriptors: Leaked<Descriptors>,
@@ -206,7 +207,7 @@ struct Pager {
     awaiting: AtomicU32,
     /// The process, by its id: a vfork child that borrows this memory has another.
     pid: AtomicU32,
-    watch: watch::Watch,
+    watchdog: watchdog::Watchdog,
     /// When `quire` was last told that more of the budget is wanted, in ns.
     want_said_at: AtomicU64,
     /// When the counters were last copied, in ns.
@@ -264,7 +265,7 @@ fn withholds() -> bool {
 
 /// Who asks for the arena is told from now on.
 fn show_arena(pager: &Pager) {
-    let arena = pager.layout.arena(SPACE);
+    let arena = pager.places.arena(SPACE);
     HERE.word(THERE).store(1, Ordering::Relaxed);
     HERE.word(ARENA_END).store(arena.end().addr() as usize, Ordering::Relaxed);
     HERE.word(ARENA_START).store(arena.start.addr() as usize, Ordering::Relaxed);
@@ -320,7 +321,7 @@ pub fn has_foreign() -> bool {
 /// Whether the system would give a program so much memory at once.
 pub fn may_commit(bytes: usize) -> bool {
     let pages = bytes.div_ceil(PAGE_SIZE) as u64;
-    pager().is_none_or(|pager| pager.commit.may_map(pages, libc::PROT_WRITE, 0).is_ok())
+    pager().is_none_or(|pager| pager.overcommit.may_map(pages, libc::PROT_WRITE, 0).is_ok())
 }
 
 /// Starts the pager of this process: lays out its memory, starts its threads, joins `quire`.
@@ -340,11 +341,11 @@ pub fn start(options: Options) -> Result<(), StartError> {
     }
 }
 
-/// A word that is waited for once.
+/// A word that is waited for until it is opened, once.
 #[derive(Debug)]
-struct Gate(AtomicU32);
+struct Latch(AtomicU32);
 
-impl Gate {
+impl Latch {
     fn wait(&self) {
         while self.0.load(Ordering::Acquire) == 0 {
             futex::wait(&self.0, 0, None, Scope::Process);
@@ -363,12 +364,12 @@ impl Gate {
 struct Boot {
     options: Options,
     result: Lock<Option<StartError>>,
-    done: Gate,
+    done: Latch,
 }
 
 impl Boot {
     fn new(options: Options) -> Boot {
-        Boot { options, result: Lock::new(None), done: Gate(AtomicU32::new(0)) }
+        Boot { options, result: Lock::new(None), done: Latch(AtomicU32::new(0)) }
     }
 }
 
@@ -405,7 +406,7 @@ fn open_descriptors(client: Option<Client>) -> Result<Descriptors, Errno> {
 
 fn make(options: &Options) -> Result<&'static Pager, StartError> {
     own_table()?;
-    // The pool has at most twice as many slots as the machine has pages, and the store is a part of that.
+    // The pool has at most twice as many frames as the machine has pages, and the store is a part of that.
     let most = 3 * machine_pages() * PAGE_SIZE as u64;
     if !limits::suffice(LEAST_ARENA + most, most) {
         return Err(Errno::NOMEM.into());
@@ -418,9 +419,9 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         link = Some(Link { ledger: joined.ledger, welcome: joined.welcome });
     }
     let plan = Plan::of(options, link.as_ref());
-    let layout = lay_out(&plan, &descriptors)?;
+    let places = make_places(&plan, &descriptors)?;
     HERE.make()?;
-    let arena = layout.arena(SPACE);
+    let arena = places.arena(SPACE);
     let mut engine = Engine::new(plan.config);
     engine.set_evicts(plan.evicts);
     let secret = Secret::random()?;
@@ -436,13 +437,13 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     };
     let may_spill = link.as_ref().is_some_and(|link| link.welcome.spill && plan.evicts);
     let pager: &Pager = Box::leak(Box::new(Pager {
-        layout,
+        places,
         options: options.clone(),
         secret,
-        commit: commit::Commit::of_system(),
+        overcommit: overcommit::Overcommit::of_system(),
         tables: TablesLock::new(tables),
         fork_events: ForkEvents::new(),
-        kept: Kept::new(),
+        unevictable: Unevictable::new(),
         exchange: Exchange::new(),
         io: io::Queue::new(),
         descriptors: Leaked::empty(),
@@ -455,7 +456,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         progress: AtomicU32::new(0),
         awaiting: AtomicU32::new(0),
         pid: AtomicU32::new(own_pid()),
-        watch: watch::Watch::new(),
+        watchdog: watchdog::Watchdog::new(),
         want_said_at: AtomicU64::new(0),
         published_at: AtomicU64::new(0),
         usage: Lock::new((0, Usage::default())),
@@ -483,14 +484,14 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
 }
 
 /// Reserves the addresses. Where that fails, `quire` is told that the process which joined goes on without it.
-fn lay_out(plan: &Plan, descriptors: &Descriptors) -> Result<Layout, StartError> {
-    let layout = Layout::reserve(plan.config.frames, plan.config.segments * plan.config.segment_pages);
-    let layout = layout.and_then(|layout| {
-        layout.register(&descriptors.uffd)?;
-        descriptors.gate.as_ref().map_or(Ok(()), |gate| layout.register_gate(gate))?;
-        Ok(layout)
+fn make_places(plan: &Plan, descriptors: &Descriptors) -> Result<Places, StartError> {
+    let places = Places::reserve(plan.config.frames, plan.config.segments * plan.config.segment_pages);
+    let places = places.and_then(|places| {
+        places.register(&descriptors.uffd)?;
+        descriptors.gate.as_ref().map_or(Ok(()), |gate| places.register_gate(gate))?;
+        Ok(places)
     });
-    layout.map_err(|errno| match &descriptors.client {
+    places.map_err(|errno| match &descriptors.client {
         None => StartError::System(errno),
         Some(client) => {
             client.leave(StartError::System(errno).outside());
@@ -524,7 +525,7 @@ impl Plan {
             None => (options.memory.map(u64::from), options.memory.is_some(), options.policy),
         };
         let budget_pages = budget.unwrap_or(machine).min(machine).min(u64::from(u32::MAX / 4)) as u32;
-        // Slots without memory cost nothing. Twice the budget leaves long runs of them free, and a forked child,
+        // Frames without memory cost nothing. Twice the budget leaves long runs of them free, and a forked child,
         // which moves nothing out, needs as many as it has pages.
         let machine = machine.min(u64::from(u32::MAX / 4)) as u32;
         let frames = budget_pages.saturating_mul(2).max(machine);
@@ -590,7 +591,7 @@ impl Pager {
     }
 
     fn use_link(&self, link: Link) {
-        self.exchange.listen_at(link.ledger.slot(link.welcome.slot.index));
+        self.exchange.listen_at(link.ledger.account(link.welcome.account.index));
         self.link.set(Box::leak(Box::new(link)));
         self.begin_profile();
     }
@@ -599,17 +600,17 @@ impl Pager {
         self.link.get()
     }
 
-    /// The slot in the ledger.
-    fn slot(&self) -> Option<&'static Slot> {
-        self.link().map(|link| link.ledger.slot(link.welcome.slot.index))
+    /// The account in the ledger.
+    fn account(&self) -> Option<&'static Account> {
+        self.link().map(|link| link.ledger.account(link.welcome.account.index))
     }
 
     /// The engine's verbs, for the pager's threads.
     fn mover(&self) -> LinuxMmu<'_> {
         match self.descriptors.get() {
-            Some(d) => LinuxMmu::for_pager(&self.layout, &d.uffd, &d.pagemap)
+            Some(d) => LinuxMmu::for_pager(&self.places, &d.uffd, &d.pagemap)
                 .recorded_by(self.recorder.as_ref())
-                .keeping(&self.kept)
+                .sparing(&self.unevictable)
                 .told_of(&self.fork_events),
             None => self.program_mmu(),
         }
@@ -617,7 +618,7 @@ impl Pager {
 
     /// The engine's verbs, for a thread of the program.
     fn program_mmu(&self) -> LinuxMmu<'_> {
-        LinuxMmu::for_program(&self.layout).recorded_by(self.recorder.as_ref())
+        LinuxMmu::for_program(&self.places).recorded_by(self.recorder.as_ref())
     }
 
     /// Spill file `file`.
@@ -637,7 +638,7 @@ impl Pager {
     /// Sleeps until there has been progress since `seen`, at most a millisecond.
     fn await_progress(&self, seen: u32) {
         self.awaiting.fetch_add(1, Ordering::SeqCst);
-        if futex::wait(&self.progress, seen, Some(urge::PATIENCE_NS), Scope::Process) == Woken::TimedOut {
+        if futex::wait(&self.progress, seen, Some(urge::LEND_AFTER_NS), Scope::Process) == Woken::TimedOut {
             // What is lent to whoever holds the lock is given back at once: nobody waits for that here.
             drop(urge::waits_for_long());
         }

@@ -35,7 +35,7 @@ pub(super) struct Placement {
     last: u32,
     in_a_row: u32,
     /// The thread of this process that was last looked at.
-    watched: Option<(u32, OwnedFd)>,
+    stat_of: Option<(u32, OwnedFd)>,
     /// What the handler itself may run on.
     all: Option<CpuSet>,
     /// The processor that handler and threads share, while faults are dense.
@@ -56,7 +56,7 @@ impl Placement {
             window_began: 0,
             last: 0,
             in_a_row: 0,
-            watched: None,
+            stat_of: None,
             all: None,
             here: None,
             asked: (0, false),
@@ -125,7 +125,7 @@ impl Placement {
     /// Whether the thread of the last fault is kept from now on. Only one of this process's, which a vfork child is not:
     /// it would take what it is kept on to another program.
     fn keeps(&self) -> bool {
-        let ours = self.watched.as_ref().is_some_and(|(watched, _)| *watched == self.last);
+        let ours = self.stat_of.as_ref().is_some_and(|(thread, _)| *thread == self.last);
         self.here.is_some() && self.is_alone() && ours && !self.is_urgent()
     }
 
@@ -165,10 +165,10 @@ impl Placement {
 
     /// The processor that a thread ran on last: field 39 of its `stat`.
     fn processor_of(&mut self, tid: u32) -> Option<usize> {
-        if self.watched.as_ref().is_none_or(|(watched, _)| *watched != tid) {
-            self.watched = Some((tid, open_stat(tid).ok()?));
+        if self.stat_of.as_ref().is_none_or(|(thread, _)| *thread != tid) {
+            self.stat_of = Some((tid, open_stat(tid).ok()?));
         }
-        let (_, file) = self.watched.as_ref()?;
+        let (_, file) = self.stat_of.as_ref()?;
         let mut text = [0; 512];
         tally::count(Call::Pread);
         let len = rustix::io::pread(file, &mut text, 0).ok()?;

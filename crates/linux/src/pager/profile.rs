@@ -95,7 +95,7 @@ impl Stopwatch {
 
     /// The same as [`Stopwatch::enter`], and goes back when what this gives is dropped.
     pub(crate) fn lap(&self, phase: Phase) -> Lap<'_> {
-        Lap { watch: self, before: self.enter(phase) }
+        Lap { stopwatch: self, before: self.enter(phase) }
     }
 
     /// The fault has been answered by `now`.
@@ -118,13 +118,13 @@ impl Stopwatch {
 /// A phase that ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Lap<'a> {
-    watch: &'a Stopwatch,
+    stopwatch: &'a Stopwatch,
     before: Phase,
 }
 
 impl Drop for Lap<'_> {
     fn drop(&mut self) {
-        self.watch.leave(self.before);
+        self.stopwatch.leave(self.before);
     }
 }
 
@@ -136,9 +136,9 @@ impl Pager {
 
     /// Begins the profile if it is asked for by the process that this one has just joined.
     pub(super) fn begin_profile(&self) {
-        let slot = self.slot().filter(|_| self.link().is_some_and(|link| link.welcome.profile));
-        self.profiled.store(u32::from(slot.is_some()), Relaxed);
-        tally::count_in(slot.map(|slot| &slot.counters.calls));
+        let account = self.account().filter(|_| self.link().is_some_and(|link| link.welcome.profile));
+        self.profiled.store(u32::from(account.is_some()), Relaxed);
+        tally::count_in(account.map(|account| &account.counters.calls));
     }
 
     /// In a forked child, which counts nowhere before it has joined.
@@ -154,9 +154,9 @@ impl Pager {
 
     /// Counts a read of `bytes` bytes of a spill file.
     pub(super) fn count_disk_read(&self, bytes: usize) {
-        if let Some(slot) = self.slot().filter(|_| self.is_profiled()) {
-            slot.counters.disk_reads.fetch_add(1, Relaxed);
-            slot.counters.disk_read_bytes.fetch_add(bytes as u64, Relaxed);
+        if let Some(account) = self.account().filter(|_| self.is_profiled()) {
+            account.counters.disk_reads.fetch_add(1, Relaxed);
+            account.counters.disk_read_bytes.fetch_add(bytes as u64, Relaxed);
         }
     }
 }
@@ -177,7 +177,7 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::sched::sleep;
+    use crate::sys::futex::sleep;
 
     const MS: u64 = 1_000_000;
 
@@ -192,43 +192,43 @@ mod tests {
 
     #[test]
     fn every_moment_is_of_one_phase() {
-        let watch = Stopwatch::new();
+        let stopwatch = Stopwatch::new();
         let began = unseen_ns();
         sleep(MS);
-        watch.begin(began);
+        stopwatch.begin(began);
         sleep(2 * MS);
-        assert_eq!(watch.enter(Phase::Lock), Phase::Other);
-        assert_eq!(watch.enter(Phase::Decide), Phase::Lock);
+        assert_eq!(stopwatch.enter(Phase::Lock), Phase::Other);
+        assert_eq!(stopwatch.enter(Phase::Decide), Phase::Lock);
         {
-            let _lap = watch.lap(Phase::Place);
+            let _lap = stopwatch.lap(Phase::Place);
             sleep(3 * MS);
         }
         sleep(MS);
-        watch.leave(Phase::Other);
+        stopwatch.leave(Phase::Other);
         let now = unseen_ns();
-        let spent = watch.end(now).unwrap();
+        let spent = stopwatch.end(now).unwrap();
         assert_eq!(spent.total, now - began);
         assert!(of(&spent, Phase::Wait) >= MS && other(&spent) >= 2 * MS, "{spent:?}");
         assert!(of(&spent, Phase::Place) >= 3 * MS && of(&spent, Phase::Decide) >= MS, "{spent:?}");
         assert_eq!((of(&spent, Phase::Read), of(&spent, Phase::Evict)), (0, 0));
-        assert_eq!(watch.end(now), None, "it is over");
+        assert_eq!(stopwatch.end(now), None, "it is over");
     }
 
     #[test]
     fn reclaim_keeps_what_it_does_for_itself_but_not_its_waits() {
-        let watch = Stopwatch::new();
-        watch.begin(unseen_ns());
-        watch.enter(Phase::Evict);
-        let inner = watch.enter(Phase::Lock);
+        let stopwatch = Stopwatch::new();
+        stopwatch.begin(unseen_ns());
+        stopwatch.enter(Phase::Evict);
+        let inner = stopwatch.enter(Phase::Lock);
         assert_eq!(inner, Phase::Evict);
         sleep(MS);
-        watch.leave(inner);
-        let inner = watch.enter(Phase::Wait);
+        stopwatch.leave(inner);
+        let inner = stopwatch.enter(Phase::Wait);
         sleep(2 * MS);
-        watch.leave(inner);
-        drop(watch.lap(Phase::Wake));
-        watch.leave(Phase::Other);
-        let spent = watch.end(unseen_ns()).unwrap();
+        stopwatch.leave(inner);
+        drop(stopwatch.lap(Phase::Wake));
+        stopwatch.leave(Phase::Other);
+        let spent = stopwatch.end(unseen_ns()).unwrap();
         assert!(of(&spent, Phase::Evict) >= MS && of(&spent, Phase::Wait) >= 2 * MS, "{spent:?}");
         assert_eq!((of(&spent, Phase::Lock), of(&spent, Phase::Wake)), (0, 0));
         other(&spent);
@@ -255,14 +255,14 @@ mod tests {
 
     #[test]
     fn what_does_not_run_measures_nothing() {
-        let watch = Stopwatch::new();
-        let before = watch.enter(Phase::Read);
+        let stopwatch = Stopwatch::new();
+        let before = stopwatch.enter(Phase::Read);
         assert_eq!(before, Phase::Other);
-        watch.leave(before);
-        watch.take_up(None);
-        assert!(watch.hand_over().is_none() && watch.end(unseen_ns()).is_none());
-        watch.begin(unseen_ns());
-        watch.forget();
-        assert!(watch.end(unseen_ns()).is_none());
+        stopwatch.leave(before);
+        stopwatch.take_up(None);
+        assert!(stopwatch.hand_over().is_none() && stopwatch.end(unseen_ns()).is_none());
+        stopwatch.begin(unseen_ns());
+        stopwatch.forget();
+        assert!(stopwatch.end(unseen_ns()).is_none());
     }
 }

@@ -17,8 +17,8 @@ impl Pager {
     /// nanoseconds: only what changed is written.
     pub(super) fn show(&self, engine: &Engine) {
         self.tell_decisions(engine);
-        let Some(slot) = self.slot() else { return };
-        let counters = &slot.counters;
+        let Some(account) = self.account() else { return };
+        let counters = &account.counters;
         copy_stats(counters, engine.stats());
         let frames = u64::from(engine.frames_charged());
         let store = u64::from(engine.store_pages()) * PAGE_SIZE as u64;
@@ -33,7 +33,7 @@ impl Pager {
 
     /// Copies the rest of what is counted, if the last copy is old enough or `now` is set.
     pub(super) fn publish(&self, now: bool) {
-        let Some(slot) = self.slot() else { return };
+        let Some(account) = self.account() else { return };
         let time = now_ns();
         // Another thread may have published since the clock was read.
         if !now && time.saturating_sub(self.published_at.load(Relaxed)) < PERIOD_NS {
@@ -41,7 +41,7 @@ impl Pager {
         }
         self.published_at.store(time, Relaxed);
         let usage = self.usage();
-        let counters = &slot.counters;
+        let counters = &account.counters;
         set_now(&counters.table_bytes, &counters.peak_table_bytes, usage.own);
         set_now(&counters.loader_bytes, &counters.peak_loader_bytes, usage.loader);
         set_now(&counters.libc_bytes, &counters.peak_libc_bytes, usage.libc);

@@ -30,14 +30,14 @@ pub(super) fn run(_: usize) {
     let (mut tended, mut withdraw_at, mut looked, mut check_at) = (0, 0, 0, 0);
     loop {
         let seen = pager.exchange.rung();
-        pager.watch.service_begins();
+        pager.watchdog.service_begins();
         let more = round(pager, &mut caller, &mut tended);
         withdraw(pager, &mut caller, &mut withdraw_at);
         caller.let_go_of_ended(&mut looked);
         pager.check_now_and_then(&mut check_at);
-        pager.watch.service_rests();
+        pager.watchdog.service_rests();
         if !more {
-            let wanting = pager.slot().is_some_and(|slot| slot.want_pages() > 0);
+            let wanting = pager.account().is_some_and(|account| account.want_pages() > 0);
             let nap = if wanting { SHORT_NAP_NS } else { NAP_NS };
             pager.exchange.sleep(seen, nap.min(pager.until_withdrawal(withdraw_at)));
         }
@@ -60,14 +60,14 @@ fn round(pager: &'static Pager, caller: &mut Caller, tended: &mut u32) -> bool {
 
 /// Calls that program threads have handed over. Afterwards no real-time thread waits for one.
 fn carry_out(pager: &'static Pager, caller: &mut Caller) {
-    while let Some((slot, call, tid)) = pager.exchange.next() {
-        pager.watch.service_beat();
+    while let Some((mailbox, call, tid)) = pager.exchange.next() {
+        pager.watchdog.service_beat();
         match call {
-            super::Call::Freeze => fork::freeze(pager, slot, tid),
+            super::Call::Freeze => fork::freeze(pager, mailbox, tid),
             call => {
                 let answer = caller.execute(call);
                 pager.show(&pager.tables.lock().engine);
-                pager.exchange.answer(slot, answer);
+                pager.exchange.answer(mailbox, answer);
             }
         }
     }
@@ -85,7 +85,7 @@ fn withdraw(pager: &'static Pager, caller: &mut Caller, at: &mut u64) {
         return;
     }
     pager.withdraw_all(|| {
-        pager.watch.service_beat();
+        pager.watchdog.service_beat();
         if pager.exchange.waits() {
             carry_out(pager, caller);
         }
@@ -102,7 +102,7 @@ fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
     }
     pager.open_spill();
     for _ in 0..ROUNDS {
-        pager.watch.service_beat();
+        pager.watchdog.service_beat();
         let mut tables = pager.tables_behind();
         let elsewhere = pager.handler_evicts.load(Relaxed) != 0 && !tables.engine.starved();
         let demand = if elsewhere { Urgency::StoreOnly } else { Urgency::Behind };
@@ -134,7 +134,7 @@ fn zero_ahead(pager: &'static Pager, caller: &mut Caller) {
             return;
         }
         caller.run_job(pager);
-        pager.watch.service_beat();
+        pager.watchdog.service_beat();
         if pager.exchange.waits() || urge::is_urged() {
             carry_out(pager, caller);
         }
@@ -162,7 +162,7 @@ fn tend(pager: &'static Pager, tended: &mut u32) {
         if pager.exchange.waits() || urge::is_urged() {
             return;
         }
-        pager.watch.service_beat();
+        pager.watchdog.service_beat();
     }
 }
 

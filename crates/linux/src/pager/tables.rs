@@ -9,7 +9,7 @@ use core::panic::Location;
 
 /// Milliseconds in which the waiting thread could have run, twice which, with nobody moving in the second half, who holds the
 /// tables is taken for dead.
-const PATIENCE_MS: u32 = 5_000;
+const TIMEOUT_MS: u32 = 5_000;
 
 /// The tables, for one thread at a time.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl TablesLock {
     pub(super) fn lock(&self) -> Held<'_> {
         let mut seen = None;
         let held = self.lock.lock_and_look(|looks| {
-            if looks.is_multiple_of(PATIENCE_MS) {
+            if looks.is_multiple_of(TIMEOUT_MS) {
                 self.look_after_holder(&mut seen);
             }
         });
@@ -41,14 +41,14 @@ impl TablesLock {
     /// child is brought in, the tables may be held for long.
     fn look_after_holder(&self, seen: &mut Option<(u64, u64)>) {
         let Some(pager) = super::PAGER.get() else { return };
-        let before = seen.replace(pager.watch.beats());
-        if before != *seen || pager.watch.is_at_disk() {
+        let before = seen.replace(pager.watchdog.beats());
+        if before != *seen || pager.watchdog.is_at_disk() {
             return;
         }
         let (file, line) = self.holder().map_or(("?", 0), |at| (at.file(), at.line()));
         die!(
             "a thread has waited for the tables for {s} s, which were taken at {file}:{line}. Please report this",
-            s = 2 * PATIENCE_MS / 1000
+            s = 2 * TIMEOUT_MS / 1000
         );
     }
 

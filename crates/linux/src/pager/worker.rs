@@ -39,12 +39,12 @@ pub(super) struct Worker {
     /// What a fault waited for its read of a file, in ns.
     read_ns: Option<u64>,
     /// Where the time of the fault goes for which the job is run.
-    pub(super) watch: Stopwatch,
+    pub(super) stopwatch: Stopwatch,
 }
 
 /// Bytes of its buffers that a thread keeps after a read, which is mostly small, and after a write.
-const KEPT_OF_READ: usize = 64 << 10;
-const KEPT_OF_WRITE: usize = 512 << 10;
+const BUFFER_OF_READ: usize = 64 << 10;
+const BUFFER_OF_WRITE: usize = 512 << 10;
 /// Compressed bytes of the largest job; and the same with room for alignment at both ends.
 const PACKED_BYTES: usize = MAX_JOB_PAGES * PAGE_SIZE;
 const TRANSFER_BYTES: usize = PACKED_BYTES + 2 * PAGE_SIZE;
@@ -71,7 +71,7 @@ impl Worker {
             offsets: Vec::with_capacity(MAX_JOB_PAGES),
             asked_at: 0,
             read_ns: None,
-            watch: Stopwatch::new(),
+            stopwatch: Stopwatch::new(),
         })
     }
 
@@ -87,7 +87,7 @@ impl Worker {
 
     /// The same. `done` is called when the work is done and those who wait for it are about to be woken.
     pub(super) fn run_and(&mut self, pager: &Pager, work: &mut Work, done: impl FnOnce()) {
-        let before = self.watch.enter(match work.kind {
+        let before = self.stopwatch.enter(match work.kind {
             JobKind::Zero => Phase::Place,
             JobKind::Read => Phase::Decompress,
             JobKind::Write | JobKind::Spill => Phase::Evict,
@@ -101,22 +101,22 @@ impl Worker {
             },
             JobKind::Spill => self.spill(pager, work),
         };
-        self.watch.leave(before);
+        self.stopwatch.leave(before);
         done();
-        self.watch.enter(Phase::Lock);
+        self.stopwatch.enter(Phase::Lock);
         let mut tables = match work.kind {
             JobKind::Zero | JobKind::Read => pager.tables_first(),
             JobKind::Write | JobKind::Spill => pager.tables_behind(),
         };
-        self.watch.enter(Phase::Decide);
+        self.stopwatch.enter(Phase::Decide);
         if let Some(ns) = self.read_ns.take() {
             tables.engine.note_read(ns);
         }
-        let mut mover = pager.mover().with_staged(self.staged).timed_by(&self.watch);
+        let mut mover = pager.mover().with_staged(self.staged).timed_by(&self.stopwatch);
         let result = tables.engine.finish(&mut mover, work.ticket, outcome, &work.packed);
         pager.show(&tables.engine);
         drop(tables);
-        self.watch.leave(before);
+        self.stopwatch.leave(before);
         if let Err(halt) = result {
             stop(halt);
         }
@@ -126,7 +126,7 @@ impl Worker {
 
     /// After a large job, gives back most of the buffers' memory: it is charged to the program's budget.
     fn tidy(&mut self, work: &Work) {
-        let keep = if work.kind == JobKind::Read { KEPT_OF_READ } else { KEPT_OF_WRITE };
+        let keep = if work.kind == JobKind::Read { BUFFER_OF_READ } else { BUFFER_OF_WRITE };
         if work.kind != JobKind::Zero && (work.frames.pages as usize) * PAGE_SIZE > keep {
             self.packed.shrink(keep);
             self.transfer.shrink(keep);
@@ -142,10 +142,10 @@ impl Worker {
         let (to, first) = if work.staged {
             (self.staged, 0)
         } else {
-            let before = self.watch.enter(Phase::Place);
+            let before = self.stopwatch.enter(Phase::Place);
             populate(pager, work);
-            self.watch.leave(before);
-            (pager.layout.pool(), work.frames.start.0 as usize)
+            self.stopwatch.leave(before);
+            (pager.places.pool(), work.frames.start.0 as usize)
         };
         for (page, source) in (first..).zip(&work.sources) {
             let good = match source.place {
@@ -156,9 +156,9 @@ impl Worker {
                 Place::Ram { at } => {
                     let (at, len) = (at as usize * STORE_UNIT, usize::from(source.len));
                     let codec = &mut self.codec;
-                    pager.layout.store().with(at, len, |bytes| {
+                    pager.places.store().with(at, len, |bytes| {
                         let good = to.with_page(page, |page| unpack(codec, page, bytes, source));
-                        pager.note_damage(good, false, bytes)
+                        pager.record_damage(good, false, bytes)
                     })
                 }
                 Place::File { file, at } => {
@@ -168,7 +168,7 @@ impl Worker {
                     };
                     let bytes = &self.transfer.bytes()[bytes];
                     let good = to.with_page(page, |page| unpack(&mut self.codec, page, bytes, source));
-                    pager.note_damage(good, true, bytes)
+                    pager.record_damage(good, true, bytes)
                 }
             };
             if !good {
@@ -219,13 +219,13 @@ impl Worker {
     fn read_file(&mut self, pager: &Pager, file: u16, at: u64, len: usize) -> Result<(), Errno> {
         let file = pager.spill_file(file)?;
         pager.count_disk_read(((at % ALIGN as u64) as usize + len).next_multiple_of(ALIGN));
-        let before = self.watch.enter(Phase::Read);
-        let read = pager.watch.disk(|| {
+        let before = self.stopwatch.enter(Phase::Read);
+        let read = pager.watchdog.disk(|| {
             let read = self.transfer.read_direct(&file, at, len).map(|_| ());
-            pager.watch.handler_beat();
+            pager.watchdog.handler_beat();
             read
         });
-        self.watch.leave(before);
+        self.stopwatch.leave(before);
         if self.asked_at != 0 {
             self.read_ns = Some(now_ns() - self.asked_at);
         }
@@ -252,7 +252,7 @@ impl Worker {
                 Place::Zero => {}
                 Place::Ram { at } => {
                     let len = stored_len(work.packed[i]);
-                    pager.layout.store().with(at as usize * STORE_UNIT, len, |to| {
+                    pager.places.store().with(at as usize * STORE_UNIT, len, |to| {
                         self.contents(pager, i, frame.0, raw, |from| to.copy_from_slice(&from[..len]));
                         pager.damage_stored(to);
                     });
@@ -275,7 +275,7 @@ impl Worker {
         let mut end = 0;
         for (i, frame) in work.frames.iter().enumerate() {
             let known = work.known[i];
-            let packed = pager.layout.pool().with_page(frame.0 as usize, |page: &mut Page| {
+            let packed = pager.places.pool().with_page(frame.0 as usize, |page: &mut Page| {
                 self.codec.pack(page, known, work.tight, &mut self.out)
             });
             self.offsets.push(end as u32);
@@ -290,7 +290,7 @@ impl Worker {
 
     fn contents(&self, pager: &Pager, i: usize, frame: u32, raw: bool, with: impl FnOnce(&[u8])) {
         if raw {
-            pager.layout.pool().with_page(frame as usize, |page| with(page));
+            pager.places.pool().with_page(frame as usize, |page| with(page));
         } else {
             with(&self.packed.bytes()[self.offsets[i] as usize..]);
         }
@@ -307,7 +307,7 @@ impl Worker {
     ) {
         let target = &mut self.transfer.bytes_mut()[to..to + len];
         if raw {
-            pager.layout.pool().with_page(frame as usize, |page| target.copy_from_slice(&page[..len]));
+            pager.places.pool().with_page(frame as usize, |page| target.copy_from_slice(&page[..len]));
         } else {
             let from = self.offsets[i] as usize;
             target.copy_from_slice(&self.packed.bytes()[from..from + len]);
@@ -325,7 +325,7 @@ impl Worker {
             };
             let (_, start) = *first.get_or_insert((file, to));
             let (to, len) = ((to - start) as usize, usize::from(source.len));
-            pager.layout.store().with(at as usize * STORE_UNIT, len, |bytes| {
+            pager.places.store().with(at as usize * STORE_UNIT, len, |bytes| {
                 self.transfer.bytes_mut()[to..to + len].copy_from_slice(bytes);
             });
             end = to + len;
@@ -342,7 +342,7 @@ impl Worker {
         if !pager.damage_written(&mut self.transfer.bytes_mut()[..len], file.file, start) {
             return Outcome::Done;
         }
-        match pager.watch.disk(|| self.transfer.write_direct(&file, start, len)) {
+        match pager.watchdog.disk(|| self.transfer.write_direct(&file, start, len)) {
             Ok(()) => Outcome::Done,
             Err(errno) => {
                 pager.spill_failed(errno);
@@ -383,7 +383,7 @@ fn stored_len(packed: Packed) -> usize {
 fn zero(pager: &Pager, work: &Work) -> Outcome {
     if !populate(pager, work) {
         let (at, len) = place_of(work.frames);
-        pager.layout.pool().with(at, len, |bytes| bytes.fill(0));
+        pager.places.pool().with(at, len, |bytes| bytes.fill(0));
     }
     Outcome::Done
 }
@@ -391,7 +391,7 @@ fn zero(pager: &Pager, work: &Work) -> Outcome {
 /// Gets memory for the frames of a fill, if they have none, in one call. Where that is refused, a touch gets it.
 fn populate(pager: &Pager, work: &Work) -> bool {
     let (at, len) = place_of(work.frames);
-    work.fresh && mmap::advise(pager.layout.pool().base() + at, len, Advice::PopulateWrite).is_ok()
+    work.fresh && mmap::advise(pager.places.pool().base() + at, len, Advice::PopulateWrite).is_ok()
 }
 
 /// Where in the pool frames are, and their length, in bytes.
@@ -466,8 +466,8 @@ impl fmt::Display for Damage {
 }
 
 impl Pager {
-    /// Notes what was damaged, unless the page is `good`. Gives `good` back.
-    fn note_damage(&self, good: bool, in_file: bool, bytes: &[u8]) -> bool {
+    /// Records what was damaged, unless the page is `good`. Gives `good` back.
+    fn record_damage(&self, good: bool, in_file: bool, bytes: &[u8]) -> bool {
         if !good {
             self.damage.store(Damage { in_file, form: Form::of(bytes) }.encode(), Relaxed);
         }
@@ -476,8 +476,8 @@ impl Pager {
 
     /// Adds to one of the shared counters.
     pub(super) fn add(&self, which: impl Fn(&Counters) -> &AtomicU64, amount: u64) {
-        if let Some(slot) = self.slot() {
-            which(&slot.counters).fetch_add(amount, Relaxed);
+        if let Some(account) = self.account() {
+            which(&account.counters).fetch_add(amount, Relaxed);
         }
     }
 

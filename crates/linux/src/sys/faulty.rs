@@ -113,7 +113,7 @@ mod tests {
     use std::cell::RefCell;
     use std::format;
 
-    /// A file in memory that notes the lengths of its calls.
+    /// A file in memory that records the lengths of its calls.
     #[derive(Default)]
     struct Memory {
         bytes: RefCell<Vec<u8>>,

@@ -56,6 +56,20 @@ pub fn wake(word: &AtomicU32, count: u32, scope: Scope) -> Result<usize> {
     futex::wake(word, scope.flags(), count.min(i32::MAX as u32))
 }
 
+/// Ends all work of the calling thread, but not the thread.
+pub fn sleep_for_ever() -> ! {
+    let never = AtomicU32::new(0);
+    loop {
+        wait(&never, 0, None, Scope::Process);
+    }
+}
+
+/// Sleeps for about `ns` nanoseconds.
+pub fn sleep(ns: u64) {
+    let never = AtomicU32::new(0);
+    wait(&never, 0, Some(ns), Scope::Process);
+}
+
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 /// Held, and perhaps somebody sleeps. Only a lock that is nothing but a word needs it.
@@ -66,9 +80,9 @@ const SPINS: u32 = 512;
 
 /// A mutual exclusion lock that holds its data, for the threads of one process.
 ///
-/// Who sleeps is counted beside the word, and not noted in it: then who is woken would have to take the lock as wanted, since it
-/// can't know whether others sleep. So the next one would sleep at once instead of spinning, and two threads that take
-/// the lock by turns would put each other to sleep again and again.
+/// Who sleeps is counted beside the word, and not in it: then who is woken would have to take the lock as wanted, since
+/// it can't know whether others sleep. So the next one would sleep at once instead of spinning, and two threads that
+/// take the lock by turns would put each other to sleep again and again.
 pub struct Lock<T> {
     word: AtomicU32,
     /// Threads that sleep or are about to.
@@ -164,7 +178,7 @@ impl<T> Lock<T> {
     fn sleep(&self, mut look: impl FnMut(u32)) {
         let (mut lent, mut looks) = (None, 0);
         let _taken = self.sleep_until_taken(
-            || Some(urge::PATIENCE_NS),
+            || Some(urge::LEND_AFTER_NS),
             |woken| {
                 if woken == Woken::TimedOut {
                     lent = urge::waits_for_long().or(lent.take());
@@ -175,20 +189,20 @@ impl<T> Lock<T> {
         );
     }
 
-    /// Sleeps until the lock is the caller's. `patience`: how long to sleep at most, in ns; none: no longer. `after` is
+    /// Sleeps until the lock is the caller's. `timeout`: how long to sleep at most, in ns; none: no longer. `after` is
     /// called after each sleep.
     ///
     /// No wake is lost: who frees the lock looks for sleepers after that, and who sleeps has itself counted before it looks
     /// whether the lock is free, which the kernel does once more before it puts it to sleep. Where several free the lock at the
     /// moment in which one lies down, each may rely on another's wake: so it looks again after a millisecond in any case.
-    fn sleep_until_taken(&self, patience: impl Fn() -> Option<u64>, mut after: impl FnMut(Woken)) -> bool {
+    fn sleep_until_taken(&self, timeout: impl Fn() -> Option<u64>, mut after: impl FnMut(Woken)) -> bool {
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         let taken = loop {
             if self.take_free() {
                 break true;
             }
-            let Some(ns) = patience() else { break false };
-            let woken = wait(&self.word, HELD, Some(ns.min(urge::PATIENCE_NS)), Scope::Process);
+            let Some(ns) = timeout() else { break false };
+            let woken = wait(&self.word, HELD, Some(ns.min(urge::LEND_AFTER_NS)), Scope::Process);
             self.waking.store(0, Ordering::SeqCst);
             after(woken);
         };

@@ -123,7 +123,7 @@ pub fn map_buffer(len: usize) -> Result<usize> {
     let addr = map(len)?;
     // It tells nothing about the program, and where that is refused a core dump is larger.
     let _ = advise(addr, len, Advice::DontDump);
-    BUFFERS.note(addr, len);
+    BUFFERS.add(addr, len);
     Ok(addr)
 }
 
@@ -144,7 +144,7 @@ pub fn buffers_mapped() -> usize {
 }
 
 /// There is room for the buffers of a process and of several forks of it.
-static BUFFERS: Places<256> = Places::new();
+static BUFFERS: Mappings<256> = Mappings::new();
 
 /// Bytes of a range of pages that have memory behind them.
 fn touched_bytes(addr: usize, len: usize) -> usize {
@@ -165,16 +165,16 @@ fn touched_bytes(addr: usize, len: usize) -> usize {
 
 /// Where a number of mappings are, so that what is touched of them can be counted. No lock is taken.
 #[derive(Debug)]
-pub struct Places<const N: usize>([(AtomicUsize, AtomicUsize); N]);
+pub struct Mappings<const N: usize>([(AtomicUsize, AtomicUsize); N]);
 
-impl<const N: usize> Places<N> {
+impl<const N: usize> Mappings<N> {
     /// None yet.
-    pub const fn new() -> Places<N> {
-        Places([const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; N])
+    pub const fn new() -> Mappings<N> {
+        Mappings([const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; N])
     }
 
-    /// Notes a mapping of `len` bytes at `addr`, if there is room.
-    pub fn note(&self, addr: usize, len: usize) {
+    /// Adds a mapping of `len` bytes at `addr`, if there is room.
+    pub fn add(&self, addr: usize, len: usize) {
         for (place, length) in &self.0 {
             if place.compare_exchange(0, addr, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 length.store(len, Ordering::Release);
@@ -194,12 +194,12 @@ impl<const N: usize> Places<N> {
         }
     }
 
-    /// Bytes of all that was noted.
+    /// Bytes of all that were added.
     pub fn mapped(&self) -> usize {
         self.0.iter().map(|(_, length)| length.load(Ordering::Acquire)).sum()
     }
 
-    /// Bytes of all that was noted, and those of them that have memory behind them.
+    /// Bytes of all that were added, and those of them that have memory behind them.
     pub fn bytes(&self) -> (usize, usize) {
         let mut sum = (0, 0);
         for (place, length) in &self.0 {
@@ -212,9 +212,9 @@ impl<const N: usize> Places<N> {
     }
 }
 
-impl<const N: usize> Default for Places<N> {
-    fn default() -> Places<N> {
-        Places::new()
+impl<const N: usize> Default for Mappings<N> {
+    fn default() -> Mappings<N> {
+        Mappings::new()
     }
 }
 

@@ -17,6 +17,7 @@ pub mod leaked;
 pub mod loader;
 pub mod mmap;
 pub mod msg;
+mod own;
 pub mod pagemap;
 mod raw;
 pub mod rlimit;

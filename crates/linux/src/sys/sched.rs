@@ -221,20 +221,6 @@ pub(crate) fn set_mask(mask: u64) -> u64 {
     before
 }
 
-/// Ends all work of the calling thread, but not the thread.
-pub fn sleep_for_ever() -> ! {
-    let never = AtomicU32::new(0);
-    loop {
-        super::futex::wait(&never, 0, None, super::futex::Scope::Process);
-    }
-}
-
-/// Sleeps for about `ns` nanoseconds.
-pub fn sleep(ns: u64) {
-    let never = AtomicU32::new(0);
-    super::futex::wait(&never, 0, Some(ns), super::futex::Scope::Process);
-}
-
 /// Gives the calling thread a descriptor table of its own, with what the shared one holds now.
 /// Threads that it makes from then on share it.
 pub fn own_descriptors() -> Result<()> {

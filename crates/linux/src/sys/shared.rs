@@ -4,26 +4,46 @@ use core::fmt;
 use core::mem;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use rustix::fd::AsFd;
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::io::{self, Errno};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// A structure that may lie in memory which other processes write at any time.
+/// A type that may lie in memory which other processes write at any time. Structures become one by `shared_layout!`.
 ///
 /// # Safety
 ///
-/// The type is `repr(C)`, every field is an atomic integer, an array of them or another such structure (so
-/// that any bit pattern is valid and any concurrent write is an atomic one), and it needs at most the
-/// alignment of a page.
+/// It is an atomic integer, an array of such types or a structure whose fields are such types (so that any bit pattern
+/// is valid and any concurrent write is an atomic one), and it needs at most the alignment of a page.
 pub unsafe trait SharedLayout: Sync + 'static {}
 
-// SAFETY: `Layout` is `repr(C)` and made of `AtomicU64`, `AtomicU32`, arrays of them and structures of the
-// same kind, aligned to 64 bytes.
-unsafe impl SharedLayout for crate::control::ledger::Layout {}
+// SAFETY: an atomic integer.
+unsafe impl SharedLayout for AtomicU32 {}
 
 // SAFETY: the same.
-unsafe impl SharedLayout for crate::control::ring::Layout {}
+unsafe impl SharedLayout for AtomicU64 {}
+
+// SAFETY: an array of what may lie there.
+unsafe impl<T: SharedLayout, const N: usize> SharedLayout for [T; N] {}
+
+/// Lets a structure lie in shared memory. It is `repr(C)`, so that all who map it agree where its fields are. All of
+/// them are named here; one that may not lie there, or is left out, is an error.
+macro_rules! shared_layout {
+    ($name:ident { $($field:ident),+ $(,)? }) => {
+        const _: fn(&$name) = |all| {
+            let $name { $($field),+ } = all;
+            $($crate::sys::shared::may_be_shared($field);)+
+        };
+        const _: () = assert!(align_of::<$name>() <= quire_core::PAGE_SIZE);
+        // SAFETY: each field may lie there, and the alignment fits, or this does not compile.
+        unsafe impl $crate::sys::shared::SharedLayout for $name {}
+    };
+}
+pub(crate) use shared_layout;
+
+/// Compiles for what may lie in shared memory.
+pub(crate) const fn may_be_shared<T: SharedLayout>(_: &T) {}
 
 /// A structure in a memory file that is mapped as long as this exists.
 pub struct Shared<T: SharedLayout>(NonNull<T>);

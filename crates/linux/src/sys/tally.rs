@@ -4,7 +4,7 @@
 //! load and a branch. Threads of the program come through the same wrappers, and are not counted.
 
 use super::leaked::Leaked;
-use super::thread;
+use super::own::is_own_thread;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Writes the enumeration and the names from one list.
@@ -99,7 +99,7 @@ pub fn count_in(counts: Option<&'static Counts>) {
 #[inline]
 pub fn count(call: Call) {
     if let Some(counts) = COUNTS.get()
-        && thread::is_own()
+        && is_own_thread()
     {
         counts[call as usize].fetch_add(1, Relaxed);
     }
@@ -108,6 +108,7 @@ pub fn count(call: Call) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::thread;
 
     #[test]
     fn only_calls_of_our_own_threads_are_counted_and_only_where_that_is_asked_for() {

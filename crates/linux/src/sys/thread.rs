@@ -12,6 +12,7 @@
 //! there and must not be used. All signals are blocked from the first instruction to the last.
 
 use super::futex::{self, Scope, Woken};
+use super::own::{MARK, MARK_AT};
 use super::sched::SignalsBlocked;
 use super::{Errno, Result, mmap, raw};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -29,9 +30,6 @@ const CONTROL: usize = PAGE_SIZE;
 const ALIVE_AT: usize = 2048;
 /// Where in the control page the thread finds what to run.
 const START_AT: usize = 2056;
-/// Where in it a mark is that only our threads have: glibc leaves the word zero on x86-64.
-const MARK_AT: usize = 0x20;
-const MARK: usize = usize::from_be_bytes(*b"QuireThr");
 
 const FLAGS: i32 = libc::CLONE_VM
     | libc::CLONE_FS
@@ -49,17 +47,6 @@ static MAPPED: AtomicUsize = AtomicUsize::new(0);
 /// Bytes mapped for threads of Quire's, in a forked child also for those of its parent.
 pub fn mapped() -> usize {
     MAPPED.load(Ordering::Relaxed)
-}
-
-/// Whether the calling thread was made by [`spawn`]. A load.
-#[inline]
-pub fn is_own() -> bool {
-    let mark: usize;
-    // SAFETY: every thread of an x86-64 process with a libc has at least these words at its thread pointer.
-    unsafe {
-        core::arch::asm!("mov {0}, fs:[{1}]", out(reg) mark, const MARK_AT, options(nostack, readonly, preserves_flags));
-    }
-    mark == MARK
 }
 
 /// What a new thread runs. Returning ends the thread.

@@ -94,7 +94,7 @@ struct ZeroArg {
 
 /// Which faults of a range become messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Watch {
+pub enum Faults {
     /// Touches of holes.
     Missing,
     /// Writes to write-protected pages; holes are filled by the kernel.
@@ -103,12 +103,12 @@ pub enum Watch {
     Both,
 }
 
-impl Watch {
+impl Faults {
     fn bits(self) -> u64 {
         match self {
-            Watch::Missing => 1,
-            Watch::WriteProtect => 2,
-            Watch::Both => 3,
+            Faults::Missing => 1,
+            Faults::WriteProtect => 2,
+            Faults::Both => 3,
         }
     }
 }
@@ -223,9 +223,9 @@ impl Uffd {
     }
 
     /// Makes faults of a range messages.
-    pub fn register(&self, addr: usize, len: usize, watch: Watch) -> Result<()> {
+    pub fn register(&self, addr: usize, len: usize, faults: Faults) -> Result<()> {
         let range = RangeArg { start: addr as u64, len: len as u64 };
-        let mut arg = RegisterArg { range, mode: watch.bits(), ioctls: 0 };
+        let mut arg = RegisterArg { range, mode: faults.bits(), ioctls: 0 };
         // SAFETY: IOC_REGISTER takes a `RegisterArg`.
         unsafe { self.ioctl::<IOC_REGISTER, _>(&mut arg) }
     }

@@ -10,7 +10,7 @@ use super::sched::{self, Scheduling};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// How long an urgent thread waits before it lends, in ns.
-pub const PATIENCE_NS: u64 = 1_000_000;
+pub const LEND_AFTER_NS: u64 = 1_000_000;
 
 /// The service thread, by its id; 0 before there is one.
 static SERVICE: AtomicU32 = AtomicU32::new(0);
@@ -116,7 +116,7 @@ pub fn hurry() -> Option<Lent> {
     Scheduling::of(0).filter(|own| own.is_real_time()).and_then(|_| Lent::to(sched::gettid()))
 }
 
-/// The calling thread has waited for [`PATIENCE_NS`]. If it is urgent, those that it may wait for are urgent too.
+/// The calling thread has waited for [`LEND_AFTER_NS`]. If it is urgent, those that it may wait for are urgent too.
 pub fn waits_for_long() -> Option<Lent> {
     if !Scheduling::of(0)?.is_real_time() {
         return None;

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::AtomicUsize;
 
 use super::Next;
-use super::fork::{in_child, in_parent, prepare_for};
+use super::fork::{flags_of, in_child, in_parent, prepare_for};
 use super::threads::{self, ClearedWord};
 use crate::{decide, pager_api, raw};
 
@@ -245,24 +245,6 @@ static RSP_OF_CHILD: AtomicUsize = AtomicUsize::new(0);
 
 unsafe extern "C" fn set_errno(errno: c_int) {
     raw::set_errno(errno);
-}
-
-/// The flags of a fork, clone or clone3 by number that names no stack; `None` for any other call.
-///
-/// # Safety
-///
-/// As the call itself: clone3's first argument points to its arguments.
-pub(super) unsafe fn flags_of(number: c_long, args: &[usize; 6]) -> Option<u64> {
-    match number {
-        libc::SYS_fork => Some(0),
-        libc::SYS_clone => Some(args[0] as u64),
-        libc::SYS_clone3 => {
-            let flags = args[0] as *const u64;
-            // SAFETY: the flags are the first field; the kernel refuses a size below 64.
-            (!flags.is_null() && args[1] >= 64).then(|| unsafe { flags.read() })
-        }
-        _ => None,
-    }
 }
 
 /// Whether a call by number copies the address space. Those with a stack of their own are [`clone_by_number`]'s.

@@ -8,52 +8,15 @@
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use quire_linux::control::outside::Outside;
 use quire_linux::control::pattern::base_name;
 use quire_linux::{image, probe};
 
 use super::inherit;
-use crate::malloc::backend;
-use crate::{pager_api, raw, start};
-
-/// The functions that run on in libc, by number. Those that take a list of arguments run on in those that take an array.
-const NAMES: [&CStr; 8] =
-    [c"execve", c"execv", c"execvp", c"execvpe", c"fexecve", c"execveat", c"posix_spawn", c"posix_spawnp"];
-pub(super) const EXECVE: usize = 0;
-pub(super) const EXECV: usize = 1;
-pub(super) const EXECVP: usize = 2;
-pub(super) const EXECVPE: usize = 3;
-pub(super) const FEXECVE: usize = 4;
-pub(super) const EXECVEAT: usize = 5;
-const POSIX_SPAWN: usize = 6;
-const POSIX_SPAWNP: usize = 7;
-
-/// Where libc's functions are, by number.
-static NEXT: [AtomicUsize; NAMES.len()] = [const { AtomicUsize::new(0) }; NAMES.len()];
-
-/// Finds libc's functions. Later, in a vfork child, nobody could.
-pub(crate) fn find() {
-    for (next, name) in NEXT.iter().zip(NAMES) {
-        let found = backend::next(name).map_or(missing as *const () as usize, |at| at.as_ptr() as usize);
-        next.store(found, Ordering::Relaxed);
-    }
-}
-
-/// In place of a function that this libc does not have, or before the constructor.
-unsafe extern "C" fn missing() -> c_int {
-    raw::set_errno(libc::ENOSYS);
-    -1
-}
-
-/// Where libc's function `number` is.
-pub(super) fn next(number: usize) -> usize {
-    match NEXT[number].load(Ordering::Relaxed) {
-        0 => missing as *const () as usize,
-        at => at,
-    }
-}
+use super::libc_exec::{EXECV, EXECVE, EXECVEAT, EXECVP, EXECVPE, FEXECVE, POSIX_SPAWN, POSIX_SPAWNP, next};
+use crate::environment;
+use crate::{pager_api, raw};
 
 type Strings = *const *const c_char;
 
@@ -288,7 +251,8 @@ unsafe fn search<'a>(name: &'a CStr, space: &'a mut [u8; PATH]) -> Option<&'a CS
         return Some(name);
     }
     // SAFETY: by the caller's promise.
-    let path = unsafe { start::variable(environ, c"PATH=") }.map_or(&b"/bin:/usr/bin"[..], CStr::to_bytes);
+    let path =
+        unsafe { environment::variable(environ, c"PATH=") }.map_or(&b"/bin:/usr/bin"[..], CStr::to_bytes);
     for directory in path.split(|byte| *byte == b':') {
         let directory = if directory.is_empty() { b"." } else { directory };
         let parts = [directory, b"/", name.to_bytes_with_nul()];

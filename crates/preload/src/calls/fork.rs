@@ -1,10 +1,11 @@
 //! Everything that copies the address space: fork, `_Fork`, clone without `CLONE_VM`, and the same by number.
 //!
-//! Those of clone are in [`clone`]. All go through one sequence, [`prepare`], the kernel's fork, then [`in_parent`] or [`in_child`]. libc's fork (and
-//! daemon, forkpty, which call it inside libc) runs them as its atfork handlers. Registered before any other, ours are
-//! the last before the fork and the first after it. vfork, `posix_spawn` and exec share the memory or drop it: for them
-//! the caller is only excused from the handler's processor, as everywhere here. What comes to pass without us, by a
-//! system call in assembly or by another libc, the pager hears of from the kernel where that is allowed.
+//! Those of clone are in [`super::clone`]. All go through one sequence, [`prepare`], the kernel's fork, then
+//! [`in_parent`] or [`in_child`]. libc's fork (and daemon, forkpty, which call it inside libc) runs them as its atfork
+//! handlers. Registered before any other, ours are the last before the fork and the first after it. vfork,
+//! `posix_spawn` and exec share the memory or drop it: for them the caller is only excused from the handler's
+//! processor, as everywhere here. What comes to pass without us, by a system call in assembly or by another libc, the
+//! pager hears of from the kernel where that is allowed.
 
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_void};
@@ -15,7 +16,7 @@ use quire_linux::sys::futex;
 use quire_linux::sys::sched::SignalsBlocked;
 use quire_linux::sys::wiped::Wiped;
 
-use super::{Next, clone};
+use super::Next;
 use crate::malloc::exact;
 use crate::raw::{self, Answer};
 use crate::{heap, libc_heap, pager_api};
@@ -140,9 +141,27 @@ fn around(flags: u64, fork: impl FnOnce() -> Answer) -> Answer {
 /// As the call itself, with no stack of its own: the child goes on here, on its copy of this stack.
 pub(super) unsafe fn by_number(number: usize, args: [usize; 6]) -> Answer {
     // SAFETY: by the caller's promise.
-    let flags = unsafe { clone::flags_of(number as c_long, &args) };
+    let flags = unsafe { flags_of(number as c_long, &args) };
     // SAFETY: the same.
     around(flags.unwrap_or(0), || unsafe { raw::syscall(number, args) })
+}
+
+/// The flags of a fork, clone or clone3 by number that names no stack; `None` for any other call.
+///
+/// # Safety
+///
+/// As the call itself: clone3's first argument points to its arguments.
+pub(super) unsafe fn flags_of(number: c_long, args: &[usize; 6]) -> Option<u64> {
+    match number {
+        libc::SYS_fork => Some(0),
+        libc::SYS_clone => Some(args[0] as u64),
+        libc::SYS_clone3 => {
+            let flags = args[0] as *const u64;
+            // SAFETY: the flags are the first field; the kernel refuses a size below 64.
+            (!flags.is_null() && args[1] >= 64).then(|| unsafe { flags.read() })
+        }
+        _ => None,
+    }
 }
 
 /// POSIX's vfork. Its child has its parent's memory and needs nothing of us, but it inherits what its parent may run on.

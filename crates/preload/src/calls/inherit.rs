@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use quire_linux::limits;
 use quire_linux::sys::rlimit::Limit;
 
-use super::exec::{self, EXECV, EXECVE, EXECVEAT, EXECVP, EXECVPE, FEXECVE};
+use super::libc_exec::{self, EXECV, EXECVE, EXECVEAT, EXECVP, EXECVPE, FEXECVE};
 use super::limits::VARIABLE;
 use crate::malloc::backend;
 use crate::pager_api;
@@ -145,7 +145,7 @@ type Exec = unsafe extern "C" fn(Path, List, List) -> c_int;
 unsafe fn exec_by(number: usize, path: Path, args: List, env: List) -> c_int {
     // SAFETY: by the caller's promise; libc's functions of these names have this type.
     unsafe {
-        let next = core::mem::transmute::<usize, Exec>(exec::next(number));
+        let next = core::mem::transmute::<usize, Exec>(libc_exec::next(number));
         becoming(env, |env| next(path, args, env))
     }
 }
@@ -176,7 +176,7 @@ unsafe extern "C" fn fexecve(fd: c_int, args: List, env: List) -> c_int {
     type Next = unsafe extern "C" fn(c_int, List, List) -> c_int;
     // SAFETY: the caller keeps C's rules, and libc's function of that name has this type.
     unsafe {
-        let next = core::mem::transmute::<usize, Next>(exec::next(FEXECVE));
+        let next = core::mem::transmute::<usize, Next>(libc_exec::next(FEXECVE));
         becoming(env, |env| next(fd, args, env))
     }
 }
@@ -185,7 +185,7 @@ unsafe extern "C" fn execveat(dir: c_int, path: Path, args: List, env: List, fla
     type Next = unsafe extern "C" fn(c_int, Path, List, List, c_int) -> c_int;
     // SAFETY: the caller keeps C's rules, and libc's function of that name has this type.
     unsafe {
-        let next = core::mem::transmute::<usize, Next>(exec::next(EXECVEAT));
+        let next = core::mem::transmute::<usize, Next>(libc_exec::next(EXECVEAT));
         becoming(env, |env| next(dir, path, args, env, flags))
     }
 }

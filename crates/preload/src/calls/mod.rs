@@ -4,7 +4,8 @@
 //! * [`map`]: mmap, munmap. [`remap`]: mremap.
 //! * [`range`]: mprotect, madvise, the mlock family, and names of mappings. [`vectors`]: advice for several ranges.
 //! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
-//! * [`exec`]: exec and its kin, which only tell `quire` of programs that will run outside the budget.
+//! * [`exec`]: exec and its kin, which only tell `quire` of programs that will run outside the budget. [`libc_exec`]:
+//!   libc's functions of these names.
 //! * [`limits`]: limits on address space and data.
 //! * [`inherit`]: what another program inherits.
 //! * [`faults`]: ioctl, for a program with a userfaultfd of its own.
@@ -21,10 +22,11 @@
 //! carries the call out on a thread of its own rather than let the child take its locks.
 
 mod clone;
-pub(crate) mod exec;
+mod exec;
 mod faults;
 pub(crate) mod fork;
 pub(crate) mod inherit;
+pub(crate) mod libc_exec;
 pub(crate) mod limits;
 mod look;
 mod map;

@@ -154,7 +154,7 @@ pub(super) unsafe fn control(option: c_int, args: [usize; 4]) -> Answer {
         return in_pieces(&parts, AtGap::GoOn, |part| kernel(part.start, part.len()), whole);
     }
     if option == libc::PR_SET_SECCOMP {
-        pager_api::note_filter();
+        pager_api::set_filtered();
     }
     kernel(addr, len)
 }

@@ -111,7 +111,7 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_msync => look::sync(a, b, c as c_int),
             libc::SYS_rt_sigaction => signals::act_by_number(args),
             libc::SYS_seccomp => {
-                pager_api::note_filter();
+                pager_api::set_filtered();
                 raw::syscall(number as usize, args)
             }
             libc::SYS_prctl => range::control(a as c_int, [b, c, d, e]),

@@ -15,11 +15,11 @@ use super::{Next, arena, look};
 use crate::pager_api;
 use crate::raw::{self, Answer};
 
-const SLOTS: usize = 8;
-/// The handlers that have had a trampoline. Slots are taken and never given back: a handler that runs on another thread,
-/// or is asked for by a child of vfork, finds what it needs, and there is nothing to lock.
-static HANDLERS: [AtomicUsize; SLOTS] = [const { AtomicUsize::new(0) }; SLOTS];
-static TRAMPOLINES: [extern "C" fn(); SLOTS] = [
+const MOST_HANDLERS: usize = 8;
+/// The handlers that have had a trampoline. Entries are taken and never given back: a handler that runs on another
+/// thread, or is asked for by a child of vfork, finds what it needs, and there is nothing to lock.
+static HANDLERS: [AtomicUsize; MOST_HANDLERS] = [const { AtomicUsize::new(0) }; MOST_HANDLERS];
+static TRAMPOLINES: [extern "C" fn(); MOST_HANDLERS] = [
     trampoline::<0>,
     trampoline::<1>,
     trampoline::<2>,
@@ -33,7 +33,7 @@ static TRAMPOLINES: [extern "C" fn(); SLOTS] = [
 /// Corrects what the handler is told, and goes on as that handler: it finds its arguments and its stack as the kernel laid
 /// them out.
 #[unsafe(naked)]
-extern "C" fn trampoline<const SLOT: usize>() {
+extern "C" fn trampoline<const NUMBER: usize>() {
     naked_asm!(
         // The three pushes align the stack for the call.
         "push rdi",
@@ -43,10 +43,10 @@ extern "C" fn trampoline<const SLOT: usize>() {
         "pop rdx",
         "pop rsi",
         "pop rdi",
-        "jmp qword ptr [rip + {handlers} + 8 * {slot}]",
+        "jmp qword ptr [rip + {handlers} + 8 * {number}]",
         correct = sym correct,
         handlers = sym HANDLERS,
-        slot = const SLOT,
+        number = const NUMBER,
     )
 }
 
@@ -74,8 +74,8 @@ fn in_front_of(handler: usize) -> usize {
     if own_handler(handler) != handler {
         return handler;
     }
-    for (slot, trampoline) in HANDLERS.iter().zip(TRAMPOLINES) {
-        let known = slot.compare_exchange(0, handler, Ordering::AcqRel, Ordering::Acquire);
+    for (entry, trampoline) in HANDLERS.iter().zip(TRAMPOLINES) {
+        let known = entry.compare_exchange(0, handler, Ordering::AcqRel, Ordering::Acquire);
         if known.is_ok() || known == Err(handler) {
             return trampoline as usize;
         }
@@ -85,8 +85,8 @@ fn in_front_of(handler: usize) -> usize {
 
 /// The program's own handler, where `handler` may be a trampoline.
 fn own_handler(handler: usize) -> usize {
-    let slot = TRAMPOLINES.iter().position(|&trampoline| trampoline as usize == handler);
-    slot.map_or(handler, |slot| HANDLERS[slot].load(Ordering::Acquire))
+    let number = TRAMPOLINES.iter().position(|&trampoline| trampoline as usize == handler);
+    number.map_or(handler, |number| HANDLERS[number].load(Ordering::Acquire))
 }
 
 fn needs_trampoline(signal: c_int, handler: usize, flags: c_int) -> bool {

@@ -103,7 +103,7 @@ pub(super) unsafe fn clone_by_number(number: usize, args: [usize; 6]) -> Answer 
 /// `set_tid_address`, which answers the thread's id.
 pub(super) fn set_tid_address(word: usize) -> Answer {
     keep(word, size_of::<c_int>(), raw::gettid());
-    // SAFETY: the kernel only notes the address, and finds out at the thread's end whether it is good.
+    // SAFETY: the kernel only stores the address, and finds out at the thread's end whether it is good.
     unsafe { raw::call!(libc::SYS_set_tid_address, word) }
 }
 
@@ -230,12 +230,12 @@ const THRD_ERROR: c_int = 2;
 
 /// glibc's `__data.__kind` of a mutex: where it is, and its bits for robust and for priority inheritance.
 const KIND_AT: usize = 16;
-const KEPT_KINDS: c_int = 16 | 32;
+const ROBUST_OR_PI: c_int = 16 | 32;
 
-fn is_kept_kind(mutex: Mutex) -> bool {
+fn is_robust_or_pi(mutex: Mutex) -> bool {
     // SAFETY: the caller's mutex is initialised, and aligned.
     pager_api::is_managed(mutex as usize, size_of::<libc::pthread_mutex_t>())
-        && unsafe { mutex.byte_add(KIND_AT).cast::<c_int>().read() } & KEPT_KINDS != 0
+        && unsafe { mutex.byte_add(KIND_AT).cast::<c_int>().read() } & ROBUST_OR_PI != 0
 }
 
 /// POSIX's.
@@ -249,7 +249,7 @@ unsafe extern "C" fn pthread_mutex_init(mutex: Mutex, attributes: MutexAttr) -> 
     // SAFETY: libc's function of that name has this type, and the caller keeps its rules.
     let answer = unsafe { transmute::<NonNull<c_void>, MutexInit>(next)(mutex, attributes) };
     // Without attributes it is neither robust nor has it priority inheritance.
-    if answer == 0 && !attributes.is_null() && is_kept_kind(mutex) {
+    if answer == 0 && !attributes.is_null() && is_robust_or_pi(mutex) {
         keep(mutex as usize, size_of::<libc::pthread_mutex_t>(), 0);
     }
     answer
@@ -263,10 +263,10 @@ unsafe extern "C" fn pthread_mutex_init(mutex: Mutex, attributes: MutexAttr) -> 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_mutex_destroy(mutex: Mutex) -> c_int {
     let Some(next) = NEXT_MUTEX_DESTROY.get(c"pthread_mutex_destroy") else { return libc::ENOSYS };
-    let kept = is_kept_kind(mutex);
+    let marked = is_robust_or_pi(mutex);
     // SAFETY: libc's function of that name has this type, and the caller keeps its rules.
     let answer = unsafe { transmute::<NonNull<c_void>, MutexDestroy>(next)(mutex) };
-    if answer == 0 && kept {
+    if answer == 0 && marked {
         let_go(mutex as usize, size_of::<libc::pthread_mutex_t>());
     }
     answer

@@ -32,20 +32,20 @@ use crate::calls;
 const SMALLEST: usize = 257;
 const LARGEST: usize = (128 << 10) + 64;
 
-const SHARES: usize = 8;
-/// Addresses for one share, in bytes: what is tried, and the least that is any good.
-const SHARE: usize = 16 << 30;
-const LEAST_SHARE: usize = 1 << 30;
+const SHARDS: usize = 8;
+/// Addresses for one shard, in bytes: what is tried, and the least that is any good.
+const SHARD: usize = 16 << 30;
+const LEAST_SHARD: usize = 1 << 30;
 
-/// Where the shares begin: 0 until the first block, [`REFUSED`] if the addresses can't be had.
+/// Where the shards begin: 0 until the first block, [`REFUSED`] if the addresses can't be had.
 static START: AtomicUsize = AtomicUsize::new(0);
 const REFUSED: usize = 1;
-/// Bytes of one share.
+/// Bytes of one shard.
 static SPAN: AtomicUsize = AtomicUsize::new(0);
 static RESERVING: Lock<()> = Lock::new(());
-static ALL: [Share; SHARES] = [const { Owned::new(Dlmalloc::new_with_allocator(Carver::empty())) }; SHARES];
+static ALL: [Shard; SHARDS] = [const { Owned::new(Dlmalloc::new_with_allocator(Carver::empty())) }; SHARDS];
 
-type Share = Owned<Dlmalloc<Carver>>;
+type Shard = Owned<Dlmalloc<Carver>>;
 
 /// Whether this heap serves such a block: mimalloc would lose more than 1/32 of it. (Whole pages and powers of two stay
 /// there, aligned.)
@@ -65,7 +65,7 @@ pub(super) fn can_serve(size: usize) -> bool {
 #[inline]
 pub(super) fn owns(block: Block) -> bool {
     let start = START.load(Ordering::Relaxed);
-    start > REFUSED && (block as usize).wrapping_sub(start) < SHARES * SPAN.load(Ordering::Relaxed)
+    start > REFUSED && (block as usize).wrapping_sub(start) < SHARDS * SPAN.load(Ordering::Relaxed)
 }
 
 /// A block of `size` bytes, aligned to 16; null if there is none to be had here at this moment.
@@ -74,10 +74,10 @@ pub(super) fn alloc(size: usize) -> Block {
         return ptr::null_mut();
     }
     let me = thread();
-    // Threads' areas lie a stack apart, mostly of 8 MiB: neighbours get neighbouring shares.
+    // Threads' areas lie a stack apart, mostly of 8 MiB: neighbours get neighbouring shards.
     let first = (me >> 12) ^ (me >> 23);
-    for i in 0..SHARES {
-        if let Some(mut dlmalloc) = ALL[(first + i) % SHARES].try_enter(me) {
+    for i in 0..SHARDS {
+        if let Some(mut dlmalloc) = ALL[(first + i) % SHARDS].try_enter(me) {
             // SAFETY: any size may be asked for.
             return unsafe { dlmalloc.c_malloc(size) }.cast();
         }
@@ -85,26 +85,26 @@ pub(super) fn alloc(size: usize) -> Block {
     ptr::null_mut()
 }
 
-/// Frees a block. One that a signal handler frees while its thread is in this very share is lost.
+/// Frees a block. One that a signal handler frees while its thread is in this very shard is lost.
 ///
 /// # Safety
 ///
 /// This heap [`owns`] the block, and nobody uses it any more.
 pub(super) unsafe fn free(block: Block) {
-    if let Some(mut dlmalloc) = share_of(block).enter(thread()) {
+    if let Some(mut dlmalloc) = shard_of(block).enter(thread()) {
         // SAFETY: by the caller's promise.
         unsafe { dlmalloc.c_free(block.cast()) };
     }
 }
 
-/// The block with another size, where it is or elsewhere in its share; null, and nothing has changed, if that can't be
+/// The block with another size, where it is or elsewhere in its shard; null, and nothing has changed, if that can't be
 /// had.
 ///
 /// # Safety
 ///
 /// This heap [`owns`] the block, and the caller gives it up unless the answer is null.
 pub(super) unsafe fn realloc(block: Block, size: usize) -> Block {
-    let Some(mut dlmalloc) = share_of(block).enter(thread()) else { return ptr::null_mut() };
+    let Some(mut dlmalloc) = shard_of(block).enter(thread()) else { return ptr::null_mut() };
     // SAFETY: by the caller's promise.
     unsafe { dlmalloc.c_realloc(block.cast(), size) }.cast()
 }
@@ -123,10 +123,10 @@ pub(super) unsafe fn usable_size(block: Block) -> usize {
     (head & !7) - WORD
 }
 
-/// Gives up what is free at the end of each share that no thread is in.
+/// Gives up what is free at the end of each shard that no thread is in.
 pub(super) fn trim() {
-    for share in &ALL {
-        if let Some(mut dlmalloc) = share.try_enter(thread()) {
+    for shard in &ALL {
+        if let Some(mut dlmalloc) = shard.try_enter(thread()) {
             // SAFETY: nothing in use is given up.
             unsafe { dlmalloc.trim(0) };
         }
@@ -136,8 +136,8 @@ pub(super) fn trim() {
 /// Takes every lock, on the thread that is about to fork, before anything comes to rest.
 pub(crate) fn fork_prepare() {
     let mut taken = 0;
-    for (number, share) in ALL.iter().enumerate() {
-        if let Some(entered) = share.enter(thread()) {
+    for (number, shard) in ALL.iter().enumerate() {
+        if let Some(entered) = shard.enter(thread()) {
             core::mem::forget(entered);
             taken |= 1 << number;
         }
@@ -148,15 +148,15 @@ pub(crate) fn fork_prepare() {
 /// Frees the locks that [`fork_prepare`] took, in the parent and in the child.
 pub(crate) fn fork_done() {
     let taken = TAKEN.swap(0, Ordering::Relaxed);
-    for (number, share) in ALL.iter().enumerate() {
+    for (number, shard) in ALL.iter().enumerate() {
         if taken & 1 << number != 0 {
             // SAFETY: this thread, or the one that it is the copy of, forgot the guard above.
-            unsafe { share.leave() };
+            unsafe { shard.leave() };
         }
     }
 }
 
-/// The shares whose locks the forking thread took, as bits.
+/// The shards whose locks the forking thread took, as bits.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 /// A number for the calling thread: where its thread area is, which that area's first word says.
@@ -181,17 +181,17 @@ fn reserve() -> bool {
     if START.load(Ordering::Acquire) != 0 {
         return true;
     }
-    let got = [SHARE, LEAST_SHARE].into_iter().find_map(|span| {
-        let start = calls::map_heap(SHARES * span, libc::PROT_NONE).ok()?;
+    let got = [SHARD, LEAST_SHARD].into_iter().find_map(|span| {
+        let start = calls::map_heap(SHARDS * span, libc::PROT_NONE).ok()?;
         Some((start, span))
     });
     let Some((start, span)) = got else {
         START.store(REFUSED, Ordering::Release);
         return false;
     };
-    for (number, share) in ALL.iter().enumerate() {
+    for (number, shard) in ALL.iter().enumerate() {
         let at = start + number * span;
-        if let Some(mut dlmalloc) = share.try_enter(thread()) {
+        if let Some(mut dlmalloc) = shard.try_enter(thread()) {
             *dlmalloc.allocator_mut() = Carver { next: at.into(), open: at.into(), end: at + span };
         }
     }
@@ -200,12 +200,12 @@ fn reserve() -> bool {
     true
 }
 
-fn share_of(block: Block) -> &'static Share {
+fn shard_of(block: Block) -> &'static Shard {
     let offset = block as usize - START.load(Ordering::Relaxed);
     &ALL[offset / SPAN.load(Ordering::Relaxed)]
 }
 
-/// Gives dlmalloc one piece of its share's addresses after the other. They are made accessible some way ahead.
+/// Gives dlmalloc one piece of its shard's addresses after the other. They are made accessible some way ahead.
 struct Carver {
     /// Where the next piece begins.
     next: AtomicUsize,
@@ -241,7 +241,8 @@ impl Carver {
     }
 }
 
-// SAFETY: alloc gives each piece of the share once, fresh or discarded, and it stays. Called with the share's lock held.
+// SAFETY: alloc gives each piece of the shard once, fresh or discarded, and it stays. Called with the shard's lock
+// held.
 unsafe impl Allocator for Carver {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let at = self.next.load(Ordering::Relaxed);

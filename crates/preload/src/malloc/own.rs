@@ -34,7 +34,7 @@ pub(super) fn set_up() {
 
 /// For how long mimalloc keeps what is freed, in ms: otherwise, and under a limit.
 const PURGE_DELAY: mi::mi_option_t = 15;
-const KEPT_FOR: core::ffi::c_long = 10;
+const PURGE_AFTER: core::ffi::c_long = 10;
 
 /// Under a limit mimalloc asks for access to what it needs and no more, and gives back at once what is freed: what it
 /// keeps would count.
@@ -50,7 +50,7 @@ pub(crate) fn heed_limits() {
             mi::mi_collect(true);
         }
         mi::mi_option_set(EAGER_COMMIT, core::ffi::c_long::from(!limited));
-        mi::mi_option_set(PURGE_DELAY, if limited { 0 } else { KEPT_FOR });
+        mi::mi_option_set(PURGE_DELAY, if limited { 0 } else { PURGE_AFTER });
     }
 }
 

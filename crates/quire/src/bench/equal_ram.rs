@@ -42,7 +42,7 @@ impl Search {
     }
 
     /// What the run with it peaked at. Answers whether another try is worth a run.
-    pub(super) fn note(&mut self, peak: u64) -> bool {
+    pub(super) fn learn(&mut self, peak: u64) -> bool {
         self.tries += 1;
         if peak <= self.total {
             self.good = self.good.max(Some(self.budget));
@@ -88,7 +88,7 @@ mod tests {
     /// Runs the search for a program whose peak is what `peak` says of its budget.
     fn search(total: u64, peak: impl Fn(u64) -> u64) -> Option<u64> {
         let mut search = Search::new(total);
-        while search.note(peak(search.budget())) {}
+        while search.learn(peak(search.budget())) {}
         search.found()
     }
 

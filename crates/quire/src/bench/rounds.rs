@@ -223,7 +223,7 @@ impl<L: Lab> Session<'_, L> {
         }
         measured.level.limit_bytes = Some(limit);
         let mut search = Search::new(measured.total);
-        while search.note(self.run(Side::Quire, Some(search.budget()))?.peak) {}
+        while search.learn(self.run(Side::Quire, Some(search.budget()))?.peak) {}
         measured.budget = search.found();
         if measured.budget.is_none() {
             measured.level.problem =

@@ -37,7 +37,7 @@ const TAIL: u64 = 8 << 10;
 /// Where a program runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    /// The limit of its cgroup in bytes; none: it is only watched.
+    /// The limit of its cgroup in bytes; none: it is only sampled.
     pub(crate) limit: Option<u64>,
     /// What it may be swapped to; none: its cgroup has no swap.
     pub(crate) swap: Option<&'a Swap>,
@@ -160,13 +160,13 @@ pub(crate) fn run(
     let command = command(host, &bounds, place, program, &streams)?;
     let start = Instant::now();
     let child = Started::new(command, &bounds)?;
-    let watched = child.watch(host, place, start, program.timeout, driver)?;
+    let sampled = child.sample(host, place, start, program.timeout, driver)?;
     bounds.kill(child.pid)?;
     let ended = child.ended()?;
     let peak_swap = place.swap.map_or(Ok(0), Swap::peak)?;
     let oom_kills = bounds.oom_kills()?;
     bounds.remove()?;
-    streams.collect(&watched, ended, oom_kills, peak_swap)
+    streams.collect(&sampled, ended, oom_kills, peak_swap)
 }
 
 /// What holds the processes of a run together.
@@ -288,7 +288,7 @@ impl Streams {
 
     fn collect(
         mut self,
-        watched: &Watched,
+        sampled: &Sampled,
         ended: ExitStatus,
         oom_kills: u64,
         peak_swap: u64,
@@ -297,17 +297,17 @@ impl Streams {
             Failure::own(format!("what the program wrote can't be read: {error}; try again"))
         };
         Ok(Run {
-            seconds: watched.time.as_secs_f64(),
-            driver_seconds: watched.driver_time.map(|time| time.as_secs_f64()),
+            seconds: sampled.time.as_secs_f64(),
+            driver_seconds: sampled.driver_time.map(|time| time.as_secs_f64()),
             status: ended.code(),
             signal: ended.signal(),
             oom_kills,
-            peak_anonymous: watched.peak.anonymous,
-            peak_less_cache: watched.peak.less_file_cache,
+            peak_anonymous: sampled.peak.anonymous,
+            peak_less_cache: sampled.peak.less_file_cache,
             peak_swap,
             output: Output::read(&mut self.stdout).map_err(unreadable)?,
             stderr: tail(&mut self.stderr).map_err(unreadable)?,
-            timed_out: watched.timed_out,
+            timed_out: sampled.timed_out,
         })
     }
 }
@@ -402,7 +402,7 @@ struct Started<'a> {
 
 /// What was seen of it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Watched {
+struct Sampled {
     time: Duration,
     driver_time: Option<Duration>,
     peak: Usage,
@@ -431,35 +431,35 @@ impl<'a> Started<'a> {
     }
 
     /// Waits for its end, and that of its driver. Where that is by force, all of it is killed.
-    fn watch(
+    fn sample(
         &self,
         host: &Host,
         place: Place<'_>,
         start: Instant,
         timeout: Duration,
         driver: Option<Driver<'_>>,
-    ) -> Result<Watched, Stop> {
+    ) -> Result<Sampled, Stop> {
         let running =
             Running { pid: raw(self.pid), over: AtomicBool::new(false), failed: AtomicBool::new(false) };
-        let (watched, driven) = thread::scope(|scope| {
+        let (sampled, driven) = thread::scope(|scope| {
             let running = &running;
             let thread = driver.map(|driver| scope.spawn(move || drive(driver, running)));
-            let watched = self.wait(host, place, start, timeout, running);
+            let sampled = self.wait(host, place, start, timeout, running);
             running.over.store(true, Ordering::Relaxed);
             // Before the driver is waited for: its clients are to see that nobody answers.
             let killed = self.bounds.kill(self.pid);
             let driven = thread.map(|thread| thread.join());
-            (killed.map_err(Stop::from).and(watched), driven)
+            (killed.map_err(Stop::from).and(sampled), driven)
         });
-        let watched = watched?;
+        let sampled = sampled?;
         match driven {
-            None => Ok(watched),
+            None => Ok(sampled),
             Some(Ok((time, result))) => {
                 // Where the time was up, that is the reason, whatever its driver says.
-                if !watched.timed_out {
+                if !sampled.timed_out {
                     result?;
                 }
-                Ok(Watched { driver_time: Some(time), ..watched })
+                Ok(Sampled { driver_time: Some(time), ..sampled })
             }
             Some(Err(_)) => Err(Failure::own("the program's driver has panicked; report this").into()),
         }
@@ -472,22 +472,22 @@ impl<'a> Started<'a> {
         start: Instant,
         timeout: Duration,
         running: &Running,
-    ) -> Result<Watched, Stop> {
-        let mut watched = Watched::default();
+    ) -> Result<Sampled, Stop> {
+        let mut sampled = Sampled::default();
         loop {
-            watched.note(self.bounds.usage(self.pid));
+            sampled.add(self.bounds.usage(self.pid));
             if let Some(swap) = place.swap {
                 swap.sample();
             }
             let left = timeout.saturating_sub(start.elapsed());
             let ended = host.interrupts().wait(self.pidfd.as_fd(), TICK.min(left));
-            watched.time = start.elapsed();
+            sampled.time = start.elapsed();
             if let Some(signal) = host.interrupts().came() {
                 return Err(Stop::Interrupted(signal));
             }
-            watched.timed_out = !ended && watched.time >= timeout;
-            if ended || watched.timed_out || running.failed.load(Ordering::Relaxed) {
-                return Ok(watched);
+            sampled.timed_out = !ended && sampled.time >= timeout;
+            if ended || sampled.timed_out || running.failed.load(Ordering::Relaxed) {
+                return Ok(sampled);
             }
         }
     }
@@ -512,8 +512,8 @@ impl Drop for Started<'_> {
     }
 }
 
-impl Watched {
-    fn note(&mut self, usage: Usage) {
+impl Sampled {
+    fn add(&mut self, usage: Usage) {
         self.peak.anonymous = self.peak.anonymous.max(usage.anonymous);
         self.peak.less_file_cache = self.peak.less_file_cache.max(usage.less_file_cache);
     }
@@ -671,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn without_cgroups_the_session_is_watched_and_killed() {
+    fn without_cgroups_the_session_is_sampled_and_killed() {
         let bench = Bench::without_cgroups();
         let script = fill(20, "sleep 60 & echo $! > $TMPDIR/../../sleeper; sleep 0.2");
         let run = bench.run(EVERYWHERE, &script).unwrap();
@@ -783,8 +783,8 @@ mod tests {
         let started = Started::new(command, &bounds).unwrap();
         let pid = started.pid.to_string();
         let (start, minute) = (Instant::now(), Duration::from_secs(60));
-        let watched = started.watch(&bench.host, EVERYWHERE, start, minute, Some(&mut driver));
-        assert_eq!(watched.unwrap_err(), Stop::Interrupted(2));
+        let sampled = started.sample(&bench.host, EVERYWHERE, start, minute, Some(&mut driver));
+        assert_eq!(sampled.unwrap_err(), Stop::Interrupted(2));
         drop(started);
         assert!(driven.load(Ordering::Relaxed) && is_gone(&pid));
         drop((bounds, streams));

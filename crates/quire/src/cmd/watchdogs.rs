@@ -3,7 +3,7 @@
 
 use crate::failure::{End, Failure};
 use crate::files;
-use quire_linux::control::ledger::{Ledger, NO_LIMIT, SLOTS, Slot, SlotState};
+use quire_linux::control::ledger::{ACCOUNTS, Account, AccountState, Ledger, NO_LIMIT};
 use quire_linux::sys::clock::now_ns;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -34,22 +34,27 @@ fn open(pid: u32) -> Option<Ledger> {
 /// What there is to say, for each process that has joined.
 fn lines(ledger: &Ledger, now: u64) -> String {
     let mut text = String::new();
-    let slots = (0..SLOTS as u32).map(|index| ledger.slot(index));
-    for slot in slots.filter(|slot| slot.state() == SlotState::Joined) {
+    let accounts = (0..ACCOUNTS as u32).map(|index| ledger.account(index));
+    for account in accounts.filter(|account| account.state() == AccountState::Joined) {
         // Writing to a string cannot fail.
-        let _ =
-            writeln!(text, "watchdogs of {}: {}; {}", slot.pid(), slot.watched.read().line(now), grant(slot));
+        let _ = writeln!(
+            text,
+            "watchdogs of {}: {}; {}",
+            account.pid(),
+            account.watched.read().line(now),
+            grant(account)
+        );
     }
     text
 }
 
 /// The pages that a process has and wants.
-fn grant(slot: &Slot) -> String {
-    let target = match slot.target_pages() {
+fn grant(account: &Account) -> String {
+    let target = match account.target_pages() {
         NO_LIMIT => "none".into(),
         pages => pages.to_string(),
     };
-    format!("{} pages granted, target {target}, {} wanted", slot.granted_pages(), slot.want_pages())
+    format!("{} pages granted, target {target}, {} wanted", account.granted_pages(), account.want_pages())
 }
 
 #[cfg(test)]
@@ -60,13 +65,13 @@ mod tests {
     #[test]
     fn every_process_that_has_joined_has_a_line() {
         let (_file, ledger) = Ledger::create(1000).unwrap();
-        let slots = [11, 22, 33].map(|pid| ledger.slot(ledger.join(pid).unwrap().index));
-        ledger.take(slots[0], 7);
-        ledger.set_want(slots[2], 8);
-        ledger.set_target(slots[2], 9);
-        ledger.leave(slots[1]);
+        let accounts = [11, 22, 33].map(|pid| ledger.account(ledger.join(pid).unwrap().index));
+        ledger.take(accounts[0], 7);
+        ledger.set_want(accounts[2], 8);
+        ledger.set_target(accounts[2], 9);
+        ledger.leave(accounts[1]);
         let known = Watchdogs { looked_at_ns: 1, ..Watchdogs::default() };
-        slots[2].watched.show(&known);
+        accounts[2].watched.show(&known);
         let expected = format!(
             "watchdogs of 11: nobody has looked yet; 7 pages granted, target none, 0 wanted\n\
              watchdogs of 33: {}; 0 pages granted, target 9, 8 wanted\n",

@@ -9,7 +9,8 @@ use quire_core::job::Packed;
 use quire_core::mmu::{Done, Mmu as _, Mover as _, Prot};
 use quire_core::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use quire_linux::codec::{Codec, Page, ROOM, Secret};
-use quire_linux::mmu::{Layout, LinuxMmu};
+use quire_linux::mmu::LinuxMmu;
+use quire_linux::places::Places;
 use quire_linux::sys::file::Bounce;
 use quire_linux::sys::pagemap::Pagemap;
 use quire_linux::sys::uffd::{self, Event, Uffd, UffdMsg};
@@ -94,7 +95,7 @@ fn whole(ns: f64) -> u64 {
 
 /// A pager without an engine: arena, pool, and a userfaultfd.
 struct Bench {
-    layout: Layout,
+    places: Places,
     uffd: Uffd,
     pagemap: Pagemap,
 }
@@ -102,16 +103,16 @@ struct Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         // Refused, it lasts as long as the process.
-        let _ = self.layout.give_back();
+        let _ = self.places.give_back();
     }
 }
 
 impl Bench {
     fn new() -> Result<Bench, Failure> {
         let uffd = Uffd::with_features(uffd::FEATURE_MOVE, 0).map_err(failed)?;
-        let layout = Layout::reserve(FRAMES, 4).map_err(failed)?;
-        layout.register(&uffd).map_err(failed)?;
-        let bench = Bench { layout, uffd, pagemap: Pagemap::open().map_err(failed)? };
+        let places = Places::reserve(FRAMES, 4).map_err(failed)?;
+        places.register(&uffd).map_err(failed)?;
+        let bench = Bench { places, uffd, pagemap: Pagemap::open().map_err(failed)? };
         bench
             .mmu()
             .protect(bench.range(0, FRAMES), Prot::READ_WRITE)
@@ -120,7 +121,7 @@ impl Bench {
     }
 
     fn mmu(&self) -> LinuxMmu<'_> {
-        LinuxMmu::for_pager(&self.layout, &self.uffd, &self.pagemap)
+        LinuxMmu::for_pager(&self.places, &self.uffd, &self.pagemap)
     }
 
     /// Pages of the arena.
@@ -129,13 +130,13 @@ impl Bench {
     }
 
     fn at(&self, page: u32) -> Vpn {
-        self.layout.arena(HERE).start.plus(u64::from(page))
+        self.places.arena(HERE).start.plus(u64::from(page))
     }
 
     /// Puts memory behind frames.
     fn fill(&self, frames: FrameRun) {
         for frame in frames.iter() {
-            self.layout.pool().with_page(frame.0 as usize, |page| page.fill(1));
+            self.places.pool().with_page(frame.0 as usize, |page| page.fill(1));
         }
     }
 
@@ -157,7 +158,7 @@ impl Bench {
         })?;
         let zero = median(|| {
             timed(|| {
-                all.iter().for_each(|f| self.layout.pool().with_page(f.0 as usize, |page| page.fill(0)));
+                all.iter().for_each(|f| self.places.pool().with_page(f.0 as usize, |page| page.fill(0)));
                 Ok::<_, Failure>(())
             })
         })?;
@@ -237,7 +238,7 @@ impl Bench {
                 let pager = scope.spawn(|| self.serve(FAULTS));
                 let begin = Instant::now();
                 for page in 0..FAULTS as usize {
-                    black_box(self.layout.arena_bytes().with_page(page, |page| page[0]));
+                    black_box(self.places.arena_bytes().with_page(page, |page| page[0]));
                 }
                 let taken = begin.elapsed();
                 pager

@@ -117,7 +117,7 @@ pub(crate) fn run(grid: &Grid) -> Result<Vec<Outcome>, Failure> {
                     && let Some(named) = cells.get(number)
                 {
                     let result = run_cell(&grid.source, &named.cell, &given_up, |share, events| {
-                        progress.note(number, share, events);
+                        progress.update(number, share, events);
                     });
                     // The other side is there until the last thread has ended.
                     let _ = sender.send((number, result));
@@ -145,13 +145,13 @@ fn run_cell(
     source: &Source,
     cell: &Cell,
     given_up: &AtomicBool,
-    mut note: impl FnMut(f64, u64),
+    mut progress: impl FnMut(f64, u64),
 ) -> Result<Figures, Ended> {
     if given_up.load(Ordering::Relaxed) {
         return Err(Ended::GivenUp);
     }
     let events = source.open().map_err(Ended::Source)?;
-    replay(cell, events, &mut |events, count| note(events.share(), count)).map_err(Ended::Stop)
+    replay(cell, events, &mut |events, count| progress(events.share(), count)).map_err(Ended::Stop)
 }
 
 /// All figures, or the first cell's failure that is one of its own.

@@ -30,7 +30,7 @@ impl Progress {
     }
 
     /// A cell is so far, after `events` events more.
-    pub(super) fn note(&self, cell: usize, share: f64, events: u64) {
+    pub(super) fn update(&self, cell: usize, share: f64, events: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.shares[cell] = share;
         state.events += events;
@@ -55,8 +55,8 @@ mod tests {
     #[test]
     fn the_line_says_how_far_all_cells_are() {
         let progress = Progress::new(4);
-        progress.note(0, 1.0, 100);
-        progress.note(1, 0.2, 20);
+        progress.update(0, 1.0, 100);
+        progress.update(1, 0.2, 20);
         let text = progress.text();
         assert!(text.starts_with("[#########.") && text.contains(" 30 %  1 of 4 cells"), "{text}");
     }

@@ -7,7 +7,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Demand {
     /// Pages it has taken, as far as it demands to keep them.
-    pub(crate) kept: u64,
+    pub(crate) keeps: u64,
     /// Pages it would take beyond.
     pub(crate) wanted: u64,
 }
@@ -24,18 +24,18 @@ pub(crate) fn shares(budget: u64, demands: &[Demand]) -> Vec<u64> {
 
 impl Demand {
     fn whole(&self) -> u64 {
-        self.kept.saturating_add(self.wanted)
+        self.keeps.saturating_add(self.wanted)
     }
 
     fn floor(&self) -> u64 {
-        self.kept.min(FLOOR)
+        self.keeps.min(FLOOR)
     }
 }
 
 /// Looks without a fault after which a process is taken to need less than it has; twice as many each time that this was wrong,
 /// up to a limit. A look is 50 ms.
-const LEAST_PATIENCE: u32 = 4;
-const MOST_PATIENCE: u32 = 128;
+const LEAST_LOOKS: u32 = 4;
+const MOST_LOOKS: u32 = 128;
 /// The part that it gives up with each look from then on.
 const STEP: u64 = 16;
 
@@ -46,7 +46,8 @@ pub(crate) struct Stillness {
     faults: u64,
     /// Looks since the last one that saw it fault.
     looks: u32,
-    patience: u32,
+    /// Looks after which it is taken to need less.
+    needed: u32,
     /// What it demands to keep, where that is less than it has, in pages.
     keeps: Option<u64>,
     /// It was asked to go down to that.
@@ -55,31 +56,31 @@ pub(crate) struct Stillness {
 
 impl Stillness {
     pub(crate) const fn new() -> Stillness {
-        Stillness { faults: 0, looks: 0, patience: LEAST_PATIENCE, keeps: None, asked: false }
+        Stillness { faults: 0, looks: 0, needed: LEAST_LOOKS, keeps: None, asked: false }
     }
 
     /// Looks at a process that has had `faults` faults so far, and has `granted` pages.
     pub(crate) fn look(&mut self, faults: u64, granted: u64) {
         if faults != self.faults {
             let wrong = self.asked && self.keeps.is_some();
-            let patience = if wrong { (2 * self.patience).min(MOST_PATIENCE) } else { self.patience };
-            *self = Stillness { faults, patience, ..Stillness::new() };
+            let needed = if wrong { (2 * self.needed).min(MOST_LOOKS) } else { self.needed };
+            *self = Stillness { faults, needed, ..Stillness::new() };
             return;
         }
         self.looks = self.looks.saturating_add(1);
-        if self.looks >= self.patience {
+        if self.looks >= self.needed {
             self.keeps = Some(granted - granted.div_ceil(STEP));
         }
-        if self.looks > MOST_PATIENCE {
-            self.patience = LEAST_PATIENCE;
+        if self.looks > MOST_LOOKS {
+            self.needed = LEAST_LOOKS;
         }
     }
 
     /// The demand of a process that has `granted` pages and wanted `wanted` more when it faulted last.
     pub(crate) fn demand(&self, granted: u64, wanted: u64) -> Demand {
         match self.keeps {
-            Some(keeps) => Demand { kept: keeps.max(FLOOR).min(granted), wanted: 0 },
-            None => Demand { kept: granted, wanted },
+            Some(keeps) => Demand { keeps: keeps.max(FLOOR).min(granted), wanted: 0 },
+            None => Demand { keeps: granted, wanted },
         }
     }
 
@@ -111,8 +112,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn demand(kept: u64, wanted: u64) -> Demand {
-        Demand { kept, wanted }
+    fn demand(keeps: u64, wanted: u64) -> Demand {
+        Demand { keeps, wanted }
     }
 
     #[test]
@@ -120,7 +121,7 @@ mod tests {
         let mut still = Stillness::new();
         let mut granted = 16_000;
         still.look(7, granted);
-        for _ in 1..LEAST_PATIENCE {
+        for _ in 1..LEAST_LOOKS {
             still.look(7, granted);
             assert_eq!(still.demand(granted, 0), demand(16_000, 0));
         }
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(still.demand(granted, 900), demand(15_000, 0));
         assert_eq!(still.demand(14_000, 0), demand(14_000, 0), "it has gone further by itself");
         for _ in 0..60 {
-            granted = still.demand(granted, 0).kept;
+            granted = still.demand(granted, 0).keeps;
             still.look(7, granted);
         }
         assert_eq!(still.demand(granted, 0), demand(FLOOR, 0));
@@ -138,12 +139,12 @@ mod tests {
     }
 
     /// Looks until a process that does not fault is taken to need less.
-    fn patience_of(still: &mut Stillness, faults: u64) -> u32 {
+    fn looks_needed(still: &mut Stillness, faults: u64) -> u32 {
         still.look(faults, 16_000);
         (1..)
             .find(|_| {
                 still.look(faults, 16_000);
-                still.demand(16_000, 0).kept < 16_000
+                still.demand(16_000, 0).keeps < 16_000
             })
             .unwrap()
     }
@@ -152,16 +153,16 @@ mod tests {
     fn who_was_asked_in_vain_is_left_alone_for_longer_each_time() {
         let mut still = Stillness::new();
         for faults in 1..4 {
-            assert_eq!(patience_of(&mut still, faults), LEAST_PATIENCE, "nobody wanted what it had");
+            assert_eq!(looks_needed(&mut still, faults), LEAST_LOOKS, "nobody wanted what it had");
         }
-        let mut expected = LEAST_PATIENCE;
+        let mut expected = LEAST_LOOKS;
         for faults in 4..14 {
             still.ask();
-            expected = (2 * expected).min(MOST_PATIENCE);
-            assert_eq!(patience_of(&mut still, faults), expected);
+            expected = (2 * expected).min(MOST_LOOKS);
+            assert_eq!(looks_needed(&mut still, faults), expected);
         }
         still.look(13, 16_000);
-        assert_eq!(patience_of(&mut still, 14), LEAST_PATIENCE, "it has slept for long");
+        assert_eq!(looks_needed(&mut still, 14), LEAST_LOOKS, "it has slept for long");
     }
 
     #[test]

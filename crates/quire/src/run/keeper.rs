@@ -1,6 +1,6 @@
 //! The keeper of the ledger: takes processes in, hands them what they need, and folds up what they leave.
 //!
-//! A process is alive while its connection is open; its slot, its grant and its files go with it. Only the
+//! A process is alive while its connection is open; its account, its grant and its files go with it. Only the
 //! spill files of a process that announced a fork stay until the child has joined.
 
 use super::fair::{self, Demand, Stillness};
@@ -14,9 +14,9 @@ use crate::files::say;
 use quire_linux::control::build_id;
 use quire_linux::control::channel::{self, DESCRIPTORS, Descriptors};
 use quire_linux::control::counters::Totals;
-use quire_linux::control::ledger::{Ledger, NO_LIMIT, SlotId};
+use quire_linux::control::ledger::{AccountId, Ledger, NO_LIMIT};
 use quire_linux::control::notice::Notices;
-use quire_linux::control::wire::{Hello, PACKET_BYTES, Refusal, Reply, Request, Welcome};
+use quire_linux::control::wire::{Hello, JoinRefusal, PACKET_BYTES, Reply, Request, Welcome};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
@@ -37,8 +37,8 @@ const PAGE: u64 = 4096;
 struct Peer {
     socket: OwnedFd,
     pid: u32,
-    /// Its slot, once it said hello.
-    slot: Option<SlotId>,
+    /// Its account, once it said hello.
+    account: Option<AccountId>,
     /// Its spill files by number, those of its forebears first.
     files: Vec<Rc<OwnedFd>>,
     /// Forks announced whose children have not joined yet.
@@ -53,7 +53,7 @@ impl Peer {
     /// One that has not said anything yet.
     fn new(socket: OwnedFd, pid: u32) -> Peer {
         let still = Stillness::new();
-        Peer { socket, pid, slot: None, files: Vec::new(), forks: 0, still, _uffd: None }
+        Peer { socket, pid, account: None, files: Vec::new(), forks: 0, still, _uffd: None }
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Keeper<'a> {
     file: OwnedFd,
     ledger: Ledger,
     peers: Vec<Peer>,
-    orphans: BTreeMap<SlotId, Orphans>,
+    orphans: BTreeMap<AccountId, Orphans>,
     notes: Notes,
     /// Processes that said that they run outside the budget, with the programs' names.
     outside: Vec<Word>,
@@ -157,7 +157,7 @@ impl<'a> Keeper<'a> {
 
     /// Process ids of the connected processes.
     pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
-        self.peers.iter().filter(|peer| peer.slot.is_some()).map(|peer| peer.pid)
+        self.peers.iter().filter(|peer| peer.account.is_some()).map(|peer| peer.pid)
     }
 
     /// Processes that joined, forked children among them.
@@ -190,8 +190,8 @@ impl<'a> Keeper<'a> {
     /// What all processes counted, the ended ones included.
     pub(super) fn totals(&self) -> Totals {
         let mut totals = self.gone.clone();
-        for slot in self.peers.iter().filter_map(|peer| peer.slot) {
-            totals.add(&self.ledger.slot(slot.index).counters.read());
+        for account in self.peers.iter().filter_map(|peer| peer.account) {
+            totals.add(&self.ledger.account(account.index).counters.read());
         }
         totals
     }
@@ -199,7 +199,7 @@ impl<'a> Keeper<'a> {
     /// What each connected process says of itself.
     pub(super) fn managed(&self) -> Vec<Managed> {
         let of = |peer: &Peer| {
-            let counters = &self.ledger.slot(peer.slot?.index).counters;
+            let counters = &self.ledger.account(peer.account?.index).counters;
             let forked = counters.forked.load(Relaxed) != 0;
             Some(Managed { pid: peer.pid, forked, bytes: counters.managed_bytes() })
         };
@@ -221,8 +221,10 @@ impl<'a> Keeper<'a> {
     /// From time to time: looks who has faulted, and divides the budget anew.
     pub(super) fn divide(&mut self) {
         for peer in &mut self.peers {
-            let Some(slot) = peer.slot.map(|slot| self.ledger.slot(slot.index)) else { continue };
-            peer.still.look(slot.counters.read().faults(), slot.granted_pages());
+            let Some(account) = peer.account.map(|account| self.ledger.account(account.index)) else {
+                continue;
+            };
+            peer.still.look(account.counters.read().faults(), account.granted_pages());
         }
         self.rebalance();
     }
@@ -230,22 +232,24 @@ impl<'a> Keeper<'a> {
     /// Divides the budget anew when somebody's demand is unmet.
     fn rebalance(&mut self) {
         let ledger = self.ledger;
-        let joined =
-            self.peers.iter_mut().filter_map(|peer| Some((ledger.slot(peer.slot?.index), &mut peer.still)));
+        let joined = self
+            .peers
+            .iter_mut()
+            .filter_map(|peer| Some((ledger.account(peer.account?.index), &mut peer.still)));
         let joined: Vec<_> = joined.collect();
         let demands: Vec<Demand> = joined
             .iter()
-            .map(|(slot, still)| still.demand(slot.granted_pages(), slot.want_pages()))
+            .map(|(account, still)| still.demand(account.granted_pages(), account.want_pages()))
             .collect();
         let wanted = demands.iter().fold(0_u64, |sum, demand| sum.saturating_add(demand.wanted));
         let free = ledger.budget_pages().saturating_sub(ledger.taken_pages());
         let shares = fair::shares(ledger.budget_pages(), &demands);
-        for ((slot, still), share) in joined.into_iter().zip(shares) {
-            let shrink = wanted > free && slot.granted_pages() > share;
+        for ((account, still), share) in joined.into_iter().zip(shares) {
+            let shrink = wanted > free && account.granted_pages() > share;
             if shrink {
                 still.ask();
             }
-            ledger.set_target(slot, if shrink { share } else { NO_LIMIT });
+            ledger.set_target(account, if shrink { share } else { NO_LIMIT });
         }
     }
 
@@ -269,7 +273,7 @@ impl<'a> Keeper<'a> {
             };
             let next = match Request::decode(&buffer[..fds.0]) {
                 Ok(request) => self.answer(index, request, &mut fds.1),
-                Err(_) => self.refuse(index, Refusal::Malformed),
+                Err(_) => self.refuse(index, JoinRefusal::Malformed),
             };
             if let Next::Close = next {
                 return Next::Close;
@@ -289,11 +293,11 @@ impl<'a> Keeper<'a> {
             Request::Outside { cause, name } => {
                 let name = String::from_utf8_lossy(name).into_owned();
                 self.outside.push((self.peers[index].pid, cause, name));
-                self.joined -= u64::from(self.peers[index].slot.is_some());
+                self.joined -= u64::from(self.peers[index].account.is_some());
                 return Next::Close;
             }
             // Everything else is for those who have joined.
-            _ if self.peers[index].slot.is_none() => return self.refuse(index, Refusal::Malformed),
+            _ if self.peers[index].account.is_none() => return self.refuse(index, JoinRefusal::Malformed),
             Request::Descriptor => self.peers[index]._uffd = fds.take(0),
             Request::NeedSpill => return self.give_spill(index),
             Request::Want => self.rebalance(),
@@ -305,32 +309,32 @@ impl<'a> Keeper<'a> {
 
     /// Takes a process in.
     fn welcome(&mut self, index: usize, hello: &Hello) -> Next {
-        if self.peers[index].slot.is_some() {
-            return self.refuse(index, Refusal::Malformed);
+        if self.peers[index].account.is_some() {
+            return self.refuse(index, JoinRefusal::Malformed);
         }
         if hello.build != build_id::build_number() {
-            return self.refuse(index, Refusal::OtherBuild);
+            return self.refuse(index, JoinRefusal::OtherBuild);
         }
         let files = match hello.forked_from.map(|parent| self.inherit(parent)) {
             None => Vec::new(),
             Some(Some(files)) => files,
-            Some(None) => return self.refuse(index, Refusal::UnknownParent),
+            Some(None) => return self.refuse(index, JoinRefusal::UnknownParent),
         };
-        let Some(slot) = self.ledger.join(self.peers[index].pid) else {
-            return self.refuse(index, Refusal::TooManyProcesses);
+        let Some(account) = self.ledger.join(self.peers[index].pid) else {
+            return self.refuse(index, JoinRefusal::TooManyProcesses);
         };
         let is_fork = hello.forked_from.is_some();
         self.joined += 1;
         self.forked += u64::from(is_fork);
         let peer = &mut self.peers[index];
-        (peer.slot, peer.files) = (Some(slot), files);
-        let ring = self.notes.join(slot, self.peers[index].pid, hello.forked_from);
-        self.send_welcome(index, slot, is_fork, ring.as_ref())
+        (peer.account, peer.files) = (Some(account), files);
+        let ring = self.notes.join(account, self.peers[index].pid, hello.forked_from);
+        self.send_welcome(index, account, is_fork, ring.as_ref())
     }
 
     /// The spill files for a child of the process that was in `parent`; `None` when that is not known.
-    fn inherit(&mut self, parent: SlotId) -> Option<Vec<Rc<OwnedFd>>> {
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.slot == Some(parent)) {
+    fn inherit(&mut self, parent: AccountId) -> Option<Vec<Rc<OwnedFd>>> {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.account == Some(parent)) {
             peer.forks = peer.forks.saturating_sub(1);
             return Some(peer.files.clone());
         }
@@ -342,10 +346,10 @@ impl<'a> Keeper<'a> {
         self.orphans.remove(&parent).map(|orphans| orphans.files)
     }
 
-    fn send_welcome(&self, index: usize, slot: SlotId, is_fork: bool, ring: Option<&OwnedFd>) -> Next {
+    fn send_welcome(&self, index: usize, account: AccountId, is_fork: bool, ring: Option<&OwnedFd>) -> Next {
         let peer = &self.peers[index];
         let welcome = Reply::Welcome(Welcome {
-            slot,
+            account,
             evict: self.settings.budget.is_some() && !is_fork,
             spill: matches!(self.settings.spill, Spill::To(_)),
             files: peer.files.len() as u16,
@@ -381,7 +385,7 @@ impl<'a> Keeper<'a> {
         self.send(index, Reply::Spill { file: number }, &[file.as_fd()])
     }
 
-    fn refuse(&mut self, index: usize, reason: Refusal) -> Next {
+    fn refuse(&mut self, index: usize, reason: JoinRefusal) -> Next {
         self.refused += 1;
         self.send(index, Reply::Refuse(reason), &[]);
         Next::Close
@@ -398,11 +402,11 @@ impl<'a> Keeper<'a> {
     /// A process has ended.
     fn depart(&mut self, index: usize) {
         let peer = self.peers.swap_remove(index);
-        let Some(id) = peer.slot else { return };
+        let Some(id) = peer.account else { return };
         self.notes.leave(id);
-        let slot = self.ledger.slot(id.index);
-        self.gone.add(&slot.counters.read().without_now());
-        self.ledger.leave(slot);
+        let account = self.ledger.account(id.index);
+        self.gone.add(&account.counters.read().without_now());
+        self.ledger.leave(account);
         if peer.forks > 0 {
             self.orphans.insert(id, Orphans { files: peer.files, forks: peer.forks });
         }

@@ -29,7 +29,7 @@ impl Log {
     /// Whether all could be written so far. Says so if not.
     pub(super) fn is_sound(&mut self) -> bool {
         if let Some(error) = self.writer.as_ref().and_then(|writer| writer.get_ref().error()) {
-            self.note(Err(error));
+            self.check(Err(error));
         }
         self.writer.is_some()
     }
@@ -39,7 +39,7 @@ impl Log {
         self.writer.as_ref().is_some_and(|writer| writer.get_ref().is_full())
     }
 
-    /// Writes what the engine of process `pid` noted at time `at`, in ns.
+    /// Writes a note that the engine of process `pid` left at time `at`, in ns.
     pub(super) fn write(&mut self, at: u64, pid: u32, note: &Note) {
         let Some(writer) = &mut self.writer else { return };
         let seconds = at.saturating_sub(self.start) as f64 / 1e9;
@@ -48,23 +48,24 @@ impl Log {
             Note::Lost(count) => writeln!(writer, "{seconds:11.6} {pid:7} lost      {count} decisions"),
             _ => Ok(()),
         };
-        self.note(result);
+        self.check(result);
     }
 
     /// Hands over to the file what was written so far.
     pub(super) fn flush(&mut self) {
         let result = self.writer.as_mut().map_or(Ok(()), BufWriter::flush);
-        self.note(result);
+        self.check(result);
     }
 
     /// Ends the log. `leave` is asked whether to wait no longer for the file ([`Outlet::finish`]).
     pub(super) fn finish(mut self, leave: &mut dyn FnMut(usize) -> bool) {
         self.flush();
         let result = self.writer.as_ref().map_or(Ok(()), |writer| writer.get_ref().finish(leave));
-        self.note(result);
+        self.check(result);
     }
 
-    fn note(&mut self, result: io::Result<()>) {
+    /// After the first error it says so, and nothing more is written.
+    fn check(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
             self.writer = None;
             say(format_args!("the log can't be written to {}: {error}; it ends here", self.path.display()));

@@ -21,7 +21,7 @@ const PREFIX: &str = "quire-run-";
 /// The socket's name.
 const SOCKET: &str = "socket";
 /// How old a directory is that nobody locks and that may be removed: a new one is not locked yet.
-const SETTLED: Duration = Duration::from_secs(10);
+const MIN_AGE: Duration = Duration::from_secs(10);
 
 /// A directory that only this user can enter, locked while this process lives, and removed at its end.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Meeting {
     pub(super) fn make() -> Result<Meeting, Failure> {
         let temporary = std::env::temp_dir();
         let base = if temporary.as_os_str().len() <= LONGEST { temporary } else { "/tmp".into() };
-        sweep(&base, SETTLED);
+        sweep(&base, MIN_AGE);
         Meeting::make_in(&base).map_err(|error| {
             Failure::own(format!(
                 "no directory for a socket in {}: {error}; set TMPDIR to a writable one",
@@ -92,15 +92,15 @@ fn lock(directory: &Path) -> rustix::io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Removes the directories of this user's that nobody locks and that have been there for `settled`. What can't be removed
-/// stays.
-fn sweep(base: &Path, settled: Duration) {
+/// Removes the directories of this user's that nobody locks and that have been there for `min_age`. What can't be
+/// removed stays.
+fn sweep(base: &Path, min_age: Duration) {
     let user = rustix::process::geteuid().as_raw();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
             && entry.metadata().is_ok_and(|data| {
-                let old = data.modified().ok().and_then(|time| time.elapsed().ok()) >= Some(settled);
+                let old = data.modified().ok().and_then(|time| time.elapsed().ok()) >= Some(min_age);
                 data.is_dir() && data.uid() == user && old
             });
         if is_ours && let Ok(_lock) = lock(&path) {
@@ -138,7 +138,7 @@ mod tests {
         drop(UnixListener::bind(dead.join(SOCKET)).unwrap());
         fs::write(dead.join(WORDS), b"").unwrap();
         fs::write(full.join("file"), b"somebody's").unwrap();
-        sweep(base.path(), SETTLED);
+        sweep(base.path(), MIN_AGE);
         assert!(dead.exists(), "it may be new");
         sweep(base.path(), Duration::ZERO);
         assert!(!dead.exists() && full.join("file").exists() && other.exists() && alive.socket().exists());

@@ -59,7 +59,7 @@ impl Migrations {
         for pid in processes {
             let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
             for (tid, thread) in threads.filter_map(|entry| read(&entry.path())) {
-                self.note(tid, thread);
+                self.add(tid, thread);
             }
         }
     }
@@ -71,7 +71,7 @@ impl Migrations {
         self.known.then_some(moved)
     }
 
-    fn note(&mut self, tid: u32, thread: Thread) {
+    fn add(&mut self, tid: u32, thread: Thread) {
         self.known = true;
         if let Some(last) = self.threads.insert(tid, thread)
             && (last.side != thread.side || last.migrations > thread.migrations)
@@ -122,10 +122,10 @@ mod tests {
         for (tid, side, count) in
             [(1, Side::Program, 5), (2, Side::Pager, 1), (1, Side::Program, 9), (1, Side::Program, 2)]
         {
-            migrations.note(tid, thread(side, count));
+            migrations.add(tid, thread(side, count));
         }
         assert_eq!(migrations.moved(), Some(Moved { pager: 1, program: 11 }));
-        migrations.note(2, thread(Side::Program, 4));
+        migrations.add(2, thread(Side::Program, 4));
         assert_eq!(migrations.moved(), Some(Moved { pager: 1, program: 15 }));
     }
 }

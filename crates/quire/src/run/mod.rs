@@ -31,7 +31,7 @@ use library::Library;
 use migrations::Migrations;
 use notes::Notes;
 use outside::Outsiders;
-use over::Watch;
+use over::OverBudget;
 use peak::Peak;
 use quire_linux::control::SOCKET_VARIABLE;
 use quire_linux::control::outside::Outside;
@@ -149,7 +149,7 @@ struct Supervisor<'a> {
     outsiders: Outsiders,
     /// Where a profile is asked for.
     migrations: Option<Migrations>,
-    watch: Watch,
+    over: OverBudget,
     budget: Option<u64>,
     quiet: bool,
     /// How the program ended, and when.
@@ -186,7 +186,7 @@ impl<'a> Supervisor<'a> {
             peak: Peak::default(),
             outsiders,
             migrations: settings.profile.then(Migrations::default),
-            watch: Watch::new(settings.budget, settings.quiet),
+            over: OverBudget::new(settings.budget, settings.quiet),
             budget: settings.budget,
             quiet: settings.quiet,
             ended: None,
@@ -265,9 +265,9 @@ impl<'a> Supervisor<'a> {
         let main = self.ended.is_none().then(|| self.child.id());
         let connected: Vec<u32> = self.keeper.pids().collect();
         let sample = sample::sample(main.into_iter().chain(connected.iter().copied()));
-        self.peak.note(&sample, &self.keeper.totals());
+        self.peak.add(&sample, &self.keeper.totals());
         self.outsiders.look(&sample, &connected, Instant::now());
-        self.watch.note(&sample, &self.keeper.managed());
+        self.over.look(&sample, &self.keeper.managed());
         if let Some(migrations) = &mut self.migrations {
             migrations.look(&connected);
         }

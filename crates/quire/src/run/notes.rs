@@ -12,7 +12,7 @@ use super::log::Log;
 use super::trace::Trace;
 use crate::files::say;
 use quire_core::{PageRange, Space};
-use quire_linux::control::ledger::SlotId;
+use quire_linux::control::ledger::AccountId;
 use quire_linux::control::note::Note;
 use quire_linux::control::ring::Ring;
 use quire_linux::sys::clock::now_ns;
@@ -31,12 +31,12 @@ const PERIOD: Duration = Duration::from_millis(5);
 
 /// One process that is recorded.
 struct Source {
-    slot: SlotId,
+    account: AccountId,
     pid: u32,
     /// Its number in the trace.
     space: Space,
     /// Whom it was forked from.
-    parent: Option<SlotId>,
+    parent: Option<AccountId>,
     ring: Ring,
     /// Its notes with their times, as far as they are not written down yet.
     notes: VecDeque<(u64, Note)>,
@@ -120,7 +120,12 @@ impl Notes {
     }
 
     /// A process joins: its end of a ring, if anything is to be noted.
-    pub(super) fn join(&mut self, slot: SlotId, pid: u32, parent: Option<SlotId>) -> Option<OwnedFd> {
+    pub(super) fn join(
+        &mut self,
+        account: AccountId,
+        pid: u32,
+        parent: Option<AccountId>,
+    ) -> Option<OwnedFd> {
         if self.trace.is_none() && self.log.is_none() {
             return None;
         }
@@ -136,13 +141,13 @@ impl Notes {
             ring.refuse_accesses();
         }
         let (notes, forks) = (VecDeque::new(), Vec::new());
-        self.sources.push(Source { slot, pid, space, parent, ring, notes, forks, ended: None });
+        self.sources.push(Source { account, pid, space, parent, ring, notes, forks, ended: None });
         Some(file)
     }
 
     /// A process has ended. What it noted is in its ring.
-    pub(super) fn leave(&mut self, slot: SlotId) {
-        if let Some(source) = self.sources.iter_mut().find(|source| source.slot == slot) {
+    pub(super) fn leave(&mut self, account: AccountId) {
+        if let Some(source) = self.sources.iter_mut().find(|source| source.account == account) {
             source.ended = Some(now_ns());
         }
     }
@@ -218,7 +223,7 @@ impl Notes {
             }
         }
         for (parent, number, child) in forked {
-            if let Some(source) = self.sources.iter_mut().find(|source| Some(source.slot) == parent) {
+            if let Some(source) = self.sources.iter_mut().find(|source| Some(source.account) == parent) {
                 source.fork(number, self.clock).child = Some(child);
             }
         }

@@ -14,7 +14,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 /// How old an unconnected process must be to count where nothing says why it does not connect: a new one has yet to join.
-const SETTLED: Duration = Duration::from_millis(500);
+const JOIN_TIME: Duration = Duration::from_millis(500);
 /// How soon the id of a process that has ended is not given to another.
 const REUSED: Duration = Duration::from_secs(2);
 /// What the library's file is called, as far as it tells.
@@ -88,7 +88,7 @@ impl Outsiders {
                 continue;
             }
             let since = *self.strangers.get(&process).unwrap_or(&now);
-            match cause_of(member.pid, now - since >= SETTLED, connected) {
+            match cause_of(member.pid, now - since >= JOIN_TIME, connected) {
                 Some(cause) => self.count(member.pid, cause, ""),
                 None => {
                     still.insert(process, since);
@@ -138,21 +138,21 @@ fn line(pid: u32, cause: Outside, name: &str) -> String {
 }
 
 /// Why a process that is not connected runs outside; `None`: perhaps it does not.
-fn cause_of(pid: u32, settled: bool, connected: &[u32]) -> Option<Outside> {
+fn cause_of(pid: u32, overdue: bool, connected: &[u32]) -> Option<Outside> {
     let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
-        return settled.then_some(Outside::NotJoined);
+        return overdue.then_some(Outside::NotJoined);
     };
     if maps.contains(LIBRARY) {
         // It is joining; or it lives in the memory of one that has, as after vfork.
         let borrows = || connected.iter().any(|other| same_memory(pid, *other) == Some(true));
-        return (settled && !borrows()).then_some(Outside::NotJoined);
+        return (overdue && !borrows()).then_some(Outside::NotJoined);
     }
     if let Some(cause) = cause_by_file(pid) {
         return Some(cause);
     }
     // A loader maps what is preloaded before libc.
     let is_loaded = maps.contains("/libc.so.") || maps.contains("/libc-");
-    (settled || is_loaded).then(|| if names_us(pid) { Outside::NotLoaded } else { Outside::NoPreload })
+    (overdue || is_loaded).then(|| if names_us(pid) { Outside::NotLoaded } else { Outside::NoPreload })
 }
 
 fn cause_by_file(pid: u32) -> Option<Outside> {
@@ -188,7 +188,7 @@ mod tests {
         }
         // Once is enough, whoever tells of it.
         outsiders.hear(child.id(), Outside::Excluded, "sleep");
-        outsiders.look(&sample::sample([child.id()]), &[], start + SETTLED);
+        outsiders.look(&sample::sample([child.id()]), &[], start + JOIN_TIME);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(outsiders.counts(), &BTreeMap::from([(Outside::NoPreload, 1)]));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     /// The only cause that a look at a process finds; it is looked at until it sleeps.
-    fn cause_of_settled(child: &mut std::process::Child) -> Option<Outside> {
+    fn cause_of_overdue(child: &mut std::process::Child) -> Option<Outside> {
         let start = Instant::now();
         while sample::name(child.id()) != "sleep" && start.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(5));
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn a_library_that_was_not_loaded_is_not_one_that_nobody_named() {
         let mut named = sleeper("/nowhere/libquire_preload.so");
-        assert_eq!(cause_of_settled(&mut named), Some(Outside::NotLoaded));
+        assert_eq!(cause_of_overdue(&mut named), Some(Outside::NotLoaded));
         let mut other = sleeper("/nowhere/libother.so");
-        assert_eq!(cause_of_settled(&mut other), Some(Outside::NoPreload));
+        assert_eq!(cause_of_overdue(&mut other), Some(Outside::NoPreload));
     }
 
     #[test]

@@ -27,20 +27,20 @@ pub(super) struct Managed {
 
 /// What the user was told.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct OverBudget {
     budget: Option<u64>,
     quiet: bool,
     said_over: bool,
     said_unmanaged: bool,
 }
 
-impl Watch {
-    pub(super) fn new(budget: Option<u64>, quiet: bool) -> Watch {
-        Watch { budget, quiet, said_over: false, said_unmanaged: false }
+impl OverBudget {
+    pub(super) fn new(budget: Option<u64>, quiet: bool) -> OverBudget {
+        OverBudget { budget, quiet, said_over: false, said_unmanaged: false }
     }
 
     /// Looks at a sample.
-    pub(super) fn note(&mut self, sample: &Sample, managed: &[Managed]) {
+    pub(super) fn look(&mut self, sample: &Sample, managed: &[Managed]) {
         let Some(budget) = self.budget.filter(|_| !self.quiet) else { return };
         let parts = Parts::of(sample, managed, budget);
         if let Some((pid, bytes)) = parts.most_unmanaged
@@ -241,9 +241,9 @@ mod tests {
         let (mib, bytes) = process;
         let anonymous = mib * MIB + bytes;
         let sample = Sample { members: vec![Member::new(1, anonymous)], anonymous };
-        let mut watch = Watch::new(budget.map(|mib| mib * MIB), quiet);
-        watch.note(&sample, &[managed(1, false, own)]);
-        (watch.said_over, watch.said_unmanaged)
+        let mut over = OverBudget::new(budget.map(|mib| mib * MIB), quiet);
+        over.look(&sample, &[managed(1, false, own)]);
+        (over.said_over, over.said_unmanaged)
     }
 
     #[test]

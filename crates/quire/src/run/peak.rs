@@ -27,7 +27,7 @@ pub(crate) struct Peak {
 
 impl Peak {
     /// Takes a sample and what the processes counted by then.
-    pub(super) fn note(&mut self, sample: &Sample, totals: &Totals) {
+    pub(super) fn add(&mut self, sample: &Sample, totals: &Totals) {
         let managed = totals.resident_pages * PAGE + totals.store_bytes + totals.table_bytes;
         if sample.anonymous > self.resident {
             self.resident = sample.anonymous;
@@ -52,7 +52,7 @@ mod tests {
         let mut totals = Totals::ZERO;
         for (anonymous, pages) in [(1 << 20, 200), (4 << 20, 1000), (2 << 20, 500), (3 << 20, 5000)] {
             totals.resident_pages = pages;
-            peak.note(&Sample { members: vec![], anonymous }, &totals);
+            peak.add(&Sample { members: vec![], anonymous }, &totals);
         }
         assert_eq!((peak.resident, peak.managed), (4 << 20, 1000 * PAGE));
     }
@@ -72,7 +72,7 @@ mod tests {
         };
         for of in [[1, 20, 3, 40, 5], [10, 2, 30, 4, 50], [5, 5, 5, 5, 5]] {
             figures(&mut totals, of);
-            peak.note(&Sample::default(), &totals);
+            peak.add(&Sample::default(), &totals);
         }
         assert_eq!([peak.store, peak.tables, peak.spill, peak.libc, peak.loader], [10, 20, 30, 40, 50]);
     }
@@ -82,10 +82,10 @@ mod tests {
         let mut peak = Peak::default();
         let mut totals = Totals::ZERO;
         (totals.resident_pages, totals.store_bytes, totals.table_bytes) = (3, 1000, 200);
-        peak.note(&Sample { members: vec![], anonymous: 1 << 20 }, &totals);
+        peak.add(&Sample { members: vec![], anonymous: 1 << 20 }, &totals);
         assert_eq!(peak.managed, 3 * PAGE + 1200);
         // More than all of it can't be: the program went on between two looks.
-        peak.note(
+        peak.add(
             &Sample { members: vec![], anonymous: (1 << 20) + 1 },
             &Totals { resident_pages: 1000, ..totals },
         );

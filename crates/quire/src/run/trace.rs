@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Time that passes is written in steps of at least this, in ns.
 const STEP: u64 = 100_000;
 
-/// What was noted is in the file after this time, in ns: should `quire` be killed, the rest is lost.
+/// What happened is in the file after this time, in ns: should `quire` be killed, the rest is lost.
 const MOST_UNWRITTEN: u64 = 500_000_000;
 
 /// A trace that is being written.
@@ -51,7 +51,7 @@ impl Trace {
     /// Whether all could be written so far. Says so if not.
     pub(super) fn is_sound(&mut self) -> bool {
         if let Some(error) = self.writer.as_ref().and_then(|writer| writer.get_ref().error()) {
-            self.note(Err(error));
+            self.check(Err(error));
         }
         self.writer.is_some()
     }
@@ -64,7 +64,7 @@ impl Trace {
     /// Writes what happened at time `at`, in ns.
     pub(super) fn write(&mut self, at: u64, event: Event) {
         let result = self.pass(at, STEP).and_then(|()| self.put(event));
-        self.note(result);
+        self.check(result);
     }
 
     /// Hands over to the file what was written, if it is time.
@@ -72,7 +72,7 @@ impl Trace {
         if now - self.flushed > MOST_UNWRITTEN {
             self.flushed = now;
             let result = self.writer.as_mut().map_or(Ok(()), Writer::flush);
-            self.note(result);
+            self.check(result);
         }
     }
 
@@ -82,7 +82,7 @@ impl Trace {
             Some(writer) => writer.finish()?.finish(leave),
             None => Ok(()),
         });
-        self.note(result);
+        self.check(result);
     }
 
     /// Writes that time has passed, if that is `least` ns or more.
@@ -97,13 +97,14 @@ impl Trace {
 
     fn put(&mut self, event: Event) -> io::Result<()> {
         match self.writer.as_mut().map_or(Ok(()), |writer| writer.write(event)) {
-            // A process noted something impossible. The trace goes on without it.
+            // A process left an impossible note. The trace goes on without it.
             Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
             result => result,
         }
     }
 
-    fn note(&mut self, result: io::Result<()>) {
+    /// After the first error it says so, and nothing more is written.
+    fn check(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
             self.writer = None;
             // The program's status is its own, so this line is all that tells: also with -q.

@@ -20,7 +20,7 @@ use quire_core::{PageRange, Space, Vpn};
 use std::collections::VecDeque;
 
 /// Events after which a scene gives up.
-const PATIENCE: u32 = 44;
+const MOST_EVENTS: u32 = 44;
 /// How often one event leads nowhere before that.
 const MOST_AGAIN: u32 = 8;
 /// Events that meet the page. The last one is one that ends its state, and the scene.
@@ -43,7 +43,7 @@ pub(super) struct Scene {
     whole: bool,
     /// Whether it is to be moved out, and no writer has said yet that its copy is good: then a fork puts it back.
     wants_unstored: bool,
-    patience: u32,
+    events_left: u32,
     /// Events that have met the page.
     fired: u32,
     /// What comes before anything else.
@@ -71,7 +71,7 @@ impl Scene {
         let start = order(2).align_down(vpn.0);
         let run = PageRange::new(host.at, Vpn(start), (arena - start).min(4));
         let whole = partial || wrong == Injected::JobFailed || rng.chance(40);
-        let (patience, mut queue) = (PATIENCE, VecDeque::new());
+        let (events_left, mut queue) = (MOST_EVENTS, VecDeque::new());
         let fresh = whole || matches!(goal, State::FillingZeroes | State::Zombie);
         let state = host.state(host.at, vpn);
         if fresh && state != Some(goal) && !state.is_some_and(|state| feeds(state, goal)) {
@@ -92,7 +92,7 @@ impl Scene {
             run,
             whole,
             wants_unstored,
-            patience,
+            events_left,
             fired,
             queue,
             over: false,
@@ -109,8 +109,8 @@ impl Scene {
         if self.over {
             return None;
         }
-        self.patience = self.patience.saturating_sub(1);
-        let next = if self.patience > 0 { self.lead(walk, host, rng) } else { None };
+        self.events_left = self.events_left.saturating_sub(1);
+        let next = if self.events_left > 0 { self.lead(walk, host, rng) } else { None };
         if next.is_none() {
             self.over = true;
             self.clear_up(host, rng);
@@ -119,7 +119,7 @@ impl Scene {
         self.again = if next == self.last { self.again + 1 } else { 0 };
         self.last = next;
         if self.again > MOST_AGAIN {
-            self.patience = 0;
+            self.events_left = 0;
         }
         next
     }

@@ -4,9 +4,10 @@
 use crate::ops::{ARENA, POOL};
 use quire_core::mmu::{Done, Mmu, Mover, Prot};
 use quire_core::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
-use quire_linux::mmu::{Layout, LinuxMmu};
+use quire_linux::mmu::LinuxMmu;
+use quire_linux::places::Places;
 use quire_linux::sys::pagemap::Pagemap;
-use quire_linux::sys::uffd::{FEATURE_MOVE, Uffd, Watch};
+use quire_linux::sys::uffd::{FEATURE_MOVE, Faults, Uffd};
 use quire_linux::sys::{Errno, Result, mmap};
 use rustix::process::{Pid, Signal, WaitOptions};
 use std::fs::File;
@@ -57,7 +58,7 @@ fn bytes_of(value: u64) -> [u8; PAGE_SIZE] {
 /// A live host's arena, pool and descriptors in this process.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    layout: Layout,
+    places: Places,
     uffd: Uffd,
     pagemap: Pagemap,
     memory: Memory,
@@ -67,9 +68,9 @@ pub(crate) struct Kernel {
 impl Kernel {
     pub(crate) fn new() -> Result<Kernel> {
         let uffd = Uffd::with_features(FEATURE_MOVE, 0)?;
-        let layout = Layout::reserve(POOL, 1)?;
-        layout.register(&uffd)?;
-        Ok(Kernel { layout, uffd, pagemap: Pagemap::open()?, memory: Memory::open("self"), windows: 0 })
+        let places = Places::reserve(POOL, 1)?;
+        places.register(&uffd)?;
+        Ok(Kernel { places, uffd, pagemap: Pagemap::open()?, memory: Memory::open("self"), windows: 0 })
     }
 
     /// A piece of the arena that was never used, and an empty pool.
@@ -88,18 +89,18 @@ impl Kernel {
     }
 
     fn base(&self, window: u64) -> Vpn {
-        self.layout.arena(Space(0)).start.plus(window * STRIDE)
+        self.places.arena(Space(0)).start.plus(window * STRIDE)
     }
 
     /// Makes the page tables of the pool and of the 2 MiB from `vpn` on. That page stays a VMA of its own.
     fn make_table(&self, vpn: Vpn) {
-        let mut mmu = LinuxMmu::for_pager(&self.layout, &self.uffd, &self.pagemap);
+        let mut mmu = LinuxMmu::for_pager(&self.places, &self.uffd, &self.pagemap);
         let page = PageRange::new(Space(0), vpn, 1);
         mmu.protect(page, Prot::READ).expect("the arena is ours");
         assert_eq!(mmu.copy_in(FrameRun::new(Frame(0), 1), Space(0), vpn), Done::all(1));
         mmu.discard(page).expect("the arena is ours");
         for frame in (0..POOL).map(Frame) {
-            self.memory.read(self.layout.frame_addr(frame).expect("the pool has it"));
+            self.memory.read(self.places.frame_addr(frame).expect("the pool has it"));
         }
     }
 }
@@ -114,7 +115,7 @@ pub(crate) struct Window<'a> {
 impl Window<'_> {
     /// The verbs.
     pub(crate) fn mmu(&self) -> LinuxMmu<'_> {
-        LinuxMmu::for_pager(&self.kernel.layout, &self.kernel.uffd, &self.kernel.pagemap)
+        LinuxMmu::for_pager(&self.kernel.places, &self.kernel.uffd, &self.kernel.pagemap)
     }
 
     /// Where page `vpn` of the window is.
@@ -129,7 +130,7 @@ impl Window<'_> {
 
     /// The byte address of a frame.
     pub(crate) fn frame_addr(&self, frame: Frame) -> usize {
-        self.kernel.layout.frame_addr(frame).expect("the pool has it")
+        self.kernel.places.frame_addr(frame).expect("the pool has it")
     }
 
     /// What each of `pages` pages from `addr` holds; a hole is not read, for that might fill it.
@@ -153,7 +154,7 @@ impl Drop for Window<'_> {
         let (addr, len) = (self.addr(Vpn(0)), ARENA as usize * PAGE_SIZE);
         mmap::replace(addr, len).expect("the arena is ours");
         mmap::protect(addr, len, 0).expect("it is mapped");
-        self.kernel.uffd.register(addr, len, Watch::Missing).expect("it was registered");
+        self.kernel.uffd.register(addr, len, Faults::Missing).expect("it was registered");
     }
 }
 

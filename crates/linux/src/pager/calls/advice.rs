@@ -52,14 +52,14 @@ impl Caller {
         if locked {
             self.unlock(range)?;
         }
-        self.settle_record(range);
+        self.record_writes(range);
         let mut rest = Some(range);
         while let Some(range) = rest {
             let mut tables = self.pager.tables.lock();
             self.pager.let_children_see(&mut tables, range);
             rest = tables.engine.discard_step(&mut self.pager.mover(), range).map_err(errno)?;
             drop(tables);
-            self.pager.watch.service_beat();
+            self.pager.watchdog.service_beat();
         }
         Ok(())
     }
@@ -84,9 +84,9 @@ impl Caller {
         Ok(())
     }
 
-    /// What was written in `range` since it was read is noted now: afterwards it could not be told.
-    pub(super) fn settle_record(&self, range: PageRange) {
-        self.pager.withdraw(range, || self.pager.watch.service_beat());
+    /// Records what was written in `range` since it was read: afterwards it could not be told.
+    pub(super) fn record_writes(&self, range: PageRange) {
+        self.pager.withdraw(range, || self.pager.watchdog.service_beat());
     }
 
     /// Up to the first gap, as the kernel does it.
@@ -95,10 +95,10 @@ impl Caller {
         let run = self.leading_run(range)?;
         let prot = Prot::from_bits(prot as u32);
         if !prot.movable() {
-            self.settle_record(run);
+            self.record_writes(run);
         }
         let mut tables = self.pager.tables.lock();
-        self.pager.commit.may_protect(&tables.engine, run, prot)?;
+        self.pager.overcommit.may_protect(&tables.engine, run, prot)?;
         self.may_protect(&tables, run, prot)?;
         tables.engine.protect(&mut self.pager.mover(), run, prot).map_err(errno)?;
         self.pager.note(Note::Protect { range: run, prot });
@@ -168,7 +168,7 @@ impl Caller {
     }
 
     /// A hint about the pages as they are now, which for the kernel does not set them apart from their neighbours: only
-    /// what covers whole VMAs is noted.
+    /// what covers whole VMAs is recorded.
     fn hint_whole(&self, range: PageRange, hint: Hint) {
         let mut tables = self.pager.tables.lock();
         let whole: Vec<Vma> = (tables.engine.vmas(SPACE).overlapping(range.start, range.end()))

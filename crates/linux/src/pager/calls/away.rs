@@ -29,7 +29,7 @@ impl Caller {
                 .and_then(|()| mmap::no_huge_pages(tail, grown))
                 .map_err(|errno| errno.raw_os_error())?;
         }
-        self.settle_record(old);
+        self.record_writes(old);
         let mut rest = old;
         while !rest.is_empty() {
             let bite = PageRange::new(SPACE, rest.start, rest.pages.min(BITE));
@@ -66,7 +66,7 @@ impl Caller {
 
     fn unmap_moved(&self, tables: &mut Tables, old: PageRange, vma: &Vma, keeps: bool) -> Result<(), i32> {
         let mut mmu = self.pager.mover();
-        self.pager.kept.forget(bytes_of(old));
+        self.pager.unevictable.forget(bytes_of(old));
         if vma.locked {
             tables.engine.lock(&mut mmu, old, false).map_err(errno)?;
         }

@@ -127,10 +127,10 @@ fn taken(pager: &Pager, tables: &Tables) -> Pages {
         managed = Pages { size: managed.size + others.size, data: managed.data + others.data };
         writable += Pages::with(pages, vma.prot).data;
     }
-    let layout = &pager.layout;
-    let bytes = layout.pool().len() + layout.store().len() + mmap::buffers_mapped() + thread::mapped();
+    let places = &pager.places;
+    let bytes = places.pool().len() + places.store().len() + mmap::buffers_mapped() + thread::mapped();
     let own = (bytes as u64 + (pager.options.mapped)()) / PAGE_SIZE as u64;
-    let arena = layout.arena(SPACE);
+    let arena = places.arena(SPACE);
     let all = kernels_count().unwrap_or_default();
     let arena_pages = arena.pages - room.foreign_pages(arena.start.0, arena.end().0);
     Pages {

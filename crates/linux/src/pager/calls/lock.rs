@@ -95,8 +95,8 @@ impl Caller {
     fn bring(&mut self, range: PageRange, next: fn(&Engine, PageRange) -> Option<Vpn>) {
         let mut rest = range;
         loop {
-            self.pager.watch.service_beat();
-            self.pager.await_notes(|| self.pager.watch.service_beat());
+            self.pager.watchdog.service_beat();
+            self.pager.await_notes(|| self.pager.watchdog.service_beat());
             let mut tables = self.pager.tables.lock();
             let Some(vpn) = next(&tables.engine, rest) else { return };
             rest = PageRange::between(SPACE, vpn, range.end());
@@ -104,7 +104,7 @@ impl Caller {
             let seen = self.pager.progress.load(Ordering::Acquire);
             let fault = tables.engine.fault(&mut self.pager.mover(), SPACE, vpn, &mut self.work);
             if matches!(fault, Fault::Mapped | Fault::Job) {
-                self.pager.note_access(vpn, false, now_ns());
+                self.pager.record_access(vpn, false, now_ns());
             }
             drop(tables);
             match fault {

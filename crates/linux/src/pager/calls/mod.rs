@@ -5,19 +5,19 @@
 //!
 //! * [`call`]: the calls. `place`: who has which addresses; they are free to others only after the last step that
 //!   touches them. `piece`: what a range consists of.
-//! * `advice`: contents dropped, rights, marks. `lock` and `keep`: what is to be present. `remap` and `away`: what moves.
-//!   `look`: what is mapped.
+//! * `advice`: contents dropped, rights, marks. `lock` and `unevictable`: what is to be present. `remap` and `away`:
+//!   what moves.
 
 mod advice;
 mod away;
 mod call;
 mod disown;
-mod keep;
 mod limit;
 mod lock;
 mod piece;
 mod place;
 mod remap;
+mod unevictable;
 
 pub(super) use advice::{TAG_DONT_FORK, TAG_WIPE};
 pub use call::Call;
@@ -53,7 +53,7 @@ fn here(pager: &Pager, call: Call) -> Option<Answer> {
         }
         Call::MapHeap { len, prot } => place::map_heap_here(pager, len, prot),
         Call::Piece { addr, len } => Some(Ok(piece::find(&pager.tables.lock(), addr, len).encode())),
-        Call::Keep { addr, len, owner } if pager.kept.holds(addr, len, owner) => Some(Ok(0)),
+        Call::Keep { addr, len, owner } if pager.unevictable.has(addr, len, owner) => Some(Ok(0)),
         _ => None,
     }
 }
@@ -94,7 +94,7 @@ impl Caller {
     }
 
     pub(super) fn execute(&mut self, call: Call) -> Answer {
-        self.pager.await_notes(|| self.pager.watch.service_beat());
+        self.pager.await_notes(|| self.pager.watchdog.service_beat());
         match call {
             Call::Map { len, prot, flags } => self.map(None, len, prot, flags),
             Call::MapAt { addr, len, prot, flags } => self.map(Some(addr), len, prot, flags),

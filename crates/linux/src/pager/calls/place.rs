@@ -11,7 +11,7 @@ use crate::pager::tables::Held;
 use crate::pager::{Pager, SPACE, Tables, bytes_of, pages_of};
 use crate::sys::mmap::{self, Advice};
 use crate::sys::sched;
-use crate::sys::uffd::Watch;
+use crate::sys::uffd::Faults;
 use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
@@ -69,7 +69,7 @@ fn map_new(
     if pages == 0 {
         return Err(libc::EINVAL);
     }
-    pager.commit.may_map(pages, prot, flags)?;
+    pager.overcommit.may_map(pages, prot, flags)?;
     let start = match at.map(|addr| pages_of(addr, len)) {
         None => tables.room.take(pages).ok_or(libc::EOPNOTSUPP)?,
         Some(range) if tables.room.take_at(range.start.0, range.end().0) => range.start.0,
@@ -86,7 +86,7 @@ fn map_taken(pager: &Pager, tables: &mut Tables, range: PageRange, prot: i32, fl
         tables.room.give(range.start.0, range.end().0);
         return Err(errno(refusal));
     }
-    if let Some(tag) = pager.commit.tag_of(range.pages, flags) {
+    if let Some(tag) = pager.overcommit.tag_of(range.pages, flags) {
         tables.engine.tag(&mut pager.mover(), range, tag).map_err(errno)?;
     }
     pager.note(Note::Map { range, prot });
@@ -152,7 +152,7 @@ impl Caller {
 
     pub(super) fn map_fixed(&mut self, addr: usize, len: usize, prot: i32, flags: i32) -> Answer {
         let range = pages_of(addr, len);
-        self.pager.commit.may_map(range.pages, prot, flags)?;
+        self.pager.overcommit.may_map(range.pages, prot, flags)?;
         if limits::is_limited() {
             let tables = self.pager.tables.lock();
             // Above a limit the kernel refuses even what takes nothing.
@@ -220,7 +220,7 @@ impl Caller {
         while let Some(run) = super::piece::first_run(&tables, range) {
             self.pager.forget_marks(&tables, run);
             tables.engine.unmap(&mut self.pager.mover(), run).map_err(errno)?;
-            self.pager.kept.forget(bytes_of(run));
+            self.pager.unevictable.forget(bytes_of(run));
             self.pager.note(Note::Unmap(run));
             show_in_dumps(run, false);
         }
@@ -233,7 +233,7 @@ impl Caller {
         let Some(descriptors) = self.pager.descriptors.get() else { return Err(libc::ENOMEM) };
         let range = PageRange::between(SPACE, Vpn(start), Vpn(end));
         close_gap(range)
-            .and_then(|()| descriptors.uffd.register(addr, len, Watch::Missing))
+            .and_then(|()| descriptors.uffd.register(addr, len, Faults::Missing))
             .map_err(|errno| errno.raw_os_error())?;
         if self.pager.fork_events.withholds() {
             self.pager.advise(range, Advice::DontFork);

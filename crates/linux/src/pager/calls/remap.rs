@@ -73,7 +73,7 @@ impl Caller {
         // What does not move is unmapped, whatever it is.
         let vma = self.vma_of(PageRange::new(SPACE, old.start, old.pages.min(pages)))?;
         if pages > old.pages {
-            self.pager.commit.may_grow(&vma, pages - old.pages)?;
+            self.pager.overcommit.may_grow(&vma, pages - old.pages)?;
             let more = Pages::with(pages - old.pages, vma.prot);
             self.stay_within(&self.pager.tables.lock(), more)?;
         }
@@ -221,7 +221,7 @@ impl Caller {
             self.pager.tables.lock().room.give(start.0, tail.start.0);
             return Err(errno);
         }
-        self.settle_record(old);
+        self.record_writes(old);
         let mut tables = self.pager.tables.lock();
         self.pager.withhold_from_children(&mut tables, old);
         let moved = tables.engine.remap(&mut self.pager.mover(), old, start);
@@ -237,7 +237,7 @@ impl Caller {
             }
             return Err(errno(refusal));
         }
-        self.pager.kept.moved(bytes_of(old), start.addr() as usize);
+        self.pager.unevictable.moved(bytes_of(old), start.addr() as usize);
         if let Some(recorder) = self.pager.recorder() {
             recorder.remapped(old, start, vma.prot);
         }

@@ -36,7 +36,7 @@ const MOST_WAITED: u64 = 100;
 /// as none waits.
 const MOST_ANSWER: usize = 4;
 /// How long to wait for room in the ring before looking whether `quire` still runs, in ns.
-const PATIENCE_NS: u64 = 10_000_000;
+const TIMEOUT_NS: u64 = 10_000_000;
 
 /// What this process has to tell, and to whom.
 #[derive(Debug)]
@@ -318,7 +318,7 @@ impl Pager {
     }
 
     /// The program accessed a page at time `at`, in ns. Under the engine's lock.
-    pub(super) fn note_access(&self, vpn: Vpn, write: bool, at: u64) {
+    pub(super) fn record_access(&self, vpn: Vpn, write: bool, at: u64) {
         if let Some(recorder) = self.recorder()
             && recorder.access(vpn, write, at)
         {
@@ -342,7 +342,7 @@ impl Pager {
                 recorder.end();
                 return;
             }
-            ring.await_room(PATIENCE_NS);
+            ring.await_room(TIMEOUT_NS);
             beat();
             if !self.client().is_some_and(Client::is_connected) {
                 if recorder.end() {
@@ -360,7 +360,7 @@ impl Pager {
         let mut rest = range;
         while let Some(bite) = recorder.next_bite(rest) {
             rest = PageRange::between(SPACE, bite.end(), range.end());
-            self.await_notes(|| self.watch.service_beat());
+            self.await_notes(|| self.watchdog.service_beat());
             self.tables_behind().engine.withdraw(&mut self.mover(), bite);
             between();
         }
@@ -368,7 +368,7 @@ impl Pager {
 
     /// The same for all that is mapped.
     pub(super) fn withdraw_all(&self, between: impl FnMut()) {
-        self.withdraw(self.layout.arena(SPACE), between);
+        self.withdraw(self.places.arena(SPACE), between);
     }
 
     /// Tells what the engine decided, if that is asked for.
@@ -384,7 +384,8 @@ mod tests {
     use super::*;
     use crate::control::note::MOST_WRITTEN;
     use crate::control::ring::CAPACITY;
-    use crate::mmu::{Layout, LinuxMmu};
+    use crate::mmu::LinuxMmu;
+    use crate::places::Places;
     use quire_core::job::Work;
     use quire_core::{Config, Decision, Fault, Frame, PolicyKind};
     use std::sync::OnceLock;
@@ -444,11 +445,11 @@ mod tests {
     #[test]
     fn what_moves_is_new_memory_with_its_contents_written() {
         let (recorder, ring) = recorder(EVERY, false);
-        let layout = Layout::reserve(512, 4).unwrap();
-        layout.pool().with_page(3, |page| page[7] = 1);
+        let places = Places::reserve(512, 4).unwrap();
+        places.pool().with_page(3, |page| page[7] = 1);
         recorder.mapped(pages(10, 2));
         // The second page, in frame 4, is all zeroes still.
-        recorder.moved_out(Vpn(10), FrameRun::new(Frame(3), 2), layout.pool());
+        recorder.moved_out(Vpn(10), FrameRun::new(Frame(3), 2), places.pool());
         let write = |page| Note::Access { vpn: Vpn(page), write: true };
         assert_eq!(taken(&ring), [write(10)], "it changed, and no fault said so");
         recorder.moved(pages(10, 2), Vpn(50));
@@ -459,8 +460,8 @@ mod tests {
         let written = Note::Written(pages(50, 1));
         assert_eq!(taken(&ring), [map, written, protect, Note::Unmap(pages(10, 2))]);
         recorder.emptied(range);
-        layout.pool().with_page(3, |page| page.fill(0));
-        recorder.moved_out(Vpn(50), FrameRun::new(Frame(3), 1), layout.pool());
+        places.pool().with_page(3, |page| page.fill(0));
+        recorder.moved_out(Vpn(50), FrameRun::new(Frame(3), 1), places.pool());
         assert!(taken(&ring).is_empty(), "a page that was given up begins as zeroes");
     }
 
@@ -515,9 +516,9 @@ mod tests {
     #[test]
     fn decisions_that_were_overwritten_are_counted() {
         let (recorder, ring) = recorder(0, true);
-        let layout = Layout::reserve(512, 4).unwrap();
-        let mut mmu = LinuxMmu::for_program(&layout);
-        let page = PageRange::new(SPACE, layout.arena(SPACE).start, 1);
+        let places = Places::reserve(512, 4).unwrap();
+        let mut mmu = LinuxMmu::for_program(&places);
+        let page = PageRange::new(SPACE, places.arena(SPACE).start, 1);
         // Without a page of memory every fault finds no frame.
         let config =
             Config { frames: 512, segments: 4, segment_pages: 16, grant: 0, policy: PolicyKind::Adaptive };

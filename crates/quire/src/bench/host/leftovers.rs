@@ -258,7 +258,7 @@ impl Journal {
         }
     }
 
-    /// The zram devices that any owner has noted.
+    /// The zram devices that any owner has recorded.
     fn devices(&self) -> Vec<String> {
         let others = self.pages().into_iter().filter_map(|path| Page::read(&path).ok());
         let entries = others.chain([self.page.borrow().clone()]).flat_map(|page| page.entries);
@@ -277,7 +277,7 @@ impl Entry {
     }
 }
 
-/// An act that is noted. Dropping it leaves the note: the next start will undo the act.
+/// An act that is recorded. Dropping it leaves the note: the next start will undo the act.
 #[derive(Debug)]
 pub(super) struct Held {
     journal: Rc<Journal>,
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn an_act_is_noted_before_it_is_done_and_until_it_is_undone() {
+    fn an_act_is_recorded_before_it_is_done_and_until_it_is_undone() {
         let place = tempfile::tempdir().unwrap();
         let journal = journal(&place);
         let entries = || Page::read(&journal.file).map_or(vec![], |page| page.entries);
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_undone_stays_noted() {
+    fn what_cannot_be_undone_stays_recorded() {
         let place = tempfile::tempdir().unwrap();
         let journal = journal(&place);
         let file = place.path().join("file");

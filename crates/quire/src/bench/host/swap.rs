@@ -282,13 +282,13 @@ pub(super) fn undo_file(path: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Takes away zram devices that were added but not noted: they are not among the known ones, not in use, and `noted` by
-/// nobody. Says what there was.
-pub(super) fn take_away_unknown(known: &[String], noted: &[String]) -> Result<Option<String>, Failure> {
+/// Takes away zram devices that were added but not recorded: they are not among the known ones, not in use, and
+/// `recorded` by nobody. Says what there was.
+pub(super) fn take_away_unknown(known: &[String], recorded: &[String]) -> Result<Option<String>, Failure> {
     let present = devices();
     let left: Vec<&String> = present
         .iter()
-        .filter(|device| !known.contains(device) && !noted.contains(device) && size_of(device) == Some(0))
+        .filter(|device| !known.contains(device) && !recorded.contains(device) && size_of(device) == Some(0))
         .collect();
     for device in &left {
         take_away(device)?;
@@ -535,7 +535,7 @@ pub(crate) mod tests {
         Ok((place, journal))
     }
 
-    fn noted(place: &tempfile::TempDir) -> usize {
+    fn recorded(place: &tempfile::TempDir) -> usize {
         let files = fs::read_dir(place.path().join("journal")).unwrap().flatten();
         files.filter(|entry| entry.path().extension() == Some(OsStr::new("json"))).count()
     }
@@ -554,7 +554,7 @@ pub(crate) mod tests {
         let Some(swap) = tried(Swap::zram(&journal, 64 * MIB)) else { return };
         let name = swap.name();
         let on = table().into_iter().find(|on| on.path == swap.path()).unwrap();
-        assert_eq!((on.priority, swap.used(), noted(&place)), (HIGHEST, on.used, 1));
+        assert_eq!((on.priority, swap.used(), recorded(&place)), (HIGHEST, on.used, 1));
         assert_eq!(size_of(&name), Some(64 * MIB));
         let algorithms = fs::read_to_string(attribute(&name, "comp_algorithm")).unwrap();
         assert_eq!(chosen(&algorithms), Some(ALGORITHM));
@@ -565,7 +565,7 @@ pub(crate) mod tests {
         drop(journal);
         drop(swap);
         assert!(table().iter().all(|on| on.path != Path::new("/dev").join(&name)));
-        assert_eq!((noted(&place), size_of(&name)), (0, present.contains(&name).then_some(0)));
+        assert_eq!((recorded(&place), size_of(&name)), (0, present.contains(&name).then_some(0)));
         if present.contains(&name) {
             let algorithms = fs::read_to_string(attribute(&name, "comp_algorithm")).unwrap();
             assert_eq!(chosen(&algorithms), Some(zram.algorithm.as_str()));
@@ -591,7 +591,7 @@ pub(crate) mod tests {
         fs::write(attribute(&name, "reset"), "1").unwrap();
         fs::write(attribute(&name, "disksize"), MIB.to_string()).unwrap();
         drop(swap);
-        assert_eq!((size_of(&name), noted(&place)), (None, 0));
+        assert_eq!((size_of(&name), recorded(&place)), (None, 0));
     }
 
     #[test]
@@ -616,7 +616,7 @@ pub(crate) mod tests {
         let path = swap.path().to_path_buf();
         drop(swap);
         assert!(!path.exists() && table().iter().all(|on| on.path != path));
-        assert_eq!(noted(&place), 0);
+        assert_eq!(recorded(&place), 0);
     }
 
     #[test]

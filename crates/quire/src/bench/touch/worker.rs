@@ -112,7 +112,7 @@ impl<'a> Worker<'a> {
         meeting.timed(|| work(self)).as_secs_f64() * 1e6 / count.max(1) as f64
     }
 
-    fn note(&mut self, phase: &'static str, result: Result<(), Wrong>) {
+    fn record(&mut self, phase: &'static str, result: Result<(), Wrong>) {
         if let Err(wrong) = result {
             self.found.wrong.get_or_insert((phase, wrong));
         }
@@ -130,7 +130,7 @@ impl<'a> Worker<'a> {
         self.timed(SCANS * pages, |worker| {
             for step in 0..SCANS * pages {
                 let result = worker.array.scan((first + step) % pages);
-                worker.note(phase.name(), result);
+                worker.record(phase.name(), result);
             }
         })
     }
@@ -154,7 +154,7 @@ impl<'a> Worker<'a> {
         self.timed(count, |worker| {
             for _ in 0..count {
                 let result = worker.array.read(rng.below(pages), index(rng));
-                worker.note(phase.name(), result);
+                worker.record(phase.name(), result);
             }
         })
     }
@@ -171,7 +171,7 @@ impl<'a> Worker<'a> {
                     worker.array.write(page);
                 } else {
                     let result = worker.array.read(page, index(&mut rng));
-                    worker.note(Phase::Zipf.name(), result);
+                    worker.record(Phase::Zipf.name(), result);
                 }
             }
         })
@@ -186,7 +186,7 @@ impl<'a> Worker<'a> {
             for page in first..last {
                 match worker.array.verify(page) {
                     Ok(sum) => worker.found.sum = worker.found.sum.wrapping_add(mix(sum)),
-                    Err(wrong) => worker.note(VERIFY, Err(wrong)),
+                    Err(wrong) => worker.record(VERIFY, Err(wrong)),
                 }
             }
         })

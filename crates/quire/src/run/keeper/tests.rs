@@ -48,7 +48,7 @@ fn with_client<T: Send>(keeper: &mut Keeper<'_>, client: impl FnOnce(&CString) -
     })
 }
 
-fn join(path: &CString, parent: Option<SlotId>) -> Result<(Joined, usize), JoinError> {
+fn join(path: &CString, parent: Option<AccountId>) -> Result<(Joined, usize), JoinError> {
     let mut files = 0;
     let joined = Client::join(path, parent, &mut |number, _| {
         assert_eq!(usize::from(number), files);
@@ -65,11 +65,11 @@ fn a_process_joins_counts_and_leaves() {
     let welcome = joined.welcome;
     assert!(welcome.evict && welcome.spill && files == 0);
     assert_eq!((welcome.budget_pages, welcome.policy.as_str()), ((64 << 20) / PAGE, "fixed:64K"));
-    let slot = joined.ledger.slot(welcome.slot.index);
-    assert_eq!(slot.pid(), std::process::id());
-    assert_eq!(joined.ledger.take(slot, 100_000), (64 << 20) / PAGE);
-    slot.counters.unchanged_pages.fetch_add(5, Relaxed);
-    slot.counters.resident_pages.store(7, Relaxed);
+    let account = joined.ledger.account(welcome.account.index);
+    assert_eq!(account.pid(), std::process::id());
+    assert_eq!(joined.ledger.take(account, 100_000), (64 << 20) / PAGE);
+    account.counters.unchanged_pages.fetch_add(5, Relaxed);
+    account.counters.resident_pages.store(7, Relaxed);
     assert_eq!(keeper.totals().resident_pages, 7);
 
     drop(joined);
@@ -89,7 +89,7 @@ fn a_forked_child_gets_the_files_of_a_parent_that_has_ended() {
             assert_eq!(joined.client.need_spill().unwrap().unwrap().0, number);
         }
         joined.client.fork_begins().unwrap();
-        joined.welcome.slot
+        joined.welcome.account
     });
     serve_until(&mut keeper, |keeper| keeper.is_quiet(true));
     assert!(!keeper.is_quiet(false), "a child is still to come");
@@ -99,7 +99,7 @@ fn a_forked_child_gets_the_files_of_a_parent_that_has_ended() {
     assert!(!child.welcome.evict);
     assert_eq!(keeper.forked(), 1);
     let again = with_client(&mut keeper, |path| join(path, Some(parent)).err());
-    assert_eq!(again, Some(JoinError::Refused(Refusal::UnknownParent)));
+    assert_eq!(again, Some(JoinError::Refused(JoinRefusal::UnknownParent)));
     drop(child);
     serve_until(&mut keeper, |keeper| keeper.is_quiet(false));
 }
@@ -111,19 +111,19 @@ fn grants_are_divided_when_somebody_wants_more() {
     let mut keeper = Keeper::open(&settings, Notes::default()).unwrap();
     let (rich, _) = with_client(&mut keeper, |path| join(path, None)).unwrap();
     let (poor, _) = with_client(&mut keeper, |path| join(path, None)).unwrap();
-    let (rich_slot, poor_slot) =
-        (rich.ledger.slot(rich.welcome.slot.index), poor.ledger.slot(poor.welcome.slot.index));
-    assert_eq!(rich.ledger.take(rich_slot, pages), pages);
-    let seen = rich_slot.doorbell();
-    poor.ledger.set_want(poor_slot, pages);
+    let (rich_account, poor_account) =
+        (rich.ledger.account(rich.welcome.account.index), poor.ledger.account(poor.welcome.account.index));
+    assert_eq!(rich.ledger.take(rich_account, pages), pages);
+    let seen = rich_account.doorbell();
+    poor.ledger.set_want(poor_account, pages);
     poor.client.want();
-    serve_until(&mut keeper, |_| rich_slot.doorbell() != seen);
-    assert_eq!(rich_slot.target_pages(), pages / 2);
+    serve_until(&mut keeper, |_| rich_account.doorbell() != seen);
+    assert_eq!(rich_account.target_pages(), pages / 2);
 
-    rich.ledger.give_back(rich_slot, pages / 2);
-    assert_eq!(poor.ledger.take(poor_slot, pages), pages / 2);
+    rich.ledger.give_back(rich_account, pages / 2);
+    assert_eq!(poor.ledger.take(poor_account, pages), pages / 2);
     drop(poor);
-    serve_until(&mut keeper, |_| rich_slot.target_pages() == NO_LIMIT);
+    serve_until(&mut keeper, |_| rich_account.target_pages() == NO_LIMIT);
     assert_eq!(rich.ledger.taken_pages(), pages / 2);
 }
 
@@ -141,7 +141,7 @@ fn strangers_are_refused() {
         let (packet, _) = channel::receive(&socket, &mut buffer, RecvFlags::empty()).unwrap().unwrap();
         Reply::decode(packet)
     });
-    assert_eq!(answer, Ok(Reply::Refuse(Refusal::OtherBuild)));
+    assert_eq!(answer, Ok(Reply::Refuse(JoinRefusal::OtherBuild)));
     serve_until(&mut keeper, |keeper| keeper.is_quiet(false));
     assert_eq!((keeper.joined(), keeper.refused()), (0, 1));
 }

@@ -5,8 +5,8 @@
 use super::tests::settings;
 use super::*;
 use crate::run::fair::FLOOR;
-use quire_linux::control::grant::{self, LOW, Need, Settled, Standing};
-use quire_linux::control::ledger::{SLOTS, Slot, SlotState};
+use quire_linux::control::grant::{self, Adjusted, LOW, Need, Standing};
+use quire_linux::control::ledger::{ACCOUNTS, Account, AccountState};
 use quire_sim::rng::Rng;
 use rustix::net::{Shutdown, shutdown, socketpair};
 
@@ -23,7 +23,7 @@ const ROUNDS: u32 = 150;
 struct Process {
     socket: OwnedFd,
     pid: u32,
-    slot: SlotId,
+    account: AccountId,
     /// Whether it takes part in the budget: a forked child does not.
     evicts: bool,
     /// What it works within, what it uses, and what it would like to use.
@@ -35,8 +35,8 @@ struct Process {
 struct Walk<'a> {
     keeper: Keeper<'a>,
     processes: Vec<Process>,
-    /// Slots of processes that announced a fork whose child has not joined yet.
-    announced: Vec<SlotId>,
+    /// Accounts of processes that announced a fork whose child has not joined yet.
+    announced: Vec<AccountId>,
     rng: Rng,
     pids: u32,
     joined: u64,
@@ -98,14 +98,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn slot(&self, who: usize) -> &'static Slot {
-        self.keeper.ledger.slot(self.processes[who].slot.index)
+    fn account(&self, who: usize) -> &'static Account {
+        self.keeper.ledger.account(self.processes[who].account.index)
     }
 
     /// Where the keeper has the process.
     fn index(&self, who: usize) -> usize {
-        let slot = Some(self.processes[who].slot);
-        self.keeper.peers.iter().position(|peer| peer.slot == slot).expect("the keeper knows it")
+        let account = Some(self.processes[who].account);
+        self.keeper.peers.iter().position(|peer| peer.account == account).expect("the keeper knows it")
     }
 
     /// Sends a message and has it served. Who is to be closed departs.
@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A process joins, and takes its first pages, as the pager does. Whether it was taken in.
-    fn join(&mut self, pid: u32, parent: Option<SlotId>) -> bool {
+    fn join(&mut self, pid: u32, parent: Option<AccountId>) -> bool {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (theirs, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         self.keeper.peers.push(Peer::new(theirs, pid));
@@ -134,13 +134,13 @@ impl<'a> Walk<'a> {
         let (packet, _) = channel::receive(&ours, &mut buffer, RecvFlags::empty()).unwrap().unwrap();
         let Ok(Reply::Welcome(welcome)) = Reply::decode(packet) else { panic!("no welcome") };
         let ledger = self.keeper.ledger;
-        let slot = ledger.slot(welcome.slot.index);
-        assert_eq!((slot.granted_pages(), slot.want_pages()), (0, 0), "a new process has nothing yet");
-        assert_eq!(slot.target_pages(), NO_LIMIT, "nor is anything wanted of it");
-        let grant = if welcome.evict { ledger.take(slot, 256) as u32 } else { 0 };
+        let account = ledger.account(welcome.account.index);
+        assert_eq!((account.granted_pages(), account.want_pages()), (0, 0), "a new process has nothing yet");
+        assert_eq!(account.target_pages(), NO_LIMIT, "nor is anything wanted of it");
+        let grant = if welcome.evict { ledger.take(account, 256) as u32 } else { 0 };
         let evicts = welcome.evict;
-        let slot = welcome.slot;
-        self.processes.push(Process { socket: ours, pid, slot, evicts, grant, charged: 0, wish: 0 });
+        let account = welcome.account;
+        self.processes.push(Process { socket: ours, pid, account, evicts, grant, charged: 0, wish: 0 });
         self.joined += 1;
         self.forked += u64::from(parent.is_some());
         true
@@ -158,24 +158,29 @@ impl<'a> Walk<'a> {
     /// Goes on until it uses what it wishes, or gets no more.
     fn grow(&mut self, who: usize) {
         while self.processes[who].evicts && self.processes[who].charged < self.processes[who].wish {
-            let (ledger, slot) = (self.keeper.ledger, self.slot(who));
+            let (ledger, account) = (self.keeper.ledger, self.account(who));
             let process = &mut self.processes[who];
             let charged = process.wish.min(process.grant.max(process.charged));
             if charged > process.charged {
-                slot.counters.count_fault(1);
+                account.counters.count_fault(1);
             }
             process.charged = charged;
             if process.grant - process.charged.min(process.grant) >= LOW {
                 return;
             }
             // As the pager's grow_grant.
-            if !grant::takes_more(Need::Program, process.grant, slot.granted_pages(), slot.target_pages()) {
+            if !grant::takes_more(
+                Need::Program,
+                process.grant,
+                account.granted_pages(),
+                account.target_pages(),
+            ) {
                 return;
             }
-            let got = ledger.take(slot, u64::from(grant::chunk(process.grant))) as u32;
+            let got = ledger.take(account, u64::from(grant::chunk(process.grant))) as u32;
             process.grant += got;
-            let (unmet, before) = (grant::unmet(process.grant - got, got), slot.want_pages());
-            ledger.set_want(slot, unmet);
+            let (unmet, before) = (grant::unmet(process.grant - got, got), account.want_pages());
+            ledger.set_want(account, unmet);
             if unmet > before {
                 self.say(who, Request::Want);
             }
@@ -190,13 +195,18 @@ impl<'a> Walk<'a> {
         const STEP: u32 = 300;
         let before = self.processes[who].charged;
         self.serve(who);
-        let (ledger, slot) = (self.keeper.ledger, self.slot(who));
+        let (ledger, account) = (self.keeper.ledger, self.account(who));
         let process = &mut self.processes[who];
         process.charged = process.charged.max(before.saturating_sub(STEP));
         if process.charged + LOW > process.grant
-            && grant::takes_more(Need::Reclaim, process.grant, slot.granted_pages(), slot.target_pages())
+            && grant::takes_more(
+                Need::Reclaim,
+                process.grant,
+                account.granted_pages(),
+                account.target_pages(),
+            )
         {
-            process.grant += ledger.take(slot, u64::from(grant::chunk(process.grant))) as u32;
+            process.grant += ledger.take(account, u64::from(grant::chunk(process.grant))) as u32;
         }
     }
 
@@ -209,29 +219,31 @@ impl<'a> Walk<'a> {
 
     /// A round of the service thread: adjust_grant, and reclaim down to the grant.
     fn serve(&mut self, who: usize) -> &'static str {
-        let (ledger, slot) = (self.keeper.ledger, self.slot(who));
+        let (ledger, account) = (self.keeper.ledger, self.account(who));
         let process = &mut self.processes[who];
         if !process.evicts {
             return "serve";
         }
-        if slot.want_pages() > 0 && process.charged == process.wish && process.grant >= process.charged + LOW
+        if account.want_pages() > 0
+            && process.charged == process.wish
+            && process.grant >= process.charged + LOW
         {
-            ledger.set_want(slot, 0);
+            ledger.set_want(account, 0);
         }
         let standing = Standing {
-            granted: slot.granted_pages() as u32,
+            granted: account.granted_pages() as u32,
             charged: process.charged,
-            target: slot.target_pages(),
-            others_want: ledger.wanting() > u32::from(slot.want_pages() > 0),
+            target: account.target_pages(),
+            others_want: ledger.wanting() > u32::from(account.want_pages() > 0),
         };
-        let Settled { grant, excess } = standing.settle();
-        assert!(u64::from(grant) <= slot.target_pages(), "above its target");
+        let Adjusted { grant, excess } = standing.adjust();
+        assert!(u64::from(grant) <= account.target_pages(), "above its target");
         assert!(
-            u64::from(grant) >= slot.granted_pages().min(slot.target_pages()).min(FLOOR / 2),
+            u64::from(grant) >= account.granted_pages().min(account.target_pages()).min(FLOOR / 2),
             "below the least"
         );
         process.grant = grant;
-        ledger.give_back(slot, u64::from(excess));
+        ledger.give_back(account, u64::from(excess));
         process.charged = process.charged.min(grant);
         "serve"
     }
@@ -244,7 +256,7 @@ impl<'a> Walk<'a> {
     }
 
     fn fork(&mut self, who: usize, joins: bool) -> &'static str {
-        let parent = self.processes[who].slot;
+        let parent = self.processes[who].account;
         self.say(who, Request::ForkBegins);
         if joins {
             let pid = self.processes[who].pid + 1000;
@@ -289,26 +301,26 @@ impl<'a> Walk<'a> {
     /// What must hold after each event.
     fn check(&self) {
         let ledger = self.keeper.ledger;
-        let slots = || (0..SLOTS as u32).map(|index| ledger.slot(index));
-        let granted: u64 = slots().map(Slot::granted_pages).sum();
+        let accounts = || (0..ACCOUNTS as u32).map(|index| ledger.account(index));
+        let granted: u64 = accounts().map(Account::granted_pages).sum();
         assert_eq!(granted, ledger.taken_pages(), "grants do not add up to what is taken");
         assert!(granted <= BUDGET, "{granted} pages are granted");
         assert!(ledger.peak_taken_pages() >= granted && ledger.peak_taken_pages() <= BUDGET);
-        let wanting = slots().filter(|slot| slot.want_pages() > 0).count();
+        let wanting = accounts().filter(|account| account.want_pages() > 0).count();
         assert_eq!(wanting as u32, ledger.wanting(), "processes that want some");
-        for slot in slots().filter(|slot| slot.state() == SlotState::Free) {
-            assert_eq!((slot.granted_pages(), slot.want_pages()), (0, 0), "pages of one that has left");
+        for account in accounts().filter(|account| account.state() == AccountState::Free) {
+            assert_eq!((account.granted_pages(), account.want_pages()), (0, 0), "pages of one that has left");
         }
-        let living = slots().filter(|slot| slot.state() == SlotState::Joined).count();
+        let living = accounts().filter(|account| account.state() == AccountState::Joined).count();
         assert_eq!((living, self.keeper.peers.len()), (self.processes.len(), self.processes.len()));
         for (who, process) in self.processes.iter().enumerate() {
-            let slot = self.slot(who);
-            assert!(ledger.is_current(process.slot) && slot.pid() == process.pid);
+            let account = self.account(who);
+            assert!(ledger.is_current(process.account) && account.pid() == process.pid);
             assert!(
-                u64::from(process.grant) <= slot.granted_pages(),
+                u64::from(process.grant) <= account.granted_pages(),
                 "it works within more than was granted"
             );
-            assert!(process.evicts || slot.granted_pages() == 0, "a forked child has pages of the budget");
+            assert!(process.evicts || account.granted_pages() == 0, "a forked child has pages of the budget");
         }
         assert_eq!((self.keeper.joined(), self.keeper.forked()), (self.joined, self.forked));
         assert_eq!(
@@ -324,27 +336,27 @@ impl<'a> Walk<'a> {
         let presses = wanted > BUDGET - ledger.taken_pages();
         let level = self.level(|who| self.whole(who));
         for who in 0..self.processes.len() {
-            let slot = self.slot(who);
-            let (granted, whole) = (slot.granted_pages(), self.whole(who));
+            let account = self.account(who);
+            let (granted, whole) = (account.granted_pages(), self.whole(who));
             assert!(whole >= granted.min(FLOOR), "nobody demands less than the least");
             let share = whole.min(level).max(granted.min(FLOOR));
             let expected = if presses && granted > share { share } else { NO_LIMIT };
-            assert_eq!(slot.target_pages(), expected, "of {whole} pages, at level {level}");
+            assert_eq!(account.target_pages(), expected, "of {whole} pages, at level {level}");
             self.at_the_least += u64::from(expected == FLOOR && level < FLOOR);
         }
     }
 
     /// What it demands, which is no more than it has and wants.
     fn demand(&self, who: usize) -> Demand {
-        let (slot, peer) = (self.slot(who), &self.keeper.peers[self.index(who)]);
-        let demand = peer.still.demand(slot.granted_pages(), slot.want_pages());
-        assert!(demand.kept <= slot.granted_pages() && demand.wanted <= slot.want_pages());
+        let (account, peer) = (self.account(who), &self.keeper.peers[self.index(who)]);
+        let demand = peer.still.demand(account.granted_pages(), account.want_pages());
+        assert!(demand.keeps <= account.granted_pages() && demand.wanted <= account.want_pages());
         demand
     }
 
     fn whole(&self, who: usize) -> u64 {
-        let Demand { kept, wanted } = self.demand(who);
-        kept + wanted
+        let Demand { keeps, wanted } = self.demand(who);
+        keeps + wanted
     }
 
     /// The highest level at which what each needs, cut to it, fits the budget: found by halving.
@@ -373,7 +385,7 @@ impl<'a> Walk<'a> {
             (0..self.processes.len()).filter(|&who| self.processes[who].evicts).collect();
         let equal = BUDGET / taking.len().max(1) as u64;
         for who in taking {
-            let (wish, granted) = (u64::from(self.processes[who].wish), self.slot(who).granted_pages());
+            let (wish, granted) = (u64::from(self.processes[who].wish), self.account(who).granted_pages());
             let least = wish.min(equal).saturating_sub(u64::from(grant::KEEP) + equal / 8);
             assert!(
                 granted >= least,
@@ -401,7 +413,7 @@ fn who_is_idle_gives_to_who_works_and_takes_nothing_back() {
         walk.serve_idle(0);
         walk.serve(1);
         walk.check();
-        let has = walk.slot(0).granted_pages();
+        let has = walk.account(0).granted_pages();
         assert!(has <= had, "it slept, and had {had} pages, and has {has}");
         had = has;
     }

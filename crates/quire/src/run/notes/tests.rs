@@ -8,8 +8,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use std::fs::File;
 use std::path::PathBuf;
 
-const PARENT: SlotId = SlotId { index: 3, generation: 1 };
-const CHILD: SlotId = SlotId { index: 0, generation: 9 };
+const PARENT: AccountId = AccountId { index: 3, generation: 1 };
+const CHILD: AccountId = AccountId { index: 0, generation: 9 };
 
 struct Run {
     notes: Notes,
@@ -28,8 +28,8 @@ impl Run {
     }
 
     /// A process joins; its end of the ring.
-    fn join(&mut self, slot: SlotId, parent: Option<SlotId>) -> Ring {
-        Ring::map(self.notes.join(slot, 1, parent).unwrap()).unwrap()
+    fn join(&mut self, account: AccountId, parent: Option<AccountId>) -> Ring {
+        Ring::map(self.notes.join(account, 1, parent).unwrap()).unwrap()
     }
 
     /// All events of the trace but time.

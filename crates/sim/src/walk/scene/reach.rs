@@ -206,7 +206,7 @@ impl Scene {
         match host.held.is_empty() {
             false => Event::Serve(0),
             true if host.jobs.is_empty() => Event::Retry(0),
-            true => Event::Run(self.patience as u8),
+            true => Event::Run(self.events_left as u8),
         }
     }
 
@@ -232,7 +232,7 @@ impl Scene {
     /// One step of reclaim under a grant of nothing.
     fn press(&self, host: &Host) -> Event {
         if host.jobs.len() > MOST_JOBS {
-            return Event::Run(self.patience as u8);
+            return Event::Run(self.events_left as u8);
         }
         if host.engine.grant() > 0 { Event::Grant(0) } else { Event::Reclaim(Urgency::Behind) }
     }

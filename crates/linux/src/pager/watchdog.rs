@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Ticks of a watcher, a second each, after which a silent thread is taken for dead. Ticks count time in which
 /// the watcher itself ran: a process that was stopped has not hung.
-const PATIENCE: u64 = 10;
+const TIMEOUT_TICKS: u64 = 10;
 const TICK_NS: u64 = 1_000_000_000;
 
 /// How long a thread has been silent, as its watcher knows.
@@ -51,7 +51,7 @@ impl Silence {
 
 /// Who beats, and who waits for whom.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct Watchdog {
     handler_beats: AtomicU64,
     service_beats: AtomicU64,
     service_busy: AtomicU32,
@@ -62,9 +62,9 @@ pub(super) struct Watch {
     service: Silence,
 }
 
-impl Watch {
-    pub(super) const fn new() -> Watch {
-        Watch {
+impl Watchdog {
+    pub(super) const fn new() -> Watchdog {
+        Watchdog {
             handler_beats: AtomicU64::new(0),
             service_beats: AtomicU64::new(0),
             service_busy: AtomicU32::new(0),
@@ -120,21 +120,23 @@ impl Watch {
     /// Whether the handler is dead, by a look at time `now`. `waiting`: faults wait for it.
     fn handler_is_dead(&self, waiting: bool, now: u64) -> bool {
         let ticks = self.handler.look(self.handler_beats.load(Relaxed), !waiting, now);
-        !self.disk_is_slow(ticks) && ticks >= PATIENCE
+        !self.disk_is_slow(ticks) && ticks >= TIMEOUT_TICKS
     }
 
     /// The same of the service thread.
     fn service_is_dead(&self, now: u64) -> bool {
         let busy = self.service_busy.load(Relaxed) != 0;
         let ticks = self.service.look(self.service_beats.load(Relaxed), !busy, now);
-        !self.disk_is_slow(ticks) && ticks >= PATIENCE
+        !self.disk_is_slow(ticks) && ticks >= TIMEOUT_TICKS
     }
 
     /// A wait for a disk is no hang; it is reported once.
     fn disk_is_slow(&self, ticks: u64) -> bool {
         let slow = self.is_at_disk();
-        if slow && ticks >= PATIENCE && self.disk_reported.swap(1, Relaxed) == 0 {
-            say!("waiting for the disk of the spill file for {PATIENCE} s now; --swap-dir names another");
+        if slow && ticks >= TIMEOUT_TICKS && self.disk_reported.swap(1, Relaxed) == 0 {
+            say!(
+                "waiting for the disk of the spill file for {TIMEOUT_TICKS} s now; --swap-dir names another"
+            );
         }
         slow
     }
@@ -146,15 +148,15 @@ impl Pager {
         let waiting =
             self.busy_since.load(Relaxed) != 0 || self.descriptors.get().is_some_and(|d| d.uffd.has_msgs());
         let now = now_ns();
-        let dead = self.watch.handler_is_dead(waiting, now);
+        let dead = self.watchdog.handler_is_dead(waiting, now);
         self.show_watchdogs(now);
         if !dead {
             return;
         }
-        let beats = self.watch.beats().0;
+        let beats = self.watchdog.beats().0;
         let held = self.tables.holder();
         die!(
-            "a page fault has been unanswered for {PATIENCE} s: the fault handler does not move (after \
+            "a page fault has been unanswered for {TIMEOUT_TICKS} s: the fault handler does not move (after \
              {beats} rounds, tables locked: {held}, {} jobs wait for a disk). Please report this",
             self.io.waiting(),
             held = held.is_some(),
@@ -164,30 +166,30 @@ impl Pager {
     /// On the handler thread: the same for the service thread.
     pub(super) fn watch_service(&self) {
         let now = now_ns();
-        let dead = self.watch.service_is_dead(now);
+        let dead = self.watchdog.service_is_dead(now);
         self.show_watchdogs(now);
         if dead {
-            let beats = self.watch.beats().1;
+            let beats = self.watchdog.beats().1;
             die!("the service thread does not move any more (after {beats} rounds). Please report this");
         }
     }
 
     /// Shows what the watchdogs know at time `now` to who asks `quire`. Takes no lock that anybody holds for long.
     fn show_watchdogs(&self, now: u64) {
-        let Some(slot) = self.slot() else { return };
-        let watch = &self.watch;
-        let (handler_beats, service_beats) = watch.beats();
-        slot.watched.show(&Watchdogs {
+        let Some(account) = self.account() else { return };
+        let watchdog = &self.watchdog;
+        let (handler_beats, service_beats) = watchdog.beats();
+        account.watched.show(&Watchdogs {
             looked_at_ns: now,
             fault_since_ns: self.busy_since.load(Relaxed),
             handler_beats,
-            handler_ticks: watch.handler.ticks(),
+            handler_ticks: watchdog.handler.ticks(),
             service_beats,
-            service_ticks: watch.service.ticks(),
-            service_busy: watch.service_busy.load(Relaxed) != 0,
+            service_ticks: watchdog.service.ticks(),
+            service_busy: watchdog.service_busy.load(Relaxed) != 0,
             aside: u64::from(self.aside.load(Relaxed)),
             disk_waiting: u64::from(self.io.waiting()),
-            disk_under_way: u64::from(watch.disk.load(Relaxed)),
+            disk_under_way: u64::from(watchdog.disk.load(Relaxed)),
             calls: self.exchange.waiting() as u64,
             held_by: self.tables.holder().map(|at| (file_end(at.file()), at.line())),
         });
@@ -205,23 +207,23 @@ mod tests {
 
     #[test]
     fn a_silent_handler_is_dead_after_ten_seconds() {
-        let watch = Watch::new();
-        watch.handler_beat();
+        let watchdog = Watchdog::new();
+        watchdog.handler_beat();
         // The first look sees the beat.
-        assert_eq!(first_death(|now| watch.handler_is_dead(true, now)), Some(11));
+        assert_eq!(first_death(|now| watchdog.handler_is_dead(true, now)), Some(11));
     }
 
     #[test]
     fn a_handler_that_beats_or_has_nothing_to_do_lives() {
-        let watch = Watch::new();
+        let watchdog = Watchdog::new();
         let beats = first_death(|now| {
             if now / TICK_NS % 10 == 9 {
-                watch.handler_beat();
+                watchdog.handler_beat();
             }
-            watch.handler_is_dead(true, now)
+            watchdog.handler_is_dead(true, now)
         });
         assert_eq!(beats, None);
-        let idle = Watch::new();
+        let idle = Watchdog::new();
         assert_eq!(first_death(|now| idle.handler_is_dead(false, now)), None);
         // What it did not do while there was nothing does not count later.
         assert!(!idle.handler_is_dead(true, 41 * TICK_NS));
@@ -229,15 +231,15 @@ mod tests {
 
     #[test]
     fn a_service_thread_is_dead_in_the_middle_of_a_round_only() {
-        let watch = Watch::new();
-        assert_eq!(first_death(|now| watch.service_is_dead(now)), None);
-        watch.service_begins();
+        let watchdog = Watchdog::new();
+        assert_eq!(first_death(|now| watchdog.service_is_dead(now)), None);
+        watchdog.service_begins();
         let from = 40 * TICK_NS;
-        assert_eq!(first_death(|now| watch.service_is_dead(from + now)), Some(11));
-        watch.service_beat();
-        assert!(!watch.service_is_dead(from + 12 * TICK_NS));
-        watch.service_rests();
-        assert_eq!(first_death(|now| watch.service_is_dead(from + 12 * TICK_NS + now)), None);
+        assert_eq!(first_death(|now| watchdog.service_is_dead(from + now)), Some(11));
+        watchdog.service_beat();
+        assert!(!watchdog.service_is_dead(from + 12 * TICK_NS));
+        watchdog.service_rests();
+        assert_eq!(first_death(|now| watchdog.service_is_dead(from + 12 * TICK_NS + now)), None);
     }
 
     #[test]
@@ -255,27 +257,27 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_disk_lives() {
-        let watch = Watch::new();
-        watch.service_begins();
-        watch.disk(|| {
-            assert!(watch.is_at_disk());
-            assert_eq!(first_death(|now| watch.handler_is_dead(true, now)), None);
-            assert_eq!(first_death(|now| watch.service_is_dead(now)), None);
+        let watchdog = Watchdog::new();
+        watchdog.service_begins();
+        watchdog.disk(|| {
+            assert!(watchdog.is_at_disk());
+            assert_eq!(first_death(|now| watchdog.handler_is_dead(true, now)), None);
+            assert_eq!(first_death(|now| watchdog.service_is_dead(now)), None);
         });
-        assert_eq!(watch.disk_reported.load(Relaxed), 1);
-        assert!(!watch.is_at_disk());
-        assert!(watch.handler_is_dead(true, 41 * TICK_NS) && watch.service_is_dead(41 * TICK_NS));
+        assert_eq!(watchdog.disk_reported.load(Relaxed), 1);
+        assert!(!watchdog.is_at_disk());
+        assert!(watchdog.handler_is_dead(true, 41 * TICK_NS) && watchdog.service_is_dead(41 * TICK_NS));
     }
 
     #[test]
     fn a_forked_child_begins_anew() {
-        let watch = Watch::new();
-        watch.service_begins();
-        watch.disk.store(1, Relaxed);
-        watch.handler.ticks.store(9, Relaxed);
-        watch.service.ticks.store(9, Relaxed);
-        watch.forget();
-        assert!(!watch.is_at_disk() && watch.service_busy.load(Relaxed) == 0);
-        assert_eq!((watch.handler.ticks(), watch.service.ticks()), (0, 0));
+        let watchdog = Watchdog::new();
+        watchdog.service_begins();
+        watchdog.disk.store(1, Relaxed);
+        watchdog.handler.ticks.store(9, Relaxed);
+        watchdog.service.ticks.store(9, Relaxed);
+        watchdog.forget();
+        assert!(!watchdog.is_at_disk() && watchdog.service_busy.load(Relaxed) == 0);
+        assert_eq!((watchdog.handler.ticks(), watchdog.service.ticks()), (0, 0));
     }
 }

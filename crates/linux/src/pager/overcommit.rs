@@ -14,17 +14,17 @@ const TAG_NO_RESERVE: u32 = 4;
 
 /// The most pages that one request may ask for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Commit {
+pub(super) struct Overcommit {
     most: u64,
 }
 
-impl Commit {
+impl Overcommit {
     /// As the system says now.
-    pub(super) fn of_system() -> Commit {
+    pub(super) fn of_system() -> Overcommit {
         let info = rustix::system::sysinfo();
         let bytes = (info.totalram as u64 + info.totalswap as u64) * u64::from(info.mem_unit);
         let always = crate::sys::file::first_byte(c"/proc/sys/vm/overcommit_memory") == Some(b'1');
-        Commit { most: if always { u64::MAX } else { bytes / PAGE_SIZE as u64 } }
+        Overcommit { most: if always { u64::MAX } else { bytes / PAGE_SIZE as u64 } }
     }
 
     /// Whether so much new memory with these rights may be had.
@@ -70,12 +70,12 @@ mod tests {
 
     #[test]
     fn only_what_may_be_written_and_is_not_exempt_counts() {
-        let commit = Commit { most: 10 };
-        assert_eq!(commit.may_map(10, RW, 0), Ok(()));
-        assert_eq!(commit.may_map(11, RW, 0), Err(libc::ENOMEM));
-        assert_eq!(commit.may_map(11, RW, libc::MAP_NORESERVE), Ok(()));
-        assert_eq!(commit.may_map(11, libc::PROT_READ, 0), Ok(()));
-        assert_eq!(Commit { most: u64::MAX }.may_map(1 << 40, RW, 0), Ok(()));
+        let overcommit = Overcommit { most: 10 };
+        assert_eq!(overcommit.may_map(10, RW, 0), Ok(()));
+        assert_eq!(overcommit.may_map(11, RW, 0), Err(libc::ENOMEM));
+        assert_eq!(overcommit.may_map(11, RW, libc::MAP_NORESERVE), Ok(()));
+        assert_eq!(overcommit.may_map(11, libc::PROT_READ, 0), Ok(()));
+        assert_eq!(Overcommit { most: u64::MAX }.may_map(1 << 40, RW, 0), Ok(()));
     }
 
     #[test]
@@ -87,25 +87,25 @@ mod tests {
         };
         let always = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap().trim() == "1";
         let most = if always { u64::MAX } else { (kib("MemTotal:") + kib("SwapTotal:")) / 4 };
-        assert_eq!(Commit::of_system().most, most);
+        assert_eq!(Overcommit::of_system().most, most);
     }
 
     #[test]
     fn what_grows_counts_as_a_whole_unless_it_is_exempt() {
-        let commit = Commit { most: 10 };
+        let overcommit = Overcommit { most: 10 };
         let vma = |prot, tag| Vma { tag, ..Vma::new(Vpn(0), Vpn(4), prot) };
-        assert_eq!(commit.may_grow(&vma(Prot::READ_WRITE, 0), 10), Ok(()));
-        assert_eq!(commit.may_grow(&vma(Prot::READ_WRITE, 0), 11), Err(libc::ENOMEM));
-        assert_eq!(commit.may_grow(&vma(Prot::READ, 0), 11), Ok(()));
-        assert_eq!(commit.may_grow(&vma(Prot::READ_WRITE, TAG_NO_RESERVE), 11), Ok(()));
-        assert_eq!(commit.may_grow(&vma(Prot::READ_WRITE, !TAG_NO_RESERVE), 11), Err(libc::ENOMEM));
+        assert_eq!(overcommit.may_grow(&vma(Prot::READ_WRITE, 0), 10), Ok(()));
+        assert_eq!(overcommit.may_grow(&vma(Prot::READ_WRITE, 0), 11), Err(libc::ENOMEM));
+        assert_eq!(overcommit.may_grow(&vma(Prot::READ, 0), 11), Ok(()));
+        assert_eq!(overcommit.may_grow(&vma(Prot::READ_WRITE, TAG_NO_RESERVE), 11), Ok(()));
+        assert_eq!(overcommit.may_grow(&vma(Prot::READ_WRITE, !TAG_NO_RESERVE), 11), Err(libc::ENOMEM));
     }
 
     #[test]
     fn marks_are_for_what_could_be_refused_later() {
-        let commit = Commit { most: 10 };
-        assert_eq!(commit.tag_of(10, libc::MAP_NORESERVE), None);
-        assert_eq!(commit.tag_of(11, 0), None);
-        assert!(commit.tag_of(11, libc::MAP_NORESERVE).is_some());
+        let overcommit = Overcommit { most: 10 };
+        assert_eq!(overcommit.tag_of(10, libc::MAP_NORESERVE), None);
+        assert_eq!(overcommit.tag_of(11, 0), None);
+        assert!(overcommit.tag_of(11, libc::MAP_NORESERVE).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Objects of the program whose pages are never out: see [`crate::kept`].
+//! Objects of the program whose pages are never out: see [`crate::unevictable`].
 
 use super::{Answer, Caller};
 use crate::pager::pages_of;
@@ -12,13 +12,13 @@ const LOOK_NS: u64 = 1_000_000_000;
 impl Caller {
     /// Marked first, then brought in: what moves out in between is brought in again.
     pub(super) fn keep(&mut self, addr: usize, len: usize, owner: u32) -> Answer {
-        self.pager.kept.keep(addr, len, owner);
+        self.pager.unevictable.add(addr, len, owner);
         self.bring_in(touched(addr, len));
         Ok(0)
     }
 
     pub(super) fn let_go(&mut self, addr: usize, len: usize) -> Answer {
-        self.pager.kept.let_go(addr, len);
+        self.pager.unevictable.remove(addr, len);
         self.pager.tables.lock().engine.relist(touched(addr, len));
         Ok(0)
     }
@@ -26,16 +26,16 @@ impl Caller {
     /// Lets go of what belonged to threads that have ended, once in a while: the last time was at `looked`, in ns.
     pub(in crate::pager) fn let_go_of_ended(&self, looked: &mut u64) {
         let now = now_ns();
-        if self.pager.kept.is_empty() || now - *looked < LOOK_NS {
+        if self.pager.unevictable.is_empty() || now - *looked < LOOK_NS {
             return;
         }
         *looked = now;
-        let mut ended = self.pager.kept.owners();
+        let mut ended = self.pager.unevictable.owners();
         ended.retain(|&tid| !sched::task_exists(tid));
         if ended.is_empty() {
             return;
         }
-        for addr in self.pager.kept.let_go_of_owned(&ended) {
+        for addr in self.pager.unevictable.remove_owned(&ended) {
             self.pager.tables.lock().engine.relist(touched(addr, 1));
         }
     }

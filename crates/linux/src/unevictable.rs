@@ -10,9 +10,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use quire_core::addr::PAGE_SIZE;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Objects of the program, by their addresses: the pages they lie on are kept.
+/// Objects of the program, by their addresses: the pages they lie on are never moved out.
 #[derive(Debug)]
-pub struct Kept {
+pub struct Unevictable {
     /// How many pieces there are. Without any, nobody takes the lock.
     count: AtomicUsize,
     /// Each object's first byte, and the first of each further page that it reaches into; with the thread, by its id, at
@@ -20,19 +20,19 @@ pub struct Kept {
     pieces: Lock<BTreeMap<usize, u32>>,
 }
 
-impl Kept {
-    /// None are kept.
-    pub const fn new() -> Kept {
-        Kept { count: AtomicUsize::new(0), pieces: Lock::new(BTreeMap::new()) }
+impl Unevictable {
+    /// There are none.
+    pub const fn new() -> Unevictable {
+        Unevictable { count: AtomicUsize::new(0), pieces: Lock::new(BTreeMap::new()) }
     }
 
-    /// Whether nothing is kept.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Keeps the pages of an object of `len` bytes, at most until thread `owner` has ended, if that is not 0.
-    pub fn keep(&self, addr: usize, len: usize, owner: u32) {
+    /// Adds an object of `len` bytes, at most until thread `owner` has ended, if that is not 0.
+    pub fn add(&self, addr: usize, len: usize, owner: u32) {
         let mut pieces = self.pieces.lock();
         for piece in pieces_of(addr, len) {
             pieces.insert(piece, owner);
@@ -40,14 +40,14 @@ impl Kept {
         self.count.store(pieces.len(), Ordering::Release);
     }
 
-    /// Whether all of an object is kept already, for the same `owner`.
-    pub fn holds(&self, addr: usize, len: usize, owner: u32) -> bool {
+    /// Whether all of an object is here already, for the same `owner`.
+    pub fn has(&self, addr: usize, len: usize, owner: u32) -> bool {
         let pieces = self.pieces.lock();
         pieces_of(addr, len).all(|piece| pieces.get(&piece) == Some(&owner))
     }
 
-    /// An object is no longer kept. Others on its pages may be.
-    pub fn let_go(&self, addr: usize, len: usize) {
+    /// An object is no longer one of them. Others on its pages may be.
+    pub fn remove(&self, addr: usize, len: usize) {
         let mut pieces = self.pieces.lock();
         for piece in pieces_of(addr, len) {
             pieces.remove(&piece);
@@ -55,7 +55,7 @@ impl Kept {
         self.count.store(pieces.len(), Ordering::Release);
     }
 
-    /// Nothing is kept in `range`, in bytes: it is not mapped any more.
+    /// Nothing lies in `range`, in bytes: it is not mapped any more.
     pub fn forget(&self, range: Range<usize>) {
         if !self.is_empty() {
             self.retain(|piece, _| !range.contains(&piece));
@@ -76,13 +76,13 @@ impl Kept {
         }
     }
 
-    /// The threads at whose ends something is let go of.
+    /// The threads at whose ends something is removed.
     pub fn owners(&self) -> BTreeSet<u32> {
         self.pieces.lock().values().copied().filter(|&owner| owner != 0).collect()
     }
 
-    /// Lets go of what these threads own; tells at which addresses that was.
-    pub fn let_go_of_owned(&self, ended: &BTreeSet<u32>) -> Vec<usize> {
+    /// Removes what these threads own; tells at which addresses that was.
+    pub fn remove_owned(&self, ended: &BTreeSet<u32>) -> Vec<usize> {
         let mut gone = Vec::new();
         self.retain(|piece, owner| {
             let goes = ended.contains(&owner);
@@ -94,7 +94,7 @@ impl Kept {
         gone
     }
 
-    /// The first of `pages` pages at byte address `start` that is kept, as a count of pages.
+    /// The first of `pages` pages at byte address `start` that is unevictable, as a count of pages.
     pub fn first_in(&self, start: usize, pages: usize) -> Option<usize> {
         if self.is_empty() {
             return None;
@@ -116,9 +116,9 @@ impl Kept {
     }
 }
 
-impl Default for Kept {
-    fn default() -> Kept {
-        Kept::new()
+impl Default for Unevictable {
+    fn default() -> Unevictable {
+        Unevictable::new()
     }
 }
 
@@ -136,57 +136,57 @@ mod tests {
 
     #[test]
     fn objects_keep_their_pages_until_the_last_goes() {
-        let kept = Kept::new();
-        assert!(kept.is_empty() && kept.first_in(0, 100).is_none());
-        kept.keep(3 * PAGE + 8, 40, 0);
-        kept.keep(3 * PAGE + 100, 40, 0);
-        assert_eq!(kept.first_in(PAGE, 8), Some(2));
-        assert_eq!(kept.first_in(PAGE, 2), None);
-        assert_eq!(kept.first_in(4 * PAGE, 8), None);
-        kept.let_go(3 * PAGE + 8, 40);
-        assert_eq!(kept.first_in(PAGE, 8), Some(2));
-        kept.let_go(3 * PAGE + 100, 40);
-        assert!(kept.is_empty());
+        let unevictable = Unevictable::new();
+        assert!(unevictable.is_empty() && unevictable.first_in(0, 100).is_none());
+        unevictable.add(3 * PAGE + 8, 40, 0);
+        unevictable.add(3 * PAGE + 100, 40, 0);
+        assert_eq!(unevictable.first_in(PAGE, 8), Some(2));
+        assert_eq!(unevictable.first_in(PAGE, 2), None);
+        assert_eq!(unevictable.first_in(4 * PAGE, 8), None);
+        unevictable.remove(3 * PAGE + 8, 40);
+        assert_eq!(unevictable.first_in(PAGE, 8), Some(2));
+        unevictable.remove(3 * PAGE + 100, 40);
+        assert!(unevictable.is_empty());
     }
 
     #[test]
     fn an_object_across_an_edge_keeps_both_pages() {
-        let kept = Kept::new();
-        kept.keep(2 * PAGE - 8, 40, 0);
-        assert_eq!((kept.first_in(PAGE, 1), kept.first_in(2 * PAGE, 1)), (Some(0), Some(0)));
-        assert!(kept.holds(2 * PAGE - 8, 40, 0) && !kept.holds(2 * PAGE - 8, 40, 7));
+        let unevictable = Unevictable::new();
+        unevictable.add(2 * PAGE - 8, 40, 0);
+        assert_eq!((unevictable.first_in(PAGE, 1), unevictable.first_in(2 * PAGE, 1)), (Some(0), Some(0)));
+        assert!(unevictable.has(2 * PAGE - 8, 40, 0) && !unevictable.has(2 * PAGE - 8, 40, 7));
         // Exactly to the edge is one page.
-        kept.keep(9 * PAGE - 40, 40, 0);
-        assert_eq!(kept.first_in(9 * PAGE, 1), None);
-        kept.let_go(2 * PAGE - 8, 40);
-        assert_eq!(kept.first_in(0, 8), None);
+        unevictable.add(9 * PAGE - 40, 40, 0);
+        assert_eq!(unevictable.first_in(9 * PAGE, 1), None);
+        unevictable.remove(2 * PAGE - 8, 40);
+        assert_eq!(unevictable.first_in(0, 8), None);
     }
 
     #[test]
     fn marks_go_with_their_memory() {
-        let kept = Kept::new();
-        kept.keep(4 * PAGE, 4, 0);
-        kept.keep(6 * PAGE + 12, 4, 0);
-        kept.moved(4 * PAGE..6 * PAGE, 14 * PAGE);
-        assert_eq!(kept.first_in(0, 100), Some(6));
-        assert_eq!(kept.first_in(7 * PAGE, 100), Some(7));
-        kept.forget(14 * PAGE..15 * PAGE);
-        assert_eq!(kept.first_in(7 * PAGE, 100), None);
-        kept.forget(0..100 * PAGE);
-        assert!(kept.is_empty());
+        let unevictable = Unevictable::new();
+        unevictable.add(4 * PAGE, 4, 0);
+        unevictable.add(6 * PAGE + 12, 4, 0);
+        unevictable.moved(4 * PAGE..6 * PAGE, 14 * PAGE);
+        assert_eq!(unevictable.first_in(0, 100), Some(6));
+        assert_eq!(unevictable.first_in(7 * PAGE, 100), Some(7));
+        unevictable.forget(14 * PAGE..15 * PAGE);
+        assert_eq!(unevictable.first_in(7 * PAGE, 100), None);
+        unevictable.forget(0..100 * PAGE);
+        assert!(unevictable.is_empty());
     }
 
     #[test]
     fn the_dead_keep_nothing() {
-        let kept = Kept::new();
-        kept.keep(PAGE, 4, 11);
-        kept.keep(2 * PAGE, 4, 12);
-        kept.keep(3 * PAGE, 4, 0);
-        assert_eq!(kept.owners(), BTreeSet::from([11, 12]));
-        assert_eq!(kept.let_go_of_owned(&BTreeSet::from([12])), [2 * PAGE]);
-        assert!(kept.holds(PAGE, 4, 11) && kept.holds(3 * PAGE, 4, 0));
+        let unevictable = Unevictable::new();
+        unevictable.add(PAGE, 4, 11);
+        unevictable.add(2 * PAGE, 4, 12);
+        unevictable.add(3 * PAGE, 4, 0);
+        assert_eq!(unevictable.owners(), BTreeSet::from([11, 12]));
+        assert_eq!(unevictable.remove_owned(&BTreeSet::from([12])), [2 * PAGE]);
+        assert!(unevictable.has(PAGE, 4, 11) && unevictable.has(3 * PAGE, 4, 0));
         // The word has a new thread: the old one's end is nothing to it.
-        kept.keep(PAGE, 4, 0);
-        assert!(kept.let_go_of_owned(&BTreeSet::from([11, 12])).is_empty() && !kept.is_empty());
+        unevictable.add(PAGE, 4, 0);
+        assert!(unevictable.remove_owned(&BTreeSet::from([11, 12])).is_empty() && !unevictable.is_empty());
     }
 }
