@@ -70,7 +70,7 @@ fn run(command: &mut Command) -> Outcome {
 }
 
 fn build(workspace: &Path, target: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    run(cargo().current_dir(workspace).args(["build", "--release", "--package", "quire"]))?;
+    run(cargo().current_dir(workspace).args(["build", "--release", "--package", "quire-mm"]))?;
     Ok(target.join("release/quire"))
 }
 
@@ -81,7 +81,7 @@ fn build_for_old(workspace: &Path, target: &Path) -> Result<PathBuf, Box<dyn Err
         "zigbuild",
         "--release",
         "--package",
-        "quire",
+        "quire-mm",
         "--target",
         &triple,
     ]);
@@ -121,7 +121,7 @@ fn completions(directory: &Path) -> Outcome {
 fn package(workspace: &Path, dist: &Path) -> Outcome {
     let mut deb = cargo();
     deb.current_dir(workspace)
-        .args(["deb", "--no-build", "--no-strip", "--package", "quire", "--output"])
+        .args(["deb", "--no-build", "--no-strip", "--package", "quire-mm", "--output"])
         .arg(dist);
     run(&mut deb).map_err(|error| {
         format!("{error}; it needs: cargo install cargo-deb --locked (or say --no-deb)").into()
