@@ -6,7 +6,9 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use xxhash_rust::xxh3::xxh3_128;
@@ -20,7 +22,7 @@ fn main() {
     let workspace = manifest.join("../..");
     watch(&workspace);
     let library = build(&workspace);
-    let contents = fs::read(&library).expect("cargo says that it built the library");
+    let contents = initialise_first(&library).expect("cargo says that it built the library");
     println!("cargo::rustc-env=QUIRE_LIBRARY={}", library.display());
     println!("cargo::rustc-env=QUIRE_LIBRARY_HASH={:032x}", xxh3_128(&contents));
     println!("cargo::rustc-env=QUIRE_COMMIT={}", commit(&workspace));
@@ -67,6 +69,37 @@ fn build(workspace: &Path) -> PathBuf {
     let status = cargo.status().expect("cargo can be started");
     assert!(status.success(), "{PACKAGE} was not built: see cargo's messages above");
     made.join(directory).join(FILE)
+}
+
+/// Has the loader run the library's constructor before every other, so that the arena exists before the first malloc, and our
+/// handlers of forks are registered first. `-z initfirst` does it where the linker knows it; zig's, for old versions of glibc,
+/// does not. Returns what is in the file then.
+fn initialise_first(library: &Path) -> io::Result<Vec<u8>> {
+    const PT_DYNAMIC: u64 = 2;
+    const DT_FLAGS_1: u64 = 0x6fff_fffb;
+    const DF_1_INITFIRST: u64 = 0x20;
+    let mut contents = fs::read(library)?;
+    // Of a file for x86-64: where its program headers are, 56 bytes each; of one, its type, place and size.
+    let (headers, count) = (number(&contents, 32, 8), number(&contents, 56, 2));
+    let header = |index: u64| (headers + 56 * index) as usize;
+    let dynamic = (0..count).map(header).find(|&at| number(&contents, at, 4) == PT_DYNAMIC);
+    let dynamic = dynamic.expect("a library has a dynamic section");
+    let (start, size) =
+        (number(&contents, dynamic + 8, 8) as usize, number(&contents, dynamic + 32, 8) as usize);
+    // Its entries: a tag and a value.
+    let flags = (start..start + size).step_by(16).find(|&at| number(&contents, at, 8) == DT_FLAGS_1);
+    let flags = flags.expect("the library is linked with -z now") + 8;
+    let wanted = (number(&contents, flags, 8) | DF_1_INITFIRST).to_le_bytes();
+    if contents[flags..flags + 8] != wanted {
+        contents[flags..flags + 8].copy_from_slice(&wanted);
+        File::options().write(true).open(library)?.write_all_at(&wanted, flags as u64)?;
+    }
+    Ok(contents)
+}
+
+/// The number of so many bytes.
+fn number(contents: &[u8], at: usize, bytes: usize) -> u64 {
+    contents[at..at + bytes].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 /// The commit that this is built from; `unknown` outside a git repository. `QUIRE_COMMIT` says it where there is none.

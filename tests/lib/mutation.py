@@ -53,8 +53,8 @@ CRATES = [
         LIVE,
     ),
     Crate(
-        *("quire", "quire", 85),
-        "cargo test -p quire",
+        *("quire", "quire-mm", 85),
+        "cargo test -p quire-mm",
         LIVE,
     ),
 ]

@@ -52,7 +52,7 @@ class Check:
 
     def build_command(self):
         if not self.is_cargo:
-            return ["cargo", "build", "--profile", "mutants", "-p", "quire"]
+            return ["cargo", "build", "--profile", "mutants", "-p", "quire-mm"]
         words = self.words[2:]
         names = words[: words.index("--")] if "--" in words else words
         return ["cargo", "test", "--profile", "mutants", "--no-run", *names]

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) enum Caller {
     /// The program, or any library that is neither of the others.
     Program,
-    /// libc.so.
+    /// libc.so, and libpthread.so where that is a library of its own.
     Libc,
     /// ld.so.
     Loader,
@@ -37,7 +37,7 @@ impl Text {
     }
 }
 
-static LIBC: Text = Text::unknown();
+static LIBC: [Text; 2] = [const { Text::unknown() }; 2];
 static LOADER: Text = Text::unknown();
 
 /// Where code lies: a range for each group of objects that lie side by side.
@@ -73,7 +73,7 @@ fn add_text(start: usize, end: usize) {
 /// Whose code `address` is. Before [`find`] all code is the program's.
 #[inline]
 pub(crate) fn of(address: usize) -> Caller {
-    if LIBC.contains(address) {
+    if LIBC.iter().any(|text| text.contains(address)) {
         Caller::Libc
     } else if LOADER.contains(address) {
         Caller::Loader
@@ -105,18 +105,24 @@ unsafe extern "C" fn find_text(info: *mut libc::dl_phdr_info, _size: usize, _dat
 
 fn add_segment(start: usize, len: usize) {
     add_text(start, start.saturating_add(len));
-    // Two functions that nothing interposes, one of each; both objects have one executable segment. (The auxiliary
-    // vector would not do: a program started as `ld.so PROGRAM` has no AT_BASE.)
-    let inside_libc = libc::__errno_location as *const () as usize;
-    let inside_loader = __tls_get_addr as *const () as usize;
-    if inside_loader.wrapping_sub(start) < len {
+    // Functions that nothing interposes, and that no two of these objects have; each has one executable segment. (The auxiliary
+    // vector would not do: a program started as `ld.so PROGRAM` has no AT_BASE.) Before glibc 2.34 libpthread is an object of
+    // its own, which has functions of libc's too, `__errno_location` among them.
+    let contains = |function: *const ()| (function as usize).wrapping_sub(start) < len;
+    if contains(__tls_get_addr as *const ()) {
         LOADER.set(start, len);
-    } else if inside_libc.wrapping_sub(start) < len {
-        LIBC.set(start, len);
+    }
+    for (text, function) in
+        LIBC.iter().zip([libc::gnu_get_libc_version as *const (), __pthread_key_create as *const ()])
+    {
+        if contains(function) {
+            text.set(start, len);
+        }
     }
 }
 
 unsafe extern "C" {
-    /// Only its address is used.
+    // Only their addresses are used.
     fn __tls_get_addr(index: *const c_void) -> *mut c_void;
+    fn __pthread_key_create(key: *mut c_void, destructor: *const c_void) -> c_int;
 }

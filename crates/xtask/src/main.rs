@@ -45,7 +45,8 @@ fn main() -> Outcome {
     let Task::Dist { native, no_deb } = Tasks::parse().task;
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(workspace.join("target"), PathBuf::from);
-    let dist = target.join("dist");
+    // Where the description of the Debian package looks for it, wherever cargo builds.
+    let dist = workspace.join("target/dist");
     let _ = fs::remove_dir_all(&dist);
     fs::create_dir_all(&dist)?;
     let built = if native { build(&workspace, &target)? } else { build_for_old(&workspace, &target)? };
@@ -70,7 +71,7 @@ fn run(command: &mut Command) -> Outcome {
 }
 
 fn build(workspace: &Path, target: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    run(cargo().current_dir(workspace).args(["build", "--release", "--package", "quire"]))?;
+    run(cargo().current_dir(workspace).args(["build", "--release", "--package", "quire-mm"]))?;
     Ok(target.join("release/quire"))
 }
 
@@ -81,12 +82,12 @@ fn build_for_old(workspace: &Path, target: &Path) -> Result<PathBuf, Box<dyn Err
         "zigbuild",
         "--release",
         "--package",
-        "quire",
+        "quire-mm",
         "--target",
         &triple,
     ]);
     run(&mut zigbuild).map_err(|error| {
-        format!("{error}; it needs: pip install ziglang && cargo install cargo-zigbuild --locked (or say --native)")
+        format!("{error}; it needs: pip install cargo-zigbuild ziglang (or say --native)")
     })?;
     Ok(target.join(TARGET).join("release/quire"))
 }
@@ -121,7 +122,7 @@ fn completions(directory: &Path) -> Outcome {
 fn package(workspace: &Path, dist: &Path) -> Outcome {
     let mut deb = cargo();
     deb.current_dir(workspace)
-        .args(["deb", "--no-build", "--no-strip", "--package", "quire", "--output"])
+        .args(["deb", "--no-build", "--no-strip", "--package", "quire-mm", "--output"])
         .arg(dist);
     run(&mut deb).map_err(|error| {
         format!("{error}; it needs: cargo install cargo-deb --locked (or say --no-deb)").into()
