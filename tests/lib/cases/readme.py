@@ -52,10 +52,24 @@ def check_example(checks):
         figures.append(said[0])
 
 
+def indented(begin):
+    """The one line of code that begins so."""
+    found = [line.strip() for line in readme().splitlines() if line.startswith("    " + begin)]
+    expect(len(found) == 1, "README has %d lines %s" % (len(found), begin))
+    return found[0]
+
+
+def first_command():
+    return indented("cargo run --release -- ")
+
+
+def second_command():
+    return indented("tests/run small")
+
+
 def check_first_command(checks):
     with checks.case("README: the first command that people are told to type"):
-        (line,) = [line.strip() for line in readme().splitlines() if line.strip().startswith("cargo run --release -- ")]
-        result = run([quire.binary(), *shlex.split(line)[4:]], timeout=TIMEOUT)
+        result = run([quire.binary(), *shlex.split(first_command())[4:]], timeout=TIMEOUT)
         expect(result.status == 0 and result.text == "2000000\n", result.describe() + result.text)
         expect(re.search(r"moved out \d", result.stderr), "it fits into its budget: " + result.stderr)
 
