@@ -72,7 +72,7 @@ impl Engine {
         }
     }
 
-    /// Pages above the grant that were allowed and are not settled yet.
+    /// Pages above the grant that were allowed and are not paid back yet.
     pub fn overdraft(&self) -> u32 {
         self.grant.overdraft
     }

@@ -47,7 +47,7 @@ impl Flight {
 /// Jobs that reclaim can have under way at once. Their records are made beforehand, since reclaim allocates nothing.
 const RECLAIM_JOBS: usize = 8;
 
-/// The jobs under way. Slots are used again; tickets are not.
+/// The jobs under way. Records are used again; tickets are not.
 #[derive(Clone, Debug)]
 pub(crate) struct Tickets {
     flights: Vec<Flight>,

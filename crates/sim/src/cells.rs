@@ -127,9 +127,9 @@ pub enum State {
     FillingZeroes,
     FillingStored,
     Mapped,
-    MappedKept,
+    MappedWithCopy,
     Standby,
-    StandbyKept,
+    StandbyWithCopy,
     Writing,
     Stored,
     Shared,
@@ -150,9 +150,9 @@ impl State {
         State::FillingZeroes,
         State::FillingStored,
         State::Mapped,
-        State::MappedKept,
+        State::MappedWithCopy,
         State::Standby,
-        State::StandbyKept,
+        State::StandbyWithCopy,
         State::Writing,
         State::Stored,
         State::Shared,
@@ -173,9 +173,9 @@ impl State {
             State::FillingZeroes => "Filling (zeroes)",
             State::FillingStored => "Filling (stored)",
             State::Mapped => "Mapped",
-            State::MappedKept => "Mapped with copy",
+            State::MappedWithCopy => "Mapped with copy",
             State::Standby => "Standby",
-            State::StandbyKept => "Standby with copy",
+            State::StandbyWithCopy => "Standby with copy",
             State::Writing => "Writing",
             State::Stored => "Stored",
             State::Shared => "*Mapped, shared after fork*",
@@ -197,9 +197,9 @@ impl State {
             State::FillingStored | State::SharedFilling => After::FillingStored,
             State::SharedMapped => After::Shared,
             State::Mapped | State::Shared | State::Refused | State::Copied => After::Mapped,
-            State::MappedKept => After::MappedKept,
+            State::MappedWithCopy => After::MappedWithCopy,
             State::Standby | State::SharedStandby => After::Standby,
-            State::StandbyKept => After::StandbyKept,
+            State::StandbyWithCopy => After::StandbyWithCopy,
             State::Writing | State::SharedWriting => After::Writing,
             State::Stored | State::SharedStored => After::Stored,
         }
@@ -207,7 +207,7 @@ impl State {
 
     /// Whether its pages are at the program's address, so that nobody waits for them.
     pub const fn present(self) -> bool {
-        matches!(self.after(), After::Mapped | After::MappedKept | After::Shared)
+        matches!(self.after(), After::Mapped | After::MappedWithCopy | After::Shared)
     }
 
     /// Whether a job of its own is under way.
@@ -237,13 +237,13 @@ pub enum After {
     FillingZeroes,
     FillingStored,
     Mapped,
-    MappedKept,
+    MappedWithCopy,
     Standby,
-    StandbyKept,
+    StandbyWithCopy,
     Writing,
     Stored,
     Shared,
-    SharedKept,
+    SharedWithCopy,
     Unmapped,
 }
 
@@ -254,13 +254,13 @@ impl fmt::Display for After {
             After::FillingZeroes => "Filling (zeroes)",
             After::FillingStored => "Filling (stored)",
             After::Mapped => "Mapped",
-            After::MappedKept => "Mapped with copy",
+            After::MappedWithCopy => "Mapped with copy",
             After::Standby => "Standby",
-            After::StandbyKept => "Standby with copy",
+            After::StandbyWithCopy => "Standby with copy",
             After::Writing => "Writing",
             After::Stored => "Stored",
             After::Shared => "Shared",
-            After::SharedKept => "Shared with copy",
+            After::SharedWithCopy => "Shared with copy",
             After::Unmapped => "unmapped",
         })
     }
@@ -371,13 +371,13 @@ const fn fault(state: State) -> Cell {
         State::Empty => becomes(After::FillingZeroes, Waiter::Waits, "a job zeroes frames"),
         State::FillingZeroes | State::FillingStored => stays(state, "joins"),
         State::Standby => becomes(After::Mapped, Waiter::GoesOn, "rescue"),
-        State::StandbyKept => becomes(After::MappedKept, Waiter::GoesOn, "rescue"),
+        State::StandbyWithCopy => becomes(After::MappedWithCopy, Waiter::GoesOn, "rescue"),
         State::Writing => {
             becomes(After::Mapped, Waiter::GoesOn, "rescue; the ticket is void, the frames stay pinned")
         }
         State::Stored => becomes(After::FillingStored, Waiter::Waits, "a job reads the stored pages"),
         State::Zombie => becomes(After::FillingZeroes, Waiter::Waits, "in other frames"),
-        State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
+        State::Mapped | State::MappedWithCopy | State::Shared | State::Refused | State::Copied => {
             stays(state, "a late message")
         }
         State::SharedMapped => stays(state, "a late message"),
@@ -418,9 +418,9 @@ const fn fork_space(state: State) -> Cell {
             becomes(After::Stored, Waiter::FaultsAgain, "the ticket is void, its frames are zombies; shared")
         }
         State::Mapped | State::Copied => becomes(After::Shared, Waiter::Nobody, ""),
-        State::MappedKept => becomes(After::SharedKept, Waiter::Nobody, ""),
+        State::MappedWithCopy => becomes(After::SharedWithCopy, Waiter::Nobody, ""),
         State::Writing => stays(state, "shared; the writer goes on"),
-        State::Standby | State::StandbyKept | State::Stored => stays(state, "shared"),
+        State::Standby | State::StandbyWithCopy | State::Stored => stays(state, "shared"),
         State::Shared => stays(state, "refused, and counted: the child gets a copy"),
         State::Refused => stays(state, "refused again, and counted: the child gets a copy"),
         State::Empty | State::Zombie => stays(state, ""),
@@ -454,8 +454,10 @@ const fn discard(state: State) -> Cell {
             becomes(After::Empty, Waiter::FaultsAgain, "the other keeps them")
         }
         State::SharedMapped => becomes(After::Empty, Waiter::Nobody, "the other keeps them"),
-        State::Standby | State::StandbyKept | State::Stored => becomes(After::Empty, Waiter::FaultsAgain, ""),
-        State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
+        State::Standby | State::StandbyWithCopy | State::Stored => {
+            becomes(After::Empty, Waiter::FaultsAgain, "")
+        }
+        State::Mapped | State::MappedWithCopy | State::Shared | State::Refused | State::Copied => {
             becomes(After::Empty, Waiter::Nobody, "")
         }
     }
@@ -485,8 +487,8 @@ const fn remap(state: State) -> Cell {
 const fn protect(state: State) -> Cell {
     match state {
         State::FillingZeroes | State::FillingStored => stays(state, "the job ends in a copy"),
-        State::Standby | State::StandbyKept | State::Writing => stays(state, "a rescue will be a copy"),
-        State::Mapped | State::MappedKept | State::Shared | State::Refused => {
+        State::Standby | State::StandbyWithCopy | State::Writing => stays(state, "a rescue will be a copy"),
+        State::Mapped | State::MappedWithCopy | State::Shared | State::Refused => {
             stays(state, "no longer moved out")
         }
         State::Copied => stays(state, "can be moved out from now on"),
@@ -496,7 +498,7 @@ const fn protect(state: State) -> Cell {
 
 const fn lock(state: State) -> Cell {
     match state {
-        State::Mapped | State::MappedKept | State::Shared | State::Refused | State::SharedMapped => {
+        State::Mapped | State::MappedWithCopy | State::Shared | State::Refused | State::SharedMapped => {
             stays(state, "no longer moved out")
         }
         State::Copied => stays(state, ""),
@@ -507,13 +509,13 @@ const fn lock(state: State) -> Cell {
 const fn fork(state: State) -> Cell {
     match state {
         State::FillingZeroes => becomes(After::Mapped, Waiter::GoesOn, "the fork waits for the job"),
-        State::FillingStored => becomes(After::MappedKept, Waiter::GoesOn, "the fork waits for the job"),
+        State::FillingStored => becomes(After::MappedWithCopy, Waiter::GoesOn, "the fork waits for the job"),
         State::Standby => becomes(After::Mapped, Waiter::GoesOn, "put back first"),
-        State::StandbyKept => becomes(After::Stored, Waiter::Waits, "its frames are given up"),
+        State::StandbyWithCopy => becomes(After::Stored, Waiter::Waits, "its frames are given up"),
         State::Writing => {
             becomes(After::Stored, Waiter::Waits, "the fork waits for the job, then gives up the frames")
         }
-        State::Mapped | State::MappedKept | State::Copied => stays(state, "shared"),
+        State::Mapped | State::MappedWithCopy | State::Copied => stays(state, "shared"),
         State::Shared => stays(state, "shared by three"),
         State::Refused => stays(state, "the kernel copies a pinned page at once"),
         State::Zombie => stays(state, "the fork waits for the job"),
@@ -531,8 +533,8 @@ const fn fork(state: State) -> Cell {
 const fn hint(state: State) -> Cell {
     match state {
         State::Mapped => becomes(After::Standby, Waiter::Nobody, ""),
-        State::MappedKept => {
-            becomes(After::StandbyKept, Waiter::Nobody, "a writer will tell whether the copy is good")
+        State::MappedWithCopy => {
+            becomes(After::StandbyWithCopy, Waiter::Nobody, "a writer will tell whether the copy is good")
         }
         State::Shared => becomes(After::Standby, Waiter::Nobody, "made the program's own first"),
         State::Refused => stays(state, "refused again, and counted"),
@@ -547,7 +549,7 @@ const fn budget(state: State) -> Cell {
         State::Mapped | State::Shared => {
             becomes(After::Stored, Waiter::Nobody, "moved out, written, dropped")
         }
-        State::MappedKept => becomes(
+        State::MappedWithCopy => becomes(
             After::Stored,
             Waiter::Nobody,
             "the copy goes first, the store being over its part; then as without one",
@@ -556,7 +558,7 @@ const fn budget(state: State) -> Cell {
             becomes(After::Stored, Waiter::Nobody, "unmapped in both spaces, written, dropped")
         }
         State::Standby | State::SharedStandby => becomes(After::Stored, Waiter::Waits, "written, dropped"),
-        State::StandbyKept => becomes(After::Stored, Waiter::Waits, "dropped"),
+        State::StandbyWithCopy => becomes(After::Stored, Waiter::Waits, "dropped"),
         State::FillingZeroes
         | State::FillingStored
         | State::Writing
@@ -571,7 +573,7 @@ const fn budget(state: State) -> Cell {
 
 const fn collapse(state: State) -> Cell {
     match state {
-        State::Mapped | State::MappedKept | State::Shared | State::Refused => {
+        State::Mapped | State::MappedWithCopy | State::Shared | State::Refused => {
             stays(state, "one folio of four pages, in frames side by side")
         }
         State::Copied => stays(state, "its rights are others"),
@@ -582,10 +584,10 @@ const fn collapse(state: State) -> Cell {
 
 const fn vacate(state: State) -> Cell {
     match state {
-        State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied => {
-            stays(state, "other frames")
+        State::Mapped | State::MappedWithCopy | State::Shared | State::Refused | State::Copied => {
+            stays(state, "frames elsewhere")
         }
-        State::Standby | State::StandbyKept | State::SharedStandby => {
+        State::Standby | State::StandbyWithCopy | State::SharedStandby => {
             stays(state, "its contents are in its frames")
         }
         State::SharedMapped => stays(state, "its contents are in its frames, mapped by both"),
@@ -604,10 +606,10 @@ const NO_JOB: &str = "no job is under way, and a ticket that has ended changes n
 const fn job_done(state: State) -> Cell {
     match state {
         State::FillingZeroes => becomes(After::Mapped, Waiter::GoesOn, ""),
-        State::FillingStored => becomes(After::MappedKept, Waiter::GoesOn, ""),
-        State::SharedFilling => becomes(After::SharedKept, Waiter::GoesOn, "mapped for who asked"),
+        State::FillingStored => becomes(After::MappedWithCopy, Waiter::GoesOn, ""),
+        State::SharedFilling => becomes(After::SharedWithCopy, Waiter::GoesOn, "mapped for who asked"),
         State::Writing | State::SharedWriting => {
-            becomes(After::StandbyKept, Waiter::Waits, "a fault will rescue it")
+            becomes(After::StandbyWithCopy, Waiter::Waits, "a fault will rescue it")
         }
         State::Zombie => stays(state, "the frames are free, and zeroed"),
         _ => Cell::Never(NO_JOB),
@@ -633,14 +635,16 @@ const fn verb_partial(state: State) -> Cell {
         State::Empty => stays(state, "`protect`: the program gets the error"),
         State::FillingZeroes => becomes(After::Mapped, Waiter::GoesOn, "`move_in`, asked again for the rest"),
         State::FillingStored => {
-            becomes(After::MappedKept, Waiter::GoesOn, "`move_in`, asked again for the rest")
+            becomes(After::MappedWithCopy, Waiter::GoesOn, "`move_in`, asked again for the rest")
         }
         State::Mapped => {
             split(After::Standby, After::Mapped, "`move_out`: what is refused stays, and is counted")
         }
-        State::MappedKept => {
-            split(After::StandbyKept, After::MappedKept, "`move_out`: what is refused stays, and is counted")
-        }
+        State::MappedWithCopy => split(
+            After::StandbyWithCopy,
+            After::MappedWithCopy,
+            "`move_out`: what is refused stays, and is counted",
+        ),
         State::Standby => {
             becomes(After::Mapped, Waiter::GoesOn, "`move_in` of a rescue, asked again for the rest")
         }
@@ -649,8 +653,8 @@ const fn verb_partial(state: State) -> Cell {
             Waiter::GoesOn,
             "the ticket is void; `move_in` of the rescue, asked again for the rest",
         ),
-        State::StandbyKept => {
-            becomes(After::MappedKept, Waiter::GoesOn, "`move_in` of a rescue, asked again for the rest")
+        State::StandbyWithCopy => {
+            becomes(After::MappedWithCopy, Waiter::GoesOn, "`move_in` of a rescue, asked again for the rest")
         }
         State::Stored => stays(state, "`discard`: the program gets the error"),
         State::Shared => split(After::Standby, After::Mapped, "`unshare` refuses the second page"),
@@ -666,7 +670,7 @@ const fn verb_partial(state: State) -> Cell {
             becomes(After::Shared, Waiter::GoesOn, "`map_shared` of a rescue, asked again for the rest")
         }
         State::SharedFilling => {
-            becomes(After::SharedKept, Waiter::GoesOn, "`map_shared`, asked again for the rest")
+            becomes(After::SharedWithCopy, Waiter::GoesOn, "`map_shared`, asked again for the rest")
         }
         State::SharedWriting => becomes(
             After::Shared,
@@ -685,13 +689,13 @@ const fn verb_refused(state: State) -> Cell {
     match state {
         State::Empty => stays(state, "`lock`: the program gets the error"),
         State::FillingZeroes => becomes(After::Mapped, Waiter::GoesOn, "`move_in`: filled by COPY"),
-        State::FillingStored => becomes(After::MappedKept, Waiter::GoesOn, "`move_in`: filled by COPY"),
-        State::Mapped | State::MappedKept => stays(state, "`move_out`: counted, not tried again"),
+        State::FillingStored => becomes(After::MappedWithCopy, Waiter::GoesOn, "`move_in`: filled by COPY"),
+        State::Mapped | State::MappedWithCopy => stays(state, "`move_out`: counted, not tried again"),
         State::Standby => becomes(After::Mapped, Waiter::GoesOn, "`move_in`: filled by COPY"),
         State::Writing => {
             becomes(After::Mapped, Waiter::GoesOn, "the ticket is void; `move_in`: filled by COPY")
         }
-        State::StandbyKept => becomes(After::MappedKept, Waiter::GoesOn, "`move_in`: filled by COPY"),
+        State::StandbyWithCopy => becomes(After::MappedWithCopy, Waiter::GoesOn, "`move_in`: filled by COPY"),
         State::Stored => stays(state, "`remap`: the program gets the error"),
         State::Shared => stays(state, "`unshare`: counted, tried again later"),
         State::Refused => stays(state, "`move_out`: counted, tried again later"),
@@ -701,7 +705,7 @@ const fn verb_refused(state: State) -> Cell {
         State::SharedStandby => {
             becomes(After::Shared, Waiter::GoesOn, "`map_shared` of a rescue, asked again")
         }
-        State::SharedFilling => becomes(After::SharedKept, Waiter::GoesOn, "`map_shared`, asked again"),
+        State::SharedFilling => becomes(After::SharedWithCopy, Waiter::GoesOn, "`map_shared`, asked again"),
         State::SharedWriting => becomes(
             After::Shared,
             Waiter::GoesOn,

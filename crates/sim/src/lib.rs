@@ -13,7 +13,7 @@
 //! * [`replay`] runs traces and workloads through the engine and says what they cost.
 //! * [`grid`] is the cells that the tables of policies are made of.
 //!
-//! What the tables answer is compared with Linux, verb by verb, by `tests/differential.rs`.
+//! What the tables answer is compared with Linux, verb by verb, by `tests/differential/`.
 #![forbid(unsafe_code)]
 
 pub mod cells;

@@ -91,9 +91,9 @@ impl Scene {
             State::FillingZeroes => scene.touch(READER, 0, None, true),
             State::FillingStored => scene.stored().touch(READER, 0, None, true),
             State::Mapped => scene.mapped(),
-            State::MappedKept => scene.stored().touch(WRITER, 0, None, true).run_jobs(),
+            State::MappedWithCopy => scene.stored().touch(WRITER, 0, None, true).run_jobs(),
             State::Standby => scene.mapped().page_out(),
-            State::StandbyKept => scene.mapped().page_out().squeeze().run_jobs(),
+            State::StandbyWithCopy => scene.mapped().page_out().squeeze().run_jobs(),
             State::Writing => scene.mapped().page_out().squeeze(),
             State::Stored => scene.stored(),
             State::Shared => scene.mapped().happen(Happening::Fork),
@@ -282,7 +282,7 @@ impl Scene {
             State::Stored | State::SharedStored => {
                 self.happen(cut(Verb::Remap, Refusal::NoMemory)).happen(Happening::Remap(start, pages, AWAY))
             }
-            State::Mapped | State::MappedKept => self.move_out_refused(first),
+            State::Mapped | State::MappedWithCopy => self.move_out_refused(first),
             State::Shared => self.unshare_refused(first),
             State::SharedMapped => {
                 self.host.mmu.inject(Injection::next(Verb::CopyIn, Refusal::Again).after(done));
@@ -355,13 +355,13 @@ impl Scene {
             PageState::Filling { stored: false } => After::FillingZeroes,
             PageState::Filling { stored: true } => After::FillingStored,
             PageState::Mapped { copy: false } => After::Mapped,
-            PageState::Mapped { copy: true } => After::MappedKept,
+            PageState::Mapped { copy: true } => After::MappedWithCopy,
             PageState::Standby { copy: false } => After::Standby,
-            PageState::Standby { copy: true } => After::StandbyKept,
+            PageState::Standby { copy: true } => After::StandbyWithCopy,
             PageState::Writing => After::Writing,
             PageState::Stored => After::Stored,
             PageState::Shared { mapped: true, copy: false } => After::Shared,
-            PageState::Shared { mapped: true, copy: true } => After::SharedKept,
+            PageState::Shared { mapped: true, copy: true } => After::SharedWithCopy,
             PageState::Shared { mapped: false, .. } => panic!("in frames, and not mapped here"),
         }
     }
@@ -408,7 +408,7 @@ impl Scene {
         let pinned = note.contains("zombies") || note.contains("pinned");
         assert!(engine.frames_in_use() >= 2 || !pinned, "{note}");
         assert_eq!(now.collapses != before.collapses, note.contains("one folio"), "{note}");
-        assert_eq!(now.compacted_pages > before.compacted_pages, note.contains("other frames"), "{note}");
+        assert_eq!(now.compacted_pages > before.compacted_pages, note.contains("frames elsewhere"), "{note}");
         let order = engine.folio_order(SPACE, Vpn(0));
         assert!(order == Some(Order::BASE.up().up()) || !note.contains("one folio"), "{note}");
         let listed = engine.whereabouts(SPACE, Vpn(0)).listed;

@@ -5,7 +5,7 @@
 //!
 //! *Fresh memory* is wasted where it is not touched, so each folio has to be paid for by what is known to be used: by its
 //! stream, which pays for an eighth of what it has come through without a gap, or by the allowance of the VMA
-//! (`vma/history.rs`), which is 64 KiB and a sixteenth of what is known to be used there, less what must be taken to be unused.
+//! (`policy/history.rs`), which is 64 KiB and a sixteenth of what is known to be used there, less what must be taken to be unused.
 //! Of what was given on trust, a quarter is taken to be unused until folios were looked at. So where nothing of it is used
 //! and nobody looks, a quarter of what the program uses is wasted and 256 KiB for each VMA, beside an eighth of the streams
 //! that just go on.

@@ -42,7 +42,7 @@ impl Engine {
         moved
     }
 
-    /// Whether a mapped folio may be moved moved, as far as is known here.
+    /// Whether a mapped folio may be moved out, as far as is known here.
     pub(super) fn may_leave(&self, head: Frame) -> bool {
         let pages = self.tables.pages_of(head);
         if pages.space == SHARED {
@@ -99,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// Moves one page moved, mending what can be mended. Whether it is out.
+    /// Moves one page out, mending what can be mended. Whether it is out.
     fn evict_page<M: Mover>(&mut self, mmu: &mut M, frame: Frame) -> bool {
         let page = self.tables.pages_of(frame);
         for attempt in 0..3 {

@@ -34,7 +34,7 @@ pub enum Urgency {
 /// What a step of reclaim did.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reclaim {
-    /// Nothing: there is enough room.
+    /// Nothing: there is enough room, or with [`Urgency::StoreOnly`] nothing to store.
     Idle,
     /// Something, at once.
     Progress,
@@ -46,9 +46,9 @@ pub enum Reclaim {
     Stuck,
 }
 
-/// Pages moved out in one step at the most: one large folio, or several small ones ...
+/// A step ends with the folio that reaches so many pages moved out ...
 const STEP_PAGES: u32 = 512;
-/// ... but few, since a fault waits as long as a step takes, and each folio costs a flush of TLBs.
+/// ... or with so many folios: a fault waits as long as a step takes, and each folio costs a flush of TLBs.
 const STEP_FOLIOS: u32 = 2;
 /// Folios tried in a step that can't be moved out.
 const STEP_TRIES: u32 = 512;

@@ -225,7 +225,7 @@ impl Engine {
         self.tickets.get_mut(job).blocks.clear();
     }
 
-    /// Ends a write job: blocks that went to no page are given up, frames are let go. Slots of pages that
+    /// Ends a write job: blocks that went to no page are given up, frames are let go. Frames of pages that
     /// went back to the program meanwhile may hold the zero page where the writer read a hole.
     fn end_write<M: Mover>(&mut self, mmu: &mut M, job: usize) {
         self.drop_new_blocks(job, mmu);

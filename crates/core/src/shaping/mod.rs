@@ -2,7 +2,7 @@
 //! vacated so that long runs stay free. All of it behind the faults, in bounded bites: [`Engine::tend`].
 //!
 //! Time comes in as an *epoch*, a number that a host counts up now and then. In each epoch every page is looked at once
-//! at the most. A range that was split, or needed again after it was moved out, is *restart_cooldownd*: for a number of epochs
+//! at the most. A range that was split, or needed again after it was moved out, has to *cool*: for a number of epochs
 //! it is not collapsed, and each time that happens to what had been collapsed doubles the number.
 
 mod collapse;

@@ -22,7 +22,7 @@ fn engine() -> Engine {
     engine
 }
 
-fn settled(engine: &Engine) -> impl Iterator<Item = bool> {
+fn cool(engine: &Engine) -> impl Iterator<Item = bool> {
     (0..2 * LEAF_PAGES / COOLDOWN_PAGES).map(|number| engine.is_cool(range(number, 1)))
 }
 
@@ -30,10 +30,10 @@ fn settled(engine: &Engine) -> impl Iterator<Item = bool> {
 fn what_restarts_a_cooldown_leaves_its_neighbours_alone() {
     for (from, pages) in [(0, 1), (1, 1), (5, 3), (31, 2), (63, 1)] {
         let mut engine = engine();
-        assert!(settled(&engine).all(|settled| settled));
+        assert!(cool(&engine).all(|cool| cool));
         engine.restart_cooldown(range(from, pages));
-        for (number, settled) in (0..).zip(settled(&engine)) {
-            assert_eq!(settled, !(from..from + pages).contains(&number), "{number}, of {from} and {pages}");
+        for (number, cool) in (0..).zip(cool(&engine)) {
+            assert_eq!(cool, !(from..from + pages).contains(&number), "{number}, of {from} and {pages}");
         }
         assert!(!engine.is_cool(range(from, pages)) && !engine.is_cool(range(0, 64)));
     }
@@ -43,8 +43,8 @@ fn what_restarts_a_cooldown_leaves_its_neighbours_alone() {
 fn a_part_of_what_is_remembered_together_restarts_all_of_it() {
     let mut engine = engine();
     engine.restart_cooldown(PageRange::new(SPACE, Vpn(3 * COOLDOWN_PAGES + 5), 1));
-    assert_eq!(settled(&engine).position(|settled| !settled), Some(3));
-    assert_eq!(settled(&engine).filter(|settled| !settled).count(), 1);
+    assert_eq!(cool(&engine).position(|cool| !cool), Some(3));
+    assert_eq!(cool(&engine).filter(|cool| !cool).count(), 1);
     engine.tending.epoch += engine.shaping.cool - 1;
     assert!(!engine.is_cool(range(3, 1)));
     engine.tending.epoch += 1;

@@ -10,7 +10,7 @@ use alloc::collections::BTreeMap;
 /// Pages that one leaf describes: 2 MiB of addresses.
 pub(crate) const LEAF_PAGES: u64 = 512;
 
-/// Pages that settle together: 64 KiB of addresses.
+/// Pages that cool together: 64 KiB of addresses.
 pub(crate) const COOLDOWN_PAGES: u64 = 16;
 
 /// The block number of a page that is stored by being all zeroes.
@@ -80,7 +80,7 @@ impl Pte {
 #[derive(Clone, Debug)]
 struct Leaf {
     used: u16,
-    settling: [Cooldown; (LEAF_PAGES / COOLDOWN_PAGES) as usize],
+    cooldowns: [Cooldown; (LEAF_PAGES / COOLDOWN_PAGES) as usize],
     ptes: [Pte; LEAF_PAGES as usize],
 }
 
@@ -105,7 +105,7 @@ impl PageTable {
             return;
         }
         let leaf = self.leaves.entry(number).or_insert_with(|| {
-            Box::new(Leaf { used: 0, settling: Default::default(), ptes: [Pte::EMPTY; LEAF_PAGES as usize] })
+            Box::new(Leaf { used: 0, cooldowns: Default::default(), ptes: [Pte::EMPTY; LEAF_PAGES as usize] })
         });
         let slot = &mut leaf.ptes[(vpn.0 % LEAF_PAGES) as usize];
         leaf.used -= u16::from(*slot != Pte::EMPTY);
@@ -152,13 +152,13 @@ impl PageTable {
     /// For how long the 64 KiB round a page are left as they are; `None` where no page was ever used.
     pub(crate) fn cooldown(&self, vpn: Vpn) -> Option<Cooldown> {
         let leaf = self.leaves.get(&(vpn.0 / LEAF_PAGES))?;
-        Some(leaf.settling[(vpn.0 % LEAF_PAGES / COOLDOWN_PAGES) as usize])
+        Some(leaf.cooldowns[(vpn.0 % LEAF_PAGES / COOLDOWN_PAGES) as usize])
     }
 
     /// The same, to be changed.
     pub(crate) fn cooldown_mut(&mut self, vpn: Vpn) -> Option<&mut Cooldown> {
         let leaf = self.leaves.get_mut(&(vpn.0 / LEAF_PAGES))?;
-        Some(&mut leaf.settling[(vpn.0 % LEAF_PAGES / COOLDOWN_PAGES) as usize])
+        Some(&mut leaf.cooldowns[(vpn.0 % LEAF_PAGES / COOLDOWN_PAGES) as usize])
     }
 
     /// Gives back leaves that lie wholly in `range` and describe nothing.

@@ -105,8 +105,8 @@ fn reclaim(pager: &'static Pager, caller: &mut Caller) -> bool {
         pager.watchdog.service_beat();
         let mut tables = pager.tables_behind();
         let elsewhere = pager.handler_evicts.load(Relaxed) != 0 && !tables.engine.starved();
-        let demand = if elsewhere { Urgency::StoreOnly } else { Urgency::Behind };
-        let step = tables.engine.reclaim(&mut pager.mover(), demand, &mut caller.work);
+        let urgency = if elsewhere { Urgency::StoreOnly } else { Urgency::Behind };
+        let step = tables.engine.reclaim(&mut pager.mover(), urgency, &mut caller.work);
         pager.show(&tables.engine);
         drop(tables);
         match step {

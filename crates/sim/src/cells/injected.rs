@@ -100,7 +100,7 @@ const NO_VERB: &str = "the engine calls no verb for the page that could refuse";
 /// Shared pages are in the pool, where I/O of the program does not reach; and whoever pins a page that is shared after a
 /// fork makes it its own first.
 const fn can_be_pinned(state: State) -> bool {
-    matches!(state, State::Mapped | State::MappedKept | State::Refused | State::Copied)
+    matches!(state, State::Mapped | State::MappedWithCopy | State::Refused | State::Copied)
 }
 
 /// Whether a verb brings the page to the program. In a fork's child nobody runs yet, so nothing appears there or leaves.
@@ -116,7 +116,7 @@ const fn takes(event: Event, state: State) -> bool {
         Event::ForkSpace => {
             matches!(
                 state,
-                State::Mapped | State::MappedKept | State::Shared | State::Refused | State::Copied
+                State::Mapped | State::MappedWithCopy | State::Shared | State::Refused | State::Copied
             )
         }
         _ => false,
@@ -147,12 +147,12 @@ const fn can_be_refused(event: Event, state: State) -> bool {
             State::FillingZeroes
                 | State::FillingStored
                 | State::Standby
-                | State::StandbyKept
+                | State::StandbyWithCopy
                 | State::Writing
         ),
         // `move_out` and `unshare`.
         Event::Hint | Event::Budget => {
-            matches!(state, State::Mapped | State::MappedKept | State::Shared | State::Refused)
+            matches!(state, State::Mapped | State::MappedWithCopy | State::Shared | State::Refused)
         }
         // `move_in`, `copy_in`, `map_shared`.
         Event::JobDone => {
@@ -170,7 +170,7 @@ const fn comes_at_once(state: State) -> bool {
         State::Empty
             | State::Zombie
             | State::Standby
-            | State::StandbyKept
+            | State::StandbyWithCopy
             | State::Writing
             | State::SharedStandby
             | State::SharedWriting

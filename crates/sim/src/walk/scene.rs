@@ -80,7 +80,7 @@ impl Scene {
         }
         let beside = beside(walk, wrong, rng);
         let space = host.at;
-        let wants_unstored = is_of_verbs(wrong) && event == Meeting::Fork && goal == State::StandbyKept;
+        let wants_unstored = is_of_verbs(wrong) && event == Meeting::Fork && goal == State::StandbyWithCopy;
         let (fired, again, last) = (0, 0, None);
         Scene {
             event,
@@ -134,8 +134,8 @@ impl Scene {
             return self.mark(walk, host, state, rng);
         }
         if self.wants_unstored && self.fired == 0 {
-            if state != Some(State::MappedKept) {
-                return self.reach(walk, host, State::MappedKept, state, rng);
+            if state != Some(State::MappedWithCopy) {
+                return self.reach(walk, host, State::MappedWithCopy, state, rng);
             }
             self.wants_unstored = false;
             return Some(Event::PageOut(self.run.start, self.run.pages));

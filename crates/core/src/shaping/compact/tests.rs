@@ -12,7 +12,7 @@ const FRAMES: u32 = 4096;
 
 /// Half of 4096 frames are free, none of the others can be vacated: there is nothing to do but to look.
 #[test]
-fn a_bite_looks_at_half_of_4096_slots_and_the_next_at_the_rest() {
+fn a_bite_looks_at_half_of_4096_frames_and_the_next_at_the_rest() {
     let config = Config {
         frames: FRAMES,
         segments: 0,

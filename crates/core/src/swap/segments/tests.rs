@@ -201,7 +201,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let len = prop_oneof![1..=4096_u16, 3000..=4096_u16, Just(4096), 60..70_u16];
     prop_oneof![
-        6 => (any::<bool>(), len).prop_map(|(poor, len)| Step::Append(poor, len)),
+        6 => (any::<bool>(), len).prop_map(|(incompressible, len)| Step::Append(incompressible, len)),
         5 => any::<usize>().prop_map(Step::Free),
         2 => Just(Step::Clean),
         1 => (0..12_u32).prop_map(Step::Reserve),
@@ -220,8 +220,8 @@ proptest! {
             clock += 1;
             match step {
                 Step::Reserve(segments) => store.reserve(segments),
-                Step::Append(poor, len) => {
-                    let queue = if poor { Queue::Incompressible } else { DENSE };
+                Step::Append(incompressible, len) => {
+                    let queue = if incompressible { Queue::Incompressible } else { DENSE };
                     match store.append(queue, len, clock) {
                         Some(at) => model.add(at, len, queue),
                         None => prop_assert_eq!(store.segments_used(), store.segments_reserved()),

@@ -112,14 +112,16 @@ pub(super) fn left_behind(host: &Host, goal: State, wrong: Injected, rng: &mut R
 /// Whether a page in `state` is one or two events from `goal`.
 pub(super) const fn feeds(state: State, goal: State) -> bool {
     match goal {
-        State::FillingStored | State::SharedStored => matches!(state, State::Stored | State::StandbyKept),
-        State::MappedKept => matches!(state, State::StandbyKept | State::FillingStored | State::Stored),
+        State::FillingStored | State::SharedStored => matches!(state, State::Stored | State::StandbyWithCopy),
+        State::MappedWithCopy => {
+            matches!(state, State::StandbyWithCopy | State::FillingStored | State::Stored)
+        }
         State::Writing | State::SharedStandby => matches!(state, State::Standby),
-        State::StandbyKept => matches!(state, State::Writing | State::MappedKept),
-        State::Stored => matches!(state, State::StandbyKept),
+        State::StandbyWithCopy => matches!(state, State::Writing | State::MappedWithCopy),
+        State::Stored => matches!(state, State::StandbyWithCopy),
         State::SharedWriting => matches!(state, State::Writing | State::SharedStandby),
         State::SharedFilling => matches!(state, State::SharedStored),
-        State::SharedMapped => matches!(state, State::SharedStandby | State::Mapped | State::MappedKept),
+        State::SharedMapped => matches!(state, State::SharedStandby | State::Mapped | State::MappedWithCopy),
         State::Zombie => matches!(state, State::FillingZeroes | State::FillingStored | State::Writing),
         _ => false,
     }

@@ -259,9 +259,9 @@ impl Scene {
         matches!(
             self.goal,
             State::Mapped
-                | State::MappedKept
+                | State::MappedWithCopy
                 | State::Standby
-                | State::StandbyKept
+                | State::StandbyWithCopy
                 | State::Shared
                 | State::Refused
                 | State::SharedMapped

@@ -38,48 +38,50 @@ impl Scene {
             (State::Zombie, State::Standby) => self.press(host),
             (State::Zombie, _) => self.discard(),
 
-            (State::Mapped | State::Standby, State::MappedKept | State::StandbyKept | State::Stored) => {
-                self.discard()
-            }
+            (
+                State::Mapped | State::Standby,
+                State::MappedWithCopy | State::StandbyWithCopy | State::Stored,
+            ) => self.discard(),
             (State::Shared, _) if self.space != SPACE => return None,
             (State::Shared, _) if host.spaces.len() > 1 => self.lose_another(host, rng),
             (State::Shared, _) if host.engine.shares() => Event::Unmap(Vpn(0), walk.setup.arena),
-            (State::Shared, State::Mapped | State::MappedKept) => Event::Fork,
-            (State::Refused, State::Mapped | State::MappedKept) if self.is_pinned(host) => self.page_out(),
-            (State::Refused, State::Mapped | State::MappedKept) => Event::Pin(self.vpn, true),
-            (State::Copied, State::Mapped | State::MappedKept | State::Standby | State::StandbyKept)
-                if self.is_movable(host) =>
-            {
-                Event::Protect(self.run.start, self.run.pages, Prot::READ)
+            (State::Shared, State::Mapped | State::MappedWithCopy) => Event::Fork,
+            (State::Refused, State::Mapped | State::MappedWithCopy) if self.is_pinned(host) => {
+                self.page_out()
             }
+            (State::Refused, State::Mapped | State::MappedWithCopy) => Event::Pin(self.vpn, true),
+            (
+                State::Copied,
+                State::Mapped | State::MappedWithCopy | State::Standby | State::StandbyWithCopy,
+            ) if self.is_movable(host) => Event::Protect(self.run.start, self.run.pages, Prot::READ),
             (State::Mapped | State::Shared | State::Refused | State::Copied, _) => {
                 self.map(walk, host, state)?
             }
 
-            (_, State::Mapped | State::MappedKept) if goal == State::SharedMapped => self.fork(host, rng),
+            (_, State::Mapped | State::MappedWithCopy) if goal == State::SharedMapped => self.fork(host, rng),
             (State::SharedMapped, State::SharedStandby | State::SharedStored | State::SharedWriting) => {
                 self.fill(walk, host, false)
             }
             (State::SharedMapped, State::SharedFilling) => self.run_job(host)?,
             (State::SharedMapped, _) => self.map(walk, host, state)?,
 
-            (State::SharedStandby, State::Standby | State::StandbyKept) => self.fork(host, rng),
+            (State::SharedStandby, State::Standby | State::StandbyWithCopy) => self.fork(host, rng),
             (State::SharedWriting, State::Writing) => self.fork(host, rng),
             (State::SharedStored | State::SharedFilling, State::Stored) => self.fork(host, rng),
             (State::SharedFilling, State::SharedStored) => self.fill(walk, host, false),
 
-            (State::FillingStored | State::MappedKept, State::Stored) => self.fill(walk, host, false),
+            (State::FillingStored | State::MappedWithCopy, State::Stored) => self.fill(walk, host, false),
             // With room in the store a copy is kept.
-            (State::MappedKept, State::FillingStored) if host.engine.grant() < 10 * walk.setup.grant => {
+            (State::MappedWithCopy, State::FillingStored) if host.engine.grant() < 10 * walk.setup.grant => {
                 Event::Grant(10 * walk.setup.grant)
             }
-            (State::MappedKept, State::FillingStored) => self.run_job(host)?,
-            (State::MappedKept, State::StandbyKept) => self.fill(walk, host, false),
+            (State::MappedWithCopy, State::FillingStored) => self.run_job(host)?,
+            (State::MappedWithCopy, State::StandbyWithCopy) => self.fill(walk, host, false),
 
             // The way out: written, moved out, stored, dropped.
             (_, State::Mapped) if self.blank(host).is_some() => self.write(host, self.blank(host)?),
-            (_, State::Mapped | State::MappedKept) => self.page_out(),
-            (_, State::Standby | State::SharedStandby | State::StandbyKept | State::SharedMapped) => {
+            (_, State::Mapped | State::MappedWithCopy) => self.page_out(),
+            (_, State::Standby | State::SharedStandby | State::StandbyWithCopy | State::SharedMapped) => {
                 self.press(host)
             }
             (_, State::Writing | State::SharedWriting) => self.run_job(host)?,
@@ -122,7 +124,7 @@ impl Scene {
             }
             Some(State::Writing | State::SharedWriting) if wanted == State::Writing => job.map(Event::Fail),
             Some(State::Mapped | State::Stored) if self.keeps() && wanted == State::Writing => {
-                self.reach(walk, host, State::MappedKept, state, rng)
+                self.reach(walk, host, State::MappedWithCopy, state, rng)
             }
             _ => self.reach(walk, host, wanted, state, rng),
         }
@@ -130,7 +132,7 @@ impl Scene {
 
     /// Whether the goal is a state of a page that has a stored copy.
     fn keeps(&self) -> bool {
-        matches!(self.goal, State::MappedKept | State::StandbyKept)
+        matches!(self.goal, State::MappedWithCopy | State::StandbyWithCopy)
     }
 
     /// Maps the page, unlocks it, gives it rights.
@@ -261,7 +263,7 @@ impl Scene {
     pub(super) fn others_out(&self, host: &Host) -> impl Iterator<Item = Vpn> {
         let out = |&vpn: &Vpn| {
             let there = host.state(self.space, vpn);
-            vpn != self.vpn && matches!(there, Some(State::Standby | State::StandbyKept | State::Writing))
+            vpn != self.vpn && matches!(there, Some(State::Standby | State::StandbyWithCopy | State::Writing))
         };
         (self.run.start.0..self.run.end().0).map(Vpn).filter(out)
     }
