@@ -1,5 +1,6 @@
 //! How `quire` itself ends.
 
+use rustix::io::Errno;
 use std::fmt;
 use std::io;
 
@@ -57,6 +58,15 @@ impl Failure {
             .collect();
         let cause = cause.join(" ").replace(" tip: ", "; ");
         Failure::own(format!("{}; see {help}", cause.strip_prefix("error: ").unwrap_or(&cause)))
+    }
+}
+
+/// What to do where a memory file can't be made.
+pub(crate) fn memory_file_mend(error: Errno) -> &'static str {
+    match error {
+        Errno::FBIG => "the limit on the size of files counts for it too: raise it (ulimit -f)",
+        Errno::MFILE => "raise the limit on open files (ulimit -n)",
+        _ => "free some memory",
     }
 }
 

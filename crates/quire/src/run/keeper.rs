@@ -9,7 +9,7 @@ use super::notes::Notes;
 use super::over::Managed;
 use super::spill::Spill;
 use super::{Settings, budget};
-use crate::failure::Failure;
+use crate::failure::{Failure, memory_file_mend};
 use crate::files::say;
 use quire_linux::control::build_id;
 use quire_linux::control::channel::{self, DESCRIPTORS, Descriptors};
@@ -94,7 +94,7 @@ impl<'a> Keeper<'a> {
     pub(super) fn open(settings: &'a Settings, notes: Notes) -> Result<Keeper<'a>, Failure> {
         let pages = settings.budget.map_or(NO_LIMIT, |bytes| bytes / PAGE);
         let (file, ledger) = Ledger::create(pages).map_err(|error| {
-            Failure::own(format!("no memory file for the ledger: {error}; {}", remedy(error)))
+            Failure::own(format!("no memory file for the ledger: {error}; {}", memory_file_mend(error)))
         })?;
         let meeting = Meeting::make()?;
         let path = meeting.socket();
@@ -411,15 +411,6 @@ impl<'a> Keeper<'a> {
             self.orphans.insert(id, Orphans { files: peer.files, forks: peer.forks });
         }
         self.rebalance();
-    }
-}
-
-/// What to do where a memory file can't be made.
-pub(super) fn remedy(error: Errno) -> &'static str {
-    match error {
-        Errno::FBIG => "the limit on the size of files counts for it too: raise it (ulimit -f)",
-        Errno::MFILE => "raise the limit on open files (ulimit -n)",
-        _ => "free some memory",
     }
 }
 

@@ -7,9 +7,9 @@
 //! Where the files can't be written as fast as that, the rings are left as they are, and the programs wait for room in
 //! them. `quire` itself never waits for a file here.
 
-use super::keeper::remedy;
 use super::log::Log;
 use super::trace::Trace;
+use crate::failure::memory_file_mend;
 use crate::files::say;
 use quire_core::{PageRange, Space};
 use quire_linux::control::ledger::AccountId;
@@ -132,8 +132,8 @@ impl Notes {
         let space = self.number()?;
         let (file, ring) = Ring::create()
             .inspect_err(|&error| {
-                let remedy = remedy(error);
-                say(format_args!("process {pid} goes unrecorded: no memory file for it: {error}; {remedy}"));
+                let mend = memory_file_mend(error);
+                say(format_args!("process {pid} goes unrecorded: no memory file for it: {error}; {mend}"));
             })
             .ok()?;
         if self.trace.is_none() {
