@@ -7,8 +7,7 @@ mod store;
 
 pub use audit::Audit;
 
-use crate::addr::SHARED;
-use crate::addr::{Frame, Space, Vpn};
+use crate::addr::{Frame, SHARED, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::{FrameState, List};
 use crate::tables::PageState;

@@ -4,16 +4,15 @@
 //! Each verb is atomic for the tables: it leaves every page in one state that `validate` accepts. A folio in
 //! the hands of a job is taken from it first (its ticket is void), and a folio that straddles an edge is split.
 
-use crate::addr::{FrameRun, PageRange, Space, Vpn};
+use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::engine::{Engine, Halt};
-use crate::fault::Source;
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::mmu::{Mmu, Mover, Prot, Refusal};
 use crate::order::Order;
 use crate::policy::PolicyKind;
 use crate::stats::Stats;
-use crate::tables::{LEAF_PAGES, Pte};
+use crate::tables::{LEAF_PAGES, Pte, Source};
 use crate::vma::{Hint, Vma};
 use alloc::vec::Vec;
 
@@ -369,7 +368,7 @@ impl Engine {
     }
 
     /// Calls `verb` with the first frame of each folio that begins in `range`.
-    pub(crate) fn each_folio(&mut self, range: PageRange, mut verb: impl FnMut(&mut Engine, crate::Frame)) {
+    pub(crate) fn each_folio(&mut self, range: PageRange, mut verb: impl FnMut(&mut Engine, Frame)) {
         let mut at = range.start;
         while let Some(vpn) = self.tables.next_used(PageRange::between(range.space, at, range.end())) {
             at = vpn.plus(1);

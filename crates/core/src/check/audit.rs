@@ -1,8 +1,7 @@
 //! The same invariants, checked where something has changed: in time that does not grow with what is held.
 
 use super::{Check, LISTS, ensure};
-use crate::addr::SHARED;
-use crate::addr::{Frame, Space, Vpn};
+use crate::addr::{Frame, SHARED, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::{FrameRecord, FrameState, List};
 use crate::job::JobKind;

@@ -1,29 +1,16 @@
 //! The end of a fault: contents are in the frames, and the pages go to the program.
 
-use crate::addr::SHARED;
-use crate::addr::{Frame, FrameRun, PAGE_SIZE, PageRange};
+use crate::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, SHARED, Space, Vpn};
 use crate::engine::{Engine, Halt};
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
-use crate::reclaim::is_incompressible;
+use crate::swap::is_incompressible;
+use crate::tables::Source;
 
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
 pub(crate) const MOST_TRIES: u32 = 8;
-
-/// Where the contents of a folio are that is to be mapped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Source {
-    /// In its frames.
-    Frames,
-    /// Where the host has staged them; the frames are holes.
-    Staged,
-    /// Nowhere: they are zeroes. The frames are holes.
-    Zeroes,
-    /// In frames that others share, from this one on. Those of the folio itself are holes.
-    Shared(Frame),
-}
 
 impl Engine {
     /// A fill has ended. Its ticket decides whether what it brought still counts.
@@ -203,7 +190,7 @@ impl Engine {
     }
 
     /// A mapped page whose contents are gone from the program: it is empty, and so is its frame.
-    pub(crate) fn drop_mapped_page<M: Mover>(&mut self, mmu: &mut M, space: crate::Space, vpn: crate::Vpn) {
+    pub(crate) fn drop_mapped_page<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn) {
         let Some(frame) = self.tables.pte(space, vpn).frame() else { return };
         self.isolate(frame, 1, SplitWhy::Gone);
         self.tables.frames.delist(frame);

@@ -5,11 +5,10 @@
 mod commit;
 mod together;
 
-pub(crate) use commit::{MOST_TRIES, Source};
+pub(crate) use commit::MOST_TRIES;
 use together::other_half;
 
-use crate::addr::SHARED;
-use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
+use crate::addr::{Frame, FrameRun, PageRange, SHARED, Space, Vpn};
 use crate::engine::{Engine, Halt};
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameRecord, FrameState, List, Use};
@@ -18,9 +17,7 @@ use crate::log::Decision;
 use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
 use crate::policy::{Choice, FaultContext, OrderPolicy, Shortfall, shortfall};
-use crate::sharing::SharedPage;
-use crate::tables::PageState;
-use crate::tables::{Pte, ZERO_BLOCK};
+use crate::tables::{PageState, Pte, SharedPage, Source, ZERO_BLOCK};
 use crate::tickets::pin_of;
 use crate::vma::Vma;
 

@@ -1,8 +1,7 @@
 //! Moving one folio out. Only a move evicts: what refuses to be moved stays where it is, and is counted.
 
 use super::Urgency;
-use crate::addr::SHARED;
-use crate::addr::{Frame, FrameRun, PageRange};
+use crate::addr::{Frame, FrameRun, PageRange, SHARED};
 use crate::engine::Engine;
 use crate::folio::SplitWhy;
 use crate::frame::{FrameState, List};

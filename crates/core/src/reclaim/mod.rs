@@ -10,7 +10,6 @@ mod tests;
 mod withdraw;
 
 pub use store::Placed;
-pub(crate) use store::is_incompressible;
 
 use crate::addr::{Frame, FrameRun};
 use crate::engine::Engine;

@@ -3,15 +3,13 @@
 #[cfg(test)]
 mod tests;
 
-use crate::addr::SHARED;
-use crate::addr::{Frame, PAGE_SIZE};
+use crate::addr::{Frame, PAGE_SIZE, SHARED};
 use crate::engine::{Engine, Halt};
-use crate::fault::Source;
 use crate::frame::{Backing, FrameState, List, NIL};
 use crate::job::{JobKind, MAX_JOB_PAGES, Outcome, Packed, Place, Ticket, Work};
 use crate::mmu::{Mmu, Mover};
-use crate::swap::{FILE_UNIT, Queue};
-use crate::tables::ZERO_BLOCK;
+use crate::swap::{FILE_UNIT, Queue, is_incompressible};
+use crate::tables::{Source, ZERO_BLOCK};
 
 /// What became of a writer's wish for places.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -365,11 +363,6 @@ impl Engine {
 
 /// Folios looked at for copies in one step.
 const COPY_SCAN: u32 = 128;
-
-/// Contents of which a page takes more than 3/4 of one when stored.
-pub(crate) fn is_incompressible(pages: u32, bytes: u64) -> bool {
-    bytes * 4 > u64::from(pages) * PAGE_SIZE as u64 * 3
-}
 
 /// How many of the pages need a place, and how many bytes those take, each rounded up to 16.
 fn sizes(packed: &[Packed]) -> (u32, u64) {

@@ -1,26 +1,16 @@
 //! Faults on shared pages: a read maps the one copy, a write parts from it.
 
-use crate::addr::SHARED;
-use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
+use crate::addr::{Frame, FrameRun, PageRange, SHARED, Space, Vpn};
 use crate::engine::{Engine, Halt};
-use crate::fault::{Fault, Source, answered};
+use crate::fault::{Fault, answered};
 use crate::frame::{Backing, FrameState, List, Use};
 use crate::job::{MAX_STAGED_PAGES, Work};
 use crate::log::Decision;
 use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
 use crate::policy::OrderPolicy;
-use crate::tables::PageState;
+use crate::tables::{PageState, SharedPage, Source};
 use crate::vma::Vma;
-
-/// A page that is shared, as one space sees it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SharedPage {
-    pub(crate) space: Space,
-    pub(crate) vpn: Vpn,
-    pub(crate) slot: Vpn,
-    pub(crate) mapped: bool,
-}
 
 /// The largest order that a write to a shared page copies, since a verb copies at most 64 KiB.
 const MOST_COPIED: Order = Order::fitting(4 * MAX_STAGED_PAGES as u64);

@@ -1,15 +1,13 @@
 //! Spaces begin, fork and end.
 
-use crate::addr::SHARED;
-use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
+use crate::addr::{Frame, FrameRun, PageRange, SHARED, Space, Vpn};
 use crate::engine::Engine;
 use crate::fault::MOST_TRIES;
 use crate::folio::SplitWhy;
 use crate::frame::{FrameState, List, Use};
 use crate::mmu::{Mover, Refusal};
 use crate::order::{Order, OrderSet};
-use crate::tables::AddressSpace;
-use crate::tables::Pte;
+use crate::tables::{AddressSpace, Pte};
 
 impl Engine {
     /// Begins an address space in which nothing is mapped; the host knows it already. The number of one that has

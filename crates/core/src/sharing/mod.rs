@@ -11,5 +11,4 @@ mod map;
 mod part;
 mod rmap;
 
-pub(crate) use fault::SharedPage;
 pub use rmap::Mapping;

@@ -1,7 +1,6 @@
 //! Parting: a space gives up shared pages, the last one takes them back for itself.
 
-use crate::addr::SHARED;
-use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
+use crate::addr::{Frame, FrameRun, PageRange, SHARED, Space, Vpn};
 use crate::engine::Engine;
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};

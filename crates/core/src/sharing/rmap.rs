@@ -1,7 +1,6 @@
 //! Who names a frame, and how many spaces map it.
 
-use crate::addr::SHARED;
-use crate::addr::{Frame, Space, Vpn};
+use crate::addr::{Frame, SHARED, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::FrameState;
 use alloc::collections::BTreeSet;

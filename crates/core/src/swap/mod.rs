@@ -9,5 +9,5 @@ pub use file::FileSpace;
 pub use index::FILE_UNIT;
 pub(crate) use index::SwapIndex;
 pub(crate) use ranks::Ranks;
-pub(crate) use segments::Queue;
 pub use segments::Segments;
+pub(crate) use segments::{Queue, is_incompressible};

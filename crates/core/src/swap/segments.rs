@@ -45,6 +45,11 @@ pub(crate) enum Queue {
     Incompressible,
 }
 
+/// Contents of which a page takes more than 3/4 of one when stored.
+pub(crate) fn is_incompressible(pages: u32, bytes: u64) -> bool {
+    bytes * 4 > u64::from(pages) * PAGE_SIZE as u64 * 3
+}
+
 const QUEUES: usize = 2;
 
 /// Which open segment takes an object.

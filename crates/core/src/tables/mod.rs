@@ -55,6 +55,28 @@ impl PageState {
     }
 }
 
+/// Where the contents of a folio are that is to be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    /// In its frames.
+    Frames,
+    /// Where the host has staged them; the frames are holes.
+    Staged,
+    /// Nowhere: they are zeroes. The frames are holes.
+    Zeroes,
+    /// In frames that others share, from this one on. Those of the folio itself are holes.
+    Shared(Frame),
+}
+
+/// A page that is shared, as one space sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedPage {
+    pub(crate) space: Space,
+    pub(crate) vpn: Vpn,
+    pub(crate) slot: Vpn,
+    pub(crate) mapped: bool,
+}
+
 /// One address space.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AddressSpace {
