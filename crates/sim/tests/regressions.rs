@@ -184,9 +184,8 @@ fn a_fault_learns_that_nothing_is_moved_out() {
     host.set_evicts(false);
     play(&mut host, &[Event::Touch(0, Touch { vpn: Vpn(5), put: None }), Event::Handle(0)]);
     assert_eq!(host.parked.len(), 1, "there is no frame");
-    let mut work = Work::new();
-    assert_eq!(host.engine.reclaim(&mut host.mmu, Urgency::Direct, &mut work), Reclaim::Stuck);
-    assert_eq!(host.engine.reclaim(&mut host.mmu, Urgency::Behind, &mut work), Reclaim::Idle);
+    assert_eq!(host.reclaim(Urgency::Direct), Ok(Reclaim::Stuck), "though pages could be moved out");
+    assert_eq!(host.reclaim(Urgency::Behind), Ok(Reclaim::Idle));
 }
 
 /// A child's pages are not locked, and a discard by the child was refused because its parent's were.
