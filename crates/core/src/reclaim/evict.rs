@@ -132,7 +132,7 @@ impl Engine {
     }
 
     /// Moves out what the program said it will not need soon (`MADV_PAGEOUT`), as far as it is in `range`.
-    /// The program waits for it, so it counts as asked for, not as behind. What others share stays.
+    /// No fault waits for it, so it counts as moved out behind the faults. What others share stays.
     pub fn page_out<M: Mover>(&mut self, mmu: &mut M, range: PageRange) {
         if self.split_edges(mmu, range).is_err() {
             return;

@@ -11,7 +11,7 @@ use rustix::fd::OwnedFd;
 
 /// How long the thread sleeps when nothing rings, in ns.
 const NAP_NS: u64 = 1_000_000_000;
-/// The same while its grant may be wanted elsewhere, or is wanted here.
+/// The same while this process wants more of the budget than it has.
 const SHORT_NAP_NS: u64 = 20_000_000;
 /// Rounds of reclaim before calls and grants are looked after again.
 const ROUNDS: u32 = 64;
@@ -175,7 +175,7 @@ impl Pager {
         }
     }
 
-    /// Gets a spill file from `quire`, if there may be one, before the first folio is moved out.
+    /// Gets a spill file from `quire`, if there may be one, before the first step of reclaim.
     pub(super) fn open_spill(&self) {
         if self.may_spill.load(Relaxed) == 0 || self.tables.lock().engine.spills() {
             return;

@@ -156,8 +156,8 @@ impl Caller {
             libc::MADV_DOFORK => self.mark(range, 0, TAG_DONT_FORK)?,
             libc::MADV_WIPEONFORK => self.mark(range, TAG_WIPE, 0)?,
             libc::MADV_KEEPONFORK => self.mark(range, 0, TAG_WIPE)?,
-            // Nothing is read ahead, and pages that were merged could not be moved. The mark that keeps remapped memory
-            // apart from its neighbours is the kernel's own named MADV_DONTDUMP.
+            // Nothing is read ahead; pages that were merged could not be moved; the kernel's MADV_DONTDUMP marks what is
+            // free in the arena.
             _ => {}
         }
         Ok(())

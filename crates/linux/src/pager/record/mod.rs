@@ -415,6 +415,18 @@ mod tests {
     }
 
     #[test]
+    fn waits_add_up_to_a_bound_and_are_forgotten() {
+        let (recorder, _ring) = recorder(EVERY, false);
+        recorder.add_wait(300);
+        recorder.add_wait(40);
+        assert_eq!(recorder.waited(), 340);
+        recorder.forget_waits();
+        assert_eq!(recorder.waited(), 0);
+        recorder.add_wait(u64::MAX / 2);
+        assert_eq!(recorder.waited(), MOST_WAITED * EVERY);
+    }
+
+    #[test]
     fn what_finds_no_room_waits_in_order() {
         let (recorder, ring) = recorder(EVERY, false);
         let notes = CAPACITY as u64 + 10;
