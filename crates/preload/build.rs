@@ -1,4 +1,4 @@
-//! How the library is linked: bound at once. (`crates/quire/build.rs` has it initialised before every other.)
+//! How the library is linked: bound at once. (`crates/quire/build.rs` has it initialised first.)
 
 fn main() {
     // now: no call of ours may enter the loader's lazy binding, which takes locks.

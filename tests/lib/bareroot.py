@@ -25,7 +25,7 @@ USERFAULTFD = "/dev/userfaultfd"
 USER = "65534"
 
 # What debootstrap and apt say where the mirror does not answer.
-NO_ANSWER = re.compile(r"Failed getting release file|Couldn't download|Failed to fetch|Unable to fetch|Could not resolve|Unable to locate")
+NO_ANSWER = re.compile(r"Failed getting release file|Couldn't download|Failed to fetch|Unable to fetch|Could not resolve")
 MOST_SECONDS = 1200
 
 
@@ -154,7 +154,10 @@ def _fetch(command):
     """Runs a command that fetches packages."""
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(command, env=environment, text=True, errors="replace", timeout=MOST_SECONDS, check=False, **pipes)
+    try:
+        done = subprocess.run(command, env=environment, text=True, errors="replace", timeout=MOST_SECONDS, check=False, **pipes)
+    except subprocess.TimeoutExpired:
+        raise NoAnswer("no end after %d s: %s" % (MOST_SECONDS, " ".join(command[:3])))
     if done.returncode:
         words = " ".join(done.stdout.split())[-400:]
         if NO_ANSWER.search(done.stdout):

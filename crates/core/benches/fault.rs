@@ -122,8 +122,8 @@ impl Host {
         }
     }
 
-    fn reclaim(&mut self, demand: Urgency) -> Reclaim {
-        let step = self.engine.reclaim(&mut self.bits, demand, &mut self.work);
+    fn reclaim(&mut self, urgency: Urgency) -> Reclaim {
+        let step = self.engine.reclaim(&mut self.bits, urgency, &mut self.work);
         match step {
             Reclaim::Job => self.run(),
             Reclaim::Waiting | Reclaim::Stuck => panic!("reclaim is {step:?}"),

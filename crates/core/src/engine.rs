@@ -1,4 +1,10 @@
 //! The engine: all tables, and what every walk needs of them.
+//!
+//! What has a state of its own has a type of its own, and a call says which: `self.tables.pte(..)`,
+//! `self.grant.frames(..)`, `self.ranks.distance(..)`. The methods of the engine itself join several of them. They lie where the
+//! walk is that they are part of: `fault/`, `reclaim/`, `shaping/` (split, collapse, compact), `sharing/` (fork, copy on write)
+//! and `space.rs` (what a program does to its addresses); `check/`, `inspect.rs` and `smaps.rs` only look. Those that several
+//! walks use are here.
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::folio::{Rescues, Shaping, Tending};
@@ -44,11 +50,7 @@ pub enum Halt {
 
 /// All tables of one host, and the verbs on them.
 ///
-/// What has a state of its own has a type of its own, and a call says which: `self.tables.pte(..)`, `self.grant.frames(..)`,
-/// `self.ranks.distance(..)`. The methods of the engine itself join several of them. They lie where the walk is that they are
-/// part of: [`crate::fault`], [`crate::reclaim`], `shaping/` (split, collapse, compact), `sharing/` (fork, copy on write) and
-/// `space.rs` (what a program does to its addresses); `check/`, `inspect.rs` and `smaps.rs` only look. Those that several
-/// walks use are below.
+/// A host owns one, and calls it as the front page of this crate says.
 #[derive(Clone, Debug)]
 pub struct Engine {
     /// What is where.

@@ -5,8 +5,7 @@ use crate::engine::Engine;
 use crate::frame::{Backing, FrameState, List, NIL};
 use crate::job::{JobKind, Place, Stored, Ticket};
 use crate::order::Order;
-use crate::tables::PageState;
-use crate::tables::ZERO_BLOCK;
+use crate::tables::{PageState, ZERO_BLOCK};
 use crate::tickets::index_of;
 use alloc::vec::Vec;
 

@@ -134,7 +134,7 @@ pub trait Mmu {
         let _ = (pages, to);
     }
 
-    /// Gives the memory of pool frames back to the system: their frames become holes that read as zeroes.
+    /// Gives the memory of pool frames back to the system: these become holes that read as zeroes.
     fn release(&mut self, frames: FrameRun);
 
     /// The same for many runs at once, which a host may be able to do faster.

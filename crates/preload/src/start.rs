@@ -1,4 +1,5 @@
-//! The constructor: it runs before libc's own and before any other library's.
+//! The constructor: it runs before libc's own and before any other library's; with a glibc older than 2.34 libpthread's and libc's
+//! come first (docs/live-host.md, Limits).
 //!
 //! libc is loaded and relocated by then but not set up: `environ` is still null, so that the environment comes from the
 //! constructor's arguments. Whatever goes wrong, the program runs: unmanaged, with one line that says so.

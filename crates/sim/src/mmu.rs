@@ -487,7 +487,7 @@ impl SimMmu {
         if rights.movable() { Ok(rights) } else { Err(Refusal::Denied) }
     }
 
-    /// Copies one frame. Its frame is read first: a hole of the pool gets the page of zeroes even where the
+    /// Copies one frame. It is read first: a hole of the pool gets the page of zeroes even where the
     /// destination is present.
     fn copy_one_in(&mut self, frame: Frame, space: Space, vpn: Vpn) -> Result<(), Refusal> {
         if !self.rights(space, vpn).is_some_and(|r| r.registered) {

@@ -26,7 +26,7 @@ struct Life {
     /// Decisions of the engine that have been looked at.
     seen: u64,
     /// When a range was split for being sparse, or needed again after it was moved out, last.
-    unsettled: BTreeMap<u64, u32>,
+    cooling: BTreeMap<u64, u32>,
     /// Collapses of each range, by epoch.
     collapses: BTreeMap<u64, Vec<u32>>,
     /// Splits of sparse folios: the range, and the epoch.
@@ -40,7 +40,7 @@ impl Life {
         let mut host = Host::new(setup);
         host.engine.set_log(1 << 14);
         host.map(PageRange::new(SPACE, Vpn(0), PAGES), Prot::READ_WRITE);
-        Life { host, seen: 0, unsettled: BTreeMap::new(), collapses: BTreeMap::new(), sparse: Vec::new() }
+        Life { host, seen: 0, cooling: BTreeMap::new(), collapses: BTreeMap::new(), sparse: Vec::new() }
     }
 
     fn touch(&mut self, page: u64, put: Option<Put>) {
@@ -72,17 +72,17 @@ impl Life {
             match decision {
                 Decision::Split { vpn, why: SplitWhy::Sparse | SplitWhy::Zeroes, .. } => {
                     self.sparse.push((vpn.0 / RANGE, epoch));
-                    self.unsettled.insert(vpn.0 / RANGE, epoch);
+                    self.cooling.insert(vpn.0 / RANGE, epoch);
                 }
                 Decision::Rescue { vpn, .. } | Decision::Fault { vpn, stored: true, .. } => {
-                    self.unsettled.insert(vpn.0 / RANGE, epoch);
+                    self.cooling.insert(vpn.0 / RANGE, epoch);
                 }
                 Decision::Collapse { vpn, .. } => {
-                    if let Some(&since) = self.unsettled.get(&(vpn.0 / RANGE)) {
+                    if let Some(&since) = self.cooling.get(&(vpn.0 / RANGE)) {
                         // What happened since the last epoch's end counts for that one.
                         assert!(
                             epoch - since + 1 >= Shaping::DEFAULT.cool,
-                            "{vpn:?} was unsettled in {since}"
+                            "{vpn:?} had to cool from {since}"
                         );
                     }
                     self.collapses.entry(vpn.0 / RANGE).or_default().push(epoch);

@@ -118,7 +118,7 @@ fn completions(directory: &Path) -> Outcome {
     Ok(())
 }
 
-/// By cargo-deb, from `package.metadata.deb` of `quire`.
+/// By cargo-deb, from `package.metadata.deb` of `quire-mm`.
 fn package(workspace: &Path, dist: &Path) -> Outcome {
     let mut deb = cargo();
     deb.current_dir(workspace)

@@ -9,8 +9,8 @@
 //!
 //! A page that was swapped out goes down the same chain where its swap device is synchronous, as zram is, if the whole
 //! folio lies there; from any other device it comes back as a base page. Here the store in RAM is what zram is there,
-//! and a spill file is another device. (The kernel also asks that the frames of the folio lie side by side; stored pages
-//! have no frames here, so more folios come back whole.)
+//! and a spill file is another device. (The kernel also asks that the swap slots of the folio lie side by side; stored
+//! pages have no such slots here, so more folios come back whole.)
 
 use super::{Choice, FaultContext, Hint, OrderPolicy};
 use crate::order::{Order, OrderSet};

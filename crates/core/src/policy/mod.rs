@@ -1,4 +1,5 @@
-//! Which orders a fault may be served with. Each policy is a pure function of what is known at the fault.
+//! Which orders a fault may be served with. Each policy is a pure function of what is known at the fault: the program's hint,
+//! and what the VMA has learned of its faults ([`History`]) and of what is used together ([`Odds`]).
 
 mod adaptive;
 mod fixed;

@@ -58,20 +58,49 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use crate::frame::Use;
     use crate::swap::Queue;
-    use crate::{Config, Engine, PolicyKind};
+    use crate::{Config, Engine, Order, OrderSet, PolicyKind};
+
+    fn engine(grant: u32) -> Engine {
+        let policy = PolicyKind::Adaptive;
+        let mut engine =
+            Engine::new(Config { frames: grant, segments: 64, segment_pages: 16, grant, policy });
+        engine.open_spill_file(0, 1 << 20);
+        engine.swap.segments.reserve(64);
+        engine
+    }
 
     #[test]
     fn where_nothing_is_stored_in_ram_no_page_belongs_there() {
-        let policy = PolicyKind::Adaptive;
-        let config = Config { frames: 320, segments: 64, segment_pages: 16, grant: 320, policy };
-        let mut engine = Engine::new(config);
-        engine.open_spill_file(0, 1 << 20);
+        let mut engine = engine(320);
         let extent = engine.swap.new_file_extent(4096).expect("the file is empty");
         let block = engine.swap.new_file_block(extent, 0, 4096, 0, 0);
         assert!(!engine.belongs_in_ram(block));
-        engine.swap.segments.reserve(64);
         assert!(engine.swap.new_ram_block(Queue::Dense, 500, 0, 0).is_some());
         assert!(engine.belongs_in_ram(block), "nothing left after it");
+    }
+
+    /// Half of memory is in frames, four times as much is only stored, and what comes back had just left.
+    #[test]
+    fn a_working_set_that_nearly_fits_gets_frames() {
+        let mut engine = engine(1024);
+        assert!(engine.pool.take(OrderSet::only(Order::MAX), Use::Zeroes, 1024).is_some());
+        (0..4000).for_each(|_| engine.ranks.enter(0));
+        (0..12 * 32).for_each(|rank| _ = engine.division.note_refault(&engine.grant, rank));
+        let before = engine.store_limit();
+        engine.divide();
+        assert_eq!((before, engine.store_limit()), (1024 * 19 / 32, 1024 * 17 / 32));
+    }
+
+    #[test]
+    fn whether_all_fits_follows_from_how_dense_the_store_is() {
+        let mut engine = engine(1024);
+        (0..4000).for_each(|_| engine.ranks.enter(0));
+        engine.divide();
+        assert!(!engine.division.fits(), "as far as is known, two and a half pages lie in one");
+        (0..1000).for_each(|_| assert!(engine.swap.new_ram_block(Queue::Dense, 500, 0, 0).is_some()));
+        engine.divide();
+        assert!(engine.division.fits(), "eight do");
     }
 }

@@ -21,6 +21,7 @@ pub const NAME_BYTES: usize = NAME_WORDS * 8;
 
 /// One notice.
 #[derive(Debug)]
+#[repr(C)]
 struct Entry {
     /// The notice's number, from 1 up, once all of it is there.
     number: AtomicU64,

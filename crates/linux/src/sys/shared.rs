@@ -14,7 +14,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 ///
 /// # Safety
 ///
-/// It is an atomic integer, an array of such types or a structure whose fields are such types (so that any bit pattern
+/// It is an atomic integer, an array of such types or a `repr(C)` structure whose fields are such types (so that any bit pattern
 /// is valid and any concurrent write is an atomic one), and it needs at most the alignment of a page.
 pub unsafe trait SharedLayout: Sync + 'static {}
 
@@ -35,7 +35,16 @@ macro_rules! shared_layout {
             let $name { $($field),+ } = all;
             $($crate::sys::shared::may_be_shared($field);)+
         };
-        const _: () = assert!(align_of::<$name>() <= quire_core::PAGE_SIZE);
+        const _: () = {
+            assert!(align_of::<$name>() <= quire_core::PAGE_SIZE);
+            // As `repr(C)` has them: in the order in which they are written.
+            let offsets = [$(std::mem::offset_of!($name, $field)),+];
+            let mut at = 1;
+            while at < offsets.len() {
+                assert!(offsets[at - 1] < offsets[at]);
+                at += 1;
+            }
+        };
         // SAFETY: each field may lie there, and the alignment fits, or this does not compile.
         unsafe impl $crate::sys::shared::SharedLayout for $name {}
     };

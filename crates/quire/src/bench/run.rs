@@ -160,7 +160,7 @@ pub(crate) fn run(
     let command = command(host, &bounds, place, program, &streams)?;
     let start = Instant::now();
     let child = Started::new(command, &bounds)?;
-    let sampled = child.sample(host, place, start, program.timeout, driver)?;
+    let sampled = child.attend(host, place, start, program.timeout, driver)?;
     bounds.kill(child.pid)?;
     let ended = child.ended()?;
     let peak_swap = place.swap.map_or(Ok(0), Swap::peak)?;
@@ -431,7 +431,7 @@ impl<'a> Started<'a> {
     }
 
     /// Waits for its end, and that of its driver. Where that is by force, all of it is killed.
-    fn sample(
+    fn attend(
         &self,
         host: &Host,
         place: Place<'_>,
@@ -783,7 +783,7 @@ mod tests {
         let started = Started::new(command, &bounds).unwrap();
         let pid = started.pid.to_string();
         let (start, minute) = (Instant::now(), Duration::from_secs(60));
-        let sampled = started.sample(&bench.host, EVERYWHERE, start, minute, Some(&mut driver));
+        let sampled = started.attend(&bench.host, EVERYWHERE, start, minute, Some(&mut driver));
         assert_eq!(sampled.unwrap_err(), Stop::Interrupted(2));
         drop(started);
         assert!(driven.load(Ordering::Relaxed) && is_gone(&pid));

@@ -7,7 +7,7 @@ use quire_core::mmu::Prot;
 use quire_core::{Fault, PageRange, Reclaim, Urgency, Vpn};
 
 /// Steps after which a drain that goes on is a livelock.
-const PATIENCE: u32 = 20_000;
+const MOST_STEPS: u32 = 20_000;
 
 impl Host {
     /// Ends all that is under way: every message is answered, every job finished, and no thread waits.
@@ -19,7 +19,7 @@ impl Host {
 
     /// The same, while what is refused goes on to be refused.
     pub fn drain_refused(&mut self) -> Result<(), String> {
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_STEPS {
             if !self.drain_step()? {
                 self.check_nobody_waits()?;
                 return self.check_now();
@@ -48,7 +48,7 @@ impl Host {
 
     /// Answers a message for which there was no frame: reclaim finds one, or more than the grant is allowed.
     fn serve_at_last(&mut self, message: Message) -> Result<(), String> {
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_STEPS {
             if self.serve(message)? != Fault::NoFrame {
                 return Ok(());
             }
@@ -105,7 +105,7 @@ impl Host {
 
     /// Reclaim alone brings what is charged back to the grant, as far as anything can be moved.
     pub fn settle_to_grant(&mut self) -> Result<(), String> {
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_STEPS {
             match self.reclaim(Urgency::Behind)? {
                 Reclaim::Idle if self.engine.pressed() => return Err("reclaim is idle, and pressed".into()),
                 Reclaim::Idle | Reclaim::Stuck => return self.check_now(),

@@ -15,7 +15,7 @@ use quire_sim::{Access, Model, SimMmu, store};
 /// Times that memory is filled in each seed.
 const CYCLES: u32 = 8;
 /// Steps within which memory must be filled, or reclaim be done.
-const PATIENCE: u32 = 20_000;
+const MOST_STEPS: u32 = 20_000;
 /// More than there are pages to store, if each takes one.
 const FILE_BYTES: u64 = 256 << 20;
 /// Processes at a time.
@@ -150,7 +150,7 @@ impl Run {
     /// Touches pages until a fault finds no frame. Jobs under way are left there most of the time.
     fn fill(&mut self) -> Message {
         self.open_file();
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_STEPS {
             match self.rng.below(100) {
                 0..20 => self.step_any_job(),
                 20 if self.setup.tends => self.tend(),
@@ -194,8 +194,8 @@ impl Run {
     /// frames that were never used, and the list of those put aside.
     fn tend(&mut self) {
         self.epoch += 1;
-        let bites = (0..PATIENCE).take_while(|_| self.engine.tend(&mut self.mmu, self.epoch)).count();
-        if bites == PATIENCE as usize {
+        let bites = (0..MOST_STEPS).take_while(|_| self.engine.tend(&mut self.mmu, self.epoch)).count();
+        if bites == MOST_STEPS as usize {
             self.fail("the work of an epoch has no end");
         }
         let runs = u64::from(2 * self.setup.grant / VACATED.pages());
@@ -329,7 +329,7 @@ impl Run {
     fn reclaim_for(&mut self, message: Message) {
         let most_jobs = 1 + self.rng.below(20) as usize;
         let goes_on = self.rng.chance(50);
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_STEPS {
             match self.rng.below(8) {
                 0..3 if self.jobs.len() < most_jobs => {
                     let urgency = self.rng.below(3) as usize;
@@ -356,7 +356,7 @@ impl Run {
     fn shrink(&mut self) {
         self.engine.set_grant(self.setup.grant * 3 / 5);
         self.engine.set_division(1 + self.rng.below(19) as u32);
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_STEPS {
             if self.reclaim(Urgency::Behind) == Reclaim::Idle && self.jobs.is_empty() {
                 let over = self.engine.frames_charged() > self.engine.grant();
                 assert!(!over, "{}, seed {}: reclaim is idle and over", self.setup.name, self.seed);

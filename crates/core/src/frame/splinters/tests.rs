@@ -40,7 +40,7 @@ fn an_order_is_fragmented_when_less_than_three_quarters_of_what_is_free_are_in_r
 }
 
 #[test]
-fn while_frames_were_never_used_nothing_is_fragmented_order() {
+fn while_frames_were_never_used_nothing_is_fragmented() {
     let mut pool = FramePool::new(2 * (1 << 15));
     while pool.opened < pool.capacity() && pool.holes.free_frames() > 0 {
         pool.holes.alloc(OrderSet::ALL);
