@@ -24,9 +24,9 @@ SIZES = ("small", "full", "soak")
 # Seconds for one script or one cargo command, before it is ended.
 MOST_SECONDS = {"small": 2400, "full": 4 * 3600, "soak": 12 * 3600}
 
-# What the tests of the model are told beside what they take by themselves; few enough events for a run of half an hour. A caller's own values go before.
+# What the tests of the model are told beside what they take by themselves. A caller's own values go before.
 SETTINGS = {
-    "small": {"QUIRE_EVENTS": "6000000"},
+    "small": {"QUIRE_EVENTS": "10000000"},
     "full": {"QUIRE_FULL": "1", "QUIRE_SEEDS": "12"},
     "soak": {"QUIRE_FULL": "1", "QUIRE_SEEDS": "12"},
 }
