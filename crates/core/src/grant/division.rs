@@ -75,8 +75,8 @@ impl Division {
     /// leaves 40 % of the grant to frames. Without a file, other rules hold where that is not enough.
     pub(crate) fn store_limit(&self, grant: &Grant, has_file: bool) -> u32 {
         let parts = if has_file { self.parts } else { MOST_PARTS };
-        let least = grant.overhead.saturating_add(grant.parts(1, PARTS));
-        grant.parts(parts, PARTS).max(least).min(grant.parts(MOST_PARTS, PARTS))
+        let least = grant.overhead.saturating_add(pages_in(1, grant));
+        pages_in(parts, grant).max(least).min(pages_in(MOST_PARTS, grant))
     }
 
     /// Sets how many thirty-seconds of the grant the store and the host's tables may take. From there the division follows
@@ -113,7 +113,7 @@ impl Division {
         self.noted >= (grant.pages / REFAULTS_FRACTION).clamp(LEAST_REFAULTS, REFAULTS)
     }
 
-    /// Notes how many pages the store has in so many pages of RAM. The density that is known, in sixteenths.
+    /// Notes how many pages the store has in so many pages of RAM.
     pub(crate) fn note_density(&mut self, blocks: u32, ram: u32) {
         if ram >= TELLING {
             self.density = blocks * UNIT as u32 / ram;
@@ -144,7 +144,7 @@ impl Division {
     /// Whether so many pages would fit into RAM if the store took as much as it may now. Once they do, a sixteenth more does not
     /// change that.
     fn would_fit(&self, grant: &Grant, pages: u32) -> bool {
-        let most = u64::from(grant.parts(self.parts, PARTS));
+        let most = u64::from(pages_in(self.parts, grant));
         let frames = u64::from(grant.pages) - most;
         let held = most.saturating_sub(grant.overhead.into()) * u64::from(self.density) / UNIT;
         u64::from(pages) <= (frames + held) / 16 * if self.fits { 16 } else { 15 }
@@ -165,8 +165,13 @@ impl Division {
     }
 }
 
+/// So many parts of the grant, in pages.
+fn pages_in(parts: u32, grant: &Grant) -> u32 {
+    (u64::from(grant.pages) * u64::from(parts) / u64::from(PARTS)) as u32
+}
+
 /// The sizes that a division is judged by, in pages.
-pub(crate) struct Sizes {
+struct Sizes {
     grant: i64,
     overhead: i64,
     /// Frames that hold pages now.

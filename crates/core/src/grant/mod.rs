@@ -25,9 +25,4 @@ impl Grant {
         let least = (u64::from(self.pages) * 2 / 5) as u32;
         rest.max(least).saturating_add(self.overdraft)
     }
-
-    /// So many of `of` equal parts of it, in pages.
-    fn parts(&self, parts: u32, of: u32) -> u32 {
-        (u64::from(self.pages) * u64::from(parts) / u64::from(of)) as u32
-    }
 }

@@ -158,7 +158,7 @@ impl Tables {
     }
 
     pub(crate) fn pte(&self, space: Space, vpn: Vpn) -> Pte {
-        self.spaces[usize::from(space.0)].pages.get(vpn)
+        self.space(space).pages.get(vpn)
     }
 
     pub(crate) fn pages_of(&self, head: Frame) -> PageRange {
@@ -168,7 +168,7 @@ impl Tables {
 
     /// The VMAs of a space.
     pub(crate) fn vmas(&self, space: Space) -> &VmaMap {
-        &self.spaces[usize::from(space.0)].vmas
+        &self.space(space).vmas
     }
 
     /// Pages that are mapped and can be moved out.
@@ -199,11 +199,15 @@ impl Tables {
 
     /// How many pages of `range` are not empty: at the program's address, in frames beside it, or stored.
     pub(crate) fn used_pages(&self, range: PageRange) -> u64 {
-        if range.is_empty() { 0 } else { self.spaces[usize::from(range.space.0)].pages.used_in(range) }
+        if range.is_empty() { 0 } else { self.space(range.space).pages.used_in(range) }
     }
 
     pub(crate) fn next_used(&self, range: PageRange) -> Option<Vpn> {
-        self.spaces[usize::from(range.space.0)].pages.next_used(range)
+        self.space(range.space).pages.next_used(range)
+    }
+
+    fn space(&self, space: Space) -> &AddressSpace {
+        &self.spaces[usize::from(space.0)]
     }
 
     pub(crate) fn space_mut(&mut self, space: Space) -> &mut AddressSpace {
@@ -262,14 +266,14 @@ impl Tables {
         order: Order,
         fresh: bool,
     ) {
-        if let Some(vma) = self.spaces[usize::from(space.0)].vmas.at_mut(vpn) {
+        if let Some(vma) = self.space_mut(space).vmas.at_mut(vpn) {
             vma.history.note(vpn, reached, Vpn(order.align_down(vpn.0)), order, fresh);
         }
     }
 
     /// Notes that so many pages of a folio larger than a page are used. What is shared tells nothing of one VMA.
     pub(crate) fn note_use(&mut self, pages: PageRange, used: u32) {
-        if let Some(vma) = self.spaces[usize::from(pages.space.0)].vmas.at_mut(pages.start) {
+        if let Some(vma) = self.space_mut(pages.space).vmas.at_mut(pages.start) {
             vma.history.learn(used, pages.pages as u32 - used);
         }
     }
