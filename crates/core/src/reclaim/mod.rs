@@ -51,6 +51,9 @@ const STEP_PAGES: u32 = 512;
 const STEP_FOLIOS: u32 = 2;
 /// Folios tried in a step that can't be moved out.
 const STEP_TRIES: u32 = 512;
+/// See [`Engine::least_evictable`].
+const LEAST_EVICTABLE_FRACTION: u32 = 32;
+const MOST_LEAST_EVICTABLE: u32 = 64;
 /// See [`Engine::fresh_goal`].
 const MOST_FRESH: u32 = 256;
 /// The part of that which is worth giving back at once.
@@ -241,9 +244,23 @@ impl Engine {
         }
     }
 
+    /// Mapped pages that may be moved out.
+    pub fn evictable(&self) -> u32 {
+        self.tables.frames.pages_on(List::Active) + self.tables.frames.pages_on(List::Inactive)
+    }
+
+    /// So few of the mapped pages that may be moved out stay: they are what the program works with. Where no store takes the
+    /// rest, they would leave and come back with each access, and the program would hardly get on.
+    pub fn least_evictable(&self) -> u32 {
+        (self.frame_limit() / LEAST_EVICTABLE_FRACTION).min(MOST_LEAST_EVICTABLE)
+    }
+
     fn evict_oldest<M: Mover>(&mut self, mmu: &mut M, wanted: u32, urgency: Urgency) -> u32 {
         let (mut moved, mut folios) = (0, 0);
         for _ in 0..STEP_TRIES {
+            if self.evictable() <= self.least_evictable() {
+                break;
+            }
             let Some(head) =
                 self.tables.frames.oldest(List::Inactive).or_else(|| self.tables.frames.oldest(List::Active))
             else {

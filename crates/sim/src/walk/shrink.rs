@@ -74,6 +74,8 @@ fn be_quiet_when_told() {
 
 /// Finds the event with which it went wrong, and what the failure needs of those before.
 pub(super) fn shrink(walk: &Walk, seed: u64, events: Vec<Event>, why: String) -> Failure {
+    // It may take minutes.
+    eprintln!("{}, seed {seed}: {why}; looking for the shortest list of events", walk.name);
     be_quiet_when_told();
     QUIET.set(true);
     let (checks, after, why) =

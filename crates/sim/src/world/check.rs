@@ -278,7 +278,7 @@ impl Host {
     }
 
     /// Reclaim says that it can do nothing: no page on a list may be left that could be moved out, but for those in the
-    /// hands of a job, and those that a verb was refused for in this very step.
+    /// hands of a job, those that a verb was refused for in this very step, and the few that always stay.
     pub(super) fn check_stuck(&mut self) -> Result<(), String> {
         // Whoever keeps all that it has, as a forked child does, is stuck at once.
         if self.keeps_all {
@@ -300,6 +300,8 @@ impl Host {
         };
         let left = self.pages().find(could);
         match left {
+            // The last few stay.
+            Some(_) if self.engine.evictable() <= self.engine.least_evictable() => Ok(()),
             Some((_, vpn)) => Err(format!("reclaim can do nothing, and {vpn:?} could be moved out")),
             None => Ok(()),
         }
