@@ -12,6 +12,8 @@ use core::mem::transmute;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
+use quire_linux::sys::sched::SignalsBlocked;
+
 use super::Next;
 use crate::pager_api::{self, Call};
 use crate::raw::{self, Answer};
@@ -293,12 +295,12 @@ unsafe extern "C" fn pthread_create(
         // SAFETY: the same.
         return unsafe { next(thread, attributes, start, argument) };
     };
-    let task = Box::into_raw(Box::new(Task { main, argument, stack_end }));
+    let task = Task { main, argument, stack_end }.keep();
     // SAFETY: the same; the new thread takes the task over, and where there is none it is still ours.
     unsafe {
         let answer = next(thread, attributes, Some(run_task), task.cast());
         if answer != 0 {
-            drop(Box::from_raw(task));
+            Task::take(task);
         }
         answer
     }
@@ -347,6 +349,23 @@ struct Task {
     stack_end: usize,
 }
 
+// A handler of the program's that ran while Quire's heap is locked could make a call, whose answer needs that heap.
+impl Task {
+    fn keep(self) -> *mut Task {
+        let _blocked = SignalsBlocked::new();
+        Box::into_raw(Box::new(self))
+    }
+
+    /// # Safety
+    ///
+    /// What [`Task::keep`] gave, once.
+    unsafe fn take(kept: *mut Task) -> Task {
+        let _blocked = SignalsBlocked::new();
+        // SAFETY: by the caller's promise.
+        *unsafe { Box::from_raw(kept) }
+    }
+}
+
 /// In two registers, as C returns it.
 #[repr(C)]
 struct Begin {
@@ -369,8 +388,8 @@ unsafe extern "C" fn run_task(task: *mut c_void) -> *mut c_void {
 
 /// In the new thread: keeps its descriptor, and where rseq's area lies outside of it that too.
 extern "C" fn begin(task: *mut Task) -> Begin {
-    // SAFETY: the box that pthread_create made for this thread.
-    let Task { main, argument, stack_end } = *unsafe { Box::from_raw(task) };
+    // SAFETY: what pthread_create kept for this thread.
+    let Task { main, argument, stack_end } = unsafe { Task::take(task) };
     // SAFETY: takes nothing, and every thread of libc's has one.
     let descriptor = unsafe { libc::pthread_self() } as usize;
     let tid = raw::gettid();
