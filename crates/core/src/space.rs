@@ -189,6 +189,32 @@ impl Engine {
         }
     }
 
+    /// Whether [`Engine::discard_step`] and [`Engine::unmap`] of `range` use no verb of [`Mover`] but [`Mover::wake`], and nobody
+    /// waits for that: all of it is mapped, nothing locked or shared, and every page with contents at the program's address.
+    /// Then a thread may call them whose host has no such verbs.
+    pub fn discards_alone(&self, range: PageRange) -> bool {
+        let vmas = self.tables.vmas(range.space);
+        let locked = vmas.overlapping(range.start, range.end()).any(|vma| vma.locked);
+        vmas.covers(range.start, range.end())
+            && !locked
+            && self.shares_nothing()
+            && self.next_away(range).is_none()
+    }
+
+    /// The same for [`Engine::protect`]: no fill under way is cut by an edge of `range`.
+    pub fn protects_alone(&self, range: PageRange) -> bool {
+        let cuts_fill = |edge: Vpn| {
+            let Some(frame) = self.tables.pte(range.space, edge).frame() else { return false };
+            let head = self.tables.frames.head_of(frame);
+            head != frame && self.tables.frames.get(head).state == FrameState::Filling
+        };
+        self.shares_nothing() && ![range.start, range.end()].into_iter().any(cuts_fill)
+    }
+
+    fn shares_nothing(&self) -> bool {
+        self.tables.shared.is_empty()
+    }
+
     /// The pages of `range` that the next [`Engine::discard_step`] empties.
     pub fn next_discard(&self, range: PageRange) -> Option<PageRange> {
         let first = self.tables.next_used(range)?;

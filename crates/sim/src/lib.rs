@@ -29,6 +29,7 @@ pub mod store;
 pub mod tables;
 pub mod tlb;
 pub mod trace;
+pub mod unprivileged;
 pub mod waiters;
 pub mod walk;
 pub mod workload;

@@ -2,8 +2,14 @@
 
 use super::Host;
 use crate::cells::Event;
+use crate::unprivileged::Unprivileged;
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::{Order, PageRange, PageState, Vpn};
+
+/// Whether the program's own thread does this where it can; for the rest, the pager does it.
+fn by_program(range: PageRange) -> bool {
+    !range.start.0.is_multiple_of(2)
+}
 
 impl Host {
     /// Maps pages, where nothing is mapped.
@@ -16,7 +22,11 @@ impl Host {
     pub fn unmap(&mut self, range: PageRange) {
         self.meets(Event::Unmap, range);
         self.touches(range);
-        let result = self.engine.unmap(&mut self.mmu, range);
+        let result = if by_program(range) && self.engine.discards_alone(range) {
+            self.engine.unmap(&mut Unprivileged(&mut self.mmu), range)
+        } else {
+            self.engine.unmap(&mut self.mmu, range)
+        };
         self.meets_call(result);
         self.after_discard(range, result);
     }
@@ -28,7 +38,12 @@ impl Host {
         let mut rest = Some(range);
         let mut result = Ok(());
         while let Some(range) = rest.take() {
-            match self.engine.discard_step(&mut self.mmu, range) {
+            let step = if by_program(range) && self.engine.discards_alone(range) {
+                self.engine.discard_step(&mut Unprivileged(&mut self.mmu), range)
+            } else {
+                self.engine.discard_step(&mut self.mmu, range)
+            };
+            match step {
                 Ok(left) => rest = left,
                 Err(refusal) => result = Err(refusal),
             }
@@ -70,7 +85,11 @@ impl Host {
         self.meets(Event::Protect, range);
         self.touches_edges(range);
         let mapped = self.engine.vmas(range.space).covers(range.start, range.end());
-        let result = self.engine.protect(&mut self.mmu, range, prot);
+        let result = if by_program(range) && self.engine.protects_alone(range) {
+            self.engine.protect(&mut Unprivileged(&mut self.mmu), range, prot)
+        } else {
+            self.engine.protect(&mut self.mmu, range, prot)
+        };
         self.meets_call(result);
         self.checks.gaps += 1;
         match result {

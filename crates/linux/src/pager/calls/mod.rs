@@ -1,7 +1,8 @@
 //! What a program asks of its address space, carried out in the engine's tables and in the kernel's.
 //!
-//! New memory is mapped on the program's own thread; everything else is handed to the service thread, since it
-//! may have to take a folio from a job and wake who waits for it.
+//! What needs no help is done on the program's own thread ([`here`]): new memory; rights, contents dropped and memory
+//! unmapped where nothing is moved out. The rest is handed to the service thread, since it may have to take a folio from a
+//! job and wake who waits for it.
 //!
 //! * [`call`]: the calls. `place`: who has which addresses; they are free to others only after the last step that
 //!   touches them. `piece`: what a range consists of.
@@ -12,6 +13,7 @@ mod advice;
 mod away;
 mod call;
 mod disown;
+mod here;
 mod limit;
 mod lock;
 mod piece;
@@ -21,42 +23,15 @@ mod unevictable;
 
 pub(super) use advice::{TAG_DONT_FORK, TAG_WIPE};
 pub use call::Call;
+pub(super) use here::perform;
 pub use piece::{Kind, Piece};
 pub use remap::{FOREIGN_TARGET, TARGET_ENDED};
 
 use super::worker::Worker;
 use super::{Pager, pages_of};
 use crate::control::note::Note;
-use crate::sys::sched::{self, SignalsBlocked};
 use quire_core::job::Work;
 use quire_core::mmu::Refusal;
-
-/// Carries out a call on a thread of the program.
-pub(super) fn perform(pager: &'static Pager, call: Call) -> Result<usize, i32> {
-    // A handler of the program's that ran now could make a call itself, and find the lock held below it.
-    let _blocked = SignalsBlocked::new();
-    if pager.may_hold_the_lock()
-        && let Some(answer) = here(pager, call)
-    {
-        return answer;
-    }
-    pager.exchange.ask(call, sched::gettid())
-}
-
-/// Carries a call out without help. `None`: the service thread has to do it.
-fn here(pager: &Pager, call: Call) -> Option<Answer> {
-    let plain = |flags: i32| flags & (libc::MAP_POPULATE | libc::MAP_LOCKED) == 0;
-    match call {
-        Call::Map { len, prot, flags } if plain(flags) => place::map_here(pager, None, len, prot, flags),
-        Call::MapAt { addr, len, prot, flags } if plain(flags) => {
-            place::map_here(pager, Some(addr), len, prot, flags)
-        }
-        Call::MapHeap { len, prot } => place::map_heap_here(pager, len, prot),
-        Call::Piece { addr, len } => Some(Ok(piece::find(&pager.tables.lock(), addr, len).encode())),
-        Call::Keep { addr, len, owner } if pager.unevictable.has(addr, len, owner) => Some(Ok(0)),
-        _ => None,
-    }
-}
 
 impl Pager {
     /// The program did this. Under the engine's lock.
@@ -64,13 +39,6 @@ impl Pager {
         if let Some(recorder) = self.recorder() {
             recorder.note(note);
         }
-    }
-
-    /// Whether the calling thread may take the engine's lock: it can't fault while it holds it, and it is one
-    /// of this process's.
-    fn may_hold_the_lock(&self) -> bool {
-        let here = 0u8;
-        !super::is_managed((&raw const here).addr(), 1) && self.is_here()
     }
 }
 

@@ -10,39 +10,12 @@ use crate::limits;
 use crate::pager::tables::Held;
 use crate::pager::{Pager, SPACE, Tables, bytes_of, pages_of};
 use crate::sys::mmap::{self, Advice};
-use crate::sys::sched;
 use crate::sys::uffd::Faults;
-use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
 
-/// Maps new memory, at `at` or wherever there is room, without help. `None`: the service thread has to do it.
-pub(super) fn map_here(
-    pager: &Pager,
-    at: Option<usize>,
-    len: usize,
-    prot: i32,
-    flags: i32,
-) -> Option<Answer> {
-    without_help(pager, |tables| map_new(pager, tables, at, len, prot, flags))
-}
-
-/// The same for the malloc family's own memory.
-pub(super) fn map_heap_here(pager: &Pager, len: usize, prot: i32) -> Option<Answer> {
-    without_help(pager, |tables| map_new_heap(pager, tables, len, prot))
-}
-
-/// Under the lock, where no fork, lock, recording or limit makes it the service thread's.
-fn without_help(pager: &Pager, map: impl FnOnce(&mut Tables) -> Answer) -> Option<Answer> {
-    let mut tables = pager.tables.lock();
-    if tables.frozen_for != 0 || tables.lock_future.is_some() || pager.is_behind() || limits::is_limited() {
-        return None;
-    }
-    let _holding = Holding::by(sched::gettid());
-    Some(map(&mut tables))
-}
-
-fn map_new_heap(pager: &Pager, tables: &mut Tables, len: usize, prot: i32) -> Answer {
+/// Maps new memory for the malloc family itself, wherever there is room.
+pub(super) fn map_new_heap(pager: &Pager, tables: &mut Tables, len: usize, prot: i32) -> Answer {
     let addr = map_new(pager, tables, None, len, prot, libc::MAP_NORESERVE)?;
     let range = pages_of(addr, len);
     tables.room.heap.insert(range.start.0, range.end().0);
@@ -56,8 +29,8 @@ pub(super) fn show_in_dumps(range: PageRange, shown: bool) {
     let _ = mmap::advise(range.start.addr() as usize, range.pages as usize * PAGE_SIZE, advice);
 }
 
-/// EOPNOTSUPP: the arena has no room, the kernel may have.
-fn map_new(
+/// Maps new memory, at `at` or wherever there is room. EOPNOTSUPP: the arena has none, the kernel may have.
+pub(super) fn map_new(
     pager: &Pager,
     tables: &mut Tables,
     at: Option<usize>,

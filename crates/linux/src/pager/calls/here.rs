@@ -1,0 +1,139 @@
+//! Calls carried out on a thread of the program.
+//!
+//! It has no userfaultfd, so it neither moves pages nor wakes who waits for one. So it leaves to the service thread whatever
+//! may need that: a range of which a page is moved out or being filled, of which a part is locked, marked, or a mapping of the
+//! kernel's, and everything while another thread forks, limits have to be kept, or accesses are recorded.
+
+use super::piece::first_run;
+use super::place::{map_new, map_new_heap, show_in_dumps};
+use super::{Answer, Call, errno, piece};
+use crate::control::note::Note;
+use crate::limits;
+use crate::pager::tables::Held;
+use crate::pager::{Pager, SPACE, bytes_of, pages_of};
+use crate::sys::sched::{self, SignalsBlocked};
+use crate::sys::urge::Holding;
+use quire_core::addr::{PAGE_SIZE, PageRange};
+use quire_core::mmu::Prot;
+
+/// Carries out a call on a thread of the program.
+pub(in crate::pager) fn perform(pager: &'static Pager, call: Call) -> Answer {
+    // A handler of the program's that ran now could make a call itself, and find the lock held below it.
+    let _blocked = SignalsBlocked::new();
+    if pager.may_hold_the_lock()
+        && let Some(answer) = here(pager, call)
+    {
+        return answer;
+    }
+    pager.exchange.ask(call, sched::gettid())
+}
+
+/// Carries a call out without help. `None`: the service thread has to do it.
+fn here(pager: &'static Pager, call: Call) -> Option<Answer> {
+    let plain = |flags: i32| flags & (libc::MAP_POPULATE | libc::MAP_LOCKED) == 0;
+    match call {
+        Call::Map { len, prot, flags } if plain(flags) => map(pager, None, len, prot, flags),
+        Call::MapAt { addr, len, prot, flags } if plain(flags) => map(pager, Some(addr), len, prot, flags),
+        Call::MapHeap { len, prot } => {
+            let mut tables = begin(pager).filter(|tables| tables.lock_future.is_none())?;
+            let _holding = Holding::by(sched::gettid());
+            Some(map_new_heap(pager, &mut tables, len, prot))
+        }
+        Call::Protect { addr, len, prot } => protect(pager, pages_of(addr, len), prot),
+        Call::Unmap { addr, len } if addr.is_multiple_of(PAGE_SIZE) => unmap(pager, pages_of(addr, len)),
+        Call::Advise { addr, len, advice: libc::MADV_DONTNEED | libc::MADV_FREE } => {
+            give_up(pager, pages_of(addr, len))
+        }
+        Call::Piece { addr, len } => Some(Ok(piece::find(&pager.tables.lock(), addr, len).encode())),
+        Call::Keep { addr, len, owner } if pager.unevictable.has(addr, len, owner) => Some(Ok(0)),
+        _ => None,
+    }
+}
+
+/// The tables, where no fork, recording or limit makes the call the service thread's.
+fn begin(pager: &'static Pager) -> Option<Held<'static>> {
+    let tables = pager.tables.lock();
+    let alone = tables.frozen_for == 0 && pager.recorder().is_none() && !limits::is_limited();
+    alone.then_some(tables)
+}
+
+fn map(pager: &'static Pager, at: Option<usize>, len: usize, prot: i32, flags: i32) -> Option<Answer> {
+    let mut tables = begin(pager).filter(|tables| tables.lock_future.is_none())?;
+    let _holding = Holding::by(sched::gettid());
+    Some(map_new(pager, &mut tables, at, len, prot, flags))
+}
+
+fn protect(pager: &'static Pager, range: PageRange, prot: i32) -> Option<Answer> {
+    let mut tables = begin(pager)?;
+    let _holding = Holding::by(sched::gettid());
+    if range.is_empty() || first_run(&tables, range) != Some(range) || !tables.engine.protects_alone(range) {
+        return None;
+    }
+    let prot = Prot::from_bits(prot as u32);
+    if let Err(errno) = pager.overcommit.may_protect(&tables.engine, range, prot) {
+        return Some(Err(errno));
+    }
+    let done = tables.engine.protect(&mut pager.program_mmu(), range, prot);
+    Some(done.map(|()| 0).map_err(errno))
+}
+
+/// MADV_DONTNEED, and MADV_FREE, which may do the same.
+fn give_up(pager: &'static Pager, range: PageRange) -> Option<Answer> {
+    discard(pager, range)?;
+    Some(Ok(0))
+}
+
+fn unmap(pager: &'static Pager, range: PageRange) -> Option<Answer> {
+    let mut tables = discard(pager, range)?;
+    // What was touched meanwhile goes too.
+    let _holding = Holding::by(sched::gettid());
+    if let Err(refusal) = tables.engine.unmap(&mut pager.program_mmu(), range) {
+        return Some(Err(errno(refusal)));
+    }
+    pager.unevictable.forget(bytes_of(range));
+    pager.note(Note::Unmap(range));
+    show_in_dumps(range, false);
+    tables.room.give(range.start.0, range.end().0);
+    Some(Ok(0))
+}
+
+/// Drops the contents of a range in bites of 2 MiB, letting others have the lock in between; the last one is left locked. `None`:
+/// the service thread has to do it, or the rest of it.
+fn discard(pager: &'static Pager, range: PageRange) -> Option<Held<'static>> {
+    let mut rest = range;
+    loop {
+        let mut tables = begin(pager)?;
+        let _holding = Holding::by(sched::gettid());
+        // All of it each time: others may have changed it meanwhile.
+        if range.is_empty() || first_run(&tables, range) != Some(range) || has_marks(&tables, range) {
+            return None;
+        }
+        let Some(bite) = tables.engine.next_discard(rest) else {
+            pager.show(&tables.engine);
+            return Some(tables);
+        };
+        if !tables.engine.discards_alone(bite) {
+            return None;
+        }
+        let left = tables.engine.discard_step(&mut pager.program_mmu(), bite);
+        debug_assert!(left == Ok(None), "a bite is one step");
+        if left.is_err() {
+            return None;
+        }
+        rest = PageRange::between(SPACE, bite.end(), range.end());
+    }
+}
+
+/// Whether the kernel has a mark on a part of a range.
+fn has_marks(tables: &Held<'_>, range: PageRange) -> bool {
+    tables.engine.vmas(SPACE).overlapping(range.start, range.end()).any(|vma| vma.locked || vma.tag != 0)
+}
+
+impl Pager {
+    /// Whether the calling thread may take the engine's lock: it can't fault while it holds it, and it is one
+    /// of this process's.
+    fn may_hold_the_lock(&self) -> bool {
+        let here = 0u8;
+        !crate::pager::is_managed((&raw const here).addr(), 1) && self.is_here()
+    }
+}

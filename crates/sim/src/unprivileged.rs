@@ -1,0 +1,87 @@
+//! The verbs of a thread of the program's, which has those of [`Mmu`] only.
+
+use core::ops::Range;
+
+use quire_core::mmu::Prot;
+use quire_core::mmu::{Done, Mmu, Mover, Refusal};
+use quire_core::{Frame, FrameRun, PageRange, Space, Touched, Vpn};
+
+use crate::mmu::SimMmu;
+
+/// The simulated verbs without those of [`Mover`]: to call one of these is a bug of the engine's, and to wake does nothing.
+#[derive(Debug)]
+pub struct Unprivileged<'a>(pub &'a mut SimMmu);
+
+impl Mmu for Unprivileged<'_> {
+    fn discard(&mut self, range: PageRange) -> Result<(), Refusal> {
+        self.0.discard(range)
+    }
+
+    fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Refusal> {
+        self.0.protect(range, prot)
+    }
+
+    fn lock(&mut self, range: PageRange, locked: bool) -> Result<(), Refusal> {
+        self.0.lock(range, locked)
+    }
+
+    fn present(&mut self, space: Space, vpn: Vpn) -> bool {
+        self.0.present(space, vpn)
+    }
+
+    fn accessed(&mut self, range: PageRange, touched: &mut Touched) -> bool {
+        self.0.accessed(range, touched)
+    }
+
+    fn relocated(&mut self, pages: PageRange, to: Frame) {
+        self.0.relocated(pages, to);
+    }
+
+    fn release(&mut self, frames: FrameRun) {
+        self.0.release(frames);
+    }
+
+    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
+        self.0.move_stored(from, to, len);
+    }
+
+    fn release_stored(&mut self, pages: Range<u32>) {
+        self.0.release_stored(pages);
+    }
+}
+
+impl Mover for Unprivileged<'_> {
+    fn move_in(&mut self, _: FrameRun, _: Space, at: Vpn) -> Done {
+        not_ours("move_in", at)
+    }
+
+    fn move_out(&mut self, _: Space, at: Vpn, _: FrameRun) -> Done {
+        not_ours("move_out", at)
+    }
+
+    fn copy_in(&mut self, _: FrameRun, _: Space, at: Vpn) -> Done {
+        not_ours("copy_in", at)
+    }
+
+    fn copy_staged(&mut self, _: u32, to: PageRange) -> Done {
+        not_ours("copy_staged", to.start)
+    }
+
+    fn copy_zeroes(&mut self, to: PageRange) -> Done {
+        not_ours("copy_zeroes", to.start)
+    }
+
+    fn unshare(&mut self, range: PageRange) -> Done {
+        not_ours("unshare", range.start)
+    }
+
+    fn remap(&mut self, from: PageRange, _: Vpn) -> Result<(), Refusal> {
+        not_ours("remap", from.start)
+    }
+
+    fn wake(&mut self, _: PageRange) {}
+}
+
+fn not_ours(verb: &str, at: Vpn) -> ! {
+    panic!("a thread of the program's called {verb} at page {:#x}", at.0)
+}
