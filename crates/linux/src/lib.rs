@@ -18,6 +18,7 @@ pub mod codec;
 pub mod control;
 pub mod fork_events;
 pub mod image;
+pub mod libc_sites;
 pub mod limits;
 pub mod mmu;
 pub mod pager;

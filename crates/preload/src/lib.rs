@@ -31,6 +31,7 @@ mod decide;
 mod environment;
 mod exclude;
 mod heap;
+mod hooks;
 mod libc_heap;
 mod malloc;
 mod pager_api;

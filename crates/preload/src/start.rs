@@ -13,7 +13,7 @@ use quire_linux::say;
 
 use crate::environment::variable;
 use crate::exclude::{self, Named};
-use crate::{callers, calls, libc_heap, malloc, pager_api};
+use crate::{callers, calls, hooks, libc_heap, malloc, pager_api};
 
 type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
@@ -54,17 +54,24 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
     }
     callers::find();
     calls::inherit::find();
-    let managed = socket.is_none_or(|socket| {
+    let managed = socket.is_some_and(|socket| {
+        if let Err(cause) = hooks::install() {
+            tell(socket, cause, &named, quiet);
+            return false;
+        }
         calls::limits::hold(limits);
         start_pager(&pager_api::Start { socket, inject, check }, &named, quiet)
     });
     if managed {
         libc_heap::reserve();
+        calls::fork::make_ready();
+        hooks::install_in_others();
+    } else {
+        hooks::remove();
     }
     malloc::backend::choose(!managed);
     calls::signals::find();
     calls::threads::find();
-    calls::fork::register();
 }
 
 /// Whether the process is managed now.

@@ -40,11 +40,17 @@ pub enum Outside {
     Refused = 17,
     /// It is managed, but has a userfaultfd of its own: told, not counted.
     OwnUserfaultfd = 18,
+    /// Its glibc is not as those that are known.
+    UnknownLibc = 19,
+    /// The text of its libc can't be changed.
+    FixedText = 20,
+    /// It is managed, but has a second libc that is not: told, not counted.
+    SecondLibc = 21,
 }
 
 impl Outside {
     /// All causes.
-    pub const ALL: [Outside; 18] = [
+    pub const ALL: [Outside; 21] = [
         Outside::Static,
         Outside::Privileged,
         Outside::OtherArchitecture,
@@ -63,6 +69,9 @@ impl Outside {
         Outside::NotJoined,
         Outside::Refused,
         Outside::OwnUserfaultfd,
+        Outside::UnknownLibc,
+        Outside::FixedText,
+        Outside::SecondLibc,
     ];
 
     /// The cause with this number.
@@ -91,7 +100,15 @@ impl Outside {
             Outside::NotJoined => "not_joined",
             Outside::Refused => "refused",
             Outside::OwnUserfaultfd => "own_userfaultfd",
+            Outside::UnknownLibc => "unknown_libc",
+            Outside::FixedText => "fixed_text",
+            Outside::SecondLibc => "second_libc",
         }
+    }
+
+    /// Whether the program is managed all the same: this is only told, not counted.
+    pub fn is_told_only(self) -> bool {
+        matches!(self, Outside::OwnUserfaultfd | Outside::SecondLibc)
     }
 
     /// The cause in words, of "it".
@@ -114,6 +131,11 @@ impl Outside {
             Outside::NotLoaded => "its loader did not take the library in",
             Outside::NotJoined => "it did not join quire",
             Outside::Refused => "a system call that Quire needs was refused to it",
+            Outside::UnknownLibc => "its glibc is not as those that Quire knows",
+            Outside::FixedText => {
+                "the text of its libc can't be changed (PR_SET_MDWE without /proc, SELinux)"
+            }
+            Outside::SecondLibc => "it has loaded a second libc, whose memory is the kernel's",
             Outside::OwnUserfaultfd => {
                 "it has a userfaultfd of its own: memory that it registers is the kernel's from then on"
             }
@@ -142,6 +164,9 @@ impl Outside {
             Outside::Unreachable => "leave its TMPDIR to it, or memory beside -m",
             Outside::NotLoaded => "see what LD_DEBUG=libs says of libquire_preload.so",
             Outside::Excluded | Outside::NotJoined => "leave memory for it beside -m",
+            Outside::UnknownLibc => "see quire doctor, or leave memory for it beside -m",
+            Outside::FixedText => "let it have /proc, or leave memory for it beside -m",
+            Outside::SecondLibc => "leave memory for that beside -m",
             Outside::OwnUserfaultfd => "leave it alone with --exclude",
         }
     }

@@ -1,22 +1,19 @@
-//! Everything that copies the address space: fork, `_Fork`, clone without `CLONE_VM`, and the same by number.
+//! Everything that copies the address space: libc's fork and clone without `CLONE_VM`, and the same by number.
 //!
-//! Those of clone are in [`super::clone`]. All go through one sequence, [`prepare`], the kernel's fork, then
-//! [`in_parent`] or [`in_child`]. libc's fork (and daemon, forkpty, which call it inside libc) runs them as its atfork
-//! handlers. Registered before any other, ours are the last before the fork and the first after it. vfork,
-//! `posix_spawn` and exec share the memory or drop it: for them the caller is only excused from the handler's
-//! processor, as everywhere here. What comes to pass without us, by a system call in assembly or by another libc, the
-//! pager hears of from the kernel where that is allowed.
+//! All go through one sequence around the system call itself: [`prepare_for`], the kernel's fork, then [`in_parent`] or
+//! [`in_child`]. So it begins when libc has taken its own locks, and the child's first instructions are ours: whatever libc
+//! allocated may be moved out meanwhile. Clones with a stack for the child are in [`super::clone`]. vfork, `posix_spawn` and
+//! exec share the memory or drop it: for them the caller is only excused from the handler's processor, as everywhere here.
+//! What comes to pass without us, by a system call in assembly, the pager hears of from the kernel where that is allowed.
 
 use core::arch::naked_asm;
-use core::ffi::{c_int, c_long, c_void};
-use core::ptr::NonNull;
+use core::ffi::{c_int, c_long};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use quire_linux::sys::futex;
 use quire_linux::sys::sched::SignalsBlocked;
 use quire_linux::sys::wiped::Wiped;
 
-use super::Next;
 use crate::malloc::exact;
 use crate::raw::{self, Answer};
 use crate::{heap, libc_heap, pager_api};
@@ -24,92 +21,46 @@ use crate::{heap, libc_heap, pager_api};
 /// Who forks. Another thread may be doing it while a child is made behind our back: the child finds nobody.
 static TURN: Wiped = Wiped::new();
 
-/// Held from [`prepare`] until the end, so that one thread forks at a time.
+/// Held from [`prepare_for`] until the end, so that one thread forks at a time.
 fn turn() -> &'static AtomicU32 {
     TURN.half(0)
 }
 
-/// The thread that has the turn, as a thread id; 0 if none.
-fn forking() -> &'static AtomicU32 {
-    TURN.half(1)
-}
-
-/// How deep that thread is in forks: a fork inside a fork is part of the outer one. Only it writes here.
-fn depth() -> &'static AtomicU32 {
-    TURN.half(2)
-}
-
-/// What was blocked in that thread before. A handler that ran between [`prepare`] and the end could make a call, or wait
+/// What was blocked in that thread before. A handler that ran between [`prepare_for`] and the end could make a call, or wait
 /// for a lock, and nobody is there to answer it.
 static BLOCKED_BEFORE: AtomicU64 = AtomicU64::new(0);
 
-/// Makes our handlers the first of libc's list.
-pub(crate) fn register() {
+/// Makes ready for forks.
+pub(crate) fn make_ready() {
     // Without a page of its own a child that is made behind our back, while a thread forks, can't fork itself.
     let _ = TURN.make();
-    // SAFETY: the handlers live as long as the process; without a handle they belong to no library that could go.
-    unsafe { __register_atfork(Some(prepare), Some(in_parent), Some(in_child), core::ptr::null_mut()) };
-}
-
-type Handler = unsafe extern "C" fn();
-
-unsafe extern "C" {
-    /// What `pthread_atfork` calls; that one is not in the shared library.
-    fn __register_atfork(
-        prepare: Option<Handler>,
-        parent: Option<Handler>,
-        child: Option<Handler>,
-        library: *mut c_void,
-    ) -> c_int;
-}
-
-unsafe extern "C" fn prepare() {
-    // SAFETY: flags that say nothing.
-    unsafe { prepare_for(0) };
 }
 
 /// Before a clone with these flags, of which the lower 32 bits count. Called from assembly too.
 pub(super) unsafe extern "C" fn prepare_for(flags: u64) {
-    let me = raw::gettid();
-    if forking().load(Ordering::Relaxed) != me {
-        pager_api::excuse(me).keep();
-        let blocked = SignalsBlocked::new();
-        futex::take_word(turn());
-        forking().store(me, Ordering::Relaxed);
-        BLOCKED_BEFORE.store(blocked.keep(), Ordering::Relaxed);
-        exact::fork_prepare();
-        pager_api::fork_prepare(flags & libc::CLONE_VFORK as u64 != 0);
-    }
-    depth().store(depth().load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-}
-
-/// Whether this was the outermost fork.
-fn leave() -> bool {
-    let left = depth().load(Ordering::Relaxed) - 1;
-    depth().store(left, Ordering::Relaxed);
-    left == 0
+    pager_api::excuse_caller().keep();
+    let blocked = SignalsBlocked::new();
+    futex::take_word(turn());
+    BLOCKED_BEFORE.store(blocked.keep(), Ordering::Relaxed);
+    exact::fork_prepare();
+    pager_api::fork_prepare(flags & libc::CLONE_VFORK as u64 != 0);
 }
 
 /// By the thread that took the turn, or in a child, by that thread's copy.
 fn end_turn() {
     let before = BLOCKED_BEFORE.load(Ordering::Relaxed);
-    forking().store(0, Ordering::Relaxed);
     futex::free_word(turn());
     SignalsBlocked::unblock(before);
 }
 
 pub(super) unsafe extern "C" fn in_parent() {
-    if leave() {
-        pager_api::fork_parent();
-        exact::fork_done();
-        end_turn();
-        pager_api::end_excuse();
-    }
+    pager_api::fork_parent();
+    exact::fork_done();
+    end_turn();
+    pager_api::end_excuse();
 }
 
 pub(super) unsafe extern "C" fn in_child() {
-    // However deep the parent was, this is a process of its own with one thread.
-    depth().store(0, Ordering::Relaxed);
     if pager_api::is_announced() {
         heap::in_child();
     }
@@ -213,27 +164,4 @@ extern "C" fn before_vfork() {
 extern "C" fn after_vfork(answer: isize) -> c_int {
     pager_api::end_excuse();
     raw::to_int(if answer < 0 { Err(-answer as i32) } else { Ok(answer as usize) })
-}
-
-static NEXT_FORK: Next = Next::new();
-
-/// POSIX's `_Fork`, which runs no handlers but ours.
-///
-/// # Safety
-///
-/// As in C.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn _Fork() -> c_int {
-    let Some(next) = NEXT_FORK.get(c"_Fork") else {
-        raw::set_errno(libc::ENOSYS);
-        return -1;
-    };
-    // SAFETY: libc's function of that name has this type.
-    let next = unsafe { core::mem::transmute::<NonNull<c_void>, unsafe extern "C" fn() -> c_int>(next) };
-    // SAFETY: the caller keeps the rules of _Fork. libc sets errno, which is left as it is.
-    let answer = around(0, || match unsafe { next() } {
-        -1 => Err(libc::EAGAIN),
-        pid => Ok(pid as usize),
-    });
-    answer.map_or(-1, |pid| pid as c_int)
 }

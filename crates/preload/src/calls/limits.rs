@@ -1,14 +1,13 @@
 //! Limits on address space and data: what a program sets and reads is kept by [`quire_linux::limits`] while its memory is
 //! managed. Limits of other resources, and those of other processes, are the kernel's.
 
-use core::ffi::{CStr, c_int, c_uint, c_void};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::ffi::{CStr, c_int, c_uint};
 
 use quire_linux::limits::{self, Kind};
 use quire_linux::sys::rlimit::Limit;
 
 use super::arena;
-use crate::malloc::{backend, own};
+use crate::malloc::own;
 use crate::pager_api::{self, Call};
 use crate::raw::{self, Answer};
 
@@ -123,31 +122,16 @@ export! {
         = of_process(pid, resource, new, old);
 }
 
-/// libc's sbrk.
-static NEXT_SBRK: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
-
-/// The old sbrk, whose memory is the kernel's and counts like any other.
-///
-/// # Safety
-///
-/// As in C.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn sbrk(increment: isize) -> *mut c_void {
-    if NEXT_SBRK.load(Ordering::Relaxed).is_null()
-        && let Some(found) = backend::next(c"sbrk")
-    {
-        NEXT_SBRK.store(found.as_ptr(), Ordering::Relaxed);
+/// brk, whose memory is the kernel's and counts like any other. It answers where the break is, as the kernel does, also
+/// where nothing has changed.
+pub(super) fn set_break(to: usize) -> Answer {
+    // SAFETY: takes no pointers to follow; what lies above the new break the program has given up.
+    let kernel = |to: usize| unsafe { raw::call!(libc::SYS_brk, to) };
+    if to != 0 && limits::is_limited() {
+        let now = kernel(0)?;
+        if to > now && allow(to - now, to - now).is_err() {
+            return Ok(now);
+        }
     }
-    let more = usize::try_from(increment).unwrap_or(0);
-    // SAFETY: null, or libc's function of this name, which has this type.
-    let next = unsafe {
-        core::mem::transmute::<*mut c_void, Option<unsafe extern "C" fn(isize) -> *mut c_void>>(
-            NEXT_SBRK.load(Ordering::Relaxed),
-        )
-    };
-    match next {
-        // SAFETY: the caller keeps the rules of sbrk.
-        Some(next) if more == 0 || allow(more, more).is_ok() => unsafe { next(increment) },
-        _ => raw::to_address(Err(libc::ENOMEM)),
-    }
+    kernel(to)
 }

@@ -21,7 +21,8 @@
 //! A vfork child runs these on its parent's memory and by its parent's pager, which tells it by the process id and
 //! carries the call out on a thread of its own rather than let the child take its locks.
 
-mod clone;
+mod by_number;
+pub(crate) mod clone;
 mod exec;
 mod faults;
 pub(crate) mod fork;
@@ -32,13 +33,13 @@ mod look;
 mod map;
 mod processors;
 mod range;
-mod raw_call;
 mod remap;
 pub(crate) mod signals;
 mod socket;
 pub(crate) mod threads;
 mod vectors;
 
+pub(crate) use by_number::route;
 pub(crate) use map::map_heap;
 pub(crate) use range::{advise, protect};
 
@@ -53,14 +54,14 @@ use crate::pager_api::{self, Kind};
 use crate::raw::Answer;
 
 /// The next definition of a function, looked up once.
-struct Next(AtomicUsize);
+pub(crate) struct Next(AtomicUsize);
 
 impl Next {
-    const fn new() -> Next {
+    pub(crate) const fn new() -> Next {
         Next(AtomicUsize::new(0))
     }
 
-    fn get(&self, name: &CStr) -> Option<NonNull<c_void>> {
+    pub(crate) fn get(&self, name: &CStr) -> Option<NonNull<c_void>> {
         if let Some(known) = NonNull::new(self.0.load(Ordering::Relaxed) as *mut c_void) {
             return Some(known);
         }

@@ -1,6 +1,6 @@
 //! Calls that change a range of existing memory: its protection, its use, its place in RAM, its name.
 
-use core::ffi::{c_int, c_uint, c_void};
+use core::ffi::{c_int, c_uint};
 use core::ops::Range;
 
 use super::{AtGap, arena, in_pieces};
@@ -166,67 +166,6 @@ fn whole(part: &Range<usize>) -> Answer {
         (piece.kind == Kind::Gap, piece.end)
     });
     if has_gap { Err(libc::ENOMEM) } else { Ok(0) }
-}
-
-/// POSIX's mprotect.
-#[unsafe(no_mangle)]
-extern "C" fn mprotect(addr: *mut c_void, len: usize, prot: c_int) -> c_int {
-    raw::to_int(protect(addr as usize, len, prot))
-}
-
-/// glibc's `pkey_mprotect`, which takes -1 for mprotect.
-#[unsafe(no_mangle)]
-extern "C" fn pkey_mprotect(addr: *mut c_void, len: usize, prot: c_int, key: c_int) -> c_int {
-    let answer = match key {
-        -1 => protect(addr as usize, len, prot),
-        key => protect_by_key(addr as usize, len, prot, key),
-    };
-    raw::to_int(answer)
-}
-
-/// Linux's madvise.
-#[unsafe(no_mangle)]
-extern "C" fn madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_int {
-    raw::to_int(advise(addr as usize, len, advice))
-}
-
-/// POSIX's madvise: it answers the error, leaves errno alone, and its DONTNEED must not drop contents.
-#[unsafe(no_mangle)]
-extern "C" fn posix_madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_int {
-    if advice == libc::POSIX_MADV_DONTNEED {
-        return 0;
-    }
-    advise(addr as usize, len, advice).err().unwrap_or(0)
-}
-
-/// POSIX's mlock.
-#[unsafe(no_mangle)]
-extern "C" fn mlock(addr: *const c_void, len: usize) -> c_int {
-    raw::to_int(lock(addr as usize, len, 0))
-}
-
-/// Linux's mlock2.
-#[unsafe(no_mangle)]
-extern "C" fn mlock2(addr: *const c_void, len: usize, flags: c_uint) -> c_int {
-    raw::to_int(lock(addr as usize, len, flags))
-}
-
-/// POSIX's munlock.
-#[unsafe(no_mangle)]
-extern "C" fn munlock(addr: *const c_void, len: usize) -> c_int {
-    raw::to_int(unlock(addr as usize, len))
-}
-
-/// POSIX's mlockall.
-#[unsafe(no_mangle)]
-extern "C" fn mlockall(flags: c_int) -> c_int {
-    raw::to_int(lock_all(flags))
-}
-
-/// POSIX's munlockall.
-#[unsafe(no_mangle)]
-extern "C" fn munlockall() -> c_int {
-    raw::to_int(unlock_all())
 }
 
 /// Linux's prctl, in C with a variable number of arguments, which are registers here.

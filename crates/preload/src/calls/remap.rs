@@ -3,7 +3,6 @@
 //! The kernel unmaps where it moves from, which within the arena would leave a hole for mappings of its own. So there it
 //! moves with `MREMAP_DONTUNMAP`, and the old place goes back to the pager.
 
-use core::ffi::{c_int, c_void};
 use core::ops::Range;
 
 use super::arena;
@@ -226,24 +225,4 @@ unsafe fn to_target(call: &Remap) -> Answer {
     unsafe {
         if call.is_fixed() { over_arena(call.new_addr, call.new_len, || kernel(call)) } else { kernel(call) }
     }
-}
-
-/// Linux's mremap. In C its last argument is optional; in this calling convention it is a register either way, which
-/// only counts with `MREMAP_FIXED` or `MREMAP_DONTUNMAP`.
-///
-/// # Safety
-///
-/// As in C.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn mremap(
-    old: *mut c_void,
-    old_len: usize,
-    new_len: usize,
-    flags: c_int,
-    new_addr: *mut c_void,
-) -> *mut c_void {
-    // SAFETY: the caller keeps mremap's rules.
-    raw::to_address(unsafe {
-        remap(&Remap { old: old as usize, old_len, new_len, flags, new_addr: new_addr as usize })
-    })
 }

@@ -366,8 +366,29 @@ static void of_malloc(void) {
     free(p);
 }
 
+/* A second libc: its malloc, its mappings and its children work beside the first's. */
+static void of_namespaces(void) {
+    void *second = dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW);
+    CHECK(second != NULL && dlmopen(LM_ID_BASE, "libc.so.6", RTLD_NOW) != NULL);
+    void *(*allocate)(size_t) = (void *(*)(size_t))dlsym(second, "malloc");
+    void (*release)(void *) = (void (*)(void *))dlsym(second, "free");
+    pid_t (*make_child)(void) = (pid_t(*)(void))dlsym(second, "fork");
+    for (size_t size = 1000; size <= 10000000; size *= 10) {
+        char *block = allocate(size);
+        CHECK(block != NULL);
+        memset(block, 7, size);
+        int status;
+        pid_t child = make_child();
+        if (child == 0)
+            _exit(block[0] == 7 && block[size - 1] == 7 ? 0 : 1);
+        CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+        release(block);
+    }
+}
+
 int main(void) {
     of_memory();
+    of_namespaces();
     of_process();
     of_limits();
     of_signals();

@@ -100,7 +100,7 @@ impl Outsiders {
 
     /// Counts a process, once, and tells of the first of each cause.
     fn count(&mut self, pid: u32, cause: Outside, name: &str) {
-        if cause == Outside::OwnUserfaultfd {
+        if cause.is_told_only() {
             return self.tell(pid, cause, name);
         }
         if self.is_counted(pid, Instant::now()) {
@@ -133,7 +133,7 @@ impl Outsiders {
 fn line(pid: u32, cause: Outside, name: &str) -> String {
     let base = name.rsplit('/').next().unwrap_or_default();
     let name = if base.is_empty() { sample::name(pid) } else { base.into() };
-    let what = if cause == Outside::OwnUserfaultfd { "" } else { " runs outside the budget" };
+    let what = if cause.is_told_only() { "" } else { " runs outside the budget" };
     format!("{name} (process {pid}){what}: {}; {}", cause.cause(), cause.mend())
 }
 

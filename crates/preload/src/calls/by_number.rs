@@ -1,6 +1,5 @@
-//! `syscall()`: calls by number, of which those on memory go the way of their namesakes.
+//! Calls by number, as libc's text makes them ([`crate::hooks`]): those on memory go to the pager where it is the pager's.
 
-use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_uint, c_ulong};
 
 use super::map::{self, Request};
@@ -12,74 +11,12 @@ use crate::decide::Remap;
 use crate::pager_api;
 use crate::raw::{self, Answer};
 
-/// Linux's syscall, in C with a variable number of arguments: six of them at most, of which the last is on the stack.
-/// One that the caller did not pass is some word of its frame, which no call looks at.
+/// Makes a system call of the program's.
 ///
-/// A clone with a stack of its own must not pass through a frame of ours: its child returns from here on another stack.
-///
-/// # Safety
-///
-/// As in C.
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn syscall(
-    number: c_long,
-    a: usize,
-    b: usize,
-    c: usize,
-    d: usize,
-    e: usize,
-    f: usize,
-) -> c_long {
-    naked_asm!(
-        "cmp rdi, {clone}",
-        "je 3f",
-        "cmp rdi, {clone3}",
-        "je 4f",
-        "2:",
-        "jmp {by_number}",
-        "3:",
-        "test rdx, rdx",
-        "jz 2b",
-        "jmp {with_stack}",
-        // The stack is the sixth word of clone3's arguments, which are 64 bytes at least.
-        "4:",
-        "test rsi, rsi",
-        "jz 2b",
-        "cmp rdx, 64",
-        "jb 2b",
-        "cmp qword ptr [rsi + 40], 0",
-        "je 2b",
-        "jmp {with_stack}",
-        clone = const libc::SYS_clone,
-        clone3 = const libc::SYS_clone3,
-        by_number = sym by_number,
-        with_stack = sym clone::clone_by_number,
-    )
-}
-
-/// Any other call.
-///
-/// # Safety
-///
-/// As in C.
-unsafe extern "C" fn by_number(
-    number: c_long,
-    a: usize,
-    b: usize,
-    c: usize,
-    d: usize,
-    e: usize,
-    f: usize,
-) -> c_long {
-    // SAFETY: the caller keeps the rules of that call.
-    raw::to_long(unsafe { route(number, [a, b, c, d, e, f]) })
-}
-
 /// # Safety
 ///
 /// As the call itself.
-unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
+pub(crate) unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
     let [a, b, c, d, e, f] = args;
     // SAFETY: by the caller's promise.
     unsafe {
@@ -93,6 +30,7 @@ unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
                 offset: f as i64,
             }),
             libc::SYS_munmap => map::unmap(a, b),
+            libc::SYS_brk => limits::set_break(a),
             libc::SYS_mremap => {
                 remap::remap(&Remap { old: a, old_len: b, new_len: c, flags: d as c_int, new_addr: e })
             }

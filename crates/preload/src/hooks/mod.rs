@@ -1,0 +1,77 @@
+//! Jumps over libc's own system calls on memory, so that each of them comes to us, whoever makes it: the program, a library
+//! that no symbol of ours reaches (`RTLD_DEEPBIND`), or libc for itself.
+//!
+//! All places of a libc are patched, or none. Which they are, [`quire_linux::libc_sites`] finds out; [`object`] shows it the
+//! loaded libc, [`text`] writes, [`stubs`] has where the jumps lead, and [`called`] what becomes of a call. At the end each
+//! call is made once, to see that it arrives ([`check`]). [`namespaces`] looks for further libcs.
+
+mod called;
+mod check;
+mod namespaces;
+mod object;
+mod stubs;
+mod text;
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use object::Object;
+use quire_linux::control::outside::Outside;
+use quire_linux::sys::futex::Lock;
+use text::{Patch, Patches};
+
+/// Where the libcs are that were patched, at most one for each block of stubs: the program's, and those of other namespaces.
+static PATCHED: [AtomicUsize; stubs::BLOCKS] = [const { AtomicUsize::new(0) }; stubs::BLOCKS];
+/// What was written into the program's, to undo it.
+static FIRST: Lock<Option<Patches>> = Lock::new(None);
+
+/// Patches the libc of the program. On an error, which says why it runs unmanaged, nothing is changed.
+pub(crate) fn install() -> Result<(), Outside> {
+    let object = object::own_libc().ok_or(Outside::UnknownLibc)?;
+    let patches = patch(&object)?;
+    if !check::all_arrive(&object) {
+        patches.undo();
+        return Err(Outside::UnknownLibc);
+    }
+    *FIRST.lock() = Some(patches);
+    Ok(())
+}
+
+/// Takes the jumps back: the process is not managed after all.
+pub(crate) fn remove() {
+    if let Some(patches) = FIRST.lock().take() {
+        patches.undo();
+    }
+}
+
+/// Patches libcs of other namespaces that were not there before, or tells of them.
+pub(crate) fn install_in_others() {
+    let all_patched = namespaces::each_libc(|object| is_patched(object) || patch(object).is_ok());
+    if !all_patched {
+        crate::pager_api::tell_outside(crate::raw::getpid(), Outside::SecondLibc, b"");
+    }
+}
+
+/// A libc that was unloaded may have left its place to another one.
+fn is_patched(object: &Object) -> bool {
+    block_of(object.address(0)).is_some() && object.sites().is_err()
+}
+
+fn block_of(base: usize) -> Option<usize> {
+    PATCHED.iter().position(|patched| patched.load(Ordering::Relaxed) == base)
+}
+
+fn patch(object: &Object) -> Result<Patches, Outside> {
+    let sites = object.sites().map_err(|_| Outside::UnknownLibc)?;
+    let base = object.address(0);
+    let block = block_of(base).or_else(|| block_of(0)).ok_or(Outside::UnknownLibc)?;
+    let mut patches = Patches::new(object.rights());
+    for (number, site) in sites.all().iter().enumerate() {
+        let stub = stubs::prepare(block, number, site, object.address(site.back));
+        // A jump reaches 2 GiB far.
+        let patch = Patch::new(object.address(site.at), site.bytes, stub).ok_or(Outside::UnknownLibc)?;
+        patches.add(patch);
+    }
+    patches.write().map_err(|_| Outside::FixedText)?;
+    PATCHED[block].store(base, Ordering::Relaxed);
+    Ok(patches)
+}

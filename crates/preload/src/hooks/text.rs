@@ -1,0 +1,104 @@
+//! Writing into a library's text: all of it, or nothing.
+//!
+//! By mprotect, where the kernel lets text become writable. Where it does not (`PR_SET_MDWE`, SELinux), by
+//! `/proc/self/mem`, which needs no rights of the pages.
+
+use core::ffi::c_int;
+
+use quire_linux::libc_sites::{JUMP, MOST};
+
+use crate::raw;
+
+const PAGE: usize = 4096;
+/// `jmp`, before the distance from the end of the instruction.
+const JMP: u8 = 0xe9;
+
+/// A jump over the beginning of a place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patch {
+    at: usize,
+    before: [u8; JUMP],
+    jump: [u8; JUMP],
+}
+
+impl Patch {
+    const NONE: Patch = Patch { at: 0, before: [0; JUMP], jump: [0; JUMP] };
+
+    /// One from `at` to `target`; `None` if that is too far.
+    pub(super) fn new(at: usize, before: [u8; JUMP], target: usize) -> Option<Patch> {
+        let distance = i32::try_from((target as i64).checked_sub((at + JUMP) as i64)?).ok()?;
+        let mut jump = [JMP; JUMP];
+        jump[1..].copy_from_slice(&distance.to_le_bytes());
+        Some(Patch { at, before, jump })
+    }
+}
+
+/// All patches of one library.
+#[derive(Debug)]
+pub(super) struct Patches {
+    all: [Patch; MOST],
+    len: usize,
+    /// The rights that its text has.
+    rights: c_int,
+}
+
+impl Patches {
+    pub(super) const fn new(rights: c_int) -> Patches {
+        Patches { all: [Patch::NONE; MOST], len: 0, rights }
+    }
+
+    pub(super) fn add(&mut self, patch: Patch) {
+        self.all[self.len] = patch;
+        self.len += 1;
+    }
+
+    /// Writes them all. On an error, which is the kernel's number, none is written.
+    pub(super) fn write(&self) -> Result<(), i32> {
+        let all = &self.all[..self.len];
+        for (done, patch) in all.iter().enumerate() {
+            if let Err(errno) = self.put(patch.at, &patch.jump) {
+                all[..done].iter().for_each(|patch| self.take_back(patch));
+                return Err(errno);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes them back.
+    pub(super) fn undo(&self) {
+        self.all[..self.len].iter().for_each(|patch| self.take_back(patch));
+    }
+
+    fn take_back(&self, patch: &Patch) {
+        if self.put(patch.at, &patch.before).is_err() {
+            quire_linux::die!("libc's text can be changed but not changed back; please report this");
+        }
+    }
+
+    fn put(&self, at: usize, bytes: &[u8; JUMP]) -> Result<(), i32> {
+        let start = at - at % PAGE;
+        let len = (at + JUMP).next_multiple_of(PAGE) - start;
+        // SAFETY: rights of libc's own pages, which are executable all the while.
+        let protect = |rights: c_int| unsafe { raw::call!(libc::SYS_mprotect, start, len, rights) };
+        if protect(self.rights | libc::PROT_WRITE).is_err() {
+            return by_file(at, bytes);
+        }
+        // SAFETY: the pages are writable, and nobody runs there: no other thread is in libc yet, and this one is not in any
+        // function that is patched.
+        unsafe { (at as *mut [u8; JUMP]).write_unaligned(*bytes) };
+        protect(self.rights).map(|_| ())
+    }
+}
+
+/// Writes by the file that is this process's memory.
+fn by_file(at: usize, bytes: &[u8; JUMP]) -> Result<(), i32> {
+    // SAFETY: a C string; the bytes are good to read, and what they replace is libc's text.
+    unsafe {
+        let flags = libc::O_RDWR | libc::O_CLOEXEC;
+        let fd = raw::call!(libc::SYS_openat, libc::AT_FDCWD as isize, c"/proc/self/mem".as_ptr(), flags)?;
+        let written = raw::call!(libc::SYS_pwrite64, fd, bytes.as_ptr(), JUMP, at);
+        // Nothing can be done about a close that fails.
+        let _ = raw::call!(libc::SYS_close, fd);
+        if written? == JUMP { Ok(()) } else { Err(libc::EIO) }
+    }
+}
