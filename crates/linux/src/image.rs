@@ -30,7 +30,11 @@ pub fn outside(path: &CStr) -> Option<Outside> {
         let len = io::pread(&file, &mut head, 0).ok()?;
         match script(&head[..len]) {
             Some(interpreter) => file = open(path_in(&mut [0; PATH], interpreter)?)?,
-            None => return of_elf(&file, &head[..len]),
+            // Of a program started as `ld.so PROGRAM` the file is the loader, which looks static.
+            None => {
+                let cause = of_elf(&file, &head[..len]);
+                return cause.filter(|cause| *cause != Outside::Static || !is_loader(path.to_bytes()));
+            }
         }
     }
     None
@@ -93,9 +97,13 @@ fn of_elf(file: &OwnedFd, head: &[u8]) -> Option<Outside> {
     let mut space = [0; PATH];
     let len = io::pread(file, &mut space[..(len as usize).min(PATH)], at).ok()?;
     let path = space[..len].split(|byte| *byte == 0).next()?;
-    // glibc's loaders are ld-linux-x86-64.so.2 and ld.so.1, musl's is ld-musl-x86_64.so.1.
-    let foreign = !base_name(path).starts_with(b"ld-linux") && !base_name(path).starts_with(b"ld.so");
-    foreign.then_some(Outside::OtherLibc)
+    (!is_loader(path)).then_some(Outside::OtherLibc)
+}
+
+/// Whether this is a loader of glibc's: ld-linux-x86-64.so.2, ld.so.1, or ld-2.31.so. (musl's is ld-musl-x86_64.so.1.)
+pub fn is_loader(path: &[u8]) -> bool {
+    let names: [&[u8]; 3] = [b"ld-linux", b"ld.so", b"ld-2."];
+    names.iter().any(|name| base_name(path).starts_with(name))
 }
 
 /// Where the interpreter's path lies in the file, and its length; `Some(None)`: there is none.

@@ -34,6 +34,8 @@ ELSEWHERE = {
     "filtered": "outside.py: behind a filter",
     "forks_rights": "forks.py, under pressure",
     "heapname": "outside.py: it says whose malloc it has",
+    "hooks": "hooks.py: with its library, under pressure",
+    "hooks_deep": "hooks.py: that library",
     "hello": "outside.py: for other libcs",
     "holders": "holders.py, under pressure",
     "holders_net": "holders.py, under pressure",

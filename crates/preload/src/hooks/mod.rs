@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use object::Object;
 use quire_linux::control::outside::Outside;
 use quire_linux::sys::futex::Lock;
-use text::{Patch, Patches};
+use text::{Island, Patch, Patches};
 
 /// Where the libcs are that were patched, at most one for each block of stubs: the program's, and those of other namespaces.
 static PATCHED: [AtomicUsize; stubs::BLOCKS] = [const { AtomicUsize::new(0) }; stubs::BLOCKS];
@@ -65,11 +65,20 @@ fn patch(object: &Object) -> Result<Patches, Outside> {
     let base = object.address(0);
     let block = block_of(base).or_else(|| block_of(0)).ok_or(Outside::UnknownLibc)?;
     let mut patches = Patches::new(object.rights());
+    let mut island = None::<Island>;
     for (number, site) in sites.all().iter().enumerate() {
+        let at = object.address(site.at);
         let stub = stubs::prepare(block, number, site, object.address(site.back));
-        // A jump reaches 2 GiB far.
-        let patch = Patch::new(object.address(site.at), site.bytes, stub).ok_or(Outside::UnknownLibc)?;
-        patches.add(patch);
+        let patch = Patch::new(at, site.bytes, stub).or_else(|| {
+            if island.is_none() {
+                island = Island::near(base);
+            }
+            Patch::new(at, site.bytes, island.as_mut()?.hop_to(stub))
+        });
+        patches.add(patch.ok_or(Outside::FixedText)?);
+    }
+    if let Some(island) = island {
+        island.finish().map_err(|_| Outside::FixedText)?;
     }
     patches.write().map_err(|_| Outside::FixedText)?;
     PATCHED[block].store(base, Ordering::Relaxed);

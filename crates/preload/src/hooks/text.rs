@@ -33,6 +33,57 @@ impl Patch {
     }
 }
 
+/// Jumps on, near a library that lies too far from ours for a jump of 2 GiB: a page of its own.
+#[derive(Debug)]
+pub(super) struct Island {
+    at: usize,
+    used: usize,
+}
+
+impl Island {
+    /// Bytes of a jump to any address: `jmp *0(%rip)`, and the address.
+    const HOP: usize = 16;
+    /// Places that are tried, and bytes between them.
+    const TRIES: usize = 4096;
+    const APART: usize = 64 << 10;
+
+    /// One below `base`.
+    pub(super) fn near(base: usize) -> Option<Island> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let lowest = base - base % Island::APART;
+        let mut places = (1..=Island::TRIES).map(|number| lowest - number * Island::APART);
+        let at = places.find(|at| {
+            // SAFETY: a new mapping, and nothing is replaced.
+            let mapped =
+                unsafe { raw::call!(libc::SYS_mmap, *at, PAGE, rights, flags, -1isize, 0usize) };
+            mapped == Ok(*at)
+        })?;
+        Some(Island { at, used: 0 })
+    }
+
+    /// A jump to `target`, and where it is.
+    pub(super) fn hop_to(&mut self, target: usize) -> usize {
+        let at = self.at + self.used;
+        self.used += Island::HOP;
+        let mut hop = [0u8; Island::HOP];
+        hop[..2].copy_from_slice(&[0xff, 0x25]);
+        hop[6..14].copy_from_slice(&target.to_le_bytes());
+        // SAFETY: the page is ours, writable, and has room for more than all of a library's places.
+        unsafe { (at as *mut [u8; Island::HOP]).write_unaligned(hop) };
+        at
+    }
+
+    /// Lets it run.
+    pub(super) fn finish(self) -> Result<(), i32> {
+        let rights = libc::PROT_READ | libc::PROT_EXEC;
+        // SAFETY: rights of a page that is ours.
+        unsafe { raw::call!(libc::SYS_mprotect, self.at, PAGE, rights) }.map(|_| ())
+    }
+}
+
+const _: () = assert!(MOST * Island::HOP <= PAGE);
+
 /// All patches of one library.
 #[derive(Debug)]
 pub(super) struct Patches {

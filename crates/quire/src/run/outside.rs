@@ -11,6 +11,7 @@ use quire_linux::sys::child::same_memory;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 /// How old an unconnected process must be to count where nothing says why it does not connect: a new one has yet to join.
@@ -158,8 +159,8 @@ fn cause_of(pid: u32, overdue: bool, connected: &[u32]) -> Option<Outside> {
 fn cause_by_file(pid: u32) -> Option<Outside> {
     let exe = format!("/proc/{pid}/exe");
     let program = fs::read_link(&exe).ok()?;
-    // Of a program started as `ld.so PROGRAM` this is the loader, which looks static.
-    let is_loader = program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld"));
+    // It may have another name, or none, but is the same file there.
+    let is_loader = image::is_loader(program.as_os_str().as_bytes());
     image::outside(&CString::new(exe).ok()?).filter(|cause| !(is_loader && *cause == Outside::Static))
 }
 
