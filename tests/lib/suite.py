@@ -16,7 +16,7 @@ from runner import REPOSITORY, TESTS, fail_on_signals
 import stacks
 
 # Scripts of tests/.
-SCRIPTS = ("bench", "cases", "failures", "promise", "record", "unlimited", "verify")
+SCRIPTS = ("bench", "cases", "failures", "libcs", "promise", "record", "unlimited", "verify")
 # Comparisons of time, which want a quiet machine and the full size.
 TIMED = ("halves", "kernel-swap")
 SIZES = ("small", "full", "soak")

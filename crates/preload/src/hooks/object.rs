@@ -112,7 +112,7 @@ impl Object {
 
     /// Its places. Nobody may write to the object meanwhile.
     pub(super) fn sites(&self) -> Result<Sites, Mismatch> {
-        self.look_at(|image, symbols| Sites::find(image, symbols)).unwrap_or(Err(Mismatch::NoSymbols))
+        self.look_at(Sites::find).unwrap_or(Err(Mismatch::NoSymbols))
     }
 
     /// Where its function of this name is.

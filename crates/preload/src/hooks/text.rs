@@ -55,8 +55,7 @@ impl Island {
         let mut places = (1..=Island::TRIES).map(|number| lowest - number * Island::APART);
         let at = places.find(|at| {
             // SAFETY: a new mapping, and nothing is replaced.
-            let mapped =
-                unsafe { raw::call!(libc::SYS_mmap, *at, PAGE, rights, flags, -1isize, 0usize) };
+            let mapped = unsafe { raw::call!(libc::SYS_mmap, *at, PAGE, rights, flags, -1isize, 0usize) };
             mapped == Ok(*at)
         })?;
         Some(Island { at, used: 0 })
