@@ -1,10 +1,10 @@
 //! `libquire_preload.so`: what `quire run` puts in front of a program's libraries.
 //!
-//! It supplies `malloc` (mimalloc, whose mappings are ours; glibc's own calls mmap where nothing can interpose) and
-//! stands in front of the calls that make or change anonymous memory. Each call that touches no managed memory goes
-//! straight to the kernel; the others go to the pager.
+//! It supplies `malloc` (mimalloc, whose mappings are ours), and puts jumps over libc's own system calls that make or change
+//! anonymous memory. Each call that touches no managed memory goes straight to the kernel; the others go to the pager.
 //!
-//! * `start`: the constructor: who calls malloc, the heaps, the pager, the fork handlers.
+//! * `start`: the constructor: who calls malloc, the hooks, the heaps, the pager.
+//! * `hooks`: the jumps over libc's system calls.
 //! * `malloc`: the malloc family, and which of three heaps answers.
 //! * `heap`: Quire's own heap, `#[global_allocator]`: the pager's tables.
 //! * `libc_heap`: what libc and the loader allocate for themselves.
@@ -15,7 +15,7 @@
 //!
 //! # Rules
 //!
-//! Quire's own threads have no libc thread behind them. They never call an interposed function of this library (the
+//! Quire's own threads have no libc thread behind them. They never call a function that this library takes over, or a libc's that is hooked (the
 //! system calls of `quire-linux` are made in assembly), never mimalloc, and nothing that sets `errno`. What this
 //! library allocates by Rust's allocator lives outside managed memory.
 //!

@@ -1,4 +1,5 @@
-//! The interposed calls. Each touches managed memory, and goes to the pager; or does not, and goes to the kernel as it
+//! The calls that come to us: those on memory by the hooks in libc's text ([`by_number`] has them all), others by their names,
+//! which this library takes over. Each touches managed memory, and goes to the pager; or does not, and goes to the kernel as it
 //! is; or lies across the arena's edge, and is cut there.
 //!
 //! * [`map`]: mmap, munmap. [`remap`]: mremap.
@@ -9,14 +10,13 @@
 //! * [`limits`]: limits on address space and data.
 //! * [`inherit`]: what another program inherits.
 //! * [`faults`]: ioctl, for a program with a userfaultfd of its own.
-//! * [`fork`]: all that copies the address space; [`clone`]: clone under its names and numbers.
+//! * [`fork`]: all that copies the address space; [`clone`]: clone with a stack for what it makes.
 //! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`threads`]: what the kernel touches when a thread dies.
 //! * [`processors`]: what threads may run on.
 //! * [`socket`]: setsockopt, for memory that is pinned.
-//! * [`raw_call`]: `syscall()`, which reaches all of these by number.
 //!
-//! `brk` and `sbrk` are not interposed: what they give is unmanaged.
+//! What `brk` gives is the kernel's, and unmanaged.
 //!
 //! A vfork child runs these on its parent's memory and by its parent's pager, which tells it by the process id and
 //! carries the call out on a thread of its own rather than let the child take its locks.
