@@ -10,7 +10,7 @@ from checks import expect
 from runner import MIB, compiled, program, scratch
 
 BUDGET = 32 * MIB
-KINDS = ("own", "second", "again")
+KINDS = ("own", "break", "second", "again")
 # munmap's number and call as they are, and otherwise with the same effect.
 MUNMAP = b"\xb8\x0b\x00\x00\x00\x0f\x05"
 OTHERWISE = b"\x90\x90\x6a\x0b\x58\x0f\x05"

@@ -69,7 +69,6 @@ def check_over(checks):
         expect(result.status == 0 and warnings(result) == [], result.describe())
         expect(not report["over_budget"], "over the budget by the report")
     kinds = {
-        "brk": "its heap by brk",
         "raw": "system calls of its own",
         "fixed": "at addresses of its own",
         "bss": r"its \.data and \.bss",

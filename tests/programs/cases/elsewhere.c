@@ -1,4 +1,4 @@
-/* Memory that does not come through libc's calls, kept for a moment: elsewhere MIB brk|raw|fixed|bss */
+/* Memory that does not come through libc's calls, kept for a moment: elsewhere MIB raw|fixed|bss */
 #include "case.h"
 
 #include <sys/syscall.h>
@@ -21,8 +21,6 @@ static char *map_raw(void *where, size_t bytes, int flags) {
 }
 
 static char *memory(const char *kind, size_t bytes) {
-    if (strcmp(kind, "brk") == 0)
-        return sbrk((intptr_t)bytes);
     if (strcmp(kind, "raw") == 0)
         return map_raw(NULL, bytes, 0);
     if (strcmp(kind, "fixed") == 0)

@@ -28,6 +28,33 @@ static size_t wrong(const uint64_t *words, uint64_t seed) {
     return count;
 }
 
+/* The break: what it grows by is zero, also where it was before; a child has it, and moves its own. */
+static void move_break(void) {
+    char *start = sbrk(0);
+    uint64_t *words = sbrk(BYTES);
+    size_t old = 0, others;
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < BYTES / 8; i += PAGE / 8)
+            old += words[i] != 0;
+        fill(words, round);
+        pid_t child = fork();
+        if (child == 0) {
+            size_t bad = wrong(words, round);
+            char *more = sbrk(PAGE);
+            bad += more != start + BYTES || *more != 0;
+            _exit(bad != 0);
+        }
+        int status = -1;
+        waitpid(child, &status, 0);
+        others = wrong(words, round);
+        printf("break: %zu words wrong, child %d\n", others, status);
+        fflush(stdout);
+        if (sbrk(-(intptr_t)BYTES) != start + BYTES || sbrk(0) != start || sbrk(BYTES) != start)
+            printf("the break is not where it was\n");
+    }
+    printf("%zu words were not zero, %d\n", old, brk(start - PAGE * 1000000) == 0 || sbrk((intptr_t)1 << 46) != (void *)-1);
+}
+
 typedef void *(*mapper)(void *, size_t, int, int, int, off_t);
 typedef int (*unmapper)(void *, size_t);
 typedef pid_t (*forker)(void);
@@ -67,6 +94,8 @@ int main(int argc, char **argv) {
     const char *kind = argc > 1 ? argv[1] : "";
     if (!strcmp(kind, "own")) {
         use("own", dlopen("libc.so.6", RTLD_NOW), "");
+    } else if (!strcmp(kind, "break")) {
+        move_break();
     } else if (!strcmp(kind, "second")) {
         use("second", dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW), "");
     } else if (!strcmp(kind, "again")) {

@@ -9,7 +9,8 @@ const SYMBOL_TABLE: u64 = 6;
 const GNU_HASH: u64 = 0x6fff_fef5;
 /// Bytes of an entry of the symbol table.
 const SYMBOL: usize = 24;
-/// The type of a symbol that is a function.
+/// The types of symbols that are variables and functions.
+const VARIABLE: u8 = 1;
 const FUNCTION: u8 = 2;
 
 /// The readable segments of an object, by the addresses that the object itself has for them: before it is placed.
@@ -47,7 +48,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// An exported function.
+/// An exported function or variable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Symbol {
     /// Its address in the image.
@@ -80,6 +81,15 @@ impl<'a> Symbols<'a> {
 
     /// The function of this name. All versions of those that are looked for are one function.
     pub fn find(&self, name: &[u8]) -> Option<Symbol> {
+        self.find_of(FUNCTION, name)
+    }
+
+    /// The variable of this name.
+    pub fn variable(&self, name: &[u8]) -> Option<Symbol> {
+        self.find_of(VARIABLE, name)
+    }
+
+    fn find_of(&self, kind: u8, name: &[u8]) -> Option<Symbol> {
         let half = |at: usize| half(self.hash, at * 4);
         let (buckets, first, filter) = (half(0)?, half(1)?, half(2)?);
         let hash = gnu_hash(name);
@@ -90,7 +100,7 @@ impl<'a> Symbols<'a> {
         while at >= first {
             let entry = half(chain + (at - first) as usize)?;
             if entry | 1 == hash | 1
-                && let Some(symbol) = self.function(at, name)
+                && let Some(symbol) = self.defined(at, kind, name)
             {
                 return Some(symbol);
             }
@@ -102,14 +112,14 @@ impl<'a> Symbols<'a> {
         None
     }
 
-    /// The symbol with this number, if it is a function that is defined here and has this name.
-    fn function(&self, number: u32, name: &[u8]) -> Option<Symbol> {
+    /// The symbol with this number, if it is of this kind, is defined here, and has this name.
+    fn defined(&self, number: u32, kind: u8, name: &[u8]) -> Option<Symbol> {
         let entry = self.symbols.get(number as usize * SYMBOL..)?.get(..SYMBOL)?;
         let names = self.names.get(half(entry, 0)? as usize..)?;
         let is_named = names.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0));
         let is_defined = entry[6..8] != [0, 0];
         let (address, size) = (word(entry, 8)?, word(entry, 16)?);
-        (is_named && is_defined && entry[4] & 15 == FUNCTION).then_some(Symbol { address, size })
+        (is_named && is_defined && entry[4] & 15 == kind).then_some(Symbol { address, size })
     }
 }
 

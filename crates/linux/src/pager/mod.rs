@@ -152,6 +152,8 @@ impl From<Errno> for StartError {
 struct Tables {
     engine: Engine,
     room: room::Room,
+    /// The program's break, once it has asked for one.
+    heap: Option<calls::Heap>,
     /// The thread that forks, while it does: only its faults and calls may change the tables.
     frozen_for: u32,
     /// Later mappings are locked (`mlockall(MCL_FUTURE)`); on fault only, if the second is set.
@@ -432,6 +434,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     let tables = Tables {
         engine,
         room: room::Room::new(arena.start.0, arena.end().0),
+        heap: None,
         frozen_for: 0,
         lock_future: None,
     };

@@ -4,7 +4,7 @@ use core::ffi::{c_int, c_long, c_uint, c_ulong};
 
 use super::map::{self, Request};
 use super::{
-    clone, exec, faults, fork, inherit, limits, look, processors, range, remap, signals, socket, threads,
+    brk, clone, exec, faults, fork, inherit, limits, look, processors, range, remap, signals, socket, threads,
     vectors,
 };
 use crate::decide::Remap;
@@ -30,7 +30,7 @@ pub(crate) unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
                 offset: f as i64,
             }),
             libc::SYS_munmap => map::unmap(a, b),
-            libc::SYS_brk => limits::set_break(a),
+            libc::SYS_brk => brk::set(a),
             libc::SYS_mremap => {
                 remap::remap(&Remap { old: a, old_len: b, new_len: c, flags: d as c_int, new_addr: e })
             }

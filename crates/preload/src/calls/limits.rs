@@ -122,9 +122,8 @@ export! {
         = of_process(pid, resource, new, old);
 }
 
-/// brk, whose memory is the kernel's and counts like any other. It answers where the break is, as the kernel does, also
-/// where nothing has changed.
-pub(super) fn set_break(to: usize) -> Answer {
+/// brk of the kernel's, whose memory counts like any other.
+pub(super) fn set_kernels_break(to: usize) -> Answer {
     // SAFETY: takes no pointers to follow; what lies above the new break the program has given up.
     let kernel = |to: usize| unsafe { raw::call!(libc::SYS_brk, to) };
     if to != 0 && limits::is_limited() {

@@ -3,6 +3,7 @@
 //! is; or lies across the arena's edge, and is cut there.
 //!
 //! * [`map`]: mmap, munmap. [`remap`]: mremap.
+//! * [`brk`]: the program's break.
 //! * [`range`]: mprotect, madvise, the mlock family, and names of mappings. [`vectors`]: advice for several ranges.
 //! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
 //! * [`exec`]: exec and its kin, which only tell `quire` of programs that will run outside the budget. [`libc_exec`]:
@@ -16,11 +17,10 @@
 //! * [`processors`]: what threads may run on.
 //! * [`socket`]: setsockopt, for memory that is pinned.
 //!
-//! What `brk` gives is the kernel's, and unmanaged.
-//!
 //! A vfork child runs these on its parent's memory and by its parent's pager, which tells it by the process id and
 //! carries the call out on a thread of its own rather than let the child take its locks.
 
+pub(crate) mod brk;
 mod by_number;
 pub(crate) mod clone;
 mod exec;

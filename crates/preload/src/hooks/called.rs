@@ -7,7 +7,7 @@ use quire_linux::libc_sites::Kind;
 use super::stubs::Slot;
 use crate::calls::{clone, route};
 
-/// Whether calls that arrive are counted, and how many did.
+/// Whether calls that arrive are only counted, and how many did.
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
 
@@ -17,15 +17,16 @@ static ARRIVED: AtomicU32 = AtomicU32::new(0);
 ///
 /// As the call itself. `args` is what the registers are to be afterwards.
 pub(super) unsafe extern "C" fn called(slot: &Slot, args: &mut [usize; 6], number: usize) -> isize {
+    if LISTENING.load(Ordering::Relaxed) {
+        ARRIVED.fetch_add(1, Ordering::Relaxed);
+        return 0;
+    }
     let number = if slot.is(Kind::ByNumber) { number } else { slot.number() as usize };
     if slot.is(Kind::Low) || slot.is(Kind::LowAnywhere) {
         args[3] |= libc::MAP_32BIT as usize;
     }
     if slot.is(Kind::LowAnywhere) {
         args[0] = 0;
-    }
-    if LISTENING.load(Ordering::Relaxed) {
-        ARRIVED.fetch_add(1, Ordering::Relaxed);
     }
     // In libc's own text, that of a clone's thread.
     let ends = number == libc::SYS_exit as usize && !slot.is(Kind::ByNumber);
@@ -37,7 +38,7 @@ pub(super) unsafe extern "C" fn called(slot: &Slot, args: &mut [usize; 6], numbe
     }
 }
 
-/// Whether a call arrives while `make` runs, on the only thread.
+/// Whether a call arrives while `make` runs, on the only thread. It is answered with 0, and not made.
 pub(super) fn arrives(make: impl FnOnce()) -> bool {
     let before = ARRIVED.load(Ordering::Relaxed);
     LISTENING.store(true, Ordering::Relaxed);

@@ -1,13 +1,13 @@
-//! Whether the calls of a patched libc arrive: each is made once, so that it does nothing.
+//! Whether the calls of a patched libc arrive: each is made once, and comes no further than to us.
 
 use core::mem::transmute;
 
 use super::called::arrives;
 use super::object::Object;
 
-/// Functions, and arguments with which they change nothing.
+/// Functions, and arguments with which they make their call.
 const CALLS: [(&str, [usize; 6]); 14] = [
-    // Inside libc this calls brk, to learn where its heap begins.
+    // Inside libc this calls brk, to learn where its heap begins. The answer 0 means that it does not know yet.
     ("sbrk", [0; 6]),
     ("brk", [0; 6]),
     ("mmap", [0, 0, 0, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize, usize::MAX, 0]),
@@ -32,7 +32,7 @@ pub(super) fn all_arrive(object: &Object) -> bool {
         let Some(function) = object.function(name) else { return false };
         let [a, b, c, d, e, f] = *args;
         let arrived = arrives(|| {
-            // SAFETY: libc's function of that name, which takes up to six words and does nothing with these.
+            // SAFETY: libc's function of that name, which takes up to six words; its call is not made.
             unsafe { transmute::<usize, AnyFunction>(function)(a, b, c, d, e, f) };
         });
         // Where libc knows already, it does not ask.

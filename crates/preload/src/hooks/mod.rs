@@ -28,12 +28,21 @@ static FIRST: Lock<Option<Patches>> = Lock::new(None);
 pub(crate) fn install() -> Result<(), Outside> {
     let object = object::own_libc().ok_or(Outside::UnknownLibc)?;
     let patches = patch(&object)?;
+    if has_break(&object) {
+        crate::calls::brk::leave_to_kernel();
+    }
     if !check::all_arrive(&object) {
         patches.undo();
         return Err(Outside::UnknownLibc);
     }
     *FIRST.lock() = Some(patches);
     Ok(())
+}
+
+/// Whether libc has asked for its break already, and so knows one of the kernel's.
+fn has_break(object: &Object) -> bool {
+    // SAFETY: libc's variable of that name is a pointer, which only libc writes, on this thread.
+    object.variable("__curbrk").is_none_or(|at| unsafe { (at as *const usize).read_volatile() } != 0)
 }
 
 /// Takes the jumps back: the process is not managed after all.

@@ -121,6 +121,12 @@ impl Object {
         Some(self.address(symbol.address))
     }
 
+    /// Where its variable of this name is.
+    pub(super) fn variable(&self, name: &str) -> Option<usize> {
+        let symbol = self.look_at(|_, symbols| symbols.variable(name.as_bytes()))??;
+        Some(self.address(symbol.address))
+    }
+
     fn look_at<T>(&self, look: impl FnOnce(&Image<'_>, &Symbols<'_>) -> T) -> Option<T> {
         let mut image = Image::empty();
         for range in &self.segments[..self.count] {

@@ -78,6 +78,11 @@ pub enum Call {
         /// Bytes.
         len: usize,
     },
+    /// As brk, but that it answers where the break is then, in bytes. EOPNOTSUPP: the kernel has one.
+    Break {
+        /// Where it is to be, in bytes.
+        to: usize,
+    },
     /// As munmap.
     Unmap {
         /// Where.

@@ -4,6 +4,7 @@
 //! may need that: a range of which a page is moved out or being filled, of which a part is locked, marked, or a mapping of the
 //! kernel's, and everything while another thread forks, limits have to be kept, or accesses are recorded.
 
+use super::brk::Step;
 use super::piece::first_run;
 use super::place::{map_new, map_new_heap, show_in_dumps};
 use super::{Answer, Call, errno, piece};
@@ -14,7 +15,7 @@ use crate::pager::{Pager, SPACE, bytes_of, pages_of};
 use crate::sys::sched::{self, SignalsBlocked};
 use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange};
-use quire_core::mmu::Prot;
+use quire_core::mmu::{Prot, Refusal};
 
 /// Carries out a call on a thread of the program.
 pub(in crate::pager) fn perform(pager: &'static Pager, call: Call) -> Answer {
@@ -39,6 +40,7 @@ fn here(pager: &'static Pager, call: Call) -> Option<Answer> {
             let _holding = Holding::by(sched::gettid());
             Some(map_new_heap(pager, &mut tables, len, prot))
         }
+        Call::Break { to } => set_break(pager, to),
         Call::Protect { addr, len, prot } => protect(pager, pages_of(addr, len), prot),
         Call::Unmap { addr, len } if addr.is_multiple_of(PAGE_SIZE) => unmap(pager, pages_of(addr, len)),
         Call::Advise { addr, len, advice: libc::MADV_DONTNEED | libc::MADV_FREE } => {
@@ -63,6 +65,28 @@ fn map(pager: &'static Pager, at: Option<usize>, len: usize, prot: i32, flags: i
     Some(map_new(pager, &mut tables, at, len, prot, flags))
 }
 
+fn set_break(pager: &'static Pager, to: usize) -> Option<Answer> {
+    let mut tables = begin(pager).filter(|tables| tables.lock_future.is_none())?;
+    let _holding = Holding::by(sched::gettid());
+    match tables.step_of_break(pager, to) {
+        Err(errno) => Some(Err(errno)),
+        Ok(Step::Stays(end)) => Some(Ok(end)),
+        Ok(Step::Grows(range)) => Some(Ok(tables.grow_break(pager, range, to))),
+        Ok(Step::Shrinks(range)) => {
+            drop(tables);
+            let mut tables = discard(pager, range)?;
+            // Another thread may have set it meanwhile.
+            if tables.step_of_break(pager, to) != Ok(Step::Shrinks(range)) {
+                return None;
+            }
+            if let Err(refusal) = take_away(pager, &mut tables, range) {
+                return Some(Err(errno(refusal)));
+            }
+            Some(Ok(tables.set_break(to)))
+        }
+    }
+}
+
 fn protect(pager: &'static Pager, range: PageRange, prot: i32) -> Option<Answer> {
     let mut tables = begin(pager)?;
     let _holding = Holding::by(sched::gettid());
@@ -85,16 +109,21 @@ fn give_up(pager: &'static Pager, range: PageRange) -> Option<Answer> {
 
 fn unmap(pager: &'static Pager, range: PageRange) -> Option<Answer> {
     let mut tables = discard(pager, range)?;
-    // What was touched meanwhile goes too.
     let _holding = Holding::by(sched::gettid());
-    if let Err(refusal) = tables.engine.unmap(&mut pager.program_mmu(), range) {
+    if let Err(refusal) = take_away(pager, &mut tables, range) {
         return Some(Err(errno(refusal)));
     }
+    tables.room.give(range.start.0, range.end().0);
+    Some(Ok(0))
+}
+
+/// Unmaps what [`discard`] has emptied. Its addresses stay taken.
+fn take_away(pager: &Pager, tables: &mut Held<'_>, range: PageRange) -> Result<(), Refusal> {
+    tables.engine.unmap(&mut pager.program_mmu(), range)?;
     pager.unevictable.forget(bytes_of(range));
     pager.note(Note::Unmap(range));
     show_in_dumps(range, false);
-    tables.room.give(range.start.0, range.end().0);
-    Some(Ok(0))
+    Ok(())
 }
 
 /// Drops the contents of a range in bites of 2 MiB, letting others have the lock in between; the last one is left locked. `None`:

@@ -5,12 +5,13 @@
 //! job and wake who waits for it.
 //!
 //! * [`call`]: the calls. `place`: who has which addresses; they are free to others only after the last step that
-//!   touches them. `piece`: what a range consists of.
+//!   touches them. `brk`: the program's break. `piece`: what a range consists of.
 //! * `advice`: contents dropped, rights, marks. `lock` and `unevictable`: what is to be present. `remap` and `away`:
 //!   what moves.
 
 mod advice;
 mod away;
+mod brk;
 mod call;
 mod disown;
 mod here;
@@ -22,6 +23,7 @@ mod remap;
 mod unevictable;
 
 pub(super) use advice::{TAG_DONT_FORK, TAG_WIPE};
+pub(super) use brk::Heap;
 pub use call::Call;
 pub(super) use here::perform;
 pub use piece::{Kind, Piece};
@@ -73,6 +75,7 @@ impl Caller {
             Call::Pledge { addr, len } => self.pledge(pages_of(addr, len)),
             Call::Claim { addr, len } => self.claim(addr, len),
             Call::ClaimFree { addr, len } => self.claim_free(addr, len),
+            Call::Break { to } => self.set_break(to),
             Call::Unmap { addr, len } => self.unmap(addr, len),
             Call::Protect { addr, len, prot } => self.protect(addr, len, prot),
             Call::Advise { addr, len, advice } => self.advise(addr, len, advice),

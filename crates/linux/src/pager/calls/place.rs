@@ -108,7 +108,7 @@ impl Caller {
     }
 
     /// `MAP_POPULATE`, `MAP_LOCKED` and `mlockall(MCL_FUTURE)`.
-    fn after_map(&mut self, range: PageRange, flags: i32) -> Result<(), i32> {
+    pub(super) fn after_map(&mut self, range: PageRange, flags: i32) -> Result<(), i32> {
         let future = self.pager.tables.lock().lock_future;
         if flags & libc::MAP_LOCKED != 0 || future.is_some() {
             let on_fault = future == Some(true) && flags & libc::MAP_LOCKED == 0;
@@ -183,7 +183,7 @@ impl Caller {
     }
 
     /// Unmaps what is managed in `range`, and leaves its addresses taken; the lock is held.
-    fn empty(&mut self, range: PageRange) -> Result<Held<'static>, i32> {
+    pub(super) fn empty(&mut self, range: PageRange) -> Result<Held<'static>, i32> {
         let mut rest = range;
         while let Some(run) = self.next_run(rest) {
             self.discard(run)?;
