@@ -129,9 +129,11 @@ impl Engine {
         self.grant.pages
     }
 
-    /// Sets the pages that the host's own tables and buffers take.
-    pub fn set_overhead(&mut self, pages: u32) {
+    /// Sets the pages that the host's own tables and buffers take. Answers how many more that is than before.
+    pub fn set_overhead(&mut self, pages: u32) -> u32 {
+        let more = pages.saturating_sub(self.grant.overhead);
         self.grant.overhead = pages;
+        more
     }
 
     /// Whether anything may be moved out. Off in a forked child, and where no memory limit was asked for.

@@ -299,7 +299,7 @@ impl Fuzzed {
     fn limits(&mut self, rng: &mut Rng) {
         match rng.below(8) {
             0 | 1 => self.engine.set_grant(pages(rng)),
-            2 => self.engine.set_overhead(rng.below(2000) as u32),
+            2 => _ = self.engine.set_overhead(rng.below(2000) as u32),
             3 => self.engine.set_division(pages(rng)),
             4 => self.engine.set_policy(policy(rng)),
             5 => _ = self.engine.overdraw(rng.below(100) as u32),

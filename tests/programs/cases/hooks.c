@@ -30,6 +30,9 @@ static size_t wrong(const uint64_t *words, uint64_t seed) {
 
 /* The break: what it grows by is zero, also where it was before; a child has it, and moves its own. */
 static void move_break(void) {
+    /* Nothing of malloc's may lie above it. */
+    static char buffer[4096];
+    setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     char *start = sbrk(0);
     uint64_t *words = sbrk(BYTES);
     size_t old = 0, others;

@@ -86,9 +86,17 @@ impl Pager {
     pub(super) fn adjust_grant(&self) {
         let own = self.usage().own / PAGE_SIZE as u64;
         let mut tables = self.tables.lock();
-        tables.engine.set_overhead(own as u32 + STACKS);
+        let more = tables.engine.set_overhead(own as u32 + STACKS);
         let Some(link) = self.budgeted() else { return };
         let account = link.ledger.account(link.welcome.account.index);
+        let (grant, granted) = (tables.engine.grant(), account.granted_pages());
+        if more > 0
+            && link.ledger.wanting() == 0
+            && grant::takes_more(Need::Program, grant, granted, account.target_pages())
+        {
+            // Its tables grew for the program: nothing is to be moved out for that while the budget has more.
+            link.ledger.take(account, u64::from(more));
+        }
         if account.want_pages() > 0 && tables.engine.headroom() >= LOW && !tables.engine.pressed() {
             // It has passed, and others should not shrink for it.
             link.ledger.set_want(account, 0);

@@ -4,8 +4,8 @@ use core::ffi::{c_int, c_long, c_uint, c_ulong};
 
 use super::map::{self, Request};
 use super::{
-    brk, clone, exec, faults, fork, inherit, limits, look, processors, range, remap, signals, socket, threads,
-    vectors,
+    brk, clone, exec, faults, fork, inherit, limits, look, processors, range, remap, signals, socket,
+    threads, vectors,
 };
 use crate::decide::Remap;
 use crate::pager_api;

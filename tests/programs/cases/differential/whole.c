@@ -15,14 +15,15 @@ static struct {
     long flags;
 } locks;
 
-static char *heap_end(void) {
-    return (char *)CALL(&by_kernel, SYS_brk, 0);
+/* The kernel's heap, or the one of the library's. */
+static char *heap_end(const struct zone *zone) {
+    return zone->way == &by_kernel ? (char *)CALL(&by_kernel, SYS_brk, 0) : (char *)syscall(SYS_brk, 0);
 }
 
 /* Moves the end of the heap. Whether that was refused: libc's function does not always tell. */
 static long move_end(const struct zone *zone, char *to) {
     CALL(zone->way, SYS_brk, (long)to);
-    return heap_end() != to;
+    return heap_end(zone) != to;
 }
 
 /* Words of the pages from `first` up to `end` that are not what was written below `written`, or zero above. */
@@ -37,13 +38,13 @@ static size_t wrong_heap(char *first, char *end, char *written) {
 
 /* Grows the heap above what is the program's own, and makes it larger or smaller twice. What is beyond its end can't be touched. */
 static long stretch_heap(const struct zone *zone, const long *sizes) {
-    char *base = heap_end(), *first = (char *)(((unsigned long)base + PAGE - 1) & -PAGE);
+    char *base = heap_end(zone), *first = (char *)(((unsigned long)base + PAGE - 1) & -PAGE);
     char *written = first;
     long refused = 0, wrong = 0, signals = 0;
     for (int i = 0; i < 3; i++) {
         char *end = base + sizes[i];
         refused = refused * 2 + move_end(zone, end);
-        if (heap_end() != end)
+        if (heap_end(zone) != end)
             continue;
         wrong += wrong_heap(first, end, written < end ? written : end);
         for (written = first; written + PAGE <= end; written += PAGE)
