@@ -5,6 +5,7 @@ use crate::run::budget::{self, Cgroup};
 use crate::run::library::Library;
 use crate::run::spill::{self, Spill};
 use crate::size::human;
+use quire_linux::libc_sites::{Mismatch, Sites, file};
 use quire_linux::probe::{Capabilities, Mend, Right, Thp, probe};
 use quire_linux::sys::rlimit::{self, UNLIMITED};
 use rustix::process::Resource;
@@ -83,6 +84,7 @@ pub(crate) fn examine() -> Vec<Finding> {
             &env::var("LD_PRELOAD").unwrap_or_default(),
             &fs::read_to_string("/etc/ld.so.preload").unwrap_or_default(),
         ),
+        libc(),
         library(),
         spill_directory(),
     ]
@@ -107,6 +109,44 @@ fn kernel(machine: &Capabilities) -> Finding {
     }
     let verdict = if machine.can_move { Verdict::CouldBeBetter } else { Verdict::MustBeMended };
     Finding { verdict, why: Some(lacks.join("; ")), mend: Some("boot Linux 6.13 or newer".into()), ..found }
+}
+
+/// The libc of this process, which is that of most programs here: whether its calls on memory can be hooked.
+fn libc() -> Finding {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let is_libc = |path: &&str| path.contains("/libc.so.6") || path.contains("/libc-2.");
+    let Some(path) = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(is_libc) else {
+        return Finding::good("libc", "/proc/self/maps", "none: this quire has one built in");
+    };
+    text_of_libc(path, &fs::read(path).unwrap_or_default())
+}
+
+fn text_of_libc(path: &str, file: &[u8]) -> Finding {
+    const TRIED: &str = "the text of the libc in /proc/self/maps";
+    let found =
+        file::of(file).ok_or(Mismatch::NoSymbols).and_then(|(image, symbols)| Sites::find(&image, &symbols));
+    let version = version_of(file).unwrap_or("of an unknown version");
+    match found {
+        Ok(sites) => {
+            let saw = format!("glibc {version}, {path}: {} places to hook", sites.all().len());
+            Finding::good("libc", TRIED, saw)
+        }
+        Err(mismatch) => Finding {
+            verdict: Verdict::MustBeMended,
+            why: Some(format!("programs run unmanaged: {mismatch}")),
+            mend: Some("use a glibc of a release that Quire knows (2.31 to 2.43), or report this one".into()),
+            ..Finding::good("libc", TRIED, format!("glibc {version}, {path}"))
+        },
+    }
+}
+
+/// What glibc says of itself in its text.
+fn version_of(file: &[u8]) -> Option<&str> {
+    const BEFORE: &[u8] = b" release version ";
+    let at = file.windows(BEFORE.len()).position(|bytes| bytes == BEFORE)? + BEFORE.len();
+    let rest = &file[at..];
+    let len = rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.')?;
+    core::str::from_utf8(&rest[..len]).ok().map(|version| version.trim_end_matches('.'))
 }
 
 fn userfaultfd(machine: &Capabilities) -> Finding {
@@ -304,6 +344,21 @@ mod tests {
             let is_good = finding.verdict == Verdict::Good;
             assert_eq!((finding.why.is_none(), finding.mend.is_none()), (is_good, is_good), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn a_libc_that_is_not_known_is_named() {
+        let found = libc();
+        assert_eq!(found.verdict, Verdict::Good, "{found:?}");
+        let path = found.saw.split([' ', ':']).find(|word| word.starts_with('/')).unwrap();
+        let mut file = fs::read(path).unwrap();
+        assert!(found.saw.starts_with(&format!("glibc {}, ", version_of(&file).unwrap())));
+        // munmap's number, and its call.
+        let at = file.windows(7).position(|bytes| bytes == b"\xb8\x0b\0\0\0\x0f\x05").unwrap();
+        file[at] ^= 1;
+        let found = text_of_libc(path, &file);
+        assert_eq!(found.verdict, Verdict::MustBeMended);
+        assert_eq!(found.why.as_deref(), Some("programs run unmanaged: munmap is not as expected"));
     }
 
     #[test]

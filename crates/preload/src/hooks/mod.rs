@@ -33,6 +33,7 @@ pub(crate) fn install() -> Result<(), Outside> {
     }
     if !check::all_arrive(&object) {
         patches.undo();
+        PATCHED[0].store(0, Ordering::Relaxed);
         return Err(Outside::UnknownLibc);
     }
     *FIRST.lock() = Some(patches);
@@ -49,7 +50,13 @@ fn has_break(object: &Object) -> bool {
 pub(crate) fn remove() {
     if let Some(patches) = FIRST.lock().take() {
         patches.undo();
+        PATCHED[0].store(0, Ordering::Relaxed);
     }
+}
+
+/// Whether this process is managed, and its calls come here.
+fn are_installed() -> bool {
+    PATCHED[0].load(Ordering::Relaxed) != 0
 }
 
 /// Patches libcs of other namespaces that were not there before, or tells of them.

@@ -76,7 +76,7 @@ unsafe extern "C" fn dlmopen(namespace: c_long, file: *const c_char, flags: c_in
     let Some(next) = NEXT_DLMOPEN.get(c"dlmopen") else { return core::ptr::null_mut() };
     // SAFETY: libc's function of that name has this type, and the caller keeps its rules.
     let handle = unsafe { core::mem::transmute::<NonNull<c_void>, Dlmopen>(next)(namespace, file, flags) };
-    if !handle.is_null() && namespace != libc::LM_ID_BASE {
+    if !handle.is_null() && namespace != libc::LM_ID_BASE && super::are_installed() {
         super::install_in_others();
     }
     handle

@@ -1,7 +1,8 @@
 //! Where the jumps lead: a stub for each place, and what they have in common.
 //!
 //! A system call changes `%rax`, `%rcx` and `%r11` only, and what libc's compiler knows of that it relies on. So all else is
-//! kept, vector registers included, and the 128 bytes below the stack pointer are left alone. Whoever unwinds the stack from
+//! kept, the SSE registers included, and the 128 bytes below the stack pointer are left alone. (The upper halves of AVX's are
+//! not: these small functions keep nothing there.) Whoever unwinds the stack from
 //! here finds the function of libc's as the caller.
 
 use core::arch::naked_asm;

@@ -1,0 +1,56 @@
+/* What calls on memory cost: the median of many, in microseconds, a line for each. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUNDS 4000
+#define PAGE 4096UL
+#define PRIVATE (MAP_PRIVATE | MAP_ANONYMOUS)
+
+static double times[ROUNDS];
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e6 + (double)time.tv_nsec / 1e3;
+}
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The call may use `round`. */
+#define MEASURE(name, call)                                                 \
+    do {                                                                    \
+        for (unsigned long round = 0; round < ROUNDS; round++) {            \
+            double begun = now();                                           \
+            call;                                                           \
+            times[round] = now() - begun;                                   \
+        }                                                                   \
+        qsort(times, ROUNDS, sizeof *times, by_size);                       \
+        printf("%s %.3f\n", name, times[ROUNDS / 2]);                       \
+    } while (0)
+
+static void map_and_unmap(void) {
+    void *at = mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE, PRIVATE, -1, 0);
+    if (at == MAP_FAILED || munmap(at, 16 * PAGE)) exit(1);
+}
+
+int main(void) {
+    char *used = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, PRIVATE, -1, 0);
+    char *reserved = mmap(NULL, ROUNDS * PAGE, PROT_NONE, PRIVATE, -1, 0);
+    if (used == MAP_FAILED || reserved == MAP_FAILED) return 1;
+    MEASURE("mmap+munmap-64K", map_and_unmap());
+    MEASURE("mprotect-4K", if (mprotect(reserved + round * PAGE, PAGE, PROT_READ | PROT_WRITE)) return 1);
+    MEASURE("sbrk-128K", if (sbrk(32 * PAGE) == (void *)-1) return 1);
+    MEASURE("dontneed-4K", if (madvise(used, PAGE, MADV_DONTNEED)) return 1);
+    MEASURE("touch+dontneed-4K", {
+        used[0] = 1;
+        if (madvise(used, PAGE, MADV_DONTNEED)) return 1;
+    });
+    return 0;
+}
