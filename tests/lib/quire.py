@@ -95,6 +95,11 @@ def _fields(tree, name):
             levels.extend(branch.values())
 
 
+def evicted(report):
+    """All pages that were moved out."""
+    return report["evicted_behind_pages"] + report["evicted_in_fault_pages"]
+
+
 def pages_of(report, name):
     """What a count by order comes to in pages."""
     return sum(count << order for order, count in enumerate(report.by_order(name)))

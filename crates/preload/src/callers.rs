@@ -4,6 +4,8 @@ use core::ffi::{c_int, c_void};
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::loaded;
+
 /// On whose behalf memory is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -84,23 +86,14 @@ pub(crate) fn of(address: usize) -> Caller {
 
 /// Looks for the text of libc and of the loader among the loaded objects. Allocates nothing.
 pub(crate) fn find() {
-    // SAFETY: the callback has the type asked for and keeps no pointer.
-    unsafe { libc::dl_iterate_phdr(Some(find_text), core::ptr::null_mut()) };
-}
-
-/// Called for each loaded object; a result other than 0 would end the walk.
-unsafe extern "C" fn find_text(info: *mut libc::dl_phdr_info, _size: usize, _data: *mut c_void) -> c_int {
-    // SAFETY: the loader hands out a structure that is good during the call, with as many headers as it says.
-    let (base, headers) = unsafe {
-        let info = &*info;
-        (info.dlpi_addr as usize, core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)))
-    };
-    for header in headers {
-        if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
-            add_segment(base.wrapping_add(header.p_vaddr as usize), header.p_memsz as usize);
+    loaded::find(|base, headers| {
+        for header in headers {
+            if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
+                add_segment(base.wrapping_add(header.p_vaddr as usize), header.p_memsz as usize);
+            }
         }
-    }
-    0
+        false
+    });
 }
 
 fn add_segment(start: usize, len: usize) {

@@ -8,6 +8,7 @@
 //! * `malloc`: the malloc family, and which of three heaps answers.
 //! * `heap`: Quire's own heap, `#[global_allocator]`: the pager's tables.
 //! * `libc_heap`: what libc and the loader allocate for themselves.
+//! * `loaded`: the objects that the loader has loaded.
 //! * `exclude`: which programs are left alone.
 //! * `calls`: mmap and its kin, fork and its kin, exec and its kin.
 //! * `decide`: what is managed, as pure functions.
@@ -33,6 +34,7 @@ mod exclude;
 mod heap;
 mod hooks;
 mod libc_heap;
+mod loaded;
 mod malloc;
 mod pager_api;
 mod raw;

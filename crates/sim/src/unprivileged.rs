@@ -2,8 +2,7 @@
 
 use core::ops::Range;
 
-use quire_core::mmu::Prot;
-use quire_core::mmu::{Done, Mmu, Mover, Refusal};
+use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
 use quire_core::{Frame, FrameRun, PageRange, Space, Touched, Vpn};
 
 use crate::mmu::SimMmu;

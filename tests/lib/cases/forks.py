@@ -71,6 +71,6 @@ def compare(checks, name, command, budget, timeout=60, front=()):
         managed = run([*front, *quire.command_line(command, budget, options)], timeout=timeout)
         report = quire.Report(path) if os.path.exists(path) and os.path.getsize(path) else None
         expect_same(native, managed)
-        expect(report is not None and report["evicted_behind_pages"] + report["evicted_in_fault_pages"] > 0, "no pressure")
+        expect(report is not None and quire.evicted(report) > 0, "no pressure")
         quire.expect_flow(report)
         figures.append("natively %.1f s, under Quire %.1f s" % (native.seconds, managed.seconds))

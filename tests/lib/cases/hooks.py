@@ -22,13 +22,13 @@ def hooks():
     return case_program("hooks", "-ldl")
 
 
-def managed(checks, name, command, front=()):
+def managed(checks, name, command):
     """One check: as natively, nothing of it outside, and pages were moved out."""
     with checks.case("hooks: " + name) as figures:
-        native = run([*front, *command], timeout=60)
-        done, report = quire.run_under([*front, *command], BUDGET, check=True, timeout=60)
+        native = run(command, timeout=60)
+        done, report = quire.run_under(command, BUDGET, check=True, timeout=60)
         expect_same(native, done)
-        evicted = report["evicted_behind_pages"] + report["evicted_in_fault_pages"]
+        evicted = quire.evicted(report)
         expect(evicted > BUDGET // quire.PAGE, "%d pages were moved out" % evicted)
         expect(report["unmanaged"] == 0, "outside: %s" % report["unmanaged_because"])
         figures.append("%d pages moved out" % evicted)

@@ -1,11 +1,12 @@
 //! A library's file: what the loader would make of it, as far as its names and its text go.
 
+use super::symbols::word;
 use super::{Image, Symbols};
 
 /// Kinds of program headers.
 const LOAD: u32 = 1;
 const DYNAMIC: u32 = 2;
-/// Bytes of a program header, and where the file's header has their place, their size and their number.
+/// Bytes of a program header.
 const HEADER: usize = 56;
 
 /// The segments and names of a 64-bit ELF library, given by its whole file; `None` if it is none.
@@ -28,8 +29,4 @@ pub fn of(file: &[u8]) -> Option<(Image<'_>, Symbols<'_>)> {
     }
     let symbols = Symbols::of(&image, dynamic?, 0)?;
     Some((image, symbols))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }

@@ -27,16 +27,14 @@ static FIRST: Lock<Option<Patches>> = Lock::new(None);
 /// Patches the libc of the program. On an error, which says why it runs unmanaged, nothing is changed.
 pub(crate) fn install() -> Result<(), Outside> {
     let object = object::own_libc().ok_or(Outside::UnknownLibc)?;
-    let patches = patch(&object)?;
+    *FIRST.lock() = Some(patch(&object)?);
     if has_break(&object) {
         crate::calls::brk::leave_to_kernel();
     }
     if !check::all_arrive(&object) {
-        patches.undo();
-        PATCHED[0].store(0, Ordering::Relaxed);
+        remove();
         return Err(Outside::UnknownLibc);
     }
-    *FIRST.lock() = Some(patches);
     Ok(())
 }
 

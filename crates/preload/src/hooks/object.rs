@@ -1,9 +1,11 @@
 //! A loaded libc: its segments, its names, where it lies.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::c_int;
 use core::ops::Range;
 
 use quire_linux::libc_sites::{Image, Mismatch, Sites, Symbols};
+
+use crate::loaded;
 
 /// The most segments that are looked at.
 const MOST: usize = 16;
@@ -21,30 +23,18 @@ pub(super) struct Object {
     rights: c_int,
 }
 
-/// The libc that this library is linked with.
+/// The libc that this library is linked with: it has a function that nothing interposes, and that no other object has.
 pub(super) fn own_libc() -> Option<Object> {
-    let mut found = None::<Object>;
-    // SAFETY: the callback has the type asked for, writes an answer of that type, and keeps no pointer.
-    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut found).cast()) };
+    let mut found = None;
+    loaded::find(|base, headers| {
+        let object = Object::of(base, headers);
+        let is_libc = object.contains(libc::gnu_get_libc_version as *const () as usize);
+        if is_libc {
+            found = Some(object);
+        }
+        is_libc
+    });
     found
-}
-
-/// Called for each loaded object; a result other than 0 ends the walk.
-unsafe extern "C" fn look(info: *mut libc::dl_phdr_info, _size: usize, found: *mut c_void) -> c_int {
-    // SAFETY: the loader hands out a structure that is good during the call, with as many headers as it says; the answer is
-    // the one of `own_libc`.
-    let (base, headers, found) = unsafe {
-        let info = &*info;
-        let headers = core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
-        (info.dlpi_addr as usize, headers, &mut *found.cast::<Option<Object>>())
-    };
-    let object = Object::of(base, headers);
-    // A function that nothing interposes, and that only libc has.
-    if object.contains(libc::gnu_get_libc_version as *const () as usize) {
-        *found = Some(object);
-        return 1;
-    }
-    0
 }
 
 impl Object {

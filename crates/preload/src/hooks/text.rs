@@ -7,9 +7,9 @@ use core::ffi::c_int;
 
 use quire_linux::libc_sites::{JUMP, MOST};
 
+use crate::decide::PAGE;
 use crate::raw;
 
-const PAGE: usize = 4096;
 /// `jmp`, before the distance from the end of the instruction.
 const JMP: u8 = 0xe9;
 
