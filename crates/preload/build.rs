@@ -3,7 +3,5 @@
 fn main() {
     // now: no call of ours may enter the loader's lazy binding, which takes locks.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,now");
-    // What mimalloc maps is told from what the program maps: of a heap only what is used counts against limits.
-    println!("cargo::rustc-cdylib-link-arg=-Wl,--wrap=mmap");
     println!("cargo::rerun-if-changed=build.rs");
 }

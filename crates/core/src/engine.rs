@@ -6,7 +6,7 @@
 //! and `space.rs` (what a program does to its addresses); `check/`, `inspect.rs` and `smaps.rs` only look. Those that several
 //! walks use are here.
 
-use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
+use crate::addr::{Frame, FrameRun, Space, Vpn};
 use crate::folio::{Rescues, Shaping, Tending};
 use crate::frame::{Backing, Compaction, FramePool, FrameState, List};
 use crate::grant::{Division, Grant};
@@ -212,11 +212,6 @@ impl Engine {
     /// The order of the folio that a page is part of, if it has frames.
     pub fn folio_order(&self, space: Space, vpn: Vpn) -> Option<Order> {
         self.tables.folio_order(space, vpn)
-    }
-
-    /// How many pages of `range` are not empty: at the program's address, in frames beside it, or stored.
-    pub fn used_pages(&self, range: PageRange) -> u64 {
-        self.tables.used_pages(range)
     }
 
     /// Sets for how many decisions the log has room, from now on; 0 keeps none, as to begin with. Forgets those noted so far.

@@ -2,14 +2,14 @@
 
 use core::ffi::CStr;
 
-use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError, Usage};
+use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError};
 pub(crate) use quire_linux::pager::{
     Call, Excused, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, excuse, fork_child,
-    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, may_commit, piece,
-    set_filtered, tell_outside,
+    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, piece, set_filtered,
+    tell_outside,
 };
 
-use crate::{heap, libc_heap, raw};
+use crate::{heap, raw};
 
 /// Excuses the calling thread, which is about to make a thread, a child or another program of itself.
 pub(crate) fn excuse_caller() -> Excused {
@@ -49,12 +49,11 @@ pub(crate) fn start(options: &Start<'_>) -> Result<(), StartError> {
 
 /// Bytes that this library has mapped outside managed memory, touched or not.
 fn mapped() -> u64 {
-    heap::mapped_bytes() + libc_heap::mapped_bytes()
+    heap::mapped_bytes()
 }
 
 /// Bytes that this library holds outside managed memory. Takes no lock and calls nobody.
-fn usage() -> Usage {
+fn usage() -> u64 {
     let (small, large) = heap::resident_bytes();
-    let (loader, libc) = libc_heap::live_bytes();
-    Usage { own: small + large, loader, libc }
+    small + large
 }

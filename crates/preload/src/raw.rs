@@ -1,7 +1,7 @@
 //! System calls without libc: no `errno`, no cancellation, no interposed function in between.
 
 use core::arch::asm;
-use core::ffi::{c_int, c_long, c_void};
+use core::ffi::{c_int, c_long};
 
 use quire_linux::limits;
 
@@ -68,17 +68,6 @@ pub(crate) fn to_long(answer: Answer) -> c_long {
 /// An answer as C functions give it: 0 or a value, or -1 and `errno`.
 pub(crate) fn to_int(answer: Answer) -> c_int {
     to_long(answer) as c_int
-}
-
-/// An answer as mmap gives it: an address, or `MAP_FAILED` and `errno`.
-pub(crate) fn to_address(answer: Answer) -> *mut c_void {
-    match answer {
-        Ok(address) => address as *mut c_void,
-        Err(errno) => {
-            set_errno(errno);
-            libc::MAP_FAILED
-        }
-    }
 }
 
 /// The calling thread's id.

@@ -13,11 +13,11 @@ use quire_linux::say;
 
 use crate::environment::variable;
 use crate::exclude::{self, Named};
-use crate::{callers, calls, hooks, libc_heap, malloc, pager_api};
+use crate::{calls, hooks, pager_api, texts};
 
 type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
-// A low number: before mimalloc's own constructor, which is in this library too.
+// A low number: before a constructor of the C code that is in this library too.
 #[used]
 #[unsafe(link_section = ".init_array.00050")]
 static CONSTRUCTOR: Constructor = construct;
@@ -47,12 +47,11 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
     if let (Some(socket), Some(list)) = (socket, excluded)
         && exclude::fits(list.to_bytes(), &named)
     {
-        // Nothing of it is ours, its malloc neither.
+        // Nothing of it is ours.
         tell(socket, Outside::Excluded, &named, quiet);
-        malloc::backend::choose(true);
         return;
     }
-    callers::find();
+    texts::find();
     calls::inherit::find();
     let managed = socket.is_some_and(|socket| {
         if let Err(cause) = hooks::install() {
@@ -63,13 +62,11 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
         start_pager(&pager_api::Start { socket, inject, check }, &named, quiet)
     });
     if managed {
-        libc_heap::reserve();
         calls::fork::make_ready();
         hooks::install_in_others();
     } else {
         hooks::remove();
     }
-    malloc::backend::choose(!managed);
     calls::signals::find();
     calls::threads::find();
 }

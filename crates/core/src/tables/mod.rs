@@ -197,11 +197,6 @@ impl Tables {
         if covered { Ok(()) } else { Err(Refusal::NoRange) }
     }
 
-    /// How many pages of `range` are not empty: at the program's address, in frames beside it, or stored.
-    pub(crate) fn used_pages(&self, range: PageRange) -> u64 {
-        if range.is_empty() { 0 } else { self.space(range.space).pages.used_in(range) }
-    }
-
     pub(crate) fn next_used(&self, range: PageRange) -> Option<Vpn> {
         self.space(range.space).pages.next_used(range)
     }

@@ -133,22 +133,6 @@ impl PageTable {
         None
     }
 
-    /// How many pages of a range are not empty.
-    pub(crate) fn used_in(&self, range: PageRange) -> u64 {
-        let (start, end) = (range.start.0, range.end().0);
-        let leaves = self.leaves.range(start / LEAF_PAGES..end.div_ceil(LEAF_PAGES));
-        let used = leaves.map(|(&number, leaf)| {
-            let base = number * LEAF_PAGES;
-            let (from, to) = (start.max(base) - base, end.min(base + LEAF_PAGES) - base);
-            match to - from {
-                LEAF_PAGES => u64::from(leaf.used),
-                _ => leaf.ptes[from as usize..to as usize].iter().filter(|pte| **pte != Pte::EMPTY).count()
-                    as u64,
-            }
-        });
-        used.sum()
-    }
-
     /// For how long the 64 KiB round a page are left as they are; `None` where no page was ever used.
     pub(crate) fn cooldown(&self, vpn: Vpn) -> Option<Cooldown> {
         let leaf = self.leaves.get(&(vpn.0 / LEAF_PAGES))?;

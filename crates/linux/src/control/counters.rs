@@ -162,14 +162,6 @@ counters! {
     spill_bytes: now [AtomicU64 = u64, 0],
     /// The most that [`Self::spill_bytes`] has been, in bytes.
     peak_spill_bytes: peak [AtomicU64 = u64, 0],
-    /// Bytes that libc allocated for itself or for the program, outside the budget, at present.
-    libc_bytes: now [AtomicU64 = u64, 0],
-    /// The most that [`Self::libc_bytes`] has been, in bytes.
-    peak_libc_bytes: peak [AtomicU64 = u64, 0],
-    /// Bytes that the loader allocated, outside the budget, at present.
-    loader_bytes: now [AtomicU64 = u64, 0],
-    /// The most that [`Self::loader_bytes`] has been, in bytes.
-    peak_loader_bytes: peak [AtomicU64 = u64, 0],
     /// Folios filled with zeroes by a fault, by order.
     fills: sum [[AtomicU64; ORDERS] = [u64; ORDERS], [0; ORDERS]],
     /// Folios brought in from the store or the spill file, by order.

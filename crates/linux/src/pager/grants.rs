@@ -1,6 +1,6 @@
 //! The part of the tree's budget that this process works within.
 
-use super::{Link, Pager, Tables, Usage};
+use super::{Link, Pager, Tables};
 use crate::control::grant::{self, Adjusted, LOW, Need, Standing};
 use crate::sys::clock::now_ns;
 use crate::sys::mmap;
@@ -84,7 +84,7 @@ impl Pager {
 
     /// On the service thread, each round: what Quire itself takes, what `quire` wants back, what others need.
     pub(super) fn adjust_grant(&self) {
-        let own = self.usage().own / PAGE_SIZE as u64;
+        let own = self.usage() / PAGE_SIZE as u64;
         let mut tables = self.tables.lock();
         let more = tables.engine.set_overhead(own as u32 + STACKS);
         let Some(link) = self.budgeted() else { return };
@@ -117,12 +117,11 @@ impl Pager {
 
     /// Bytes of Quire's own memory, as of a tenth of a second ago at most: counting what was touched of large
     /// tables takes a while.
-    pub(super) fn usage(&self) -> Usage {
+    pub(super) fn usage(&self) -> u64 {
         let now = now_ns();
         let mut last = self.usage.lock();
         if now > last.0 {
-            let mut usage = (self.options.usage)();
-            usage.own += mmap::buffer_bytes() as u64;
+            let usage = (self.options.usage)() + mmap::buffer_bytes() as u64;
             let took = now_ns() - now;
             *last = (now + (took * USAGE_TIMES).min(USAGE_NS), usage);
         }

@@ -73,17 +73,6 @@ use tables::{Held, TablesLock};
 /// A process has one address space.
 const SPACE: Space = Space(0);
 
-/// Bytes of Quire's own memory, by what it is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Mapped for tables and buffers.
-    pub own: u64,
-    /// In use by the loader, outside the budget.
-    pub loader: u64,
-    /// In use by libc, outside the budget.
-    pub libc: u64,
-}
-
 /// What a pager is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -94,7 +83,7 @@ pub struct Options {
     /// Without a socket: the order policy.
     pub policy: PolicyKind,
     /// How many bytes Quire's own heap takes.
-    pub usage: fn() -> Usage,
+    pub usage: fn() -> u64,
     /// How many bytes of its own it has mapped, touched or not.
     pub mapped: fn() -> u64,
     /// An error on purpose.
@@ -215,7 +204,7 @@ struct Pager {
     /// When the counters were last copied, in ns.
     published_at: AtomicU64,
     /// Until when a count of Quire's own memory holds, in ns, and what came out.
-    usage: Lock<(u64, Usage)>,
+    usage: Lock<(u64, u64)>,
     /// Rises when a fork is over.
     thawed: AtomicU32,
     /// Messages of faults that wait for a fork to be over.
@@ -318,12 +307,6 @@ pub fn piece(addr: usize, len: usize) -> Piece {
 #[inline]
 pub fn has_foreign() -> bool {
     room::has_foreign()
-}
-
-/// Whether the system would give a program so much memory at once.
-pub fn may_commit(bytes: usize) -> bool {
-    let pages = bytes.div_ceil(PAGE_SIZE) as u64;
-    pager().is_none_or(|pager| pager.overcommit.may_map(pages, libc::PROT_WRITE, 0).is_ok())
 }
 
 /// Starts the pager of this process: lays out its memory, starts its threads, joins `quire`.
@@ -462,7 +445,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         watchdog: watchdog::Watchdog::new(),
         want_said_at: AtomicU64::new(0),
         published_at: AtomicU64::new(0),
-        usage: Lock::new((0, Usage::default())),
+        usage: Lock::new((0, 0)),
         thawed: AtomicU32::new(0),
         aside: AtomicU32::new(0),
         through_frozen: AtomicU32::new(0),

@@ -42,9 +42,7 @@ impl Pager {
         self.published_at.store(time, Relaxed);
         let usage = self.usage();
         let counters = &account.counters;
-        set_now(&counters.table_bytes, &counters.peak_table_bytes, usage.own);
-        set_now(&counters.loader_bytes, &counters.peak_loader_bytes, usage.loader);
-        set_now(&counters.libc_bytes, &counters.peak_libc_bytes, usage.libc);
+        set_now(&counters.table_bytes, &counters.peak_table_bytes, usage);
         counters.forked.store(u64::from(self.is_forked_child()), Relaxed);
         self.show(&self.tables.lock().engine);
     }

@@ -76,10 +76,6 @@ pub(super) struct Room {
     free: Ranges,
     /// Mappings of the kernel's that a program put over a part of the arena.
     foreign: Ranges,
-    /// What the malloc family has mapped for itself; see `calls/limit.rs`.
-    pub(super) heap: Ranges,
-    /// Large blocks of that which the program was given under a limit, and not given up since.
-    pub(super) pledged: Ranges,
 }
 
 impl Room {
@@ -116,8 +112,6 @@ impl Room {
 
     pub(super) fn give(&mut self, start: u64, end: u64) {
         self.unmark_foreign(start, end);
-        self.heap.remove(start, end);
-        self.pledged.remove(start, end);
         self.free.insert(start, end);
     }
 

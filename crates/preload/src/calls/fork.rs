@@ -14,9 +14,8 @@ use quire_linux::sys::futex;
 use quire_linux::sys::sched::SignalsBlocked;
 use quire_linux::sys::wiped::Wiped;
 
-use crate::malloc::exact;
 use crate::raw::{self, Answer};
-use crate::{heap, libc_heap, pager_api};
+use crate::{heap, pager_api};
 
 /// Who forks. Another thread may be doing it while a child is made behind our back: the child finds nobody.
 static TURN: Wiped = Wiped::new();
@@ -42,7 +41,6 @@ pub(super) unsafe extern "C" fn prepare_for(flags: u64) {
     let blocked = SignalsBlocked::new();
     futex::take_word(turn());
     BLOCKED_BEFORE.store(blocked.keep(), Ordering::Relaxed);
-    exact::fork_prepare();
     pager_api::fork_prepare(flags & libc::CLONE_VFORK as u64 != 0);
 }
 
@@ -55,7 +53,6 @@ fn end_turn() {
 
 pub(super) unsafe extern "C" fn in_parent() {
     pager_api::fork_parent();
-    exact::fork_done();
     end_turn();
     pager_api::end_excuse();
 }
@@ -64,9 +61,7 @@ pub(super) unsafe extern "C" fn in_child() {
     if pager_api::is_announced() {
         heap::in_child();
     }
-    libc_heap::in_child();
     pager_api::fork_child();
-    exact::fork_done();
     end_turn();
 }
 

@@ -15,7 +15,6 @@ use quire_linux::sys::rlimit::Limit;
 
 use super::libc_exec::{self, EXECV, EXECVE, EXECVEAT, EXECVP, EXECVPE, FEXECVE};
 use super::limits::VARIABLE;
-use crate::malloc::backend;
 use crate::pager_api;
 use crate::raw::{self, Answer};
 
@@ -212,7 +211,7 @@ static NEXT_POPEN: AtomicUsize = AtomicUsize::new(0);
 /// Looks both up.
 pub(crate) fn find() {
     for (place, name) in [(&NEXT_SYSTEM, c"system"), (&NEXT_POPEN, c"popen")] {
-        place.store(backend::next(name).map_or(0, |at| at.as_ptr() as usize), Ordering::Relaxed);
+        place.store(super::next(name).map_or(0, |at| at.as_ptr() as usize), Ordering::Relaxed);
     }
 }
 

@@ -3,7 +3,6 @@
 use core::ffi::{CStr, c_int};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::malloc::backend;
 use crate::raw;
 
 /// The functions that run on in libc, by number. Those that take a list of arguments run on in those that take an array.
@@ -24,7 +23,7 @@ static NEXT: [AtomicUsize; NAMES.len()] = [const { AtomicUsize::new(0) }; NAMES.
 /// Finds libc's functions. Later, in a vfork child, nobody could.
 pub(crate) fn find() {
     for (next, name) in NEXT.iter().zip(NAMES) {
-        let found = backend::next(name).map_or(missing as *const () as usize, |at| at.as_ptr() as usize);
+        let found = super::next(name).map_or(missing as *const () as usize, |at| at.as_ptr() as usize);
         next.store(found, Ordering::Relaxed);
     }
 }

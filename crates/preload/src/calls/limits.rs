@@ -7,7 +7,6 @@ use quire_linux::limits::{self, Kind};
 use quire_linux::sys::rlimit::Limit;
 
 use super::arena;
-use crate::malloc::own;
 use crate::pager_api::{self, Call};
 use crate::raw::{self, Answer};
 
@@ -17,7 +16,6 @@ pub(crate) const VARIABLE: &CStr = c"QUIRE_LIMITS=";
 /// Takes the limits over, before there is a pager. `told`: the value of [`VARIABLE`].
 pub(crate) fn hold(told: Option<&CStr>) {
     limits::hold(told.and_then(|told| parse(told.to_bytes())));
-    own::heed_limits();
 }
 
 fn parse(told: &[u8]) -> Option<[Limit; 2]> {
@@ -43,12 +41,6 @@ pub(crate) fn allow(size: usize, data: usize) -> Result<(), i32> {
     }
 }
 
-/// Counts a block of the malloc family as if all of it were in use.
-pub(crate) fn pledge(addr: usize, len: usize) {
-    // It only changes what is counted.
-    let _ = pager_api::call(Call::Pledge { addr, len });
-}
-
 /// prlimit of the calling process, with the pointers of the call; `None`: the kernel's to answer.
 ///
 /// # Safety
@@ -66,7 +58,6 @@ unsafe fn own_limit(resource: c_uint, new: *const Limit, old: *mut Limit) -> Opt
         if let Err(errno) = limits::set(kind, new)? {
             return Some(Err(errno.raw_os_error()));
         }
-        own::heed_limits();
     }
     if !old.is_null() {
         // SAFETY: the same.

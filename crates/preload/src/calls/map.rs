@@ -1,15 +1,14 @@
 //! mmap and munmap.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::c_int;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{arena, limits};
-use crate::callers;
 use crate::decide::{self, MapRoute};
-use crate::malloc::within;
 use crate::pager_api::{self, Call, Kind};
 use crate::raw::{self, Answer};
+use crate::texts;
 
 /// The arguments of an mmap.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +31,7 @@ pub(super) unsafe fn map(request: &Request) -> Answer {
         // SAFETY: it is refused, whatever the rest is.
         return unsafe { kernel_map(request) };
     }
-    let texts = if addr == 0 { Default::default() } else { callers::texts() };
+    let texts = if addr == 0 { Default::default() } else { texts::all() };
     let at = addr - addr % decide::PAGE;
     let grows = flags & libc::MAP_GROWSDOWN != 0;
     // SAFETY: by the caller's promise, in each of them.
@@ -67,57 +66,11 @@ pub(super) unsafe fn map(request: &Request) -> Answer {
 /// Managed memory wherever there is room. Where the arena has none, it is the kernel's.
 unsafe fn map_anywhere(request: &Request) -> Answer {
     let Request { len, prot, flags, .. } = *request;
-    let map = || pager_api::call(Call::Map { len, prot, flags });
-    let answer = match map() {
-        Err(libc::ENOMEM) if quire_linux::limits::is_limited() => {
-            within::relieve();
-            map()
-        }
-        answer => answer,
-    };
-    match answer {
+    match pager_api::call(Call::Map { len, prot, flags }) {
         // SAFETY: by the caller's promise.
         Err(libc::EOPNOTSUPP) => unsafe { kernel_map(request) },
         answer => answer,
     }
-}
-
-/// New private anonymous memory where there is room, for this library's heaps: they count only what they use of it.
-/// Its address.
-pub(crate) fn map_heap(len: usize, prot: c_int) -> Answer {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    let kernel = Request { addr: 0, len, prot, flags, fd: -1, offset: 0 };
-    let answer = match arena().is_empty() {
-        true => Err(libc::EOPNOTSUPP),
-        false => pager_api::call(Call::MapHeap { len, prot }),
-    };
-    match answer {
-        // SAFETY: nothing that exists is touched.
-        Err(libc::EOPNOTSUPP) => unsafe { kernel_map(&kernel) },
-        answer => answer,
-    }
-}
-
-/// What mimalloc calls for mmap: the linker sends it here (`build.rs`).
-///
-/// # Safety
-///
-/// As in C.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn __wrap_mmap(
-    addr: *mut c_void,
-    len: usize,
-    prot: c_int,
-    flags: c_int,
-    fd: c_int,
-    offset: i64,
-) -> *mut c_void {
-    let plain = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    if len > 0 && flags & !libc::MAP_NORESERVE == plain {
-        return raw::to_address(map_heap(len, prot));
-    }
-    // SAFETY: the caller keeps mmap's rules.
-    raw::to_address(unsafe { map(&Request { addr: addr as usize, len, prot, flags, fd, offset }) })
 }
 
 /// # Safety

@@ -40,8 +40,6 @@ pub(crate) mod threads;
 mod vectors;
 
 pub(crate) use by_number::route;
-pub(crate) use map::map_heap;
-pub(crate) use range::{advise, protect};
 
 use core::ffi::{CStr, c_void};
 use core::ops::Range;
@@ -49,7 +47,6 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::decide::Parts;
-use crate::malloc::backend;
 use crate::pager_api::{self, Kind};
 use crate::raw::Answer;
 
@@ -65,10 +62,16 @@ impl Next {
         if let Some(known) = NonNull::new(self.0.load(Ordering::Relaxed) as *mut c_void) {
             return Some(known);
         }
-        let found = backend::next(name)?;
+        let found = next(name)?;
         self.0.store(found.as_ptr() as usize, Ordering::Relaxed);
         Some(found)
     }
+}
+
+/// The definition of `name` that the program would have without this library.
+fn next(name: &CStr) -> Option<NonNull<c_void>> {
+    // SAFETY: a C string; the loader takes the library that calls from the return address, which lies in this function.
+    NonNull::new(unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) })
 }
 
 fn arena() -> Range<usize> {

@@ -64,7 +64,7 @@ static void sizes(void) {
     }
 }
 
-/* Sizes round those at which blocks move between heaps, up and down, with contents that tell. */
+/* From each size to each other, with contents that tell. */
 static void sizes_in_between(void) {
     static const size_t steps[] = {100, 256, 257, 300, 1024, 1025, 4096, 4097, 4376, 5120, 65536, 65537, 131072, 131073, 140000, 200000};
     enum { STEPS = sizeof steps / sizeof *steps };
@@ -92,14 +92,14 @@ static void from_libc(void) {
     long_text[10000] = 0;
     copy = strdup(long_text);
     CHECK(!strcmp(text, "small") && !strcmp(copy, long_text) && malloc_usable_size(text) >= 6);
-    text = realloc(text, 100000); /* from libc's heap to the program's */
+    text = realloc(text, 100000);
     CHECK(!strcmp(text, "small"));
     CHECK(asprintf(&printed, "%s%s", text, copy) == 10005);
     FILE *out = open_memstream(&stream, &length);
     for (int i = 0; i < 10000; i++) fprintf(out, "%d ", i);
     CHECK(fclose(out) == 0 && strlen(stream) == length);
     free(text), free(long_text), free(copy), free(printed), free(stream);
-    char **many = malloc(200000 * sizeof *many); /* beyond libc's cap */
+    char **many = malloc(200000 * sizeof *many);
     for (int i = 0; i < 200000; i++) CHECK((many[i] = strdup("some forty bytes of text, give or take")));
     for (int i = 0; i < 200000; i++) free(many[i]);
     free(many);

@@ -125,9 +125,10 @@ static void ring_soon(void) {
     CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0); /* children do not inherit it */
 }
 
+/* By the one fork that POSIX allows in a handler: fork itself waits for malloc's locks. */
 static void fork_here(int signal) {
     (void)signal;
-    pid_t pid = fork();
+    pid_t pid = _Fork();
     if (pid == 0) {
         grandchild = 1;
         return;

@@ -4,7 +4,6 @@
 #include "check.h"
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -318,54 +317,6 @@ static void of_threads(void) {
     CHECK(munmap(large, 64 * PAGE) == 0 && munmap(stack, LEN) == 0 && munmap(mutex, LEN) == 0);
 }
 
-/* malloc calloc realloc reallocarray free malloc_usable_size memalign aligned_alloc posix_memalign valloc pvalloc
-   free_sized free_aligned_sized; __libc_malloc __libc_calloc __libc_realloc __libc_free __libc_memalign __libc_valloc
-   __libc_pvalloc. Their promises are looked at in family.c. */
-static void of_malloc(void) {
-    FIND(void *, __libc_malloc, size_t);
-    FIND(void *, __libc_calloc, size_t, size_t);
-    FIND(void *, __libc_realloc, void *, size_t);
-    FIND(void, __libc_free, void *);
-    FIND(void *, __libc_memalign, size_t, size_t);
-    FIND(void *, __libc_valloc, size_t);
-    FIND(void *, __libc_pvalloc, size_t);
-    FIND(void, free_sized, void *, size_t);
-    FIND(void, free_aligned_sized, void *, size_t, size_t);
-    char *p = __libc_malloc(100);
-    CHECK(p && malloc_usable_size(p) >= 100);
-    memset(p, 9, 100);
-    CHECK((p = __libc_realloc(p, 5000)) && p[99] == 9);
-    __libc_free(p);
-    CHECK((p = __libc_calloc(10, 30)) && p[0] == 0 && p[299] == 0);
-    free(p);
-    CHECK((p = __libc_memalign(512, 10)) && (uintptr_t)p % 512 == 0);
-    free(p);
-    CHECK((p = __libc_valloc(10)) && (uintptr_t)p % PAGE == 0);
-    free(p);
-    CHECK((p = __libc_pvalloc(PAGE + 1)) && (uintptr_t)p % PAGE == 0 && malloc_usable_size(p) >= 2 * PAGE);
-    free(p);
-    p = malloc(40);
-    if (free_sized)
-        free_sized(p, 40);
-    else
-        free(p);
-    p = aligned_alloc(64, 128);
-    CHECK(p && (uintptr_t)p % 64 == 0);
-    if (free_aligned_sized)
-        free_aligned_sized(p, 64, 128);
-    else
-        free(p);
-    CHECK((p = valloc(1)) && (uintptr_t)p % PAGE == 0);
-    free(p);
-    CHECK((p = pvalloc(1)) && malloc_usable_size(p) >= PAGE);
-    free(p);
-    CHECK((p = memalign(256, 1)) && (uintptr_t)p % 256 == 0);
-    free(p);
-    CHECK(posix_memalign((void **)&p, 128, 1) == 0 && (uintptr_t)p % 128 == 0);
-    CHECK((p = reallocarray(p, 100, 10)) && (p = realloc(p, 10)));
-    free(p);
-}
-
 /* A second libc: its malloc, its mappings and its children work beside the first's. */
 static void of_namespaces(void) {
     void *second = dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW);
@@ -396,7 +347,6 @@ int main(void) {
     of_exec();
     of_threads();
     of_processors();
-    of_malloc();
     puts("symbols ok");
     return 0;
 }

@@ -19,10 +19,6 @@ pub(crate) struct Peak {
     pub(crate) tables: u64,
     /// Spilled folios.
     pub(crate) spill: u64,
-    /// What libc allocated outside the budget.
-    pub(crate) libc: u64,
-    /// What the loader allocated outside the budget.
-    pub(crate) loader: u64,
 }
 
 impl Peak {
@@ -37,8 +33,6 @@ impl Peak {
         self.store = self.store.max(totals.store_bytes);
         self.tables = self.tables.max(totals.table_bytes);
         self.spill = self.spill.max(totals.spill_bytes);
-        self.libc = self.libc.max(totals.libc_bytes);
-        self.loader = self.loader.max(totals.loader_bytes);
     }
 }
 
@@ -61,20 +55,14 @@ mod tests {
     fn each_kind_has_its_own_highest_moment() {
         let mut peak = Peak::default();
         let mut totals = Totals::ZERO;
-        let figures = |totals: &mut Totals, of: [u64; 5]| {
-            [
-                totals.store_bytes,
-                totals.table_bytes,
-                totals.spill_bytes,
-                totals.libc_bytes,
-                totals.loader_bytes,
-            ] = of;
+        let figures = |totals: &mut Totals, of: [u64; 3]| {
+            [totals.store_bytes, totals.table_bytes, totals.spill_bytes] = of;
         };
-        for of in [[1, 20, 3, 40, 5], [10, 2, 30, 4, 50], [5, 5, 5, 5, 5]] {
+        for of in [[1, 20, 3], [10, 2, 30], [5, 5, 5]] {
             figures(&mut totals, of);
             peak.add(&Sample::default(), &totals);
         }
-        assert_eq!([peak.store, peak.tables, peak.spill, peak.libc, peak.loader], [10, 20, 30, 40, 50]);
+        assert_eq!([peak.store, peak.tables, peak.spill], [10, 20, 30]);
     }
 
     #[test]

@@ -73,8 +73,7 @@ impl Caller {
             }
             let part = PageRange::between(SPACE, vma.start, vma.end);
             self.discard(part)?;
-            let mut tables = self.pager.tables.lock();
-            tables.room.pledged.remove(part.start.0, part.end().0);
+            let tables = self.pager.tables.lock();
             self.pager.note(Note::Discard(part));
             drop(tables);
             if vma.locked {

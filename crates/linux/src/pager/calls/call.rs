@@ -13,22 +13,8 @@ pub enum Call {
         /// As mmap's.
         flags: i32,
     },
-    /// New memory for the malloc family itself: of this, what is used of it counts against the program's limits.
-    MapHeap {
-        /// Bytes.
-        len: usize,
-        /// As mmap's.
-        prot: i32,
-    },
     /// The kernel's from now on, with its contents, until `Unmap`.
     Disown {
-        /// Where.
-        addr: usize,
-        /// Bytes.
-        len: usize,
-    },
-    /// Memory of the malloc family's that counts as if all of it were in use.
-    Pledge {
         /// Where.
         addr: usize,
         /// Bytes.

@@ -6,7 +6,7 @@
 
 use super::brk::Step;
 use super::piece::first_run;
-use super::place::{map_new, map_new_heap, show_in_dumps};
+use super::place::{map_new, show_in_dumps};
 use super::{Answer, Call, errno, piece};
 use crate::control::note::Note;
 use crate::limits;
@@ -35,11 +35,6 @@ fn here(pager: &'static Pager, call: Call) -> Option<Answer> {
     match call {
         Call::Map { len, prot, flags } if plain(flags) => map(pager, None, len, prot, flags),
         Call::MapAt { addr, len, prot, flags } if plain(flags) => map(pager, Some(addr), len, prot, flags),
-        Call::MapHeap { len, prot } => {
-            let mut tables = begin(pager).filter(|tables| tables.lock_future.is_none())?;
-            let _holding = Holding::by(sched::gettid());
-            Some(map_new_heap(pager, &mut tables, len, prot))
-        }
         Call::Break { to } => set_break(pager, to),
         Call::Protect { addr, len, prot } => protect(pager, pages_of(addr, len), prot),
         Call::Unmap { addr, len } if addr.is_multiple_of(PAGE_SIZE) => unmap(pager, pages_of(addr, len)),

@@ -1,18 +1,14 @@
 //! The program's limits on its address space and its data, which the kernel can't hold it to ([`crate::limits`]).
 //!
-//! A mapping counts with its whole length, as in the kernel. But the malloc family takes addresses ahead of need, and
-//! keeps memory mapped that it has given up: of its ranges what counts is the pages that are in use, and the large blocks
-//! that the program was given under a limit, used or not, until they are discarded.
+//! A mapping counts with its whole length, as in the kernel.
 //!
 //! All of it is for the service thread, and only while there is a limit.
 
 use super::Caller;
 use crate::limits::{self, Kind};
-use crate::pager::room::Room;
 use crate::pager::{Pager, SPACE, Tables};
 use crate::sys::mmap;
 use crate::sys::thread;
-use quire_core::Engine;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
 use rustix::fs::{Mode, OFlags};
@@ -20,9 +16,6 @@ use rustix::fs::{Mode, OFlags};
 /// Pages that Quire's library and its shared memory take without being counted: a program may have that much more.
 const SIZE_SLACK: u64 = (4 << 20) / PAGE_SIZE as u64;
 const DATA_SLACK: u64 = (1 << 20) / PAGE_SIZE as u64;
-
-/// Pages of a block of mimalloc's: 32 MiB.
-const HEAP_BLOCK: u64 = 8192;
 
 /// Pages, of all memory and of data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,40 +50,15 @@ impl Caller {
         if fits { Ok(()) } else { Err(libc::ENOMEM) }
     }
 
-    /// The same for rights that change. Whole blocks of the malloc family's were asked for before, and are not refused.
+    /// The same for rights that change.
     pub(super) fn may_protect(&self, tables: &Tables, range: PageRange, prot: Prot) -> Result<(), i32> {
         if !limits::is_limited() || !is_data(prot) {
             return Ok(());
         }
-        let (mut more, mut heap) = (Pages::default(), Vec::new());
-        let room = &tables.room;
-        for vma in tables.engine.vmas(SPACE).overlapping(range.start, range.end()) {
-            let (start, end) = (vma.start.max(range.start).0, vma.end.min(range.end()).0);
-            let known = room.heap.count_in(start, end);
-            if known > 0 && range.pages < HEAP_BLOCK {
-                heap.extend(
-                    room.heap.overlapping(start, end).map(|(from, to)| (from.max(start), to.min(end))),
-                );
-            }
-            if !is_data(vma.prot) {
-                more.data += end - start - known;
-            }
-        }
-        for &(start, end) in &heap {
-            let new = end - start - counted(&tables.engine, room, start, end);
-            more = Pages { size: more.size + new, data: more.data + new };
-        }
-        self.stay_within(tables, more)
-    }
-
-    /// Counts what is the malloc family's of a range as in use.
-    pub(super) fn pledge(&self, range: PageRange) -> Result<usize, i32> {
-        let mut tables = self.pager.tables.lock();
-        let known: Vec<(u64, u64)> = tables.room.heap.overlapping(range.start.0, range.end().0).collect();
-        for (start, end) in known {
-            tables.room.pledged.insert(start.max(range.start.0), end.min(range.end().0));
-        }
-        Ok(0)
+        let vmas = tables.engine.vmas(SPACE).overlapping(range.start, range.end());
+        let new = vmas.filter(|vma| !is_data(vma.prot));
+        let data = new.map(|vma| vma.end.min(range.end()).0 - vma.start.max(range.start).0).sum();
+        self.stay_within(tables, Pages { size: 0, data })
     }
 
     /// Whether the kernel may map so many bytes outside the arena.
@@ -109,23 +77,13 @@ impl Caller {
     }
 }
 
-/// Of the malloc family's `start..end`, the pages that count.
-fn counted(engine: &Engine, room: &Room, start: u64, end: u64) -> u64 {
-    let used = |start, end| engine.used_pages(PageRange::between(SPACE, Vpn(start), Vpn(end)));
-    let pledged = room.pledged.overlapping(start, end).map(|(s, e)| (s.max(start), e.min(end)));
-    used(start, end) + pledged.map(|(s, e)| e - s - used(s, e)).sum::<u64>()
-}
-
 /// What the program has taken.
 fn taken(pager: &Pager, tables: &Tables) -> Pages {
     let (engine, room) = (&tables.engine, &tables.room);
-    let heap: u64 = room.heap.iter().map(|(start, end)| counted(engine, room, start, end)).sum();
-    let (mut managed, mut writable) = (Pages { size: heap, data: heap }, 0);
+    let mut managed = Pages::default();
     for vma in engine.vmas(SPACE).iter() {
-        let pages = vma.end.0 - vma.start.0;
-        let others = Pages::with(pages - room.heap.count_in(vma.start.0, vma.end.0), vma.prot);
-        managed = Pages { size: managed.size + others.size, data: managed.data + others.data };
-        writable += Pages::with(pages, vma.prot).data;
+        let pages = Pages::with(vma.end.0 - vma.start.0, vma.prot);
+        managed = Pages { size: managed.size + pages.size, data: managed.data + pages.data };
     }
     let places = &pager.places;
     let bytes = places.pool().len() + places.store().len() + mmap::buffers_mapped() + thread::mapped();
@@ -135,7 +93,7 @@ fn taken(pager: &Pager, tables: &Tables) -> Pages {
     let arena_pages = arena.pages - room.foreign_pages(arena.start.0, arena.end().0);
     Pages {
         size: managed.size + all.size.saturating_sub(own + arena_pages),
-        data: managed.data + all.data.saturating_sub(own + writable),
+        data: managed.data + all.data.saturating_sub(own + managed.data),
     }
 }
 

@@ -14,14 +14,6 @@ use crate::sys::uffd::Faults;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
 
-/// Maps new memory for the malloc family itself, wherever there is room.
-pub(super) fn map_new_heap(pager: &Pager, tables: &mut Tables, len: usize, prot: i32) -> Answer {
-    let addr = map_new(pager, tables, None, len, prot, libc::MAP_NORESERVE)?;
-    let range = pages_of(addr, len);
-    tables.room.heap.insert(range.start.0, range.end().0);
-    Ok(addr)
-}
-
 /// Whether core dumps have a range. Not what is free in the arena: the kernel makes one VMA of it, and a file as large.
 pub(super) fn show_in_dumps(range: PageRange, shown: bool) {
     let advice = if shown { Advice::DoDump } else { Advice::DontDump };
@@ -89,22 +81,6 @@ impl Caller {
     fn may_map(&self, tables: &Tables, len: usize, prot: i32) -> Result<(), i32> {
         let pages = len.div_ceil(PAGE_SIZE) as u64;
         self.stay_within(tables, Pages::with(pages, Prot::from_bits(prot as u32)))
-    }
-
-    /// Addresses alone, without access, count for nothing.
-    pub(super) fn map_heap(&mut self, len: usize, prot: i32) -> Answer {
-        let mut tables = self.pager.tables.lock();
-        if prot != libc::PROT_NONE {
-            self.may_map(&tables, len, prot)?;
-        }
-        let addr = map_new_heap(self.pager, &mut tables, len, prot)?;
-        let range = pages_of(addr, len);
-        if prot != libc::PROT_NONE {
-            tables.room.pledged.insert(range.start.0, range.end().0);
-        }
-        drop(tables);
-        self.after_map(range, 0)?;
-        Ok(addr)
     }
 
     /// `MAP_POPULATE`, `MAP_LOCKED` and `mlockall(MCL_FUTURE)`.

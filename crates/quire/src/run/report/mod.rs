@@ -163,8 +163,6 @@ struct Memory {
     peak_over_grant_bytes: u64,
     peak_store_bytes: u64,
     peak_table_bytes: u64,
-    peak_libc_bytes: u64,
-    peak_loader_bytes: u64,
 }
 
 #[derive(Serialize, Clone, PartialEq, Debug)]
@@ -286,8 +284,6 @@ impl Memory {
             peak_over_grant_bytes: totals.over_grant_pages * PAGE,
             peak_store_bytes: peak.store.max(totals.peak_store_bytes),
             peak_table_bytes: peak.tables.max(totals.peak_table_bytes),
-            peak_libc_bytes: peak.libc.max(totals.peak_libc_bytes),
-            peak_loader_bytes: peak.loader.max(totals.peak_loader_bytes),
         }
     }
 }

@@ -98,7 +98,7 @@ fn distinct() -> Outcome {
     totals.refusals = core::array::from_fn(|reason| 700 + reason as u64);
     totals.shortfalls = core::array::from_fn(|reason| 800 + reason as u64);
     (totals.peak_managed_bytes, totals.peak_store_bytes, totals.peak_table_bytes) = (37, 38, 39);
-    (totals.peak_libc_bytes, totals.peak_loader_bytes, totals.peak_spill_bytes) = (40, 41, 42);
+    totals.peak_spill_bytes = 42;
     (totals.profiled_faults, totals.profiled_ns) = (10, 500_000);
     totals.phase_ns = core::array::from_fn(|phase| 9_000 * (1 + phase as u64));
     totals.calls = core::array::from_fn(|call| 900 + call as u64);
@@ -152,7 +152,6 @@ fn each_field_shows_its_own_counter() {
             "peak_resident_bytes": 5000, "peak_managed_bytes": 4000, "peak_unmanaged_bytes": 1000,
             "managed_share": 0.8, "over_budget": false, "peak_granted_bytes": 44,
             "peak_over_grant_bytes": 36 * PAGE, "peak_store_bytes": 38, "peak_table_bytes": 39,
-            "peak_libc_bytes": 40, "peak_loader_bytes": 41,
         },
         "folios": {
             "fills": orders(100), "swap_ins": orders(200), "rescues": orders(300), "evictions": orders(400),
@@ -187,13 +186,12 @@ fn each_field_shows_its_own_counter() {
 #[test]
 fn what_the_samples_saw_counts_where_it_is_more() {
     let mut outcome = distinct();
-    (outcome.peak.store, outcome.peak.tables, outcome.peak.libc) = (1038, 1039, 1040);
-    (outcome.peak.loader, outcome.peak.spill) = (1041, 1042);
+    (outcome.peak.store, outcome.peak.tables) = (1038, 1039);
+    outcome.peak.spill = 1042;
     let report = Report::new(&settings(), &outcome);
     let memory = &report.memory;
-    let peaks = [memory.peak_store_bytes, memory.peak_table_bytes, memory.peak_libc_bytes];
-    assert_eq!(peaks, [1038, 1039, 1040]);
-    assert_eq!((memory.peak_loader_bytes, report.eviction.peak_spill_bytes), (1041, 1042));
+    let peaks = [memory.peak_store_bytes, memory.peak_table_bytes, report.eviction.peak_spill_bytes];
+    assert_eq!(peaks, [1038, 1039, 1042]);
     // A program that ended between two samples.
     outcome.totals.peak_managed_bytes = 6000;
     let memory = Report::new(&settings(), &outcome).memory;
@@ -233,7 +231,7 @@ fn the_text_of_a_run_with_everything_is_exactly_this() {
         "  processes   3 managed; 1 forked without exec: evict nothing; 2 outside the budget; 3 excluded\n".into(),
         "  outside     no_preload 1, static 1\n".into(),
         "  resident    peak 4.9 KiB: 3.9 KiB managed, 1000 B not (80.0 % managed)\n".into(),
-        "  peaks       compressed folios 38 B, tables 39 B, libc's own 40 B, the loader's 41 B, over the grant 144 KiB\n"
+        "  peaks       compressed folios 38 B, tables 39 B, over the grant 144 KiB\n"
             .into(),
         format!("  folios of   {heads}\n"),
         row("filled", 100),

@@ -102,8 +102,6 @@ fn memory(text: &mut String, report: &Report) {
     let parts = [
         ("compressed folios", memory.peak_store_bytes),
         ("tables", memory.peak_table_bytes),
-        ("libc's own", memory.peak_libc_bytes),
-        ("the loader's", memory.peak_loader_bytes),
         ("over the grant", memory.peak_over_grant_bytes),
     ];
     list(text, "peaks", parts.iter().map(|(name, bytes)| (*name, *bytes, human(*bytes))));
