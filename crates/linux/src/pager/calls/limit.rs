@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 
 /// Pages that Quire's library and its shared memory take without being counted: a program may have that much more.
 const SIZE_SLACK: u64 = (4 << 20) / PAGE_SIZE as u64;
-const DATA_SLACK: u64 = (1 << 20) / PAGE_SIZE as u64;
+const DATA_SLACK: u64 = (256 << 10) / PAGE_SIZE as u64;
 
 /// Pages, of all memory and of data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
