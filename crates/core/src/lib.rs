@@ -154,6 +154,7 @@
 extern crate alloc;
 
 pub mod addr;
+mod adopt;
 mod check;
 mod chunked;
 mod engine;

@@ -40,6 +40,8 @@ pub struct Stats {
     pub shared_maps: u64,
     /// Faults that joined a fill already under way.
     pub joined: u64,
+    /// Pages taken over by [`Engine::adopt`](crate::Engine::adopt).
+    pub adopted: u64,
     /// Faults on pages that were present already.
     pub late: u64,
     /// Faults where nothing is mapped.
