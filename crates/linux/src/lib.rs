@@ -7,6 +7,7 @@
 //! * [`unevictable`]: pages that are never moved out.
 //! * [`codec`]: hashing and compressing single pages.
 //! * [`control`]: what `quire` and its processes share: the ledger of memory, and messages.
+//! * [`own_maps`]: what the kernel says is mapped.
 //! * [`limits`]: the program's limits on its address space and its data.
 //! * [`pager`]: the engine at work inside a program.
 //! * [`image`]: what a program's file tells about whether the library will come into it.
@@ -21,6 +22,7 @@ pub mod image;
 pub mod libc_sites;
 pub mod limits;
 pub mod mmu;
+pub mod own_maps;
 pub mod pager;
 pub mod places;
 pub mod probe;

@@ -105,6 +105,11 @@ pub fn hold(told: Option<[Limit; 2]>) {
     update_flags();
 }
 
+/// Whether the kernel holds the process to one of them.
+pub fn are_set() -> bool {
+    Kind::ALL.iter().any(|kind| rlimit::get(kind.resource()) != Limit::NONE)
+}
+
 /// Raises the kernel's limit. What it is then.
 fn raise(kind: Kind, limit: Limit) -> u64 {
     if limit == Limit::NONE {

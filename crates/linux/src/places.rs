@@ -14,6 +14,7 @@ use crate::sys::mmap::{self, Advice};
 use crate::sys::uffd::{Faults, Uffd};
 use crate::sys::{Errno, Result as SysResult};
 use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
+use core::ops::Range;
 use quire_core::mmu::Refusal;
 
 /// The largest arena, in bytes: a quarter of what a process can have. Address space alone costs nothing, but programs
@@ -23,6 +24,11 @@ const MOST_ARENA: usize = 1 << 45;
 pub(crate) const LEAST_ARENA: u64 = 1 << 36;
 /// The arena begins at a multiple of this, so that 2 MiB of addresses are one table of the page tables.
 const ARENA_ALIGN: usize = 2 << 20;
+
+/// Where a planned arena begins at the least: above what programs ask for by address, and below everything that the kernel
+/// places; and at how many places from there on, 4 TiB of them.
+const PLANNED: usize = 0x2000_0000_0000;
+const PLANNED_SLOTS: usize = 1 << 21;
 
 /// Where arena, pool and store are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +61,47 @@ impl Places {
         Ok(places)
     }
 
+    /// Where an arena could lie that nobody has reserved: addresses that the kernel gives to nobody by itself. 0 for both
+    /// ends where the process may have too little.
+    pub fn plan() -> Stretch {
+        let len = MOST_ARENA.min(limits::most_arena());
+        let mut random = [0u8; 4];
+        // Without them it is the same place each time, which does no harm.
+        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
+        let slot = u32::from_le_bytes(random) as usize % PLANNED_SLOTS;
+        if len < LEAST_ARENA as usize { Stretch::new(0, 0) } else { Stretch::new(PLANNED + slot * ARENA_ALIGN, len) }
+    }
+
+    /// The same as [`Places::reserve`] with the arena in a place that was planned, of which parts are `mapped` already, in
+    /// rising order: they stay as they are.
+    pub fn reserve_around(
+        arena: Stretch,
+        mapped: &[Range<usize>],
+        frames: u32,
+        store: u32,
+    ) -> SysResult<Places> {
+        let gate = Stretch::new(arena.base() + arena.len(), PAGE_SIZE);
+        let mut at = arena.base();
+        let ends = gate.base()..gate.base();
+        for range in mapped.iter().chain([&ends]) {
+            if range.start > at {
+                mmap::reserve_free(at, range.start - at)?;
+                mmap::advise(at, range.start - at, Advice::DontDump)?;
+            }
+            at = at.max(range.end);
+        }
+        mmap::reserve_free(gate.base(), gate.len())?;
+        let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
+        let pool = Stretch::new(mmap::map(pool.len())?, pool.len());
+        let len = store as usize * PAGE_SIZE;
+        let store = Stretch::new(mmap::map(len)?, len);
+        mmap::no_huge_pages(store.base(), store.len())?;
+        mmap::advise(store.base(), store.len(), Advice::DontDump)?;
+        let places = Places { arena, gate, pool, store };
+        places.prepare_pool()?;
+        Ok(places)
+    }
+
     /// Gives the address space back: a dozen arenas are all that there is. Nothing may touch it any longer, which a program
     /// can't promise before it ends.
     pub fn give_back(&self) -> SysResult<()> {
@@ -70,6 +117,11 @@ impl Places {
     pub fn register(&self, uffd: &Uffd) -> SysResult<()> {
         uffd.register(self.arena.base(), self.arena.len(), Faults::Missing)?;
         self.register_pool(uffd)
+    }
+
+    /// Lets faults of a part of the arena arrive at `uffd`.
+    pub fn register_part(&self, uffd: &Uffd, addr: usize, len: usize) -> SysResult<()> {
+        uffd.register(addr, len, Faults::Missing)
     }
 
     /// Only the second half of [`Places::register`].

@@ -76,6 +76,23 @@ impl Unevictable {
         }
     }
 
+    /// Before a fork: nobody changes it until [`Unevictable::let_go`].
+    pub fn hold(&self) {
+        futex::hold(&self.pieces);
+    }
+
+    /// Ends that, in the parent; in the child [`Unevictable::forget_holder`] does.
+    pub fn let_go(&self) {
+        futex::let_go(&self.pieces);
+    }
+
+    /// Calls `see` with each piece's address and owner.
+    pub fn pieces(&self, mut see: impl FnMut(usize, u32)) {
+        for (&piece, &owner) in self.pieces.lock().iter() {
+            see(piece, owner);
+        }
+    }
+
     /// The threads at whose ends something is removed.
     pub fn owners(&self) -> BTreeSet<u32> {
         self.pieces.lock().values().copied().filter(|&owner| owner != 0).collect()

@@ -15,7 +15,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use dlmalloc::{Allocator, Dlmalloc};
-use quire_linux::sys::futex::Lock;
+use quire_linux::sys::futex::{self, Lock};
 use quire_linux::sys::mmap::Mappings;
 
 use crate::raw;
@@ -50,6 +50,21 @@ pub(crate) fn in_child() {
     if BLOCKS.is_held() {
         quire_linux::die!("a thread of Quire allocated during a fork; please report this");
     }
+}
+
+/// Before a fork of a process that sleeps: its child has threads of its own that use this heap.
+pub(crate) fn hold() {
+    futex::hold(&BLOCKS);
+}
+
+/// After it, in the parent.
+pub(crate) fn let_go() {
+    futex::let_go(&BLOCKS);
+}
+
+/// After it, in the child.
+pub(crate) fn forget_holder() {
+    futex::forget_holder(&BLOCKS);
 }
 
 /// The kernel's pages, for dlmalloc.

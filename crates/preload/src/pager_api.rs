@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError};
 pub(crate) use quire_linux::pager::{
     Call, Excused, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, excuse, fork_child,
-    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, piece, set_filtered,
+    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, may_commit, piece, set_filtered,
     tell_outside,
 };
 
@@ -32,10 +32,19 @@ pub(crate) struct Start<'a> {
     pub(crate) check: bool,
 }
 
+/// Sends the process to sleep. Whether it does: else it is to be managed from its start on.
+pub(crate) fn sleep(options: &Start<'_>) -> bool {
+    pager::sleep::begin(with(options))
+}
+
 /// Starts Quire's threads, which join `quire`.
 pub(crate) fn start(options: &Start<'_>) -> Result<(), StartError> {
+    pager::start(with(options))
+}
+
+fn with(options: &Start<'_>) -> Options {
     let inject = options.inject.and_then(|name| Inject::named(name.to_bytes()));
-    pager::start(Options {
+    Options {
         socket: Some(options.socket.to_owned()),
         // quire says how much memory there is, and by which policy.
         memory: None,
@@ -44,7 +53,7 @@ pub(crate) fn start(options: &Start<'_>) -> Result<(), StartError> {
         mapped,
         inject,
         check: options.check,
-    })
+    }
 }
 
 /// Bytes that this library has mapped outside managed memory, touched or not.

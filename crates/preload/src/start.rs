@@ -40,6 +40,8 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
     let check = unsafe { variable(envp, c"QUIRE_CHECK=") }.is_some_and(|value| value == c"1");
     // SAFETY: the same.
     let limits = unsafe { variable(envp, calls::limits::VARIABLE) };
+    // SAFETY: the same.
+    let asleep = unsafe { variable(envp, c"QUIRE_ASLEEP=") }.map_or(b"0".as_slice(), CStr::to_bytes);
     // Before the kernel's names of it could be hidden: some programs change their arguments.
     // SAFETY: arguments and auxiliary vector are as the kernel laid them out.
     let named = unsafe { Named::find(argv, envp) };
@@ -58,8 +60,16 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
             tell(socket, cause, &named, quiet);
             return false;
         }
+        let options = pager_api::Start { socket, inject, check };
+        // Limits that are there from the start are held from the start.
+        if asleep != b"0" && limits.is_none() && !quire_linux::limits::are_set() && pager_api::sleep(&options) {
+            if asleep == b"2" {
+                quire_linux::pager::sleep::join_now();
+            }
+            return true;
+        }
         calls::limits::hold(limits);
-        start_pager(&pager_api::Start { socket, inject, check }, &named, quiet)
+        start_pager(&options, &named, quiet)
     });
     if managed {
         calls::fork::make_ready();

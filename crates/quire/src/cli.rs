@@ -77,9 +77,9 @@ pub(crate) struct Run {
     /// cgroup's limit less a margin; if there is none, nothing is evicted]
     #[arg(short, long, value_name = "SIZE", allow_negative_numbers = true)]
     pub(crate) memory: Option<String>,
-    /// Folio sizes: adaptive, fixed:SIZE, linux:SIZE,.. or huge-coalesce-base
-    #[arg(long, value_name = "POLICY", default_value = "adaptive")]
-    pub(crate) policy: String,
+    /// Folio sizes: adaptive, fixed:SIZE, linux:SIZE,.. or huge-coalesce-base [default: adaptive]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Option<String>,
     /// Where to spill to, on a disk [default: $TMPDIR, else /var/tmp]
     #[arg(long, value_name = "DIR", conflicts_with = "no_spill")]
     pub(crate) swap_dir: Option<PathBuf>,
@@ -103,6 +103,10 @@ pub(crate) struct Run {
     /// Measure where the time of faults goes, in the report; costs some us a fault
     #[arg(long)]
     pub(crate) profile: bool,
+    /// Manage memory from the start, not only once it gets short; so do --record, --log, --profile and
+    /// a --policy that is named
+    #[arg(long)]
+    pub(crate) awake: bool,
     /// A longer report at exit: a table of what happened to folios, faults and memory
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) verbose: bool,

@@ -80,13 +80,19 @@ impl Client {
     pub fn tell_outside(path: &CStr, cause: Outside, name: &[u8]) -> Result<(), JoinError> {
         let told =
             Client::connect(path).and_then(|client| Ok(client.tell(Request::Outside { cause, name })?));
-        told.or_else(|error| leave_word(path, cause, name).map_err(|_| error))
+        told.or_else(|error| Client::leave_word(path, own_pid(), cause, name).map_err(|_| error))
     }
 
-    /// Connects to the socket at `path` and joins the ledger. A child of fork names its parent's account, and
+    /// The same of process `pid`, by the file alone: it takes no answer, and no lock.
+    pub fn leave_word(path: &CStr, pid: u32, cause: Outside, name: &[u8]) -> io::Result<()> {
+        leave_word(path, pid, cause, name)
+    }
+
+    /// Connects to the socket at `path` and joins the ledger, as a process that sleeps or as one that is awake. A child of fork names its parent's account, and
     /// gets the parent's spill files, each passed to `on_file` with its number, in rising order.
     pub fn join(
         path: &CStr,
+        asleep: bool,
         forked_from: Option<AccountId>,
         on_file: &mut dyn FnMut(u16, OwnedFd),
     ) -> Result<Joined, JoinError> {
@@ -96,6 +102,7 @@ impl Client {
             build: build_id::build_number(),
             pid: ids.0.cast_unsigned(),
             ppid: ids.1.cast_unsigned(),
+            asleep,
             forked_from,
         }))?;
 
@@ -149,6 +156,23 @@ impl Client {
     /// every 50 ms too.
     pub fn want(&self) {
         self.try_tell(Request::Want);
+    }
+
+    /// Waits until the process is to wake. False: `quire` has ended.
+    pub fn is_woken(&self) -> bool {
+        loop {
+            match self.answer() {
+                Ok((Reply::Wake, _)) => return true,
+                // It has waited for long.
+                Err(JoinError::Socket(Errno::AGAIN | Errno::INTR)) => {}
+                Ok(_) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Says that it has woken.
+    pub fn awake(&self) {
+        self.try_tell(Request::Awake);
     }
 
     /// Gives `quire` a line to print, without newline. Never waits; the line is lost when the socket is full.
@@ -221,7 +245,11 @@ pub const WORDS: &str = "words";
 /// The longest path of that file.
 const WORDS_PATH: usize = 128;
 
-fn leave_word(socket: &CStr, cause: Outside, name: &[u8]) -> io::Result<()> {
+fn own_pid() -> u32 {
+    getpid().as_raw_nonzero().get().cast_unsigned()
+}
+
+fn leave_word(socket: &CStr, pid: u32, cause: Outside, name: &[u8]) -> io::Result<()> {
     let socket = socket.to_bytes();
     let slash = socket.iter().rposition(|byte| *byte == b'/').ok_or(Errno::INVAL)?;
     let mut path = [0; WORDS_PATH];
@@ -240,7 +268,7 @@ fn leave_word(socket: &CStr, cause: Outside, name: &[u8]) -> io::Result<()> {
     let mut line = Line::new();
     let name = core::str::from_utf8(name).unwrap_or("").lines().next().unwrap_or("");
     // Writing into a `Line` never fails. One write is one line.
-    let _ = writeln!(line, "{} {} {name}", cause as u8, getpid().as_raw_nonzero());
+    let _ = writeln!(line, "{} {pid} {name}", cause as u8);
     io::write(&file, line.as_bytes()).map(drop)
 }
 

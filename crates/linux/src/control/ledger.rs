@@ -274,6 +274,17 @@ impl Ledger {
         }
     }
 
+    /// For `quire`: `account`, of a process that sleeps, has `pages` pages of the budget from now on, or as many as are left
+    /// of it.
+    pub fn set_share(&self, account: &Account, pages: u64) {
+        let had = account.granted_pages();
+        if pages > had {
+            self.take(account, pages - had);
+        } else {
+            self.give_back(account, had - pages);
+        }
+    }
+
     /// Says how many pages `account` would take if there were any; 0 ends its demand.
     pub fn set_want(&self, account: &Account, pages: u64) {
         let before = account.want_pages.swap(pages, AcqRel);

@@ -22,6 +22,8 @@ pub struct Hello {
     pub pid: u32,
     /// Its parent, as it sees it.
     pub ppid: u32,
+    /// Its memory is the kernel's until it is woken.
+    pub asleep: bool,
     /// In a process made by fork without exec: its parent's account.
     pub forked_from: Option<AccountId>,
 }
@@ -43,6 +45,8 @@ pub enum Request<'a> {
     ForkFailed,
     /// A line of UTF-8 text for the user, without newline.
     Line(&'a str),
+    /// It has woken.
+    Awake,
     /// It ends in order; nothing more will come.
     Bye,
     /// It runs on outside the budget; nothing more will come.
@@ -132,6 +136,8 @@ pub enum Reply {
     },
     /// There is no spill file to be had, for good.
     NoSpill,
+    /// The process is to wake.
+    Wake,
     /// The process is not taken in.
     Refuse(JoinRefusal),
 }
@@ -179,6 +185,7 @@ impl Request<'_> {
                 packet.put(&hello.build.to_le_bytes());
                 packet.put(&hello.pid.to_le_bytes());
                 packet.put(&hello.ppid.to_le_bytes());
+                packet.put(&[u8::from(hello.asleep)]);
                 if let Some(parent) = hello.forked_from {
                     packet.put_account(parent);
                 }
@@ -195,6 +202,7 @@ impl Request<'_> {
                 packet
             }
             Request::Bye => Packet::new(8),
+            Request::Awake => Packet::new(10),
             Request::Outside { cause, name } => {
                 let mut packet = Packet::new(9);
                 packet.put(&[*cause as u8]);
@@ -212,6 +220,7 @@ impl Request<'_> {
                 build: fields.long()?,
                 pid: fields.word()?,
                 ppid: fields.word()?,
+                asleep: fields.byte()? != 0,
                 forked_from: if fields.0.is_empty() { None } else { Some(fields.account()?) },
             }),
             2 => Request::Descriptor,
@@ -221,6 +230,7 @@ impl Request<'_> {
             6 => Request::ForkFailed,
             7 => Request::Line(core::str::from_utf8(core::mem::take(&mut fields.0)).map_err(|_| Malformed)?),
             8 => Request::Bye,
+            10 => Request::Awake,
             9 => Request::Outside {
                 cause: Outside::from_number(fields.byte()?).ok_or(Malformed)?,
                 name: core::mem::take(&mut fields.0),
@@ -258,6 +268,7 @@ impl Reply {
                 packet
             }
             Reply::NoSpill => Packet::new(4),
+            Reply::Wake => Packet::new(6),
             Reply::Refuse(reason) => {
                 let mut packet = Packet::new(5);
                 packet.put(&[*reason as u8]);
@@ -285,6 +296,7 @@ impl Reply {
             2 => Reply::Files { first: fields.short()? },
             3 => Reply::Spill { file: fields.short()? },
             4 => Reply::NoSpill,
+            6 => Reply::Wake,
             5 => Reply::Refuse(match fields.byte()? {
                 1 => JoinRefusal::OtherBuild,
                 2 => JoinRefusal::TooManyProcesses,
@@ -354,11 +366,13 @@ mod tests {
 
     const ACCOUNT: AccountId = AccountId { index: 1023, generation: 9 };
 
-    fn requests() -> [Request<'static>; 10] {
-        let hello = Hello { build: 0x0123_4567_89ab_cdef, pid: 42, ppid: 1, forked_from: None };
+    fn requests() -> [Request<'static>; 12] {
+        let hello = Hello { build: 0x0123_4567_89ab_cdef, pid: 42, ppid: 1, asleep: false, forked_from: None };
         [
             Request::Hello(hello),
             Request::Hello(Hello { forked_from: Some(ACCOUNT), ..hello }),
+            Request::Hello(Hello { asleep: true, ..hello }),
+            Request::Awake,
             Request::Descriptor,
             Request::NeedSpill,
             Request::Want,
@@ -370,7 +384,7 @@ mod tests {
         ]
     }
 
-    fn replies() -> [Reply; 6] {
+    fn replies() -> [Reply; 7] {
         let policy = PolicyName::new("fixed:64K").unwrap();
         let welcome = Welcome {
             account: ACCOUNT,
@@ -389,6 +403,7 @@ mod tests {
             Reply::Files { first: 64 },
             Reply::Spill { file: 2 },
             Reply::NoSpill,
+            Reply::Wake,
             Reply::Refuse(JoinRefusal::OtherBuild),
             Reply::Refuse(JoinRefusal::Malformed),
         ]

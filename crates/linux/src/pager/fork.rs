@@ -303,7 +303,7 @@ fn rejoin(pager: &'static Pager) -> Option<Client> {
         let fd: &'static OwnedFd = Box::leak(Box::new(fd));
         pager.files.lock().push(fd);
     };
-    let (client, ring) = match Client::join(path, parent, on_file) {
+    let (client, ring) = match Client::join(path, false, parent, on_file) {
         Ok(joined) => {
             pager.use_link(Link { ledger: joined.ledger, welcome: joined.welcome });
             (Some(joined.client), joined.ring)

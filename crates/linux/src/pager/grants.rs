@@ -133,8 +133,10 @@ impl Pager {
         let Some(link) = self.budgeted() else { return };
         let account = link.ledger.account(link.welcome.account.index);
         let mut tables = self.tables.lock();
-        let got = link.ledger.take(account, u64::from(tables.engine.grant()));
-        tables.engine.set_grant(got as u32);
+        // Of a process that slept, `quire` has counted what it takes.
+        let had = account.granted_pages();
+        let got = link.ledger.take(account, u64::from(tables.engine.grant()).saturating_sub(had));
+        tables.engine.set_grant((had + got) as u32);
     }
 
     /// Whether this process came from a fork and moves nothing out.

@@ -4,6 +4,7 @@
 //! * `service` runs the reclaim walk behind the faults, carries out calls that program threads hand over
 //!   (`exchange`, `calls`), keeps the grant (`grants`), shows what is counted (`publish`), and watches the handler
 //!   (`watchdog`).
+//! * `sleep` is all of it until memory is short; `before` takes over what a process has when it wakes.
 //! * `record` tells `quire` what the program does to its memory and what the engine decides, where that is asked for.
 //! * `profile` measures where the time of faults goes, where that is asked for.
 //! * `io` threads run jobs that wait for a disk; they exist once something has been spilled.
@@ -14,6 +15,7 @@
 //! There is one pager a process. [`start`] makes it; the preload library and tests call [`call`]. The global
 //! allocator of such a process must work on threads that libc does not know: libc's own malloc does not.
 
+mod before;
 mod calls;
 mod check;
 mod children;
@@ -31,6 +33,7 @@ mod publish;
 pub(crate) mod record;
 mod room;
 mod service;
+pub mod sleep;
 mod tables;
 mod watchdog;
 mod worker;
@@ -62,12 +65,14 @@ use crate::sys::wiped::Wiped;
 use crate::sys::{Cause, Errno, sched, thread, urge};
 use crate::unevictable::Unevictable;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use before::Before;
 use exchange::Exchange;
 use handler::Handler;
 use quire_core::addr::{PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::{Config, Engine, Order};
 use rustix::fd::{AsFd, OwnedFd};
 use std::ffi::CString;
+use sleep::Slept;
 use tables::{Held, TablesLock};
 
 /// A process has one address space.
@@ -286,14 +291,19 @@ pub fn call(call: Call) -> Result<usize, i32> {
 /// Whether `quire` keeps a ledger for this process: then it wants to know of programs that will run outside the budget.
 #[inline]
 pub fn is_counted() -> bool {
-    pager().is_some_and(|pager| pager.link().is_some())
+    pager().is_some_and(|pager| pager.link().is_some()) || sleep::is_asleep()
 }
 
 /// Tells `quire` that the calling process, or the one that it has just started, is about to become a program that runs
-/// outside the budget. Makes no system call, so that it may be called anywhere.
+/// outside the budget. Takes no lock, so that it may be called anywhere.
 pub fn tell_outside(pid: u32, cause: Outside, name: &[u8]) {
     if let Some(link) = pager().and_then(Pager::link) {
         link.ledger.notices().leave(&Notice::new(pid, cause, name));
+    } else if sleep::is_asleep()
+        && let Some(path) = BOOT.get().and_then(|boot| boot.options.socket.as_ref())
+    {
+        // Where no file can be written, it shows when `quire` looks at the tree.
+        let _ = Client::leave_word(path, pid, cause, name);
     }
 }
 
@@ -309,6 +319,12 @@ pub fn has_foreign() -> bool {
     room::has_foreign()
 }
 
+/// Whether the system would give a program so much memory at once.
+pub fn may_commit(bytes: usize) -> bool {
+    let pages = bytes.div_ceil(PAGE_SIZE) as u64;
+    overcommit::Overcommit::of_system().may_map(pages, libc::PROT_WRITE, 0).is_ok()
+}
+
 /// Starts the pager of this process: lays out its memory, starts its threads, joins `quire`.
 ///
 /// # Errors
@@ -316,7 +332,7 @@ pub fn has_foreign() -> bool {
 pub fn start(options: Options) -> Result<(), StartError> {
     // The tables depend on the budget, which only the thread that joins `quire` learns. So the join comes
     // first, on a thread with a descriptor table of its own, and that thread makes the pager.
-    let boot: &Boot = Box::leak(Box::new(Boot::new(options)));
+    let boot: &Boot = Box::leak(Box::new(Boot::new(options, Beginning::Awake)));
     BOOT.set(boot);
     thread::spawn("quire-fault", STACK, boot_thread, 0)?;
     boot.done.wait();
@@ -344,23 +360,36 @@ impl Latch {
     }
 }
 
+/// How a process comes to have a pager.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Beginning {
+    /// It has one from its start on.
+    Awake,
+    /// It sleeps until it is woken.
+    Asleep,
+}
+
 /// What the starting thread shares with the first thread of the pager.
 #[derive(Debug)]
 struct Boot {
     options: Options,
+    from: Beginning,
     result: Lock<Option<StartError>>,
     done: Latch,
 }
 
 impl Boot {
-    fn new(options: Options) -> Boot {
-        Boot { options, result: Lock::new(None), done: Latch(AtomicU32::new(0)) }
+    fn new(options: Options, from: Beginning) -> Boot {
+        Boot { options, from, result: Lock::new(None), done: Latch(AtomicU32::new(0)) }
     }
 }
 
 fn boot_thread(_: usize) {
     let Some(boot) = BOOT.get() else { return };
-    match make(&boot.options) {
+    if boot.from == Beginning::Asleep {
+        return sleep_and_wake(boot);
+    }
+    match join(&boot.options, false).and_then(|joined| make(&boot.options, joined, None)) {
         Ok(pager) => {
             show_arena(pager);
             let handler = Handler::new(pager);
@@ -370,6 +399,48 @@ fn boot_thread(_: usize) {
         Err(error) => {
             *boot.result.lock() = Some(error);
             boot.done.open();
+        }
+    }
+}
+
+/// How long to wait after a call that took long before it is tried again, in ns.
+const AGAIN_NS: u64 = 1_000_000;
+
+/// Joins `quire`, waits to be woken, and wakes.
+fn sleep_and_wake(boot: &Boot) {
+    let Some(path) = &boot.options.socket else { return };
+    let joined = match join(&boot.options, true) {
+        Ok(joined) => joined,
+        Err(error) => {
+            // Nobody waits for the answer; where it can't be told, it shows as a process that has not joined.
+            let _ = Client::tell_outside(path, error.outside(), b"");
+            return;
+        }
+    };
+    if !joined.descriptors.client.as_ref().is_some_and(Client::is_woken) {
+        return;
+    }
+    let slept = loop {
+        match sleep::still() {
+            Some(slept) => break slept,
+            None => futex::sleep(AGAIN_NS),
+        }
+    };
+    match make(&boot.options, joined, Some(&slept)) {
+        Ok(pager) => {
+            show_arena(pager);
+            let handler = Handler::new(pager);
+            sleep::awake(pager);
+            if let Some(client) = pager.client() {
+                client.awake();
+            }
+            handler.run();
+        }
+        Err(error) => {
+            sleep::give_up();
+            if !matches!(error, StartError::Told(_)) {
+                let _ = Client::tell_outside(path, error.outside(), b"");
+            }
         }
     }
 }
@@ -389,22 +460,41 @@ fn open_descriptors(client: Option<Client>) -> Result<Descriptors, Errno> {
     Ok(Descriptors { uffd, gate, pagemap: Pagemap::open()?, client })
 }
 
-fn make(options: &Options) -> Result<&'static Pager, StartError> {
+/// What a process has when it has joined.
+#[derive(Debug)]
+struct Joined {
+    descriptors: Descriptors,
+    link: Option<Link>,
+    ring: Option<Ring>,
+}
+
+/// Gets all that a pager needs of the kernel, and joins `quire` where there is one.
+fn join(options: &Options, asleep: bool) -> Result<Joined, StartError> {
     own_table()?;
-    // The pool has at most twice as many frames as the machine has pages, and the store is a part of that.
-    let most = 3 * machine_pages() * PAGE_SIZE as u64;
-    if !limits::suffice(LEAST_ARENA + most, most) {
-        return Err(Errno::NOMEM.into());
-    }
     let mut descriptors = open_descriptors(None)?;
     let (mut link, mut ring) = (None, None);
     if let Some(path) = &options.socket {
-        let joined = Client::join(path, None, &mut |_, _| {}).map_err(StartError::Join)?;
+        let joined = Client::join(path, asleep, None, &mut |_, _| {}).map_err(StartError::Join)?;
         (descriptors.client, ring) = (Some(joined.client), joined.ring);
         link = Some(Link { ledger: joined.ledger, welcome: joined.welcome });
     }
+    Ok(Joined { descriptors, link, ring })
+}
+
+/// Makes the pager: of a process that begins, or of one that has slept.
+fn make(options: &Options, joined: Joined, slept: Option<&Slept>) -> Result<&'static Pager, StartError> {
+    let Joined { descriptors, link, ring } = joined;
+    if slept.is_some() {
+        limits::hold(None);
+    }
+    // The pool has at most twice as many frames as the machine has pages, and the store is a part of that.
+    let most = 3 * machine_pages() * PAGE_SIZE as u64;
+    if !limits::suffice(LEAST_ARENA + most, most) {
+        return Err(refused(&descriptors, Errno::NOMEM));
+    }
     let plan = Plan::of(options, link.as_ref());
-    let places = make_places(&plan, &descriptors)?;
+    let before = slept.map(Before::look).transpose().map_err(|errno| refused(&descriptors, errno))?;
+    let places = make_places(&plan, &descriptors, before.as_ref())?;
     HERE.make()?;
     let arena = places.arena(SPACE);
     let mut engine = Engine::new(plan.config);
@@ -463,6 +553,9 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     }
     PAGER.set(pager);
     HERE.word(THERE).store(1, Ordering::Relaxed);
+    if let Some(before) = &before {
+        before.take_over(pager);
+    }
     pager.take_first_grant();
     pager.begin_threads()?;
     pager.publish(true);
@@ -470,20 +563,36 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
 }
 
 /// Reserves the addresses. Where that fails, `quire` is told that the process which joined goes on without it.
-fn make_places(plan: &Plan, descriptors: &Descriptors) -> Result<Places, StartError> {
-    let places = Places::reserve(plan.config.frames, plan.config.segments * plan.config.segment_pages);
+fn make_places(
+    plan: &Plan,
+    descriptors: &Descriptors,
+    before: Option<&Before>,
+) -> Result<Places, StartError> {
+    let (frames, store) = (plan.config.frames, plan.config.segments * plan.config.segment_pages);
+    let places = match before {
+        None => Places::reserve(frames, store),
+        Some(before) => before.places(frames, store),
+    };
     let places = places.and_then(|places| {
-        places.register(&descriptors.uffd)?;
+        match before {
+            None => places.register(&descriptors.uffd)?,
+            Some(before) => before.register(&places, &descriptors.uffd)?,
+        }
         descriptors.gate.as_ref().map_or(Ok(()), |gate| places.register_gate(gate))?;
         Ok(places)
     });
-    places.map_err(|errno| match &descriptors.client {
+    places.map_err(|errno| refused(descriptors, errno))
+}
+
+/// The system refuses something to a process that has joined.
+fn refused(descriptors: &Descriptors, errno: Errno) -> StartError {
+    match &descriptors.client {
         None => StartError::System(errno),
         Some(client) => {
             client.leave(StartError::System(errno).outside());
             StartError::Told(errno)
         }
-    })
+    }
 }
 
 /// The recorder that `quire` asks for.

@@ -170,6 +170,14 @@ impl<T> Lock<T> {
         self.free();
     }
 
+    /// Frees the lock, as its guard would that was forgotten.
+    ///
+    /// # Safety
+    /// The guard was forgotten by the calling thread.
+    pub unsafe fn free_forgotten(&self) {
+        drop(Guard { lock: self });
+    }
+
     fn take_free(&self) -> bool {
         self.word.compare_exchange(FREE, HELD, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
@@ -255,6 +263,17 @@ impl<T> fmt::Debug for Lock<T> {
 pub fn forget_holder<T>(lock: &Lock<T>) {
     // SAFETY: the caller is the only thread of the process, and holds no guard itself.
     unsafe { lock.force_free() }
+}
+
+/// Takes a lock round a fork, until [`let_go`] or, in the child, [`forget_holder`].
+pub fn hold<T>(lock: &Lock<T>) {
+    core::mem::forget(lock.lock());
+}
+
+/// Ends what [`hold`] began, on the same thread.
+pub fn let_go<T>(lock: &Lock<T>) {
+    // SAFETY: `hold` has forgotten the guard.
+    unsafe { lock.free_forgotten() }
 }
 
 /// The right to the data of a [`Lock`]; freed when dropped.

@@ -18,6 +18,11 @@ pub(crate) fn leave_to_kernel() {
     KERNELS.store(true, Ordering::Relaxed);
 }
 
+/// The break of a process that sleeps is there.
+pub(super) fn note(to: usize) {
+    LAST.store(to, Ordering::Relaxed);
+}
+
 /// brk.
 pub(super) fn set(to: usize) -> Answer {
     let last = LAST.load(Ordering::Relaxed);

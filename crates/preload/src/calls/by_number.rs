@@ -4,7 +4,7 @@ use core::ffi::{c_int, c_long, c_uint, c_ulong};
 
 use super::map::{self, Request};
 use super::{
-    brk, clone, exec, faults, fork, inherit, limits, look, processors, range, remap, signals, socket,
+    asleep, brk, clone, exec, faults, fork, inherit, limits, look, processors, range, remap, signals, socket,
     threads, vectors,
 };
 use crate::decide::Remap;
@@ -20,6 +20,9 @@ pub(crate) unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
     let [a, b, c, d, e, f] = args;
     // SAFETY: by the caller's promise.
     unsafe {
+        if let Some(answer) = asleep::route(number, args) {
+            return answer;
+        }
         match number {
             libc::SYS_mmap => map::map(&Request {
                 addr: a,

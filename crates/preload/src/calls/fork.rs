@@ -8,8 +8,9 @@
 
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_long};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use quire_linux::pager::sleep;
 use quire_linux::sys::futex;
 use quire_linux::sys::sched::SignalsBlocked;
 use quire_linux::sys::wiped::Wiped;
@@ -29,6 +30,9 @@ fn turn() -> &'static AtomicU32 {
 /// for a lock, and nobody is there to answer it.
 static BLOCKED_BEFORE: AtomicU64 = AtomicU64::new(0);
 
+/// The process that forks sleeps.
+static ASLEEP: AtomicBool = AtomicBool::new(false);
+
 /// Makes ready for forks.
 pub(crate) fn make_ready() {
     // Without a page of its own a child that is made behind our back, while a thread forks, can't fork itself.
@@ -41,6 +45,13 @@ pub(super) unsafe extern "C" fn prepare_for(flags: u64) {
     let blocked = SignalsBlocked::new();
     futex::take_word(turn());
     BLOCKED_BEFORE.store(blocked.keep(), Ordering::Relaxed);
+    if let Some(held) = sleep::hold() {
+        // Its child sleeps too, and nothing has to come to rest.
+        sleep::hold_for_fork(held);
+        heap::hold();
+        ASLEEP.store(true, Ordering::Relaxed);
+        return;
+    }
     pager_api::fork_prepare(flags & libc::CLONE_VFORK as u64 != 0);
 }
 
@@ -52,12 +63,25 @@ fn end_turn() {
 }
 
 pub(super) unsafe extern "C" fn in_parent() {
+    if ASLEEP.swap(false, Ordering::Relaxed) {
+        heap::let_go();
+        sleep::in_parent();
+        end_turn();
+        pager_api::end_excuse();
+        return;
+    }
     pager_api::fork_parent();
     end_turn();
     pager_api::end_excuse();
 }
 
 pub(super) unsafe extern "C" fn in_child() {
+    if ASLEEP.swap(false, Ordering::Relaxed) {
+        heap::forget_holder();
+        sleep::in_child();
+        end_turn();
+        return;
+    }
     if pager_api::is_announced() {
         heap::in_child();
     }

@@ -4,6 +4,7 @@
 //!
 //! * [`map`]: mmap, munmap. [`remap`]: mremap.
 //! * [`brk`]: the program's break.
+//! * [`asleep`]: all of them in a process that sleeps.
 //! * [`range`]: mprotect, madvise, the mlock family, and names of mappings. [`vectors`]: advice for several ranges.
 //! * [`look`]: mincore, msync, which change nothing but have to know what is mapped.
 //! * [`exec`]: exec and its kin, which only tell `quire` of programs that will run outside the budget. [`libc_exec`]:
@@ -20,6 +21,7 @@
 //! A vfork child runs these on its parent's memory and by its parent's pager, which tells it by the process id and
 //! carries the call out on a thread of its own rather than let the child take its locks.
 
+mod asleep;
 pub(crate) mod brk;
 mod by_number;
 pub(crate) mod clone;

@@ -12,6 +12,7 @@ use core::mem::transmute;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
+use quire_linux::pager::sleep;
 use quire_linux::sys::sched::SignalsBlocked;
 
 use super::Next;
@@ -24,12 +25,23 @@ static OWN_LISTS: AtomicBool = AtomicBool::new(false);
 /// Keeps an object if it is managed, until its owner's end where it has one. Memory that can't be had for the mark is no
 /// reason to refuse the program's call.
 pub(super) fn keep(addr: usize, len: usize, owner: u32) {
+    if is_planned(addr) && sleep::keep(addr, len, owner) {
+        return;
+    }
     if pager_api::is_managed(addr, len) {
         let _ = pager_api::call(Call::Keep { addr, len, owner });
     }
 }
 
+/// Whether it may be managed once the process wakes.
+fn is_planned(addr: usize) -> bool {
+    sleep::planned_arena().contains(&addr)
+}
+
 fn let_go(addr: usize, len: usize) {
+    if is_planned(addr) && sleep::forget(addr, len) {
+        return;
+    }
     if pager_api::is_managed(addr, len) {
         let _ = pager_api::call(Call::LetGo { addr, len });
     }
@@ -236,8 +248,9 @@ const ROBUST_OR_PI: c_int = 16 | 32;
 
 fn is_robust_or_pi(mutex: Mutex) -> bool {
     // SAFETY: the caller's mutex is initialised, and aligned.
-    pager_api::is_managed(mutex as usize, size_of::<libc::pthread_mutex_t>())
-        && unsafe { mutex.byte_add(KIND_AT).cast::<c_int>().read() } & ROBUST_OR_PI != 0
+    let managed = is_planned(mutex as usize)
+        || pager_api::is_managed(mutex as usize, size_of::<libc::pthread_mutex_t>());
+    managed && unsafe { mutex.byte_add(KIND_AT).cast::<c_int>().read() } & ROBUST_OR_PI != 0
 }
 
 /// POSIX's.
@@ -339,7 +352,7 @@ unsafe fn managed_stack(attributes: *const libc::pthread_attr_t) -> Option<usize
     }
     // Without a stack of its own there is none at address 0, whose end would be the length.
     let end = (stack as usize).wrapping_add(len);
-    (end != 0 && pager_api::is_managed(end - 1, 1)).then_some(end)
+    (end != 0 && (is_planned(end - 1) || pager_api::is_managed(end - 1, 1))).then_some(end)
 }
 
 /// What a thread on a managed stack is to run.

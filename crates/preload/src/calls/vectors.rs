@@ -2,7 +2,7 @@
 
 use core::ffi::{c_int, c_uint};
 
-use super::range;
+use super::{range, route};
 use crate::raw::{self, Answer};
 
 /// # Safety
@@ -50,6 +50,7 @@ unsafe extern "C" fn process_madvise(
     advice: c_int,
     flags: c_uint,
 ) -> isize {
+    let args = [process as usize, ranges as usize, count, advice as usize, flags as usize, 0];
     // SAFETY: the caller keeps the rules of process_madvise.
-    raw::to_long(unsafe { advise_ranges(process, ranges, count, advice, flags) }) as isize
+    raw::to_long(unsafe { route(libc::SYS_process_madvise, args) }) as isize
 }

@@ -9,6 +9,7 @@ use crate::run::log::Log;
 use crate::run::notes::Notes;
 use crate::run::program;
 use crate::run::report::Target;
+use crate::run::sleepers::Wake;
 use crate::run::spill::Spill;
 use crate::run::trace::Trace;
 use crate::run::{self, Settings, budget};
@@ -39,7 +40,11 @@ pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
 fn prepare(arguments: cli::Run) -> Result<impl FnOnce(Library) -> Result<End, Failure>, Failure> {
     let budget = budget_of(arguments.memory.as_deref())?;
     // A trace tells of pages, so each is a folio while it is recorded.
-    let policy = policy_of(if arguments.record.is_some() { "fixed:4K" } else { &arguments.policy })?;
+    let policy = policy_of(match &arguments.policy {
+        _ if arguments.record.is_some() => "fixed:4K",
+        Some(named) => named,
+        None => "adaptive",
+    })?;
     let every = interval_of(&arguments.record_every)?;
     files::refuse_same(&[
         ("--record", arguments.record.as_deref()),
@@ -52,6 +57,8 @@ fn prepare(arguments: cli::Run) -> Result<impl FnOnce(Library) -> Result<End, Fa
     let spill = Spill::choose(arguments.swap_dir.as_deref(), arguments.no_spill)?;
     let report = Target::open(arguments.form(), arguments.output.as_deref(), arguments.quiet)?;
 
+    let watched = arguments.record.is_some() || arguments.log.is_some() || arguments.profile;
+    let awake = arguments.awake || watched || arguments.policy.is_some();
     let trace = arguments.record.map(|path| Trace::create(&path, every)).transpose()?;
     let log = arguments.log.map(|path| Log::create(&path)).transpose()?;
 
@@ -60,12 +67,26 @@ fn prepare(arguments: cli::Run) -> Result<impl FnOnce(Library) -> Result<End, Fa
         let shown = program.display();
         say(format_args!("warning: {shown} runs outside the budget: {}; {}", cause.cause(), cause.mend()));
     }
+    let wake = wake_of(awake, env::var_os(WAKE_VARIABLE));
     let (words, profile, quiet) = (arguments.program, arguments.profile, arguments.quiet);
     Ok(move |library| {
         let settings =
-            Settings { budget, policy, program, words, outside, exclude, library, spill, profile, quiet };
+            Settings { budget, policy, program, words, outside, exclude, library, spill, profile, wake, quiet };
         run::supervise(settings, Notes::new(trace, log), report)
     })
+}
+
+/// For tests: `soon` wakes each process soon after it has joined, `start` before it begins.
+const WAKE_VARIABLE: &str = "QUIRE_WAKE";
+
+/// When processes are woken.
+fn wake_of(awake: bool, named: Option<OsString>) -> Wake {
+    match named.as_deref().and_then(OsStr::to_str) {
+        _ if awake => Wake::AtStart,
+        Some("start") => Wake::AtStart,
+        Some("soon") => Wake::Soon,
+        _ => Wake::WhenShort,
+    }
 }
 
 /// The budget in bytes; `None`: none.

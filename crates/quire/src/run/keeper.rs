@@ -8,6 +8,7 @@ use super::meeting::{Meeting, Word};
 use super::notes::Notes;
 use super::over::Managed;
 use super::spill::Spill;
+use super::sleepers::{self, Wake};
 use super::{Settings, budget};
 use crate::failure::{Failure, memory_file_mend};
 use crate::files::say;
@@ -28,7 +29,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes in a page.
 const PAGE: u64 = 4096;
@@ -45,6 +46,8 @@ struct Peer {
     forks: u32,
     /// How long it has been without faults.
     still: Stillness,
+    /// Whether it sleeps.
+    sleep: Sleep,
     /// A copy of its userfaultfd: while one is open, nobody reads zeroes where a page was moved out.
     _uffd: Option<OwnedFd>,
 }
@@ -53,8 +56,26 @@ impl Peer {
     /// One that has not said anything yet.
     fn new(socket: OwnedFd, pid: u32) -> Peer {
         let still = Stillness::new();
-        Peer { socket, pid, account: None, files: Vec::new(), forks: 0, still, _uffd: None }
+        Peer {
+            socket,
+            pid,
+            account: None,
+            files: Vec::new(),
+            forks: 0,
+            still,
+            sleep: Sleep::Awake,
+            _uffd: None,
+        }
     }
+}
+
+/// Whether a process sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sleep {
+    Awake,
+    Asleep,
+    /// It was told to wake.
+    Waking,
 }
 
 /// What stays of a process that ended before its forked children joined.
@@ -84,7 +105,11 @@ pub(super) struct Keeper<'a> {
     outside: Vec<Word>,
     /// What processes that have ended counted.
     gone: Totals,
+    /// Pages of processes that have not joined, as they were last seen.
+    others: u64,
     joined: u64,
+    woken: u64,
+    slept: u64,
     forked: u64,
     refused: u64,
 }
@@ -113,7 +138,10 @@ impl<'a> Keeper<'a> {
             notes,
             outside: Vec::new(),
             gone: Totals::ZERO,
+            others: 0,
             joined: 0,
+            woken: 0,
+            slept: 0,
             forked: 0,
             refused: 0,
         })
@@ -170,6 +198,59 @@ impl<'a> Keeper<'a> {
         self.forked
     }
 
+    /// Processes that joined asleep, and those of them that were woken.
+    pub(super) fn slept(&self) -> (u64, u64) {
+        (self.slept, self.woken)
+    }
+
+    /// Processes that have not joined have so many bytes.
+    pub(super) fn note_others(&mut self, bytes: u64) {
+        self.others = bytes / PAGE;
+    }
+
+    /// Counts what processes take that sleep, and wakes the largest where the budget gets short. How long it may be until the
+    /// next look.
+    pub(super) fn look_at_sleepers(&mut self) -> Option<Duration> {
+        let sleeps = |peer: &Peer| peer.sleep == Sleep::Asleep;
+        if !self.peers.iter().any(sleeps) {
+            return None;
+        }
+        if self.settings.wake == Wake::Soon {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
+            for at in 0..self.peers.len() {
+                if sleeps(&self.peers[at]) && self.settings.wake.is_time(now.wrapping_add(at as u32)) {
+                    self.wake(at);
+                }
+            }
+            return Some(Duration::from_millis(1));
+        }
+        self.settings.budget?;
+        let mut largest = None;
+        for (at, peer) in self.peers.iter().enumerate() {
+            let Some(account) = peer.account.filter(|_| peer.sleep != Sleep::Awake) else { continue };
+            let pages = sleepers::resident(peer.pid);
+            self.ledger.set_share(self.ledger.account(account.index), pages);
+            if sleeps(peer) && largest.is_none_or(|(most, _)| pages > most) {
+                largest = Some((pages, at));
+            }
+        }
+        let budget = self.ledger.budget_pages();
+        let headroom = budget.saturating_sub(self.ledger.taken_pages() + self.others);
+        let least = sleepers::least_headroom(budget);
+        if headroom < least
+            && let Some((_, at)) = largest
+        {
+            self.wake(at);
+        }
+        Some(sleepers::until_next(headroom, least))
+    }
+
+    fn wake(&mut self, index: usize) {
+        self.peers[index].sleep = Sleep::Waking;
+        // Where its connection is broken, it departs.
+        let _ = self.send(index, Reply::Wake, &[]);
+    }
+
     /// Processes that were refused.
     pub(super) fn refused(&self) -> u64 {
         self.refused
@@ -221,7 +302,8 @@ impl<'a> Keeper<'a> {
     /// From time to time: looks who has faulted, and divides the budget anew.
     pub(super) fn divide(&mut self) {
         for peer in &mut self.peers {
-            let Some(account) = peer.account.map(|account| self.ledger.account(account.index)) else {
+            let awake = peer.account.filter(|_| peer.sleep == Sleep::Awake);
+            let Some(account) = awake.map(|account| self.ledger.account(account.index)) else {
                 continue;
             };
             peer.still.look(account.counters.read().faults(), account.granted_pages());
@@ -232,9 +314,14 @@ impl<'a> Keeper<'a> {
     /// Divides the budget anew when somebody's demand is unmet.
     fn rebalance(&mut self) {
         let ledger = self.ledger;
+        // What sleeps keeps what it has until it wakes.
+        let asleep = self.peers.iter().filter(|peer| peer.sleep != Sleep::Awake);
+        let accounts = asleep.filter_map(|peer| peer.account);
+        let kept: u64 = accounts.map(|account| ledger.account(account.index).granted_pages()).sum();
         let joined = self
             .peers
             .iter_mut()
+            .filter(|peer| peer.sleep == Sleep::Awake)
             .filter_map(|peer| Some((ledger.account(peer.account?.index), &mut peer.still)));
         let joined: Vec<_> = joined.collect();
         let demands: Vec<Demand> = joined
@@ -243,7 +330,7 @@ impl<'a> Keeper<'a> {
             .collect();
         let wanted = demands.iter().fold(0_u64, |sum, demand| sum.saturating_add(demand.wanted));
         let free = ledger.budget_pages().saturating_sub(ledger.taken_pages());
-        let shares = fair::shares(ledger.budget_pages(), &demands);
+        let shares = fair::shares(ledger.budget_pages().saturating_sub(kept), &demands);
         for ((account, still), share) in joined.into_iter().zip(shares) {
             let shrink = wanted > free && account.granted_pages() > share;
             if shrink {
@@ -290,6 +377,10 @@ impl<'a> Keeper<'a> {
                 }
             }
             Request::Bye => return Next::Close,
+            Request::Awake => {
+                self.woken += u64::from(self.peers[index].sleep != Sleep::Awake);
+                self.peers[index].sleep = Sleep::Awake;
+            }
             Request::Outside { cause, name } => {
                 let name = String::from_utf8_lossy(name).into_owned();
                 self.outside.push((self.peers[index].pid, cause, name));
@@ -329,7 +420,12 @@ impl<'a> Keeper<'a> {
         let peer = &mut self.peers[index];
         (peer.account, peer.files) = (Some(account), files);
         let ring = self.notes.join(account, self.peers[index].pid, hello.forked_from);
-        self.send_welcome(index, account, is_fork, ring.as_ref())
+        let next = self.send_welcome(index, account, is_fork, ring.as_ref());
+        if hello.asleep {
+            self.slept += 1;
+            self.peers[index].sleep = Sleep::Asleep;
+        }
+        next
     }
 
     /// The spill files for a child of the process that was in `parent`; `None` when that is not known.

@@ -21,6 +21,7 @@ pub(crate) mod program;
 pub(crate) mod report;
 pub(crate) mod sample;
 mod signals;
+pub(crate) mod sleepers;
 pub(crate) mod spill;
 pub(crate) mod trace;
 
@@ -42,6 +43,7 @@ use report::{Outcome, Target};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use sleepers::Wake;
 use spill::Spill;
 use std::env;
 use std::ffi::OsString;
@@ -80,6 +82,8 @@ pub(crate) struct Settings {
     pub(crate) spill: Spill,
     /// Measure where the time of faults goes.
     pub(crate) profile: bool,
+    /// When processes are woken.
+    pub(crate) wake: Wake,
     /// Print no warnings.
     pub(crate) quiet: bool,
 }
@@ -112,6 +116,7 @@ fn launch(settings: &Settings, socket: &Path, signals: &Signals) -> Result<Child
     if !settings.exclude.is_empty() {
         command.env(EXCLUDE_VARIABLE, &settings.exclude);
     }
+    command.env("QUIRE_ASLEEP", settings.wake.told());
     if settings.quiet {
         command.env("QUIRE_QUIET", "1");
     }
@@ -145,6 +150,8 @@ struct Supervisor<'a> {
     pidfd: OwnedFd,
     started: Instant,
     next_tick: Instant,
+    /// When to look at processes that sleep.
+    next_look: Option<Instant>,
     peak: Peak,
     outsiders: Outsiders,
     /// Where a profile is asked for.
@@ -171,7 +178,7 @@ impl<'a> Supervisor<'a> {
         let pid = Pid::from_raw(child.id().cast_signed()).expect("a child has a process id");
         let pidfd = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|error| Failure::own(format!("the program can't be watched (pidfd_open): {error}")))?;
-        let mut outsiders = Outsiders::new(settings.quiet);
+        let mut outsiders = Outsiders::new(settings.quiet, settings.wake != Wake::AtStart);
         if let Some(cause) = settings.outside {
             outsiders.know(child.id(), cause);
         }
@@ -183,6 +190,7 @@ impl<'a> Supervisor<'a> {
             pidfd,
             started,
             next_tick,
+            next_look: None,
             peak: Peak::default(),
             outsiders,
             migrations: settings.profile.then(Migrations::default),
@@ -204,6 +212,9 @@ impl<'a> Supervisor<'a> {
             if Instant::now() >= self.next_tick {
                 self.tick();
             }
+            if self.next_look.is_none_or(|next| Instant::now() >= next) {
+                self.next_look = self.keeper.look_at_sleepers().map(|time| Instant::now() + time);
+            }
             if let Some((end, since)) = self.ended
                 && (self.leaving || self.keeper.is_quiet(since.elapsed() > GRACE))
             {
@@ -214,7 +225,9 @@ impl<'a> Supervisor<'a> {
 
     /// Waits for the next event or sample, and serves the processes that said something.
     fn wait(&mut self) {
-        let left = self.next_tick.saturating_duration_since(Instant::now()).min(self.keeper.take_notes());
+        let now = Instant::now();
+        let next = self.next_look.map_or(self.next_tick, |look| look.min(self.next_tick));
+        let left = next.saturating_duration_since(now).min(self.keeper.take_notes());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if self.ended.is_none() {
@@ -265,6 +278,8 @@ impl<'a> Supervisor<'a> {
         let main = self.ended.is_none().then(|| self.child.id());
         let connected: Vec<u32> = self.keeper.pids().collect();
         let sample = sample::sample(main.into_iter().chain(connected.iter().copied()));
+        let others = sample.members.iter().filter(|member| !connected.contains(&member.pid));
+        self.keeper.note_others(others.map(|member| member.anonymous).sum());
         self.peak.add(&sample, &self.keeper.totals());
         self.outsiders.look(&sample, &connected, Instant::now());
         self.over.look(&sample, &self.keeper.managed());

@@ -35,14 +35,20 @@ pub(super) struct Outsiders {
     counted: BTreeSet<Process>,
     /// When one with this id was counted last.
     recent: BTreeMap<u32, Instant>,
+    /// Processes with the library in them need not join: they may sleep.
+    sleeps: bool,
+    /// Those that do, as far as is known.
+    sleepers: BTreeSet<Process>,
     /// Unconnected processes that are not, with the moment when they were first seen.
     strangers: BTreeMap<Process, Instant>,
 }
 
 impl Outsiders {
-    pub(super) fn new(quiet: bool) -> Outsiders {
+    pub(super) fn new(quiet: bool, sleeps: bool) -> Outsiders {
         Outsiders {
             quiet,
+            sleeps,
+            sleepers: BTreeSet::new(),
             counts: BTreeMap::new(),
             said: BTreeSet::new(),
             reader: Reader::default(),
@@ -85,7 +91,11 @@ impl Outsiders {
         let mut still = BTreeMap::new();
         for member in sample.members.iter().filter(|member| !connected.contains(&member.pid)) {
             let process = (member.pid, member.started);
-            if self.counted.contains(&process) {
+            if self.counted.contains(&process) || self.sleepers.contains(&process) {
+                continue;
+            }
+            if self.sleeps && has_library(member.pid) {
+                self.sleepers.insert(process);
                 continue;
             }
             let since = *self.strangers.get(&process).unwrap_or(&now);
@@ -156,6 +166,10 @@ fn cause_of(pid: u32, overdue: bool, connected: &[u32]) -> Option<Outside> {
     (overdue || is_loaded).then(|| if names_us(pid) { Outside::NotLoaded } else { Outside::NoPreload })
 }
 
+fn has_library(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains(LIBRARY))
+}
+
 fn cause_by_file(pid: u32) -> Option<Outside> {
     let exe = format!("/proc/{pid}/exe");
     let program = fs::read_link(&exe).ok()?;
@@ -181,7 +195,7 @@ mod tests {
     #[test]
     fn a_process_without_the_library_is_found_with_its_cause() {
         let mut child = Command::new("sleep").arg("20").stdin(Stdio::null()).spawn().unwrap();
-        let mut outsiders = Outsiders::new(true);
+        let mut outsiders = Outsiders::new(true, false);
         let start = Instant::now();
         while outsiders.counts().is_empty() && start.elapsed() < Duration::from_secs(10) {
             outsiders.look(&sample::sample([child.id()]), &[], start);
@@ -236,7 +250,7 @@ mod tests {
         let mut child = Command::new("true").spawn().unwrap();
         let pid = child.id();
         child.wait().unwrap();
-        let (mut outsiders, now) = (Outsiders::new(true), Instant::now());
+        let (mut outsiders, now) = (Outsiders::new(true, false), Instant::now());
         assert!(!outsiders.is_counted(pid, now));
         let last = now + REUSED - Duration::from_millis(1);
         assert!(outsiders.is_counted(pid, last));
@@ -247,7 +261,7 @@ mod tests {
     fn a_connected_process_is_none() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let look = |connected: &[u32]| {
-            let mut outsiders = Outsiders::new(true);
+            let mut outsiders = Outsiders::new(true, false);
             let (sample, now) = (sample::sample([child.id()]), Instant::now());
             outsiders.look(&sample, connected, now);
             outsiders.look(&sample, connected, now + REUSED);

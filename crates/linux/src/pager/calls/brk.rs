@@ -37,6 +37,11 @@ impl Heap {
         Heap { range, end: range.start.addr() as usize }
     }
 
+    /// The break of a process that had it before.
+    pub(in crate::pager) fn with_break(range: PageRange, end: usize) -> Heap {
+        Heap { range, end }
+    }
+
     fn step(&self, to: usize) -> Step {
         let (start, end) = (self.range.start.addr() as usize, self.range.end().addr() as usize);
         if !(start..=end).contains(&to) {

@@ -21,6 +21,7 @@ pub(super) fn settings(budget: u64) -> Settings {
         library: crate::run::library::Library::missing(),
         spill: Spill::To("/var/tmp".into()),
         profile: false,
+        wake: crate::run::sleepers::Wake::AtStart,
         quiet: true,
     }
 }

@@ -1,0 +1,301 @@
+//! A process sleeps until memory is short: its memory is the kernel's, nothing is registered, and no fault comes to us.
+//!
+//! What it needs to know for the day on which it wakes is where its memory lies. So the hooks put it into addresses that
+//! were planned as an arena, and the kernel has the rest ([`crate::own_maps`]). Each call that changes mappings is *held*
+//! meanwhile: it is counted while it is under way, with signals blocked. A process of some size joins `quire` on a thread of
+//! its own, which waits there to be woken. Waking waits until no call is under way, keeps new ones waiting, takes what is
+//! mapped and present over ([`make`](super::make)), and lets the calls go on: to the pager.
+
+use super::{ARENA_END, ARENA_START, HERE, Options, STACK};
+use crate::places::Places;
+use crate::sys::futex::{self, Scope};
+use crate::sys::sched::SignalsBlocked;
+use crate::sys::thread;
+use crate::unevictable::Unevictable;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use quire_core::PAGE_SIZE;
+use std::boxed::Box;
+
+/// Words of [`HERE`]: what a process is, and the calls under way.
+const STATE: usize = 3;
+const UNDER_WAY: usize = 4;
+
+/// Managed, or not our concern. What a child finds that nobody announced.
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+/// About to wake: calls wait.
+const WAKING: u32 = 2;
+
+/// The arena that is planned, in bytes.
+static START: AtomicUsize = AtomicUsize::new(0);
+static END: AtomicUsize = AtomicUsize::new(0);
+/// Its first part is for the break: this fraction of it.
+const BREAK_FRACTION: usize = 8;
+/// The break; 0 while it was not asked for.
+static BREAK: AtomicUsize = AtomicUsize::new(0);
+/// Where the next new mapping is to go.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+/// What the kernel touches when a thread dies.
+static KEPT: Unevictable = Unevictable::new();
+/// The program has said something about its memory that only a close look finds again.
+static MARKED: AtomicU32 = AtomicU32::new(0);
+
+/// Bytes that a process has mapped so far, and from how many on it joins.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+const JOINS_AT: usize = 4 << 20;
+/// 1 when it has joined, or never will.
+static DECIDED: AtomicU32 = AtomicU32::new(0);
+
+/// Mappings of at least this many bytes begin at a multiple of it, as the kernel has it.
+const LARGE: usize = 2 << 20;
+
+fn state() -> &'static AtomicU32 {
+    HERE.half(STATE)
+}
+
+fn under_way() -> &'static AtomicU32 {
+    HERE.half(UNDER_WAY)
+}
+
+/// Sends the process to sleep, at its start. Whether it does: else it is to be woken at once.
+pub fn begin(options: Options) -> bool {
+    let planned = Places::plan();
+    if planned.is_empty() || HERE.make().is_err() {
+        return false;
+    }
+    super::BOOT.set(Box::leak(Box::new(super::Boot::new(options, super::Beginning::Asleep))));
+    START.store(planned.base(), Ordering::Relaxed);
+    NEXT.store(planned.base() + planned.len() / BREAK_FRACTION, Ordering::Relaxed);
+    END.store(planned.base() + planned.len(), Ordering::Relaxed);
+    state().store(ASLEEP, Ordering::Release);
+    true
+}
+
+/// The arena that is planned, while the process sleeps: it begins and ends at 0 otherwise.
+#[inline]
+pub fn planned_arena() -> Range<usize> {
+    if state().load(Ordering::Relaxed) == AWAKE {
+        return 0..0;
+    }
+    START.load(Ordering::Relaxed)..END.load(Ordering::Relaxed)
+}
+
+/// Whether the process sleeps, or is about to wake.
+#[inline]
+pub fn is_asleep() -> bool {
+    state().load(Ordering::Relaxed) != AWAKE
+}
+
+/// A call of a process that sleeps. While there is one, it does not wake.
+#[derive(Debug)]
+pub struct Held {
+    /// Of the guard, unless that is kept.
+    blocked: Option<SignalsBlocked>,
+}
+
+/// Holds the calling thread's call, if the process sleeps. Where it is about to wake, waits until it has.
+#[inline]
+pub fn hold() -> Option<Held> {
+    if state().load(Ordering::Relaxed) == AWAKE { None } else { hold_asleep() }
+}
+
+fn hold_asleep() -> Option<Held> {
+    // A handler that made a call in the middle of this one would wait for the end of both.
+    let blocked = SignalsBlocked::new();
+    loop {
+        under_way().fetch_add(1, Ordering::SeqCst);
+        match state().load(Ordering::SeqCst) {
+            ASLEEP => return Some(Held { blocked: Some(blocked) }),
+            WAKING => {
+                let_go();
+                futex::wait(state(), WAKING, None, Scope::Process);
+            }
+            _ => {
+                let_go();
+                return None;
+            }
+        }
+    }
+}
+
+fn let_go() {
+    if under_way().fetch_sub(1, Ordering::SeqCst) == 1 && state().load(Ordering::SeqCst) == WAKING {
+        // Waking fails only for a bad address, and the word is ours.
+        let _ = futex::wake(under_way(), 1, Scope::Process);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let_go();
+        self.blocked = None;
+    }
+}
+
+impl Held {
+    /// Where `len` bytes of new memory should go; 0: wherever the kernel likes.
+    pub fn place(&self, len: usize) -> usize {
+        let Some(pages) = len.checked_next_multiple_of(PAGE_SIZE) else { return 0 };
+        let align = if pages >= LARGE { LARGE } else { PAGE_SIZE };
+        let end = END.load(Ordering::Relaxed);
+        let mut next = NEXT.load(Ordering::Relaxed);
+        loop {
+            let at = next.next_multiple_of(align);
+            if pages > end.saturating_sub(at) {
+                return 0;
+            }
+            match NEXT.compare_exchange_weak(next, at + pages, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return at,
+                Err(now) => next = now,
+            }
+        }
+    }
+
+    /// These bytes have been mapped. The process may be large enough now to join.
+    pub fn mapped(&self, len: usize) {
+        let before = MAPPED.fetch_add(len, Ordering::Relaxed);
+        if before.saturating_add(len) >= JOINS_AT {
+            join();
+        }
+    }
+
+    /// These have been unmapped, or are about to be replaced.
+    pub fn unmapped(&self, range: &Range<usize>) {
+        KEPT.forget(range.clone());
+        let end = range.end.next_multiple_of(PAGE_SIZE);
+        // The last one: its place is the next one's.
+        let _ = NEXT.compare_exchange(end, range.start, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// What lay in the first range lies at `to` now.
+    pub fn moved(&self, from: Range<usize>, to: usize) {
+        KEPT.moved(from, to);
+    }
+
+    /// Addresses for the break, and where it is.
+    pub fn heap(&self) -> (Range<usize>, usize) {
+        let (start, end) = (START.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
+        let range = start..start + (end - start) / BREAK_FRACTION;
+        let at = BREAK.load(Ordering::Relaxed);
+        (range, if at == 0 { start } else { at })
+    }
+
+    /// The break is there.
+    pub fn set_break(&self, to: usize) {
+        BREAK.store(to, Ordering::Relaxed);
+    }
+
+    /// The program has locked memory, or told the kernel what to do with it.
+    pub fn marked(&self) {
+        MARKED.store(1, Ordering::Relaxed);
+    }
+}
+
+/// Keeps an object in mind that the kernel touches when a thread dies; see [`super::Call::Keep`]. False where the process is
+/// awake.
+pub fn keep(addr: usize, len: usize, owner: u32) -> bool {
+    let Some(_held) = hold() else { return false };
+    KEPT.add(addr, len, owner);
+    true
+}
+
+/// Such an object is no more. False where the process is awake.
+pub fn forget(addr: usize, len: usize) -> bool {
+    let Some(_held) = hold() else { return false };
+    KEPT.remove(addr, len);
+    true
+}
+
+/// Leaves a fork held until [`in_parent`], or [`in_child`]. Signals, which the caller has blocked too, stay so.
+pub fn hold_for_fork(held: Held) {
+    KEPT.hold();
+    core::mem::forget(held);
+}
+
+/// The fork is over.
+pub fn in_parent() {
+    KEPT.let_go();
+    let_go();
+}
+
+/// In a child of a process that sleeps. It has all of its memory, shares it with its parent, and never wakes.
+pub fn in_child() {
+    KEPT.forget_holder();
+    DECIDED.store(1, Ordering::Relaxed);
+    state().store(ASLEEP, Ordering::Release);
+}
+
+/// What may be wanted of a process that has given rights away is refused: it never wakes.
+pub fn never_joins() {
+    DECIDED.store(1, Ordering::Relaxed);
+}
+
+/// Begins to join `quire`, once. Nobody waits for it.
+#[cold]
+fn join() {
+    if DECIDED.swap(1, Ordering::Relaxed) == 0 {
+        // Where no thread can be had, the process can't be managed.
+        let _ = thread::spawn("quire-fault", STACK, super::boot_thread, 0);
+    }
+}
+
+/// Joins at once, whatever its size.
+pub fn join_now() {
+    join();
+}
+
+/// What is known of a process that is about to wake.
+#[derive(Debug)]
+pub(super) struct Slept {
+    /// The arena.
+    pub(super) arena: Range<usize>,
+    /// The part for the break, and where it is, if the program has asked for it.
+    pub(super) heap: Option<(Range<usize>, usize)>,
+    /// Whether the program has said something about its memory.
+    pub(super) marked: bool,
+}
+
+/// How long one call may take before waking is put off, in ns.
+const PATIENCE_NS: u64 = 100_000_000;
+
+/// Keeps calls waiting, and waits until none is under way. `None`: one takes long, and all is as before.
+pub(super) fn still() -> Option<Slept> {
+    state().store(WAKING, Ordering::SeqCst);
+    loop {
+        let now = under_way().load(Ordering::SeqCst);
+        if now == 0 {
+            break;
+        }
+        if futex::wait(under_way(), now, Some(PATIENCE_NS), Scope::Process) == futex::Woken::TimedOut {
+            go_on(ASLEEP);
+            return None;
+        }
+    }
+    let (start, end) = (START.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
+    let at = BREAK.load(Ordering::Relaxed);
+    Some(Slept {
+        arena: start..end,
+        heap: (at != 0).then_some((start..start + (end - start) / BREAK_FRACTION, at)),
+        marked: MARKED.load(Ordering::Relaxed) != 0,
+    })
+}
+
+fn go_on(to: u32) {
+    state().store(to, Ordering::SeqCst);
+    // Waking fails only for a bad address, and the word is ours.
+    let _ = futex::wake(state(), u32::MAX, Scope::Process);
+}
+
+/// The process is awake, and calls go on.
+pub(super) fn awake(pager: &super::Pager) {
+    KEPT.pieces(|addr, owner| pager.unevictable.add(addr, 1, owner));
+    go_on(AWAKE);
+}
+
+/// It could not be woken, and never will be: its memory is the kernel's.
+pub(super) fn give_up() {
+    debug_assert!(HERE.word(ARENA_START).load(Ordering::Relaxed) == 0);
+    debug_assert!(HERE.word(ARENA_END).load(Ordering::Relaxed) == 0);
+    go_on(ASLEEP);
+}

@@ -1,0 +1,215 @@
+//! Calls of a process that sleeps ([`sleep`]): the kernel carries them out, and gives new memory out of the arena that is
+//! planned, so that it can be managed when the process wakes.
+
+use core::ffi::{c_int, c_long};
+
+use quire_linux::pager::sleep::{self, Held};
+
+use super::map::{self, Request};
+use crate::decide::{self, MapRoute, Remap};
+use crate::raw::{self, Answer};
+use crate::texts;
+
+/// Makes a call on memory, if the process sleeps; `None`: it is awake, or the call is another one.
+///
+/// # Safety
+///
+/// As the call itself.
+#[inline]
+pub(super) unsafe fn route(number: c_long, args: [usize; 6]) -> Option<Answer> {
+    if !changes_mappings(number) {
+        return None;
+    }
+    let held = sleep::hold()?;
+    // SAFETY: by the caller's promise.
+    Some(unsafe { make(&held, number, args) })
+}
+
+fn changes_mappings(number: c_long) -> bool {
+    matches!(
+        number,
+        libc::SYS_mmap
+            | libc::SYS_munmap
+            | libc::SYS_brk
+            | libc::SYS_mremap
+            | libc::SYS_mprotect
+            | libc::SYS_pkey_mprotect
+            | libc::SYS_madvise
+            | libc::SYS_process_madvise
+            | libc::SYS_mlock
+            | libc::SYS_mlock2
+            | libc::SYS_munlock
+            | libc::SYS_mlockall
+            | libc::SYS_munlockall
+    )
+}
+
+unsafe fn make(held: &Held, number: c_long, args: [usize; 6]) -> Answer {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: by the caller's promise, in each of them.
+    unsafe {
+        match number {
+            libc::SYS_mmap => {
+                let (prot, flags, fd) = (c as c_int, d as c_int, e as c_int);
+                map(held, &Request { addr: a, len: b, prot, flags, fd, offset: f as i64 })
+            }
+            libc::SYS_munmap => {
+                let answer = raw::syscall(number as usize, args);
+                if answer.is_ok() {
+                    held.unmapped(&(a..a.saturating_add(b)));
+                }
+                answer
+            }
+            libc::SYS_brk => Ok(set_break(held, a)),
+            libc::SYS_mremap => {
+                remap(held, &Remap { old: a, old_len: b, new_len: c, flags: d as c_int, new_addr: e })
+            }
+            libc::SYS_madvise if is_plain(c as c_int) => raw::syscall(number as usize, args),
+            libc::SYS_mprotect | libc::SYS_munlock => raw::syscall(number as usize, args),
+            _ => {
+                held.marked();
+                raw::syscall(number as usize, args)
+            }
+        }
+    }
+}
+
+/// Advice of which nothing is left on the mapping.
+const fn is_plain(advice: c_int) -> bool {
+    matches!(
+        advice,
+        libc::MADV_NORMAL
+            | libc::MADV_WILLNEED
+            | libc::MADV_DONTNEED
+            | libc::MADV_FREE
+            | libc::MADV_COLD
+            | libc::MADV_PAGEOUT
+            | libc::MADV_POPULATE_READ
+            | libc::MADV_POPULATE_WRITE
+            | libc::MADV_COLLAPSE
+    )
+}
+
+unsafe fn map(held: &Held, request: &Request) -> Answer {
+    let Request { addr, len, prot, flags, .. } = *request;
+    let texts = if addr == 0 { Default::default() } else { texts::all() };
+    let at = addr - addr % decide::PAGE;
+    let fixed = libc::MAP_FIXED_NOREPLACE;
+    let kernel = |addr: usize, flags: c_int| {
+        // SAFETY: by the caller's promise.
+        unsafe { map::kernel_map(&Request { addr, flags, ..*request }) }
+    };
+    let place = || {
+        // The arena is not accounted for either; whether the system has so much was asked.
+        let flags = flags & !fixed | libc::MAP_NORESERVE;
+        kernel(held.place(len), flags)
+    };
+    if is_refused(len, prot, flags) {
+        return kernel(addr, flags);
+    }
+    let answer = match decide::map(addr, len, flags, &sleep::planned_arena(), &texts) {
+        MapRoute::Managed => place(),
+        MapRoute::NearCode => kernel(at, flags | fixed).or_else(|_| place()),
+        MapRoute::Hinted | MapRoute::FixedFree => kernel(addr, flags | libc::MAP_NORESERVE),
+        MapRoute::Fixed => {
+            held.unmapped(&(addr..addr.saturating_add(len)));
+            kernel(addr, flags | libc::MAP_NORESERVE)
+        }
+        MapRoute::Foreign => {
+            held.unmapped(&(addr..addr.saturating_add(len)));
+            return kernel(addr, flags);
+        }
+        MapRoute::Kernel | MapRoute::ForeignHinted | MapRoute::ForeignFree => return kernel(addr, flags),
+    };
+    if answer.is_ok() && prot & libc::PROT_WRITE != 0 {
+        held.mapped(len);
+    }
+    answer
+}
+
+/// Above this size it is left to the kernel to say whether there is memory for a mapping, in bytes. Then it keeps account.
+const LARGE: usize = 1 << 30;
+
+fn is_refused(len: usize, prot: c_int, flags: c_int) -> bool {
+    let counts = prot & libc::PROT_WRITE != 0 && flags & libc::MAP_NORESERVE == 0;
+    len > LARGE && counts && !crate::pager_api::may_commit(len)
+}
+
+/// Where the break is then. Like the kernel it answers that also where it could not be moved.
+fn set_break(held: &Held, to: usize) -> usize {
+    let (heap, now) = held.heap();
+    held.set_break(now);
+    if !(heap.start..=heap.end).contains(&to) {
+        return now;
+    }
+    let (old, new) = (now.next_multiple_of(decide::PAGE), to.next_multiple_of(decide::PAGE));
+    let done = if new > old {
+        let flags =
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        held.mapped(new - old);
+        // SAFETY: nothing that exists is touched.
+        unsafe { map::kernel_map(&Request { addr: old, len: new - old, prot, flags, fd: -1, offset: 0 }) }.is_ok()
+    } else if new < old {
+        // SAFETY: the program gives up what lies above its break.
+        unsafe { raw::call!(libc::SYS_munmap, new, old - new) }.is_ok()
+    } else {
+        true
+    };
+    if !done {
+        return now;
+    }
+    held.set_break(to);
+    super::brk::note(to);
+    to
+}
+
+/// What moves stays in the arena: the kernel would put it where it likes.
+unsafe fn remap(held: &Held, call: &Remap) -> Answer {
+    let Remap { old, old_len, new_len, flags, new_addr } = *call;
+    let arena = sleep::planned_arena();
+    let kernel = |flags: c_int, new_addr: usize| {
+        // SAFETY: by the caller's promise.
+        unsafe { raw::call!(libc::SYS_mremap, old, old_len, new_len, flags, new_addr) }
+    };
+    let moved = |answer: Answer| {
+        if let Ok(to) = answer
+            && to != old
+        {
+            held.moved(old..old.saturating_add(old_len), to);
+        }
+        answer
+    };
+    let plain_growth = flags == libc::MREMAP_MAYMOVE && new_len > old_len && old_len > 0;
+    if !plain_growth || !arena.contains(&old) {
+        if flags & libc::MREMAP_FIXED != 0 {
+            held.unmapped(&(new_addr..new_addr.saturating_add(new_len)));
+        }
+        return moved(kernel(flags, new_addr));
+    }
+    let in_place = kernel(0, 0);
+    if in_place != Err(libc::ENOMEM) {
+        return in_place.inspect(|_| held.mapped(new_len - old_len));
+    }
+    let at = held.place(new_len);
+    let reserve = Request {
+        addr: at,
+        len: new_len,
+        prot: libc::PROT_NONE,
+        flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        fd: -1,
+        offset: 0,
+    };
+    // SAFETY: nothing that exists is touched; and then only what was reserved here.
+    unsafe {
+        let to = map::kernel_map(&reserve)?;
+        let answer = kernel(flags | libc::MREMAP_FIXED, to);
+        match answer {
+            Ok(_) => held.mapped(new_len - old_len),
+            Err(_) => {
+                let _ = raw::call!(libc::SYS_munmap, to, new_len);
+            }
+        }
+        moved(answer)
+    }
+}

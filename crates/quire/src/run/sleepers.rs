@@ -1,0 +1,87 @@
+//! Processes that sleep, whose memory is the kernel's: what they take is measured, and counts; the largest are woken when the
+//! budget gets short.
+//!
+//! How soon is looked again follows from the headroom: before the fastest that touches memory could have used up half of it.
+
+use std::fs;
+use std::time::Duration;
+
+/// Bytes in a page.
+const PAGE: u64 = 4096;
+
+/// When processes are woken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wake {
+    /// They do not sleep.
+    AtStart,
+    /// When memory gets short.
+    WhenShort,
+    /// Soon after they have joined, for tests.
+    Soon,
+}
+
+impl Wake {
+    /// What processes are told of it, by a variable.
+    pub(crate) fn told(self) -> &'static str {
+        match self {
+            Wake::AtStart => "0",
+            Wake::WhenShort => "1",
+            Wake::Soon => "2",
+        }
+    }
+
+    /// For [`Wake::Soon`]: whether one is woken at this look.
+    pub(crate) fn is_time(self, nanoseconds: u32) -> bool {
+        self == Wake::Soon && nanoseconds.wrapping_mul(0x9e37_79b9) >> 29 == 0
+    }
+}
+
+/// Bytes a nanosecond that a program touches at the most.
+const FASTEST: u64 = 8;
+/// Times between two looks, in ns.
+const SHORTEST: u64 = 1_000_000;
+const LONGEST: u64 = 50_000_000;
+
+/// The headroom below which a process is woken, in pages, by the budget: a sixteenth, 8 MiB at the least, 64 MiB at the most.
+pub(crate) fn least_headroom(budget: u64) -> u64 {
+    (budget / 16).clamp((8 << 20) / PAGE, (64 << 20) / PAGE)
+}
+
+/// How long a headroom of so many pages may be left alone.
+pub(crate) fn until_next(headroom: u64, least: u64) -> Duration {
+    let bytes = headroom.saturating_sub(least) * PAGE;
+    Duration::from_nanos((bytes / 2 / FASTEST).clamp(SHORTEST, LONGEST))
+}
+
+/// Pages that a process has resident and shares with no file; 0 of one that has ended.
+pub(crate) fn resident(pid: u32) -> u64 {
+    let parse = |statm: String| {
+        let mut fields = statm.split_ascii_whitespace().skip(1).map_while(|field| field.parse::<u64>().ok());
+        let (resident, shared) = (fields.next()?, fields.next()?);
+        Some(resident.saturating_sub(shared))
+    };
+    fs::read_to_string(format!("/proc/{pid}/statm")).ok().and_then(parse).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shorter_the_headroom_the_sooner_the_next_look() {
+        let pages = |mib: u64| (mib << 20) / PAGE;
+        assert_eq!(until_next(pages(10), pages(12)), Duration::from_millis(1));
+        assert_eq!(until_next(pages(112), pages(12)), Duration::from_nanos((100 << 20) / 16));
+        assert_eq!(until_next(pages(1 << 20), 0), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn what_is_touched_is_resident() {
+        let before = resident(std::process::id());
+        let memory = vec![1u8; 64 << 20];
+        let after = resident(std::process::id());
+        assert!(after >= before + (60 << 20) / PAGE, "{before} {after}");
+        drop(memory);
+        assert_eq!(resident(u32::MAX / 2), 0);
+    }
+}
