@@ -110,6 +110,11 @@ pub fn are_set() -> bool {
     Kind::ALL.iter().any(|kind| rlimit::get(kind.resource()) != Limit::NONE)
 }
 
+/// Whether they were taken over.
+pub fn are_held() -> bool {
+    OWNER.load(Relaxed) != 0
+}
+
 /// Raises the kernel's limit. What it is then.
 fn raise(kind: Kind, limit: Limit) -> u64 {
     if limit == Limit::NONE {

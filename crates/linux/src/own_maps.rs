@@ -39,13 +39,25 @@ pub struct Marks {
     pub foreign: bool,
 }
 
-/// The mappings that overlap `range`, in rising order. `marks`: what the program said about them too, which takes as long
+/// The mappings that overlap `range`, in rising order. `marked`: what the program said about them too, which takes as long
 /// as a look at every page.
-pub fn overlapping(range: &Range<usize>, marks: bool) -> Result<Vec<Mapping>> {
-    let path = if marks { c"/proc/self/smaps" } else { c"/proc/self/maps" };
+pub fn overlapping(range: &Range<usize>, marked: bool) -> Result<Vec<Mapping>> {
+    let path = if marked { c"/proc/self/smaps" } else { c"/proc/self/maps" };
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut found = Vec::new();
-    each_line(&file, |line| read_line(line, range, &mut found))?;
+    let mut inside = false;
+    each_line(&file, |line| {
+        if let Some(mapping) = parse(line) {
+            inside = mapping.range.start < range.end && range.start < mapping.range.end;
+            if inside {
+                found.push(mapping);
+            }
+        } else if inside
+            && let (Some(flags), Some(last)) = (line.strip_prefix("VmFlags:"), found.last_mut())
+        {
+            last.marks = marks_of(flags);
+        }
+    })?;
     Ok(found)
 }
 
@@ -76,17 +88,6 @@ fn each_line(file: &OwnedFd, mut take: impl FnMut(&str)) -> Result<()> {
     }
 }
 
-fn read_line(line: &str, within: &Range<usize>, found: &mut Vec<Mapping>) {
-    if let Some(mapping) = parse(line) {
-        found.retain(|last| last.range.end > within.start);
-        if mapping.range.start < within.end {
-            found.push(mapping);
-        }
-    } else if let (Some(flags), Some(last)) = (line.strip_prefix("VmFlags:"), found.last_mut()) {
-        last.marks = marks(flags);
-    }
-}
-
 /// The first line of a mapping: `5578b000-5578d000 rw-p 00002000 08:01 1234   /bin/cat`.
 fn parse(line: &str) -> Option<Mapping> {
     let mut fields = line.split_ascii_whitespace();
@@ -108,7 +109,7 @@ fn parse(line: &str) -> Option<Mapping> {
     })
 }
 
-fn marks(flags: &str) -> Marks {
+fn marks_of(flags: &str) -> Marks {
     let mut marks = Marks::default();
     for flag in flags.split_ascii_whitespace() {
         match flag {
@@ -153,6 +154,8 @@ mod tests {
         mmap::protect(addr + 5 * page, page, 1).unwrap();
         mmap::advise(addr + 2 * page, page, Advice::DontFork).unwrap();
         let range = addr + page..addr + 6 * page;
+        // What lies behind has marks of its own.
+        mmap::advise(addr + 6 * page, 2 * page, Advice::DontFork).unwrap();
         let prots = |found: &[Mapping]| -> Vec<(usize, u32)> {
             found.iter().map(|m| ((m.range.end - addr) / page, m.prot)).collect()
         };
@@ -160,7 +163,7 @@ mod tests {
         assert!(found.iter().all(|mapping| mapping.anonymous && !mapping.marks.locked));
         assert_eq!(prots(&found), [(2, 3), (3, 3), (4, 3), (5, 0), (6, 1)]);
         assert_eq!(found.iter().filter(|mapping| mapping.marks.dont_fork).count(), 1);
-        assert!(found[1].marks.dont_fork);
+        assert!(found[1].marks.dont_fork && !found[4].marks.dont_fork);
         assert_eq!(prots(&overlapping(&range, false).unwrap()), prots(&found));
         mmap::unmap(addr, 8 * page).unwrap();
         assert_eq!(overlapping(&range, false).unwrap(), []);

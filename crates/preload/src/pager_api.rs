@@ -51,6 +51,7 @@ fn with(options: &Start<'_>) -> Options {
         policy: PolicyKind::Adaptive,
         usage,
         mapped,
+        refused: crate::start::refused,
         inject,
         check: options.check,
     }

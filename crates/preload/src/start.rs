@@ -10,6 +10,8 @@ use quire_linux::control::client::Client;
 use quire_linux::control::outside::Outside;
 use quire_linux::pager::StartError;
 use quire_linux::say;
+use quire_linux::sys::futex::Lock;
+use std::ffi::CString;
 
 use crate::environment::variable;
 use crate::exclude::{self, Named};
@@ -63,6 +65,8 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
         let options = pager_api::Start { socket, inject, check };
         // Limits that are there from the start are held from the start.
         if asleep != b"0" && limits.is_none() && !quire_linux::limits::are_set() && pager_api::sleep(&options) {
+            let quiet = quiet.is_some_and(|value| value == c"1");
+            *SELF.lock() = Some((socket.to_owned(), named.shown().to_owned(), quiet));
             if asleep == b"2" {
                 quire_linux::pager::sleep::join_now();
             }
@@ -91,13 +95,27 @@ fn start_pager(options: &pager_api::Start<'_>, named: &Named, quiet: Option<&CSt
     false
 }
 
+/// What a process that sleeps would say of itself: the socket, its name, and whether it is to be quiet.
+static SELF: Lock<Option<(CString, Vec<u8>, bool)>> = Lock::new(None);
+
+/// It can't be managed, as turns out now.
+pub(crate) fn refused(cause: Outside) {
+    if let Some((socket, name, quiet)) = &*SELF.lock() {
+        tell_as(socket, cause, name, *quiet);
+    }
+}
+
 /// Tells `quire` that this program runs outside the budget, and why. Where it can't be reached, the user is told; but who
 /// started a program behind a filter has told of it.
 fn tell(socket: &CStr, cause: Outside, named: &Named, quiet: Option<&CStr>) {
-    let told = Client::tell_outside(socket, cause, named.shown());
+    tell_as(socket, cause, named.shown(), quiet.is_some_and(|value| value == c"1"));
+}
+
+fn tell_as(socket: &CStr, cause: Outside, name: &[u8], quiet: bool) {
+    let told = Client::tell_outside(socket, cause, name);
     let speaks = !matches!(cause, Outside::Excluded | Outside::Filter);
-    if told.is_err() && speaks && quiet.is_none_or(|value| value != c"1") {
-        let name = core::str::from_utf8(named.shown()).unwrap_or("a program");
+    if told.is_err() && speaks && !quiet {
+        let name = core::str::from_utf8(name).unwrap_or("a program");
         say!("warning: {name} runs outside the budget: {}; {}", cause.cause(), cause.mend());
     }
 }

@@ -164,6 +164,8 @@ counters! {
     peak_spill_bytes: peak [AtomicU64 = u64, 0],
     /// Folios filled with zeroes by a fault, by order.
     fills: sum [[AtomicU64; ORDERS] = [u64; ORDERS], [0; ORDERS]],
+    /// Pages taken over from the kernel when processes woke.
+    adopted_pages: sum [AtomicU64 = u64, 0],
     /// Folios brought in from the store or the spill file, by order.
     swap_ins: sum [[AtomicU64; ORDERS] = [u64; ORDERS], [0; ORDERS]],
     /// Folios put back from standby, their frames intact, by order.

@@ -46,11 +46,13 @@ pub enum Outside {
     FixedText = 20,
     /// It is managed, but has a second libc that is not: told, not counted.
     SecondLibc = 21,
+    /// All of its memory is locked, and what it will map too.
+    Locked = 22,
 }
 
 impl Outside {
     /// All causes.
-    pub const ALL: [Outside; 21] = [
+    pub const ALL: [Outside; 22] = [
         Outside::Static,
         Outside::Privileged,
         Outside::OtherArchitecture,
@@ -72,6 +74,7 @@ impl Outside {
         Outside::UnknownLibc,
         Outside::FixedText,
         Outside::SecondLibc,
+        Outside::Locked,
     ];
 
     /// The cause with this number.
@@ -103,6 +106,7 @@ impl Outside {
             Outside::UnknownLibc => "unknown_libc",
             Outside::FixedText => "fixed_text",
             Outside::SecondLibc => "second_libc",
+            Outside::Locked => "locked",
         }
     }
 
@@ -136,6 +140,7 @@ impl Outside {
                 "the text of its libc can't be changed (PR_SET_MDWE without /proc, SELinux)"
             }
             Outside::SecondLibc => "it has loaded a second libc, whose memory is the kernel's",
+            Outside::Locked => "it keeps all of its memory locked (mlockall)",
             Outside::OwnUserfaultfd => {
                 "it has a userfaultfd of its own: memory that it registers is the kernel's from then on"
             }
@@ -167,6 +172,7 @@ impl Outside {
             Outside::UnknownLibc => "see quire doctor, or leave memory for it beside -m",
             Outside::FixedText => "let it have /proc, or leave memory for it beside -m",
             Outside::SecondLibc => "leave memory for that beside -m",
+            Outside::Locked => "leave memory for it beside -m",
             Outside::OwnUserfaultfd => "leave it alone with --exclude",
         }
     }

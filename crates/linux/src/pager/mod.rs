@@ -91,6 +91,8 @@ pub struct Options {
     pub usage: fn() -> u64,
     /// How many bytes of its own it has mapped, touched or not.
     pub mapped: fn() -> u64,
+    /// Says why the process can't be managed, where it slept before.
+    pub refused: fn(Outside),
     /// An error on purpose.
     pub inject: Option<Inject>,
     /// Walk all tables now and then, and at the end, and stop where they do not fit.
@@ -106,6 +108,8 @@ pub enum StartError {
     Join(JoinError),
     /// A system call failed after `quire` had been joined; `quire` knows.
     Told(Errno),
+    /// All of its memory is locked.
+    Locked,
 }
 
 impl StartError {
@@ -122,6 +126,7 @@ impl StartError {
                     Outside::NoRight
                 }
             }
+            StartError::Locked => Outside::Locked,
             StartError::System(Errno::NOMEM) | StartError::Told(Errno::NOMEM) => Outside::AddressSpace,
             StartError::System(_) | StartError::Told(_) => Outside::Refused,
             StartError::Join(JoinError::Socket(errno)) if denied(errno) && probe::is_filtered(errno) => {
@@ -408,40 +413,52 @@ const AGAIN_NS: u64 = 1_000_000;
 
 /// Joins `quire`, waits to be woken, and wakes.
 fn sleep_and_wake(boot: &Boot) {
-    let Some(path) = &boot.options.socket else { return };
-    let joined = match join(&boot.options, true) {
-        Ok(joined) => joined,
+    match until_awake(boot) {
+        Ok(Some(pager)) => Handler::new(pager).run(),
+        // `quire` has ended first.
+        Ok(None) => {}
         Err(error) => {
-            // Nobody waits for the answer; where it can't be told, it shows as a process that has not joined.
-            let _ = Client::tell_outside(path, error.outside(), b"");
-            return;
-        }
-    };
-    if !joined.descriptors.client.as_ref().is_some_and(Client::is_woken) {
-        return;
-    }
-    let slept = loop {
-        match sleep::still() {
-            Some(slept) => break slept,
-            None => futex::sleep(AGAIN_NS),
-        }
-    };
-    match make(&boot.options, joined, Some(&slept)) {
-        Ok(pager) => {
-            show_arena(pager);
-            let handler = Handler::new(pager);
-            sleep::awake(pager);
-            if let Some(client) = pager.client() {
-                client.awake();
-            }
-            handler.run();
-        }
-        Err(error) => {
+            limits::release();
             sleep::give_up();
             if !matches!(error, StartError::Told(_)) {
-                let _ = Client::tell_outside(path, error.outside(), b"");
+                (boot.options.refused)(error.outside());
             }
         }
+    }
+}
+
+fn until_awake(boot: &Boot) -> Result<Option<&'static Pager>, StartError> {
+    // What is limited is managed at once: the kernel can't hold it to its limits beside what managing takes.
+    let limited = limits::are_set();
+    let slept = limited.then(still);
+    if limited {
+        limits::hold(None);
+    }
+    let joined = join(&boot.options, !limited)?;
+    let slept = match slept {
+        Some(slept) => slept,
+        None if joined.descriptors.client.as_ref().is_some_and(Client::is_woken) => still(),
+        None => return Ok(None),
+    };
+    if sleep::is_locked() {
+        return Err(StartError::Locked);
+    }
+    let pager = make(&boot.options, joined, Some(&slept))?;
+    show_arena(pager);
+    sleep::awake(pager);
+    if let Some(client) = pager.client() {
+        client.awake();
+    }
+    Ok(Some(pager))
+}
+
+/// Waits until no call is under way, as often as it takes.
+fn still() -> Slept {
+    loop {
+        if let Some(slept) = sleep::still() {
+            return slept;
+        }
+        futex::sleep(AGAIN_NS);
     }
 }
 
@@ -484,7 +501,7 @@ fn join(options: &Options, asleep: bool) -> Result<Joined, StartError> {
 /// Makes the pager: of a process that begins, or of one that has slept.
 fn make(options: &Options, joined: Joined, slept: Option<&Slept>) -> Result<&'static Pager, StartError> {
     let Joined { descriptors, link, ring } = joined;
-    if slept.is_some() {
+    if slept.is_some() && !limits::are_held() {
         limits::hold(None);
     }
     // The pool has at most twice as many frames as the machine has pages, and the store is a part of that.

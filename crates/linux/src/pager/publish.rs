@@ -78,6 +78,7 @@ fn copy_stats(to: &Counters, stats: &Stats) {
     show_count(&to.zero_pages, stats.pages_zero);
     show_count(&to.spilled_pages, stats.pages_spilled);
     show_count(&to.late_faults, stats.late);
+    show_count(&to.adopted_pages, stats.adopted);
     show_count(&to.joined_faults, stats.joined);
     show_count(&to.splits, stats.splits.iter().sum());
     copy_all(&to.collapses, &stats.collapses);

@@ -41,6 +41,9 @@ static KEPT: Unevictable = Unevictable::new();
 /// The program has said something about its memory that only a close look finds again.
 static MARKED: AtomicU32 = AtomicU32::new(0);
 
+/// It has locked all that it will map.
+static LOCKED: AtomicU32 = AtomicU32::new(0);
+
 /// Bytes that a process has mapped so far, and from how many on it joins.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 const JOINS_AT: usize = 4 << 20;
@@ -186,6 +189,11 @@ impl Held {
         BREAK.store(to, Ordering::Relaxed);
     }
 
+    /// All memory is locked from now on, or no longer: nothing of it could be moved out.
+    pub fn locked(&self, all: bool) {
+        LOCKED.store(u32::from(all), Ordering::Relaxed);
+    }
+
     /// The program has locked memory, or told the kernel what to do with it.
     pub fn marked(&self) {
         MARKED.store(1, Ordering::Relaxed);
@@ -243,6 +251,11 @@ fn join() {
 /// Joins at once, whatever its size.
 pub fn join_now() {
     join();
+}
+
+/// Whether all memory is locked.
+pub(super) fn is_locked() -> bool {
+    LOCKED.load(Ordering::Relaxed) != 0
 }
 
 /// What is known of a process that is about to wake.

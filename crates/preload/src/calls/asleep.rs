@@ -2,6 +2,7 @@
 //! planned, so that it can be managed when the process wakes.
 
 use core::ffi::{c_int, c_long};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use quire_linux::pager::sleep::{self, Held};
 
@@ -65,7 +66,18 @@ unsafe fn make(held: &Held, number: c_long, args: [usize; 6]) -> Answer {
                 remap(held, &Remap { old: a, old_len: b, new_len: c, flags: d as c_int, new_addr: e })
             }
             libc::SYS_madvise if is_plain(c as c_int) => raw::syscall(number as usize, args),
+            libc::SYS_mprotect if !EXEMPT.load(Ordering::Relaxed) && is_refused(b, c as c_int, 0) => {
+                Err(libc::ENOMEM)
+            }
             libc::SYS_mprotect | libc::SYS_munlock => raw::syscall(number as usize, args),
+            libc::SYS_mlockall | libc::SYS_munlockall => {
+                held.marked();
+                let answer = raw::syscall(number as usize, args);
+                if answer.is_ok() {
+                    held.locked(number == libc::SYS_mlockall && a & libc::MCL_FUTURE as usize != 0);
+                }
+                answer
+            }
             _ => {
                 held.marked();
                 raw::syscall(number as usize, args)
@@ -104,6 +116,9 @@ unsafe fn map(held: &Held, request: &Request) -> Answer {
         let flags = flags & !fixed | libc::MAP_NORESERVE;
         kernel(held.place(len), flags)
     };
+    if len > LARGE && flags & libc::MAP_NORESERVE != 0 {
+        EXEMPT.store(true, Ordering::Relaxed);
+    }
     if is_refused(len, prot, flags) {
         return kernel(addr, flags);
     }
@@ -119,6 +134,10 @@ unsafe fn map(held: &Held, request: &Request) -> Answer {
             held.unmapped(&(addr..addr.saturating_add(len)));
             return kernel(addr, flags);
         }
+        MapRoute::Kernel if flags & libc::MAP_GROWSDOWN != 0 && addr == 0 => {
+            // SAFETY: by the caller's promise.
+            return unsafe { map::map_growing(request, &sleep::planned_arena()) };
+        }
         MapRoute::Kernel | MapRoute::ForeignHinted | MapRoute::ForeignFree => return kernel(addr, flags),
     };
     if answer.is_ok() && prot & libc::PROT_WRITE != 0 {
@@ -126,6 +145,9 @@ unsafe fn map(held: &Held, request: &Request) -> Answer {
     }
     answer
 }
+
+/// The program has asked for so much without being accounted for.
+static EXEMPT: AtomicBool = AtomicBool::new(false);
 
 /// Above this size it is left to the kernel to say whether there is memory for a mapping, in bytes. Then it keeps account.
 const LARGE: usize = 1 << 30;
@@ -144,9 +166,12 @@ fn set_break(held: &Held, to: usize) -> usize {
     }
     let (old, new) = (now.next_multiple_of(decide::PAGE), to.next_multiple_of(decide::PAGE));
     let done = if new > old {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        if is_refused(new - old, prot, 0) {
+            return now;
+        }
         let flags =
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
         held.mapped(new - old);
         // SAFETY: nothing that exists is touched.
         unsafe { map::kernel_map(&Request { addr: old, len: new - old, prot, flags, fd: -1, offset: 0 }) }.is_ok()

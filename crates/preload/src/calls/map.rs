@@ -37,7 +37,7 @@ pub(super) unsafe fn map(request: &Request) -> Answer {
     // SAFETY: by the caller's promise, in each of them.
     unsafe {
         match decide::map(addr, len, flags, &arena(), &texts) {
-            MapRoute::Kernel if grows && addr == 0 && !arena().is_empty() => map_growing(request),
+            MapRoute::Kernel if grows && addr == 0 && !arena().is_empty() => map_growing(request, &arena()),
             MapRoute::Kernel => kernel_map(request),
             MapRoute::Managed => map_anywhere(request),
             MapRoute::Hinted => match pager_api::call(Call::MapAt { addr: at, len, prot, flags }) {
@@ -94,10 +94,10 @@ static GROWING: AtomicUsize = AtomicUsize::new(0);
 
 /// A range that grows downwards. Left to itself the kernel puts it where it just fits, perhaps right above the arena,
 /// and whatever is mapped next, Quire's own memory too, goes right below it. Far from all that it can grow.
-unsafe fn map_growing(request: &Request) -> Answer {
+pub(super) unsafe fn map_growing(request: &Request, arena: &Range<usize>) -> Answer {
     let number = GROWING.fetch_add(1, Ordering::Relaxed) + 1;
     let reach = request.len.saturating_add(number * APART).saturating_add(BELOW);
-    let addr = arena().start.saturating_sub(reach) / decide::PAGE * decide::PAGE;
+    let addr = arena.start.saturating_sub(reach) / decide::PAGE * decide::PAGE;
     let flags = request.flags | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: by the caller's promise; nothing that exists is touched.
     unsafe { kernel_map(&Request { addr, flags, ..*request }).or_else(|_| kernel_map(request)) }

@@ -282,7 +282,12 @@ impl<'a> Keeper<'a> {
         let of = |peer: &Peer| {
             let counters = &self.ledger.account(peer.account?.index).counters;
             let forked = counters.forked.load(Relaxed) != 0;
-            Some(Managed { pid: peer.pid, forked, bytes: counters.managed_bytes() })
+            let bytes = match peer.sleep {
+                Sleep::Awake => counters.managed_bytes(),
+                // What it has will be managed.
+                Sleep::Asleep | Sleep::Waking => sleepers::resident(peer.pid) * PAGE,
+            };
+            Some(Managed { pid: peer.pid, forked, bytes })
         };
         self.peers.iter().filter_map(of).collect()
     }

@@ -313,6 +313,7 @@ impl<'a> Supervisor<'a> {
             seconds: (ended - self.started).as_secs_f64(),
             managed: self.keeper.joined(),
             forked: self.keeper.forked(),
+            slept: self.keeper.slept(),
             refused: self.keeper.refused(),
             outside: self.outsiders.counts().clone(),
             peak_granted: self.keeper.peak_granted(),

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How old an unconnected process must be to count where nothing says why it does not connect: a new one has yet to join.
@@ -37,8 +38,8 @@ pub(super) struct Outsiders {
     recent: BTreeMap<u32, Instant>,
     /// Processes with the library in them need not join: they may sleep.
     sleeps: bool,
-    /// Those that do, as far as is known.
-    sleepers: BTreeSet<Process>,
+    /// Those that do, as far as is known, with their programs.
+    sleepers: BTreeMap<Process, PathBuf>,
     /// Unconnected processes that are not, with the moment when they were first seen.
     strangers: BTreeMap<Process, Instant>,
 }
@@ -48,7 +49,7 @@ impl Outsiders {
         Outsiders {
             quiet,
             sleeps,
-            sleepers: BTreeSet::new(),
+            sleepers: BTreeMap::new(),
             counts: BTreeMap::new(),
             said: BTreeSet::new(),
             reader: Reader::default(),
@@ -91,11 +92,7 @@ impl Outsiders {
         let mut still = BTreeMap::new();
         for member in sample.members.iter().filter(|member| !connected.contains(&member.pid)) {
             let process = (member.pid, member.started);
-            if self.counted.contains(&process) || self.sleepers.contains(&process) {
-                continue;
-            }
-            if self.sleeps && has_library(member.pid) {
-                self.sleepers.insert(process);
+            if self.counted.contains(&process) || self.sleeps && self.is_asleep(process) {
                 continue;
             }
             let since = *self.strangers.get(&process).unwrap_or(&now);
@@ -107,6 +104,20 @@ impl Outsiders {
             }
         }
         self.strangers = still;
+    }
+
+    /// Whether a process has the library in it, and so need not join. It is looked at again when it runs another program.
+    fn is_asleep(&mut self, process: Process) -> bool {
+        let (pid, _) = process;
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        if self.sleepers.get(&process) == Some(&program) {
+            return true;
+        }
+        let is_asleep = fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains(LIBRARY));
+        if is_asleep {
+            self.sleepers.insert(process, program);
+        }
+        is_asleep
     }
 
     /// Counts a process, once, and tells of the first of each cause.
@@ -164,10 +175,6 @@ fn cause_of(pid: u32, overdue: bool, connected: &[u32]) -> Option<Outside> {
     // A loader maps what is preloaded before libc.
     let is_loaded = maps.contains("/libc.so.") || maps.contains("/libc-");
     (overdue || is_loaded).then(|| if names_us(pid) { Outside::NotLoaded } else { Outside::NoPreload })
-}
-
-fn has_library(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains(LIBRARY))
 }
 
 fn cause_by_file(pid: u32) -> Option<Outside> {

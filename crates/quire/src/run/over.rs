@@ -77,8 +77,17 @@ impl Parts {
     fn of(sample: &Sample, managed: &[Managed], budget: u64) -> Parts {
         let mut parts = Parts::default();
         let mut all = 0;
+        let process_of = |pid: u32| managed.iter().find(|process| process.pid == pid);
         for member in &sample.members {
-            match managed.iter().find(|process| process.pid == member.pid) {
+            // The child of a process that slept at the fork is a copy of it, and does not join.
+            let is_copy = || {
+                let others = sample.members.iter().filter(|other| other.is_copy_of(member));
+                others.filter_map(|other| process_of(other.pid)).next().is_some()
+            };
+            match process_of(member.pid) {
+                None if is_copy() => {
+                    parts.forked = (parts.forked.0 + 1, parts.forked.1 + member.anonymous);
+                }
                 None => parts.outside = (parts.outside.0 + 1, parts.outside.1 + member.anonymous),
                 Some(process) if process.forked => {
                     parts.forked = (parts.forked.0 + 1, parts.forked.1 + member.anonymous);

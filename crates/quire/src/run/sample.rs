@@ -21,6 +21,13 @@ pub(crate) struct Member {
     pub(crate) anonymous: u64,
 }
 
+impl Member {
+    /// Whether one of the two is a copy of the other, by fork without exec.
+    pub(crate) fn is_copy_of(&self, other: &Member) -> bool {
+        self.pid != other.pid && self.image == other.image
+    }
+}
+
 #[cfg(test)]
 impl Member {
     pub(crate) fn new(pid: u32, anonymous: u64) -> Member {

@@ -38,6 +38,8 @@ pub(crate) struct Outcome {
     pub(crate) managed: u64,
     /// Those among them that were forked without exec.
     pub(crate) forked: u64,
+    /// Processes that joined asleep, and those of them that were woken.
+    pub(crate) slept: (u64, u64),
     /// Processes that asked to join and were refused.
     pub(crate) refused: u64,
     /// Processes that ran outside the budget, as far as they were seen, by cause.
@@ -130,6 +132,8 @@ struct Report {
 struct Processes {
     managed: u64,
     forked: u64,
+    slept: u64,
+    woken: u64,
     unmanaged: u64,
     unmanaged_because: Table,
     excluded: u64,
@@ -144,6 +148,8 @@ impl Processes {
         Processes {
             managed: outcome.managed,
             forked: outcome.forked,
+            slept: outcome.slept.0,
+            woken: outcome.slept.1,
             unmanaged: because.values().sum(),
             unmanaged_because: because,
             excluded,
@@ -167,6 +173,7 @@ struct Memory {
 
 #[derive(Serialize, Clone, PartialEq, Debug)]
 struct Folios {
+    adopted_pages: u64,
     fills: BySize,
     swap_ins: BySize,
     rescues: BySize,
@@ -291,6 +298,7 @@ impl Memory {
 impl Folios {
     fn new(totals: &Totals) -> Folios {
         Folios {
+            adopted_pages: totals.adopted_pages,
             fills: BySize(totals.fills),
             swap_ins: BySize(totals.swap_ins),
             rescues: BySize(totals.rescues),

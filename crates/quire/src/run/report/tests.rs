@@ -44,6 +44,7 @@ fn outcome() -> Outcome {
         seconds: 12.345,
         managed: 3,
         forked: 1,
+        slept: (2, 1),
         refused: 0,
         outside: BTreeMap::from([(Outside::Static, 1), (Outside::NoPreload, 1), (Outside::Excluded, 3)]),
         peak_granted: 199 << 20,
@@ -89,6 +90,7 @@ fn distinct() -> Outcome {
     totals.latency[latency::bucket(5_000)] = 14;
     (totals.waits, totals.wait_ns, totals.wait_max_ns) = (15, 16, 17);
     (totals.late_faults, totals.joined_faults) = (18, 19);
+    totals.adopted_pages = 5;
     (totals.evicted_behind_pages, totals.evicted_in_fault_pages, totals.stored_pages) = (20, 21, 22);
     (totals.compressed_in_bytes, totals.compressed_out_bytes) = (2300, 1000);
     (totals.unchanged_pages, totals.zero_pages) = (24, 25);
@@ -146,7 +148,7 @@ fn each_field_shows_its_own_counter() {
         "spill_directory": "/var/tmp",
         "no_spill_because": null,
         "processes": {
-            "managed": 3, "forked": 1, "unmanaged": 2, "unmanaged_because": {"no_preload": 1, "static": 1},
+            "managed": 3, "forked": 1, "slept": 2, "woken": 1, "unmanaged": 2, "unmanaged_because": {"no_preload": 1, "static": 1},
             "excluded": 3, "refused": 43,
         },
         "memory": {
@@ -155,7 +157,7 @@ fn each_field_shows_its_own_counter() {
             "peak_over_grant_bytes": 36 * PAGE, "peak_store_bytes": 38, "peak_table_bytes": 39,
         },
         "folios": {
-            "fills": orders(100), "swap_ins": orders(200), "rescues": orders(300), "evictions": orders(400),
+            "adopted_pages": 5, "fills": orders(100), "swap_ins": orders(200), "rescues": orders(300), "evictions": orders(400),
             "swap_outs": orders(500), "splits": 11, "sparse": 12, "sparse_given_back_bytes": 13 * PAGE,
             "collapses": orders(600),
         },
