@@ -41,6 +41,10 @@ fn here(pager: &'static Pager, call: Call) -> Option<Answer> {
         Call::Advise { addr, len, advice: libc::MADV_DONTNEED | libc::MADV_FREE } => {
             give_up(pager, pages_of(addr, len))
         }
+        Call::Remap { old, old_len, new_len, flags, .. } if flags & !libc::MREMAP_MAYMOVE == 0 => {
+            let (pages, may_move) = (new_len.div_ceil(PAGE_SIZE) as u64, flags & libc::MREMAP_MAYMOVE != 0);
+            super::remap::here(pager, pages_of(old, old_len), pages, may_move)
+        }
         Call::Piece { addr, len } => Some(Ok(piece::find(&pager.tables.lock(), addr, len).encode())),
         Call::Keep { addr, len, owner } if pager.unevictable.has(addr, len, owner) => Some(Ok(0)),
         _ => None,
@@ -48,7 +52,7 @@ fn here(pager: &'static Pager, call: Call) -> Option<Answer> {
 }
 
 /// The tables, where no fork, recording or limit makes the call the service thread's.
-fn begin(pager: &'static Pager) -> Option<Held<'static>> {
+pub(super) fn begin(pager: &'static Pager) -> Option<Held<'static>> {
     let tables = pager.tables.lock();
     let alone = tables.frozen_for == 0 && pager.recorder().is_none() && !limits::is_limited();
     alone.then_some(tables)
@@ -102,7 +106,7 @@ fn give_up(pager: &'static Pager, range: PageRange) -> Option<Answer> {
     Some(Ok(0))
 }
 
-fn unmap(pager: &'static Pager, range: PageRange) -> Option<Answer> {
+pub(super) fn unmap(pager: &'static Pager, range: PageRange) -> Option<Answer> {
     let mut tables = discard(pager, range)?;
     let _holding = Holding::by(sched::gettid());
     if let Err(refusal) = take_away(pager, &mut tables, range) {
