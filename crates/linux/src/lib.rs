@@ -24,5 +24,6 @@ pub mod mmu;
 pub mod pager;
 pub mod places;
 pub mod probe;
+mod strict;
 pub mod sys;
 pub mod unevictable;

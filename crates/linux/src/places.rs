@@ -8,6 +8,7 @@
 
 use crate::die;
 use crate::limits;
+use crate::strict::{self, Part};
 use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
 use crate::sys::mmap::{self, Advice};
@@ -38,11 +39,12 @@ impl Places {
     /// Takes address space for `frames` frames, `store` pages of the store, and as large an arena as can be
     /// had. ENOMEM where the limits of the process allow too little.
     pub fn reserve(frames: u32, store: u32) -> SysResult<Places> {
+        strict::begin();
         let (arena, gate) = reserve_arena()?;
         let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
-        let pool = Stretch::new(mmap::map(pool.len())?, pool.len());
+        let pool = Stretch::new(strict::map(Part::Pool, pool.len())?, pool.len());
         let len = store as usize * PAGE_SIZE;
-        let store = Stretch::new(mmap::map(len)?, len);
+        let store = Stretch::new(strict::map(Part::Store, len)?, len);
         let places = Places { arena, gate, pool, store };
         // A large page of the kernel's own in the arena would be dropped again at once, in the pool it
         // would be split, in the store it would not be given back in small pieces.
@@ -107,7 +109,7 @@ impl Places {
     /// In a forked child, which did not inherit the pool: a new one of holes in the same place. It is to be
     /// registered like the first.
     pub fn renew_pool(&self) -> SysResult<()> {
-        mmap::replace(self.pool.base(), self.pool.len())?;
+        strict::renew(Part::Pool, self.pool.base(), self.pool.len())?;
         self.prepare_pool()
     }
 
@@ -160,6 +162,16 @@ impl Places {
         (end <= self.frames()).then(|| {
             (self.pool.base() + frames.start.0 as usize * PAGE_SIZE, frames.pages as usize * PAGE_SIZE)
         })
+    }
+
+    /// Before frames are written.
+    pub(crate) fn open_frames(&self, frames: FrameRun) -> SysResult<()> {
+        strict::open(Part::Pool, self.pool, (frames.start.0 + frames.pages) as usize * PAGE_SIZE)
+    }
+
+    /// Before the store is written up to byte `end`.
+    pub(crate) fn open_store(&self, end: usize) -> SysResult<()> {
+        strict::open(Part::Store, self.store, end)
     }
 
     /// Address and length of a run of pages in the arena.

@@ -172,8 +172,6 @@ struct Pager {
     places: Places,
     options: Options,
     secret: Secret,
-    /// What one request may ask for at the most.
-    overcommit: overcommit::Overcommit,
     tables: TablesLock,
     /// Children that are not whole yet.
     fork_events: ForkEvents,
@@ -409,6 +407,7 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
     let arena = places.arena(SPACE);
     let mut engine = Engine::new(plan.config);
     engine.set_evicts(plan.evicts);
+    overcommit::look(&engine);
     let secret = Secret::random()?;
     let recorder = link.as_ref().zip(ring).map(|(link, ring)| record_to(ring, &link.welcome, &secret));
     if recorder.as_ref().is_some_and(record::Recorder::logs) {
@@ -426,7 +425,6 @@ fn make(options: &Options) -> Result<&'static Pager, StartError> {
         places,
         options: options.clone(),
         secret,
-        overcommit: overcommit::Overcommit::of_system(),
         tables: TablesLock::new(tables),
         fork_events: ForkEvents::new(),
         unevictable: Unevictable::new(),

@@ -8,7 +8,7 @@ use super::limit::Pages;
 use super::place::show_in_dumps;
 use super::{Answer, Caller, TAG_DONT_FORK, TAG_WIPE, errno};
 use crate::control::note::Note;
-use crate::pager::{Pager, SPACE, Tables, bytes_of, is_managed, pages_of};
+use crate::pager::{Pager, SPACE, Tables, bytes_of, is_managed, overcommit, pages_of};
 use crate::sys::sched;
 use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
@@ -79,7 +79,7 @@ fn grow(
     if vma.locked || vma.tag & (TAG_DONT_FORK | TAG_WIPE) != 0 {
         return None;
     }
-    if let Err(errno) = pager.overcommit.may_grow(vma, pages - old.pages) {
+    if let Err(errno) = overcommit::may_grow(&tables.engine, vma, pages - old.pages) {
         return Some(Err(errno));
     }
     let tail = PageRange::new(SPACE, old.end(), pages - old.pages);
@@ -167,7 +167,7 @@ impl Caller {
         // What does not move is unmapped, whatever it is.
         let vma = self.vma_of(PageRange::new(SPACE, old.start, old.pages.min(pages)))?;
         if pages > old.pages {
-            self.pager.overcommit.may_grow(&vma, pages - old.pages)?;
+            overcommit::may_grow(&self.pager.tables.lock().engine, &vma, pages - old.pages)?;
             let more = Pages::with(pages - old.pages, vma.prot);
             self.stay_within(&self.pager.tables.lock(), more)?;
         }
