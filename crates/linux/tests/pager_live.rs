@@ -3,7 +3,7 @@
 //! A process has one pager, so this file has one test. It is skipped, saying so, only where userfaultfd is
 //! refused.
 
-use quire_linux::pager::{self, Call, Options, StartError, Usage};
+use quire_linux::pager::{self, Call, Options, StartError};
 use quire_linux::sys::Errno;
 
 mod heap;
@@ -84,7 +84,7 @@ fn contents_survive_a_small_budget() {
         socket: None,
         memory: Some((16 << 20) / PAGE as u32),
         policy: quire_core::PolicyKind::Adaptive,
-        usage: Usage::default,
+        usage: || 0,
         mapped: || 0,
         inject: None,
         check: true,

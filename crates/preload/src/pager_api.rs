@@ -8,6 +8,7 @@ pub(crate) use quire_linux::pager::{
     fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, piece, set_filtered,
     tell_outside,
 };
+pub(crate) use quire_linux::sys::mmap::moves_several;
 
 use crate::{heap, raw};
 

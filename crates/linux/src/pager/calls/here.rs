@@ -11,8 +11,7 @@ use super::{Answer, Call, errno, piece};
 use crate::control::note::Note;
 use crate::limits;
 use crate::pager::tables::Held;
-use crate::pager::{Pager, SPACE, bytes_of, overcommit, pages_of};
-use crate::strict;
+use crate::pager::{Pager, SPACE, bytes_of, pages_of};
 use crate::sys::sched::{self, SignalsBlocked};
 use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange};
@@ -24,7 +23,6 @@ pub(in crate::pager) fn perform(pager: &'static Pager, call: Call) -> Answer {
     let _blocked = SignalsBlocked::new();
     if pager.may_hold_the_lock()
         && let Some(answer) = here(pager, call)
-        && (answer != Err(libc::ENOMEM) || !strict::charges())
     {
         return answer;
     }
@@ -35,7 +33,7 @@ pub(in crate::pager) fn perform(pager: &'static Pager, call: Call) -> Answer {
 fn here(pager: &'static Pager, call: Call) -> Option<Answer> {
     let plain = |flags: i32| flags & (libc::MAP_POPULATE | libc::MAP_LOCKED) == 0;
     match call {
-        call if overcommit::matters(&call) => None,
+        call if crate::pager::overcommit::matters(&call) => None,
         Call::Map { len, prot, flags } if plain(flags) => map(pager, None, len, prot, flags),
         Call::MapAt { addr, len, prot, flags } if plain(flags) => map(pager, Some(addr), len, prot, flags),
         Call::Break { to } => set_break(pager, to),
@@ -52,6 +50,8 @@ fn here(pager: &'static Pager, call: Call) -> Option<Answer> {
         Call::Keep { addr, len, owner } if pager.unevictable.has(addr, len, owner) => Some(Ok(0)),
         _ => None,
     }
+    // There may be charges that the service thread can end.
+    .filter(|answer| *answer != Err(libc::ENOMEM) || !crate::strict::charges())
 }
 
 /// The tables, where no fork, recording or limit makes the call the service thread's.
@@ -73,7 +73,7 @@ fn set_break(pager: &'static Pager, to: usize) -> Option<Answer> {
     match tables.step_of_break(pager, to) {
         Err(errno) => Some(Err(errno)),
         Ok(Step::Stays(end)) => Some(Ok(end)),
-        Ok(Step::Grows(range)) if overcommit::is_large(range.pages) => None,
+        Ok(Step::Grows(range)) if crate::pager::overcommit::is_large(range.pages) => None,
         Ok(Step::Grows(range)) => Some(Ok(tables.grow_break(pager, range, to))),
         Ok(Step::Shrinks(range)) => {
             drop(tables);
@@ -97,7 +97,7 @@ fn protect(pager: &'static Pager, range: PageRange, prot: i32) -> Option<Answer>
         return None;
     }
     let prot = Prot::from_bits(prot as u32);
-    if let Err(errno) = overcommit::may_protect(&tables.engine, range, prot) {
+    if let Err(errno) = crate::pager::overcommit::may_protect(&tables.engine, range, prot) {
         return Some(Err(errno));
     }
     let done = tables.engine.protect(&mut pager.program_mmu(), range, prot);

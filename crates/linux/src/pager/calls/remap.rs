@@ -9,6 +9,7 @@ use super::place::show_in_dumps;
 use super::{Answer, Caller, TAG_DONT_FORK, TAG_WIPE, errno};
 use crate::control::note::Note;
 use crate::pager::{Pager, SPACE, Tables, bytes_of, is_managed, overcommit, pages_of};
+use crate::sys::mmap::moves_several;
 use crate::sys::sched;
 use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
@@ -159,6 +160,9 @@ impl Caller {
         }
         if fixed && pages == old.pages {
             let target = target_at(old, pages, new_addr)?;
+            if self.first_vma(old)?.end < old.end() && !moves_several() {
+                return Err(libc::EFAULT);
+            }
             if !ended {
                 self.expect_own_for_each(old, target)?;
             }
