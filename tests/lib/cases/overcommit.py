@@ -3,6 +3,7 @@ while the program runs. The mode is the machine's: it is changed for moments, wi
 
 import contextlib
 import os
+import threading
 
 import quire
 from cases import case_program, expect_same
@@ -40,17 +41,26 @@ def committed():
 
 
 @contextlib.contextmanager
-def mode(number):
+def mode(number, seconds=2.0):
+    """So many seconds at the most: what began in mode 2 is charged as in that mode to its end."""
     # Of these two one is 0, and to set the one is to forget the other.
     kept = {name: read(name) for name in ("overcommit_memory", "overcommit_ratio", "overcommit_kbytes")}
+    which = "overcommit_kbytes" if kept["overcommit_kbytes"] != "0" else "overcommit_ratio"
+
+    def restore():
+        write("overcommit_memory", kept["overcommit_memory"])
+        write(which, kept[which])
+
+    timer = threading.Timer(seconds, restore)
     write("overcommit_kbytes", str(committed() + ROOM))
     write("overcommit_memory", str(number))
+    timer.start()
     try:
         yield
     finally:
-        write("overcommit_memory", kept["overcommit_memory"])
-        which = "overcommit_kbytes" if kept["overcommit_kbytes"] != "0" else "overcommit_ratio"
-        write(which, kept[which])
+        timer.cancel()
+        timer.join()
+        restore()
 
 
 def answers(checks, name, number, what, budget):
@@ -77,7 +87,7 @@ def check(checks, scale):
         answers(checks, "overcommit modes that change%s" % suffix, 0, "changes", budget)
     with checks.case("contents under pressure in overcommit mode 2"):
         command = [verifier(), "--bytes", str(32 * MIB), "--phase", "chaos", "--seconds", "0.1"]
-        with mode(2):
+        with mode(2, seconds=0.3):
             ran, report = quire.run_under(command, 16 * MIB, timeout=TIMEOUT)
         expect_success(ran)
         expect(quire.evicted(report) > 0, "nothing was moved out")
