@@ -201,6 +201,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_charged_is_free_until_it_is_taken() {
+        let mut room = Room::new(0, 100);
+        room.charged.insert(10, 40);
+        assert_eq!(room.take(15), Some(0));
+        assert_eq!(room.take_charged(), Some((15, 40)));
+        assert!(!room.take_at(20, 21));
+        assert_eq!(room.take_charged(), None);
+        room.give_uncharged(15, 40);
+        assert!(room.take_at(15, 100));
+    }
+
+    #[test]
     fn what_is_no_longer_foreign_stays_taken_until_it_is_given() {
         let mut room = Room::new(0, 100);
         room.take_all(0, 30);

@@ -9,6 +9,7 @@ use crate::control::note::Note;
 use crate::limits;
 use crate::pager::tables::Held;
 use crate::pager::{Pager, SPACE, Tables, bytes_of, overcommit, pages_of};
+use crate::strict;
 use crate::sys::mmap::{self, Advice};
 use crate::sys::uffd::Faults;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
@@ -180,7 +181,7 @@ impl Caller {
     /// was any.
     pub(in crate::pager) fn end_charges(&mut self) -> bool {
         let mut any = false;
-        loop {
+        while strict::charges() {
             let mut tables = self.pager.tables.lock();
             if tables.frozen_for != 0 {
                 return any;
@@ -193,6 +194,7 @@ impl Caller {
                 any = true;
             }
         }
+        any
     }
 
     /// Puts the arena back where a program had laid a mapping of the kernel's over it.
