@@ -40,6 +40,19 @@ static void map_and_unmap(void) {
     if (at == MAP_FAILED || munmap(at, 16 * PAGE)) exit(1);
 }
 
+/* As realloc does it with a block that malloc has mapped. */
+static void grow_and_shrink(char *at) {
+    if (mremap(at, 16 * PAGE, 32 * PAGE, MREMAP_MAYMOVE) != at || mremap(at, 32 * PAGE, 16 * PAGE, 0) != at) exit(1);
+}
+
+/* To and fro, with all pages touched. */
+static void move(char **at, char **to) {
+    char *from = *at;
+    if (mremap(from, 16 * PAGE, 16 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, *to) != *to) exit(1);
+    *at = *to;
+    *to = from;
+}
+
 int main(void) {
     char *used = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, PRIVATE, -1, 0);
     char *reserved = mmap(NULL, ROUNDS * PAGE, PROT_NONE, PRIVATE, -1, 0);
@@ -52,5 +65,11 @@ int main(void) {
         used[0] = 1;
         if (madvise(used, PAGE, MADV_DONTNEED)) return 1;
     });
+    char *block = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, PRIVATE, -1, 0);
+    if (block == MAP_FAILED || munmap(block + 16 * PAGE, 48 * PAGE)) return 1;
+    for (unsigned long i = 0; i < 16; i++) block[i * PAGE] = 1;
+    MEASURE("mremap-in-place", grow_and_shrink(block));
+    char *to = block + 32 * PAGE;
+    MEASURE("mremap-move-64K", move(&block, &to));
     return 0;
 }

@@ -26,5 +26,6 @@ pub mod own_maps;
 pub mod pager;
 pub mod places;
 pub mod probe;
+mod strict;
 pub mod sys;
 pub mod unevictable;

@@ -9,6 +9,7 @@ use crate::fork_events::{ForkEvents, Wait};
 use crate::pager::profile::{Lap, Stopwatch};
 use crate::pager::record::Recorder;
 use crate::places::Places;
+use crate::strict;
 use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
 use crate::sys::mmap::{self, Advice};
@@ -130,6 +131,9 @@ impl<'a> LinuxMmu<'a> {
     fn move_out_all(&self, at: Vpn, frames: FrameRun) -> Done {
         match self.ends(frames, at) {
             Ok((uffd, in_pool, pages)) => {
+                if let Err(errno) = self.places.open_frames(frames) {
+                    return none(frames.pages, refusal(errno));
+                }
                 if let Some(forks) = self.forks.filter(|_| !uffd.tells_forks()) {
                     forks.withhold(self.places);
                 }
@@ -239,6 +243,10 @@ impl<'a> LinuxMmu<'a> {
     fn remap_piece(&self, uffd: &Uffd, from: usize, to: usize, len: usize, managed: bool) -> SysResult<()> {
         mmap::advise(from, len, Advice::Random)?;
         let moved = mmap::move_pages(from, len, to);
+        if moved.is_ok() && managed && strict::charges() {
+            // Joined to a neighbour that was touched it would stay charged.
+            let _ = mmap::protect(from, len, Prot::NONE.bits());
+        }
         for (place, known) in [(from, true), (to, managed)] {
             if moved.is_ok()
                 && known
@@ -282,6 +290,8 @@ impl<'a> LinuxMmu<'a> {
     ) -> Result<(), Refusal> {
         let count = u32::try_from(pages).map_err(|_| Refusal::NoMemory)?;
         let moved = piecewise(count, Errno::FAULT, |at, len| {
+            // Both places are charged until the old one has no rights.
+            let len = if managed && strict::charges() { len.min(strict::MOST_MOVED) } else { len };
             match self.remap_piece(uffd, old + at, new + at, len, managed) {
                 Ok(()) => Moved { bytes: len, errno: None },
                 Err(errno) => Moved { bytes: 0, errno: Some(errno) },
@@ -342,6 +352,9 @@ impl Mmu for LinuxMmu<'_> {
 
     fn move_stored(&mut self, from: u32, to: u32, len: u16) {
         let _lap = self.lap(Phase::Evict);
+        if let Err(errno) = self.places.open_store(to as usize * STORE_UNIT + usize::from(len)) {
+            die!("the kernel refuses memory for the store: {errno}", errno = Cause(errno));
+        }
         self.places.store().copy(from as usize * STORE_UNIT, to as usize * STORE_UNIT, usize::from(len));
     }
 

@@ -8,6 +8,7 @@
 
 use crate::die;
 use crate::limits;
+use crate::strict::{self, Part};
 use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
 use crate::sys::mmap::{self, Advice};
@@ -44,11 +45,12 @@ impl Places {
     /// Takes address space for `frames` frames, `store` pages of the store, and as large an arena as can be
     /// had. ENOMEM where the limits of the process allow too little.
     pub fn reserve(frames: u32, store: u32) -> SysResult<Places> {
+        strict::begin();
         let (arena, gate) = reserve_arena()?;
         let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
-        let pool = Stretch::new(mmap::map(pool.len())?, pool.len());
+        let pool = Stretch::new(strict::map(Part::Pool, pool.len())?, pool.len());
         let len = store as usize * PAGE_SIZE;
-        let store = Stretch::new(mmap::map(len)?, len);
+        let store = Stretch::new(strict::map(Part::Store, len)?, len);
         let places = Places { arena, gate, pool, store };
         // A large page of the kernel's own in the arena would be dropped again at once, in the pool it
         // would be split, in the store it would not be given back in small pieces.
@@ -80,6 +82,7 @@ impl Places {
         frames: u32,
         store: u32,
     ) -> SysResult<Places> {
+        strict::begin();
         let gate = Stretch::new(arena.base() + arena.len(), PAGE_SIZE);
         let mut at = arena.base();
         let ends = gate.base()..gate.base();
@@ -92,9 +95,9 @@ impl Places {
         }
         mmap::reserve_free(gate.base(), gate.len())?;
         let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
-        let pool = Stretch::new(mmap::map(pool.len())?, pool.len());
+        let pool = Stretch::new(strict::map(Part::Pool, pool.len())?, pool.len());
         let len = store as usize * PAGE_SIZE;
-        let store = Stretch::new(mmap::map(len)?, len);
+        let store = Stretch::new(strict::map(Part::Store, len)?, len);
         mmap::no_huge_pages(store.base(), store.len())?;
         mmap::advise(store.base(), store.len(), Advice::DontDump)?;
         let places = Places { arena, gate, pool, store };
@@ -159,7 +162,7 @@ impl Places {
     /// In a forked child, which did not inherit the pool: a new one of holes in the same place. It is to be
     /// registered like the first.
     pub fn renew_pool(&self) -> SysResult<()> {
-        mmap::replace(self.pool.base(), self.pool.len())?;
+        strict::renew(Part::Pool, self.pool.base(), self.pool.len())?;
         self.prepare_pool()
     }
 
@@ -212,6 +215,16 @@ impl Places {
         (end <= self.frames()).then(|| {
             (self.pool.base() + frames.start.0 as usize * PAGE_SIZE, frames.pages as usize * PAGE_SIZE)
         })
+    }
+
+    /// Before frames are written.
+    pub(crate) fn open_frames(&self, frames: FrameRun) -> SysResult<()> {
+        strict::open(Part::Pool, self.pool, (frames.start.0 + frames.pages) as usize * PAGE_SIZE)
+    }
+
+    /// Before the store is written up to byte `end`.
+    pub(crate) fn open_store(&self, end: usize) -> SysResult<()> {
+        strict::open(Part::Store, self.store, end)
     }
 
     /// Address and length of a run of pages in the arena.

@@ -169,9 +169,9 @@ impl Capabilities {
     /// What is wrong with how memory is overcommitted.
     pub fn mend_overcommit(&self) -> Option<Mend> {
         (self.overcommit == 2).then_some(Mend {
-            cause: "vm.overcommit_memory is 2: address space is charged as if it were memory",
-            command: "sudo sysctl vm.overcommit_memory=0",
-            fatal: true,
+            cause: "vm.overcommit_memory is 2: the kernel charges Quire's frames and store beside the program's memory",
+            command: "sudo sysctl vm.overcommit_memory=0, or raise vm.overcommit_ratio",
+            fatal: false,
         })
     }
 
@@ -359,7 +359,7 @@ mod tests {
             (Capabilities { uffd: Err(Denial::Other(Errno::MFILE)), ..good() }, "strace", true),
             (Capabilities { can_move: false, ..good() }, "6.8", true),
             (Capabilities { address_space: Some(1 << 30), ..good() }, "ulimit -v", false),
-            (Capabilities { overcommit: 2, ..good() }, "overcommit_memory=0", true),
+            (Capabilities { overcommit: 2, ..good() }, "overcommit_memory=0", false),
             (Capabilities { max_vmas: 1000, ..good() }, "max_map_count", false),
             (Capabilities { fifo: false, ..good() }, "CAP_SYS_NICE", false),
         ];

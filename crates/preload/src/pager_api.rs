@@ -5,9 +5,10 @@ use core::ffi::CStr;
 use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError};
 pub(crate) use quire_linux::pager::{
     Call, Excused, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, excuse, fork_child,
-    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, may_commit, piece, set_filtered,
+    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, piece, set_filtered,
     tell_outside,
 };
+pub(crate) use quire_linux::sys::mmap::moves_several;
 
 use crate::{heap, raw};
 

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "holders_net": "holders.py, under pressure",
     "holders_ring": "holders.py, under pressure",
     "idle": "idle.py: two processes, by what comes back",
+    "overcommit": "overcommit.py: in each mode of the kernel's",
     "leaks": "leaks.py, under pressure and without a budget",
     "marks": "calls.py, under pressure and without a budget",
     "processors": "processors.py, under pressure",

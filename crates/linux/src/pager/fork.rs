@@ -57,13 +57,18 @@ pub fn set_filtered() {
     FILTERED.store(1, Ordering::Relaxed);
 }
 
+/// Whether system calls may be refused that a pager had no need of until now.
+pub(super) fn is_filtered() -> bool {
+    FILTERED.load(Ordering::Relaxed) != 0
+}
+
 /// The least limit on descriptors with which a pager can do: its own, and a few spill files.
 const LEAST_DESCRIPTORS: u64 = 32;
 
 /// Whether a child of the calling thread, which has the same rights, could have a pager of its own. Rights may have been
 /// given up, `/proc` left behind, descriptors limited.
 fn may_join_again() -> bool {
-    if FILTERED.load(Ordering::Relaxed) != 0 {
+    if is_filtered() {
         return false;
     }
     sched::descriptor_limit() >= LEAST_DESCRIPTORS && Uffd::open().is_ok() && Pagemap::open().is_ok()

@@ -182,8 +182,6 @@ struct Pager {
     places: Places,
     options: Options,
     secret: Secret,
-    /// What one request may ask for at the most.
-    overcommit: overcommit::Overcommit,
     tables: TablesLock,
     /// Children that are not whole yet.
     fork_events: ForkEvents,
@@ -322,12 +320,6 @@ pub fn piece(addr: usize, len: usize) -> Piece {
 #[inline]
 pub fn has_foreign() -> bool {
     room::has_foreign()
-}
-
-/// Whether the system would give a program so much memory at once.
-pub fn may_commit(bytes: usize) -> bool {
-    let pages = bytes.div_ceil(PAGE_SIZE) as u64;
-    overcommit::Overcommit::of_system().may_map(pages, libc::PROT_WRITE, 0).is_ok()
 }
 
 /// Starts the pager of this process: lays out its memory, starts its threads, joins `quire`.
@@ -516,6 +508,7 @@ fn make(options: &Options, joined: Joined, slept: Option<&Slept>) -> Result<&'st
     let arena = places.arena(SPACE);
     let mut engine = Engine::new(plan.config);
     engine.set_evicts(plan.evicts);
+    overcommit::look(&engine);
     let secret = Secret::random()?;
     let recorder = link.as_ref().zip(ring).map(|(link, ring)| record_to(ring, &link.welcome, &secret));
     if recorder.as_ref().is_some_and(record::Recorder::logs) {
@@ -533,7 +526,6 @@ fn make(options: &Options, joined: Joined, slept: Option<&Slept>) -> Result<&'st
         places,
         options: options.clone(),
         secret,
-        overcommit: overcommit::Overcommit::of_system(),
         tables: TablesLock::new(tables),
         fork_events: ForkEvents::new(),
         unevictable: Unevictable::new(),

@@ -1,5 +1,6 @@
 //! Which addresses of the arena are taken, and by whom.
 
+use crate::strict;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::BTreeMap;
 
@@ -76,6 +77,8 @@ pub(super) struct Room {
     free: Ranges,
     /// Mappings of the kernel's that a program put over a part of the arena.
     foreign: Ranges,
+    /// Of what is free that which the kernel may still charge.
+    charged: Ranges,
 }
 
 impl Room {
@@ -92,7 +95,7 @@ impl Room {
             let start = s.next_multiple_of(align);
             (start + pages <= e).then_some(start)
         })?;
-        self.free.remove(start, start + pages);
+        self.use_up(start, start + pages);
         Some(start)
     }
 
@@ -100,23 +103,43 @@ impl Room {
     pub(super) fn take_at(&mut self, start: u64, end: u64) -> bool {
         let free = self.free.covers(start, end);
         if free {
-            self.free.remove(start, end);
+            self.use_up(start, end);
         }
         free
     }
 
     /// Takes these pages, as far as they are free.
     pub(super) fn take_all(&mut self, start: u64, end: u64) {
-        self.free.remove(start, end);
+        self.use_up(start, end);
     }
 
     pub(super) fn give(&mut self, start: u64, end: u64) {
         self.unmark_foreign(start, end);
         self.free.insert(start, end);
+        if strict::charges() {
+            self.charged.insert(start, end);
+        }
+    }
+
+    fn use_up(&mut self, start: u64, end: u64) {
+        self.free.remove(start, end);
+        self.charged.remove(start, end);
+    }
+
+    /// Takes a range that is free and may still be charged.
+    pub(super) fn take_charged(&mut self) -> Option<(u64, u64)> {
+        let (start, end) = self.charged.iter().next()?;
+        self.use_up(start, end);
+        Some((start, end))
+    }
+
+    /// Gives that back, charged no longer.
+    pub(super) fn give_uncharged(&mut self, start: u64, end: u64) {
+        self.free.insert(start, end);
     }
 
     pub(super) fn mark_foreign(&mut self, start: u64, end: u64) {
-        self.free.remove(start, end);
+        self.use_up(start, end);
         self.foreign.insert(start, end);
         self.tell_foreign();
     }
@@ -175,6 +198,18 @@ mod tests {
         room.give(10, 20);
         assert_eq!(room.foreign_in(0, 100), None);
         assert!(room.take_at(0, 30));
+    }
+
+    #[test]
+    fn what_is_charged_is_free_until_it_is_taken() {
+        let mut room = Room::new(0, 100);
+        room.charged.insert(10, 40);
+        assert_eq!(room.take(15), Some(0));
+        assert_eq!(room.take_charged(), Some((15, 40)));
+        assert!(!room.take_at(20, 21));
+        assert_eq!(room.take_charged(), None);
+        room.give_uncharged(15, 40);
+        assert!(room.take_at(15, 100));
     }
 
     #[test]

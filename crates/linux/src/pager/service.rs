@@ -34,6 +34,7 @@ pub(super) fn run(_: usize) {
         let more = round(pager, &mut caller, &mut tended);
         withdraw(pager, &mut caller, &mut withdraw_at);
         caller.let_go_of_ended(&mut looked);
+        caller.end_charges();
         pager.check_now_and_then(&mut check_at);
         pager.watchdog.service_rests();
         if !more {

@@ -90,6 +90,13 @@ pub fn is_asleep() -> bool {
     state().load(Ordering::Relaxed) != AWAKE
 }
 
+/// Waits until the process has woken, if it is about to. For threads that hold no call.
+pub fn wait_while_waking() {
+    while state().load(Ordering::SeqCst) == WAKING {
+        futex::wait(state(), WAKING, None, Scope::Process);
+    }
+}
+
 /// A call of a process that sleeps. While there is one, it does not wake.
 #[derive(Debug)]
 pub struct Held {

@@ -143,6 +143,7 @@ impl Worker {
             (self.staged, 0)
         } else {
             let before = self.stopwatch.enter(Phase::Place);
+            open(pager, work);
             populate(pager, work);
             self.stopwatch.leave(before);
             (pager.places.pool(), work.frames.start.0 as usize)
@@ -252,6 +253,9 @@ impl Worker {
                 Place::Zero => {}
                 Place::Ram { at } => {
                     let len = stored_len(work.packed[i]);
+                    if pager.places.open_store(at as usize * STORE_UNIT + len).is_err() {
+                        return Some(Outcome::Failed);
+                    }
                     pager.places.store().with(at as usize * STORE_UNIT, len, |to| {
                         self.contents(pager, i, frame.0, raw, |from| to.copy_from_slice(&from[..len]));
                         pager.damage_stored(to);
@@ -381,11 +385,22 @@ fn stored_len(packed: Packed) -> usize {
 
 /// Frames that read as zeroes: they have no memory behind them yet, and what the kernel gives is zeroed.
 fn zero(pager: &Pager, work: &Work) -> Outcome {
+    open(pager, work);
     if !populate(pager, work) {
         let (at, len) = place_of(work.frames);
         pager.places.pool().with(at, len, |bytes| bytes.fill(0));
     }
     Outcome::Done
+}
+
+/// Lets the frames of a fill be written. The faults that wait for it can't be answered without.
+fn open(pager: &Pager, work: &Work) {
+    if let Err(errno) = pager.places.open_frames(work.frames) {
+        die!(
+            "the kernel refuses memory for a fault ({errno}): vm.overcommit_ratio may be raised",
+            errno = Cause(errno)
+        );
+    }
 }
 
 /// Gets memory for the frames of a fill, if they have none, in one call. Where that is refused, a touch gets it.

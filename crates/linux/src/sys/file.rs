@@ -19,6 +19,15 @@ pub fn first_byte(path: &core::ffi::CStr) -> Option<u8> {
     read_full(&fd, &mut byte, 0).ok().map(|()| byte[0])
 }
 
+/// What `read` makes of the first `N` bytes of a file, or of all of it, if it can be read.
+pub fn read_some<const N: usize, T>(path: &core::ffi::CStr, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    use rustix::fs::{Mode, OFlags};
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut bytes = [0; N];
+    let len = rustix::io::read(&fd, &mut bytes).ok()?;
+    Some(read(&bytes[..len]))
+}
+
 /// What whole reads and writes are made of: one call, which may do less than it was asked for.
 pub trait Transfer {
     /// Reads into `buf` from `offset` on: how many bytes, none at the end of the file.

@@ -250,6 +250,37 @@ pub fn move_pages(from: usize, len: usize, to: usize) -> Result<()> {
     unsafe { mm::mremap_fixed(pointer(from), len, len, flags, pointer(to)) }.map(|_| ())
 }
 
+/// Whether the kernel moves several VMAs with one call, as it does from 6.17 on; before it answers EFAULT. Tried once.
+pub fn moves_several() -> bool {
+    const NO: usize = 1;
+    const YES: usize = 2;
+    static KNOWN: AtomicUsize = AtomicUsize::new(0);
+    if KNOWN.load(Ordering::Relaxed) == 0
+        && let Ok(several) = try_to_move_several()
+    {
+        KNOWN.store(if several { YES } else { NO }, Ordering::Relaxed);
+    }
+    KNOWN.load(Ordering::Relaxed) != NO
+}
+
+fn try_to_move_several() -> Result<bool> {
+    let half = 2 * PAGE_SIZE;
+    let from = reserve(2 * half)?;
+    let (to, flags) = (from + half, MremapFlags::MAYMOVE);
+    let moved = protect(from, PAGE_SIZE, 1).and_then(|()| {
+        // SAFETY: both ranges were reserved above, and nothing refers to them.
+        unsafe { mm::mremap_fixed(pointer(from), half, half, flags, pointer(to)) }
+    });
+    match moved {
+        // Where it was is free for others already.
+        Ok(_) => unmap(to, half).map(|()| true),
+        Err(errno) => {
+            unmap(from, 2 * half)?;
+            if errno == Errno::FAULT { Ok(false) } else { Err(errno) }
+        }
+    }
+}
+
 /// Locks pages in memory as they become present; faults nothing in.
 pub fn lock_on_fault(addr: usize, len: usize) -> Result<()> {
     // SAFETY: locking changes no contents.
@@ -346,6 +377,15 @@ mod tests {
         let there: Vec<bool> = (0..6).map(|i| in_core(addr + i * 4096).unwrap()).collect();
         assert_eq!(there, [false, true, false, false, true, true]);
         unmap(addr, 6 * 4096).unwrap();
+    }
+
+    #[test]
+    fn several_mappings_move_from_linux_6_17_on() {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+        let version = (numbers.next().unwrap(), numbers.next().unwrap());
+        assert_eq!(try_to_move_several(), Ok(version >= (6, 17)));
+        assert_eq!(moves_several(), version >= (6, 17));
     }
 
     #[test]

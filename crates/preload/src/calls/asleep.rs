@@ -2,7 +2,6 @@
 //! planned, so that it can be managed when the process wakes.
 
 use core::ffi::{c_int, c_long};
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use quire_linux::pager::sleep::{self, Held};
 
@@ -66,9 +65,6 @@ unsafe fn make(held: &Held, number: c_long, args: [usize; 6]) -> Answer {
                 remap(held, &Remap { old: a, old_len: b, new_len: c, flags: d as c_int, new_addr: e })
             }
             libc::SYS_madvise if is_plain(c as c_int) => raw::syscall(number as usize, args),
-            libc::SYS_mprotect if !EXEMPT.load(Ordering::Relaxed) && is_refused(b, c as c_int, 0) => {
-                Err(libc::ENOMEM)
-            }
             libc::SYS_mprotect | libc::SYS_munlock => raw::syscall(number as usize, args),
             libc::SYS_mlockall | libc::SYS_munlockall => {
                 held.marked();
@@ -112,23 +108,16 @@ unsafe fn map(held: &Held, request: &Request) -> Answer {
         unsafe { map::kernel_map(&Request { addr, flags, ..*request }) }
     };
     let place = || {
-        // The arena is not accounted for either; whether the system has so much was asked.
-        let flags = flags & !fixed | libc::MAP_NORESERVE;
+        let flags = flags & !fixed | unaccounted(len);
         kernel(held.place(len), flags)
     };
-    if len > LARGE && flags & libc::MAP_NORESERVE != 0 {
-        EXEMPT.store(true, Ordering::Relaxed);
-    }
-    if is_refused(len, prot, flags) {
-        return kernel(addr, flags);
-    }
     let answer = match decide::map(addr, len, flags, &sleep::planned_arena(), &texts) {
         MapRoute::Managed => place(),
         MapRoute::NearCode => kernel(at, flags | fixed).or_else(|_| place()),
-        MapRoute::Hinted | MapRoute::FixedFree => kernel(addr, flags | libc::MAP_NORESERVE),
+        MapRoute::Hinted | MapRoute::FixedFree => kernel(addr, flags | unaccounted(len)),
         MapRoute::Fixed => {
             held.unmapped(&(addr..addr.saturating_add(len)));
-            kernel(addr, flags | libc::MAP_NORESERVE)
+            kernel(addr, flags | unaccounted(len))
         }
         MapRoute::Foreign => {
             held.unmapped(&(addr..addr.saturating_add(len)));
@@ -146,15 +135,12 @@ unsafe fn map(held: &Held, request: &Request) -> Answer {
     answer
 }
 
-/// The program has asked for so much without being accounted for.
-static EXEMPT: AtomicBool = AtomicBool::new(false);
-
-/// Above this size it is left to the kernel to say whether there is memory for a mapping, in bytes. Then it keeps account.
+/// From this size on the kernel accounts for a mapping as the program says, in bytes: it may refuse one that is too large. Others
+/// have the flag of the arena's, so that both join.
 const LARGE: usize = 1 << 30;
 
-fn is_refused(len: usize, prot: c_int, flags: c_int) -> bool {
-    let counts = prot & libc::PROT_WRITE != 0 && flags & libc::MAP_NORESERVE == 0;
-    len > LARGE && counts && !crate::pager_api::may_commit(len)
+fn unaccounted(len: usize) -> c_int {
+    if len < LARGE { libc::MAP_NORESERVE } else { 0 }
 }
 
 /// Where the break is then. Like the kernel it answers that also where it could not be moved.
@@ -167,11 +153,8 @@ fn set_break(held: &Held, to: usize) -> usize {
     let (old, new) = (now.next_multiple_of(decide::PAGE), to.next_multiple_of(decide::PAGE));
     let done = if new > old {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        if is_refused(new - old, prot, 0) {
-            return now;
-        }
-        let flags =
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+        let plain = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let flags = plain | unaccounted(new - old);
         held.mapped(new - old);
         // SAFETY: nothing that exists is touched.
         unsafe { map::kernel_map(&Request { addr: old, len: new - old, prot, flags, fd: -1, offset: 0 }) }.is_ok()

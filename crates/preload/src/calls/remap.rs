@@ -81,7 +81,7 @@ unsafe fn several(call: &Remap, first: pager_api::Piece) -> Answer {
         unsafe { unmap_tail(call) }?;
         return Ok(call.old);
     }
-    if !call.is_fixed() || call.new_len != call.old_len {
+    if !call.is_fixed() || call.new_len != call.old_len || !pager_api::moves_several() {
         return Err(libc::EFAULT);
     }
     let (mut at, mut piece) = (call.old, first);

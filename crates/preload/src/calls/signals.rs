@@ -62,6 +62,10 @@ unsafe extern "C" fn correct(_signal: c_int, info: *mut libc::siginfo_t) {
     unsafe {
         if (*info).si_code == SEGV_ACCERR {
             let addr = (*info).si_addr() as usize;
+            if sleep::planned_arena().contains(&addr) {
+                // What is free there is mapped without rights while it wakes.
+                sleep::wait_while_waking();
+            }
             // Signals may come on a stack that is managed, so it is the pager's affair who looks.
             if pager_api::is_managed(addr, 1) && look::is_gap(addr) {
                 (*info).si_code = SEGV_MAPERR;

@@ -3,7 +3,7 @@
 use super::place::close_gap;
 use super::{Answer, Caller, errno};
 use crate::control::note::Note;
-use crate::pager::{Pager, SPACE, Tables, pages_of};
+use crate::pager::{Pager, SPACE, Tables, overcommit, pages_of};
 use crate::sys::mmap;
 use quire_core::addr::{PAGE_SIZE, PageRange};
 use quire_core::mmu::{Prot, Refusal};
@@ -97,7 +97,7 @@ impl Caller {
             self.record_writes(run);
         }
         let mut tables = self.pager.tables.lock();
-        self.pager.overcommit.may_protect(&tables.engine, run, prot)?;
+        overcommit::may_protect(&tables.engine, run, prot)?;
         self.may_protect(&tables, run, prot)?;
         tables.engine.protect(&mut self.pager.mover(), run, prot).map_err(errno)?;
         self.pager.note(Note::Protect { range: run, prot });

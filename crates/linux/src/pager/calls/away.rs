@@ -29,6 +29,8 @@ impl Caller {
                 .and_then(|()| mmap::no_huge_pages(tail, grown))
                 .map_err(|errno| errno.raw_os_error())?;
         }
+        // Half a move can't be told. The old place is charged until all has moved.
+        crate::strict::may_charge(old.pages as usize * PAGE_SIZE).map_err(|errno| errno.raw_os_error())?;
         self.record_writes(old);
         let mut rest = old;
         while !rest.is_empty() {

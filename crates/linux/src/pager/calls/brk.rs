@@ -4,7 +4,7 @@ use super::limit::Pages;
 use super::place::show_in_dumps;
 use super::{Answer, Caller};
 use crate::control::note::Note;
-use crate::pager::{Pager, SPACE, Tables};
+use crate::pager::{Pager, SPACE, Tables, overcommit};
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
 
@@ -90,7 +90,7 @@ impl Tables {
         let (start, end) = (range.start.0, range.end().0);
         let is_mapped = self.engine.vmas(SPACE).overlapping(range.start, range.end()).next().is_some();
         let is_free = !is_mapped && self.room.foreign_in(start, end).is_none();
-        if !is_free || pager.overcommit.may_map(range.pages, RIGHTS, 0).is_err() {
+        if !is_free || overcommit::may_map(&self.engine, range.pages, RIGHTS, 0).is_err() {
             return self.break_now();
         }
         // A part that the program had unmapped may have been given to others.

@@ -33,6 +33,7 @@ pub(in crate::pager) fn perform(pager: &'static Pager, call: Call) -> Answer {
 fn here(pager: &'static Pager, call: Call) -> Option<Answer> {
     let plain = |flags: i32| flags & (libc::MAP_POPULATE | libc::MAP_LOCKED) == 0;
     match call {
+        call if crate::pager::overcommit::matters(&call) => None,
         Call::Map { len, prot, flags } if plain(flags) => map(pager, None, len, prot, flags),
         Call::MapAt { addr, len, prot, flags } if plain(flags) => map(pager, Some(addr), len, prot, flags),
         Call::Break { to } => set_break(pager, to),
@@ -41,14 +42,20 @@ fn here(pager: &'static Pager, call: Call) -> Option<Answer> {
         Call::Advise { addr, len, advice: libc::MADV_DONTNEED | libc::MADV_FREE } => {
             give_up(pager, pages_of(addr, len))
         }
+        Call::Remap { old, old_len, new_len, flags, .. } if flags & !libc::MREMAP_MAYMOVE == 0 => {
+            let (pages, may_move) = (new_len.div_ceil(PAGE_SIZE) as u64, flags & libc::MREMAP_MAYMOVE != 0);
+            super::remap::here(pager, pages_of(old, old_len), pages, may_move)
+        }
         Call::Piece { addr, len } => Some(Ok(piece::find(&pager.tables.lock(), addr, len).encode())),
         Call::Keep { addr, len, owner } if pager.unevictable.has(addr, len, owner) => Some(Ok(0)),
         _ => None,
     }
+    // There may be charges that the service thread can end.
+    .filter(|answer| *answer != Err(libc::ENOMEM) || !crate::strict::charges())
 }
 
 /// The tables, where no fork, recording or limit makes the call the service thread's.
-fn begin(pager: &'static Pager) -> Option<Held<'static>> {
+pub(super) fn begin(pager: &'static Pager) -> Option<Held<'static>> {
     let tables = pager.tables.lock();
     let alone = tables.frozen_for == 0 && pager.recorder().is_none() && !limits::is_limited();
     alone.then_some(tables)
@@ -66,6 +73,7 @@ fn set_break(pager: &'static Pager, to: usize) -> Option<Answer> {
     match tables.step_of_break(pager, to) {
         Err(errno) => Some(Err(errno)),
         Ok(Step::Stays(end)) => Some(Ok(end)),
+        Ok(Step::Grows(range)) if crate::pager::overcommit::is_large(range.pages) => None,
         Ok(Step::Grows(range)) => Some(Ok(tables.grow_break(pager, range, to))),
         Ok(Step::Shrinks(range)) => {
             drop(tables);
@@ -89,7 +97,7 @@ fn protect(pager: &'static Pager, range: PageRange, prot: i32) -> Option<Answer>
         return None;
     }
     let prot = Prot::from_bits(prot as u32);
-    if let Err(errno) = pager.overcommit.may_protect(&tables.engine, range, prot) {
+    if let Err(errno) = crate::pager::overcommit::may_protect(&tables.engine, range, prot) {
         return Some(Err(errno));
     }
     let done = tables.engine.protect(&mut pager.program_mmu(), range, prot);
@@ -102,7 +110,7 @@ fn give_up(pager: &'static Pager, range: PageRange) -> Option<Answer> {
     Some(Ok(0))
 }
 
-fn unmap(pager: &'static Pager, range: PageRange) -> Option<Answer> {
+pub(super) fn unmap(pager: &'static Pager, range: PageRange) -> Option<Answer> {
     let mut tables = discard(pager, range)?;
     let _holding = Holding::by(sched::gettid());
     if let Err(refusal) = take_away(pager, &mut tables, range) {

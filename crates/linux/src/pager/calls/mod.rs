@@ -65,6 +65,11 @@ impl Caller {
 
     pub(super) fn execute(&mut self, call: Call) -> Answer {
         self.pager.await_notes(|| self.pager.watchdog.service_beat());
+        let answer = self.try_to(call);
+        if answer == Err(libc::ENOMEM) && self.end_charges() { self.try_to(call) } else { answer }
+    }
+
+    fn try_to(&mut self, call: Call) -> Answer {
         match call {
             Call::Map { len, prot, flags } => self.map(None, len, prot, flags),
             Call::MapAt { addr, len, prot, flags } => self.map(Some(addr), len, prot, flags),

@@ -8,7 +8,8 @@ use super::{Answer, Caller, errno};
 use crate::control::note::Note;
 use crate::limits;
 use crate::pager::tables::Held;
-use crate::pager::{Pager, SPACE, Tables, bytes_of, pages_of};
+use crate::pager::{Pager, SPACE, Tables, bytes_of, overcommit, pages_of};
+use crate::strict;
 use crate::sys::mmap::{self, Advice};
 use crate::sys::uffd::Faults;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
@@ -34,7 +35,7 @@ pub(super) fn map_new(
     if pages == 0 {
         return Err(libc::EINVAL);
     }
-    pager.overcommit.may_map(pages, prot, flags)?;
+    overcommit::may_map(&tables.engine, pages, prot, flags)?;
     let start = match at.map(|addr| pages_of(addr, len)) {
         None => tables.room.take(pages).ok_or(libc::EOPNOTSUPP)?,
         Some(range) if tables.room.take_at(range.start.0, range.end().0) => range.start.0,
@@ -51,7 +52,7 @@ fn map_taken(pager: &Pager, tables: &mut Tables, range: PageRange, prot: i32, fl
         tables.room.give(range.start.0, range.end().0);
         return Err(errno(refusal));
     }
-    if let Some(tag) = pager.overcommit.tag_of(range.pages, flags) {
+    if let Some(tag) = overcommit::tag_of(&tables.engine, range.pages, flags) {
         tables.engine.tag(&mut pager.mover(), range, tag).map_err(errno)?;
     }
     pager.note(Note::Map { range, prot });
@@ -101,7 +102,7 @@ impl Caller {
 
     pub(super) fn map_fixed(&mut self, addr: usize, len: usize, prot: i32, flags: i32) -> Answer {
         let range = pages_of(addr, len);
-        self.pager.overcommit.may_map(range.pages, prot, flags)?;
+        overcommit::may_map(&self.pager.tables.lock().engine, range.pages, prot, flags)?;
         if limits::is_limited() {
             let tables = self.pager.tables.lock();
             // Above a limit the kernel refuses even what takes nothing.
@@ -174,6 +175,26 @@ impl Caller {
             show_in_dumps(run, false);
         }
         Ok(tables)
+    }
+
+    /// What is free is charged no longer: the kernel ends a charge only with the mapping ([`crate::strict`]). Whether there
+    /// was any.
+    pub(in crate::pager) fn end_charges(&mut self) -> bool {
+        let mut any = false;
+        while strict::charges() {
+            let mut tables = self.pager.tables.lock();
+            if tables.frozen_for != 0 {
+                return any;
+            }
+            let Some((start, end)) = tables.room.take_charged() else { return any };
+            drop(tables);
+            // Where that is refused nobody is given these addresses again.
+            if self.take_back_foreign(start, end).is_ok() {
+                self.pager.tables.lock().room.give_uncharged(start, end);
+                any = true;
+            }
+        }
+        any
     }
 
     /// Puts the arena back where a program had laid a mapping of the kernel's over it.

@@ -3,11 +3,15 @@
 //! What can fail is done first, on addresses that nobody has yet; the memory moves when nothing more can be refused.
 
 use super::advice::{forget_kernel_marks, pieces};
+use super::here::{begin, unmap};
 use super::limit::Pages;
 use super::place::show_in_dumps;
-use super::{Answer, Caller, TAG_DONT_FORK, errno};
+use super::{Answer, Caller, TAG_DONT_FORK, TAG_WIPE, errno};
 use crate::control::note::Note;
-use crate::pager::{SPACE, Tables, bytes_of, is_managed, pages_of};
+use crate::pager::{Pager, SPACE, Tables, bytes_of, is_managed, overcommit, pages_of};
+use crate::sys::mmap::moves_several;
+use crate::sys::sched;
+use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::vma::Vma;
 
@@ -43,6 +47,97 @@ impl Target {
     }
 }
 
+/// Resizes memory on a thread of the program: in place, or to another place while all of it is untouched. `None`: the service
+/// thread has to do it.
+pub(super) fn here(pager: &'static Pager, old: PageRange, pages: u64, may_move: bool) -> Option<Answer> {
+    let mut tables = begin(pager)?;
+    if old.is_empty() || pages == 0 {
+        return None;
+    }
+    let Some(vma) = tables.engine.vmas(SPACE).at(old.start).copied() else { return Some(Err(libc::EFAULT)) };
+    if pages > old.pages {
+        let _holding = Holding::by(sched::gettid());
+        return grow(pager, &mut tables, old, pages, &vma, may_move);
+    }
+    drop(tables);
+    let addr = old.start.addr() as usize;
+    let tail = PageRange::between(SPACE, old.start.plus(pages), old.end());
+    if tail.is_empty() { Some(Ok(addr)) } else { unmap(pager, tail).map(|done| done.map(|_| addr)) }
+}
+
+fn grow(
+    pager: &Pager,
+    tables: &mut Tables,
+    old: PageRange,
+    pages: u64,
+    vma: &Vma,
+    may_move: bool,
+) -> Option<Answer> {
+    if vma.end < old.end() {
+        return Some(Err(libc::EFAULT));
+    }
+    // What grows a locked VMA is brought in by faults, and the kernel has to be told of marks.
+    if vma.locked || vma.tag & (TAG_DONT_FORK | TAG_WIPE) != 0 {
+        return None;
+    }
+    if let Err(errno) = overcommit::may_grow(&tables.engine, vma, pages - old.pages) {
+        return Some(Err(errno));
+    }
+    let tail = PageRange::new(SPACE, old.end(), pages - old.pages);
+    if tables.room.take_at(tail.start.0, tail.end().0) {
+        let addr = old.start.addr() as usize;
+        return Some(pager.map_taken_like(tables, tail, vma).map(|()| addr));
+    }
+    if may_move { move_untouched(pager, tables, old, pages, vma) } else { Some(Err(libc::ENOMEM)) }
+}
+
+/// Moves memory that has no page, and so nothing that would have to be moved: it is mapped anew, and unmapped where it was.
+fn move_untouched(
+    pager: &Pager,
+    tables: &mut Tables,
+    old: PageRange,
+    pages: u64,
+    vma: &Vma,
+) -> Option<Answer> {
+    if !tables.engine.discards_alone(old) || tables.engine.next_discard(old).is_some() {
+        return None;
+    }
+    let start = Vpn(tables.room.take(pages)?);
+    let new = PageRange::new(SPACE, start, pages);
+    if let Err(errno) = pager.map_taken_like(tables, new, vma) {
+        return Some(Err(errno));
+    }
+    if let Err(refusal) = tables.engine.unmap(&mut pager.program_mmu(), old) {
+        return Some(Err(errno(refusal)));
+    }
+    pager.unevictable.moved(bytes_of(old), start.addr() as usize);
+    pager.note(Note::Unmap(old));
+    show_in_dumps(old, false);
+    tables.room.give(old.start.0, old.end().0);
+    Some(Ok(start.addr() as usize))
+}
+
+impl Pager {
+    /// Maps empty pages that are taken with all that holds for `vma` but its lock. If that fails, they are given back.
+    fn map_taken_like(&self, tables: &mut Tables, range: PageRange, vma: &Vma) -> Result<(), i32> {
+        let mapped = self.map_like(tables, range, vma);
+        if mapped.is_err() {
+            tables.room.give(range.start.0, range.end().0);
+        }
+        mapped
+    }
+
+    /// The same, where the addresses stay taken whatever happens.
+    fn map_like(&self, tables: &mut Tables, range: PageRange, vma: &Vma) -> Result<(), i32> {
+        tables.engine.map_range(&mut self.program_mmu(), range, vma.prot).map_err(errno)?;
+        self.note(Note::Map { range, prot: vma.prot });
+        show_in_dumps(range, true);
+        tables.engine.advise(range, vma.hint);
+        tables.engine.set_policy_of(range, vma.policy);
+        self.mark(tables, range, vma.tag, 0)
+    }
+}
+
 impl Caller {
     pub(super) fn remap(
         &mut self,
@@ -65,6 +160,9 @@ impl Caller {
         }
         if fixed && pages == old.pages {
             let target = target_at(old, pages, new_addr)?;
+            if self.first_vma(old)?.end < old.end() && !moves_several() {
+                return Err(libc::EFAULT);
+            }
             if !ended {
                 self.expect_own_for_each(old, target)?;
             }
@@ -73,7 +171,7 @@ impl Caller {
         // What does not move is unmapped, whatever it is.
         let vma = self.vma_of(PageRange::new(SPACE, old.start, old.pages.min(pages)))?;
         if pages > old.pages {
-            self.pager.overcommit.may_grow(&vma, pages - old.pages)?;
+            overcommit::may_grow(&self.pager.tables.lock().engine, &vma, pages - old.pages)?;
             let more = Pages::with(pages - old.pages, vma.prot);
             self.stay_within(&self.pager.tables.lock(), more)?;
         }
@@ -183,12 +281,7 @@ impl Caller {
 
     /// Maps empty pages that grow `vma`. Their addresses are taken; if that fails, they are given back.
     fn map_tail(&mut self, tail: PageRange, vma: &Vma) -> Result<(), i32> {
-        let mut tables = self.pager.tables.lock();
-        if let Err(errno) = self.map_like(&mut tables, tail, vma) {
-            tables.room.give(tail.start.0, tail.end().0);
-            return Err(errno);
-        }
-        drop(tables);
+        self.pager.map_taken_like(&mut self.pager.tables.lock(), tail, vma)?;
         if vma.locked
             && let Err(errno) = self.lock(tail, false)
         {
@@ -196,16 +289,6 @@ impl Caller {
             return Err(errno);
         }
         Ok(())
-    }
-
-    /// Maps empty pages with all that holds for `vma` but its lock.
-    fn map_like(&self, tables: &mut Tables, range: PageRange, vma: &Vma) -> Result<(), i32> {
-        tables.engine.map_range(&mut self.pager.mover(), range, vma.prot).map_err(errno)?;
-        self.pager.note(Note::Map { range, prot: vma.prot });
-        show_in_dumps(range, true);
-        tables.engine.advise(range, vma.hint);
-        tables.engine.set_policy_of(range, vma.policy);
-        self.pager.mark(tables, range, vma.tag, 0)
     }
 
     /// Moves `old`, which is in `vma`, to a place that is taken and free, and grows it there to `pages`.
@@ -254,7 +337,7 @@ impl Caller {
         keeps: bool,
     ) -> Result<(), i32> {
         if keeps {
-            return self.map_like(tables, old, vma);
+            return self.pager.map_like(tables, old, vma);
         }
         forget_kernel_marks(old, vma.tag);
         tables.room.give(old.start.0, old.end().0);

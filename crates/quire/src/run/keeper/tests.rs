@@ -21,7 +21,7 @@ pub(super) fn settings(budget: u64) -> Settings {
         library: crate::run::library::Library::missing(),
         spill: Spill::To("/var/tmp".into()),
         profile: false,
-        wake: crate::run::sleepers::Wake::AtStart,
+        wake: Wake::AtStart,
         quiet: true,
     }
 }
@@ -51,7 +51,7 @@ fn with_client<T: Send>(keeper: &mut Keeper<'_>, client: impl FnOnce(&CString) -
 
 fn join(path: &CString, parent: Option<AccountId>) -> Result<(Joined, usize), JoinError> {
     let mut files = 0;
-    let joined = Client::join(path, parent, &mut |number, _| {
+    let joined = Client::join(path, false, parent, &mut |number, _| {
         assert_eq!(usize::from(number), files);
         files += 1;
     })?;
@@ -136,7 +136,7 @@ fn strangers_are_refused() {
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         rustix::net::connect(&socket, &SocketAddrUnix::new(path.as_c_str()).unwrap()).unwrap();
-        let hello = Request::Hello(Hello { build: 1, pid: 1, ppid: 1, forked_from: None });
+        let hello = Request::Hello(Hello { build: 1, pid: 1, ppid: 1, asleep: false, forked_from: None });
         channel::send(&socket, hello.encode().as_bytes(), &[], SendFlags::empty()).unwrap();
         let mut buffer = [0; PACKET_BYTES];
         let (packet, _) = channel::receive(&socket, &mut buffer, RecvFlags::empty()).unwrap().unwrap();

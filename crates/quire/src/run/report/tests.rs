@@ -15,7 +15,7 @@ fn settings() -> Settings {
         library: crate::run::library::Library::missing(),
         spill: Spill::To("/var/tmp".into()),
         profile: true,
-        wake: crate::run::sleepers::Wake::AtStart,
+        wake: crate::run::Wake::AtStart,
         quiet: false,
     }
 }
