@@ -54,10 +54,10 @@ unsafe fn own_limit(resource: c_uint, new: *const Limit, old: *mut Limit) -> Opt
     }
     let before = limits::get(kind)?;
     // SAFETY: by the caller's promise.
-    if let Some(&new) = unsafe { new.as_ref() } {
-        if let Err(errno) = limits::set(kind, new)? {
-            return Some(Err(errno.raw_os_error()));
-        }
+    if let Some(&new) = unsafe { new.as_ref() }
+        && let Err(errno) = limits::set(kind, new)?
+    {
+        return Some(Err(errno.raw_os_error()));
     }
     if !old.is_null() {
         // SAFETY: the same.
