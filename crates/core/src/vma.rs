@@ -95,8 +95,21 @@ impl VmaMap {
     /// Puts a VMA where nothing is mapped.
     pub(crate) fn insert(&mut self, vma: Vma) {
         debug_assert!(self.overlapping(vma.start, vma.end).next().is_none());
-        self.vmas.insert(vma.start.0, vma);
+        if !self.grow_by(&vma) {
+            self.vmas.insert(vma.start.0, vma);
+        }
         self.merge_around(vma.start, vma.end);
+    }
+
+    /// Makes the VMA before `vma` reach to its end, if they do not differ. Whether it did.
+    fn grow_by(&mut self, vma: &Vma) -> bool {
+        let Some((_, before)) = self.vmas.range_mut(..vma.start.0).next_back() else { return false };
+        let grows = before.continues(vma);
+        if grows {
+            before.end = vma.end;
+            before.history = before.history.or(vma.history);
+        }
+        grows
     }
 
     /// Removes every page of `start..end` and returns the pieces that were there.
@@ -112,12 +125,28 @@ impl VmaMap {
 
     /// Changes what holds for the pages of `start..end`.
     pub(crate) fn edit(&mut self, start: Vpn, end: Vpn, mut change: impl FnMut(&mut Vma)) {
+        if self.moves_edge(start, end, &mut change) {
+            return;
+        }
         self.split_at(start);
         self.split_at(end);
         for (_, vma) in self.vmas.range_mut(start.0..end.0.max(start.0)) {
             change(vma);
         }
         self.merge_around(start, end);
+    }
+
+    /// The same where all of it is that a VMA grows into the next, as malloc's heaps do page by page. Whether that is so.
+    fn moves_edge(&mut self, start: Vpn, end: Vpn, change: &mut impl FnMut(&mut Vma)) -> bool {
+        let Some(&vma) = self.vmas.get(&start.0).filter(|vma| vma.end > end) else { return false };
+        let mut changed = Vma { end, ..vma };
+        change(&mut changed);
+        let moves = self.grow_by(&changed);
+        if moves {
+            self.vmas.remove(&start.0);
+            self.vmas.insert(end.0, Vma { start: end, ..vma });
+        }
+        moves
     }
 
     fn split_at(&mut self, vpn: Vpn) {
@@ -134,16 +163,17 @@ impl VmaMap {
     fn merge_around(&mut self, start: Vpn, end: Vpn) {
         let mut at = self.vmas.range(..start.0).next_back().map_or(start.0, |(&s, _)| s);
         while at <= end.0 {
-            let Some((&key, &vma)) = self.vmas.range(at..).next() else { return };
-            match self.vmas.get(&vma.end.0).copied() {
-                Some(next) if vma.continues(&next) => {
-                    self.vmas.remove(&next.start.0);
-                    let history = vma.history.or(next.history);
-                    self.vmas.insert(key, Vma { end: next.end, history, ..vma });
-                    at = key;
-                }
-                _ => at = vma.end.0.max(key + 1),
+            let Some((&key, vma)) = self.vmas.range(at..).next() else { return };
+            let edge = vma.end.0;
+            if !self.vmas.get(&edge).is_some_and(|next| vma.continues(next)) {
+                at = edge.max(key + 1);
+                continue;
             }
+            if let (Some(next), Some(vma)) = (self.vmas.remove(&edge), self.vmas.get_mut(&key)) {
+                vma.end = next.end;
+                vma.history = vma.history.or(next.history);
+            }
+            at = key;
         }
     }
 }
@@ -188,6 +218,26 @@ mod tests {
         assert_eq!(map.at(Vpn(19)).map(|v| v.prot), Some(Prot::NONE));
         map.edit(Vpn(10), Vpn(20), |vma| vma.prot = Prot::READ_WRITE);
         assert_eq!(map.iter().count(), 1);
+    }
+
+    #[test]
+    fn an_edge_moves_as_it_would_by_splits_and_merges() {
+        let ends =
+            |map: &VmaMap| map.iter().map(|vma| (vma.start.0, vma.end.0, vma.prot)).collect::<Vec<_>>();
+        let mut map = map(&[(0, 10), (50, 60)]);
+        map.insert(Vma::new(Vpn(10), Vpn(50), Prot::NONE));
+        map.at_mut(Vpn(20)).unwrap().history.note(Vpn(20), Vpn(20), Vpn(20), crate::Order::BASE, true);
+        let history = map.at(Vpn(20)).map(|vma| vma.history);
+        map.edit(Vpn(10), Vpn(11), |vma| vma.prot = Prot::READ_WRITE);
+        map.edit(Vpn(11), Vpn(20), |vma| vma.prot = Prot::READ_WRITE);
+        let expected = [(0, 20, Prot::READ_WRITE), (20, 50, Prot::NONE), (50, 60, Prot::READ_WRITE)];
+        assert_eq!(ends(&map), expected);
+        assert_eq!(map.at(Vpn(20)).map(|vma| vma.history), history);
+        assert_eq!(map.at(Vpn(0)).map(|vma| vma.history), history);
+        map.edit(Vpn(20), Vpn(21), |vma| vma.prot = Prot::READ);
+        assert_eq!(map.iter().count(), 4);
+        map.edit(Vpn(20), Vpn(50), |vma| vma.prot = Prot::READ_WRITE);
+        assert_eq!(ends(&map), [(0, 60, Prot::READ_WRITE)]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub struct LinuxMmu<'a> {
     unevictable: Option<&'a Unevictable>,
     forks: Option<&'a ForkEvents>,
     stopwatch: Option<&'a Stopwatch>,
+    has_rights: bool,
 }
 
 impl<'a> LinuxMmu<'a> {
@@ -49,6 +50,7 @@ impl<'a> LinuxMmu<'a> {
             unevictable: None,
             forks: None,
             stopwatch: None,
+            has_rights: false,
         }
     }
 
@@ -82,6 +84,12 @@ impl<'a> LinuxMmu<'a> {
         LinuxMmu { stopwatch: Some(stopwatch), ..self }
     }
 
+    /// The same. With `has`, the kernel's rights stay as they are: they are good, or no page is there and the handler knows.
+    #[must_use]
+    pub(crate) const fn with_rights(self, has: bool) -> LinuxMmu<'a> {
+        LinuxMmu { has_rights: has, ..self }
+    }
+
     /// A verb begins that is of this phase of a fault, until what this gives is dropped.
     fn lap(&self, phase: Phase) -> Option<Lap<'a>> {
         self.stopwatch.map(|stopwatch| stopwatch.lap(phase))
@@ -98,6 +106,7 @@ impl<'a> LinuxMmu<'a> {
             unevictable: None,
             forks: None,
             stopwatch: None,
+            has_rights: false,
         }
     }
 
@@ -323,6 +332,9 @@ impl Mmu for LinuxMmu<'_> {
 
     fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Refusal> {
         let (addr, len) = self.pages(range)?;
+        if self.has_rights {
+            return Ok(());
+        }
         mmap::protect(addr, len, prot.bits()).map_err(refusal)
     }
 

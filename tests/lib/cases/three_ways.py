@@ -19,6 +19,7 @@ CASES = {
     "forks": [(kind, "1", "4", "0") for kind in ("fork", "clone", "syscall-clone-stack", "clone3", "assembly")],
     "places": [("hints",)],
     "segv": [()],
+    "spare": [()],
     "workers": [("2", "4")],
 }
 # Programs that have to be run in other ways.

@@ -199,6 +199,11 @@ impl Handler {
                 pager.await_notes(|| pager.watchdog.handler_beat());
                 continue;
             }
+            if pager.ends_touch_of_spare(&mut tables, message.vpn) {
+                drop(tables);
+                self.worker.stopwatch.leave(Phase::Other);
+                break;
+            }
             pager.keep_grant(&mut tables);
             if tables.frozen_for != 0
                 && let Some(recorder) = &pager.recorder

@@ -153,6 +153,8 @@ struct Tables {
     room: room::Room,
     /// The program's break, once it has asked for one.
     heap: Option<calls::Heap>,
+    /// Rights of the kernel's beyond those in the tables.
+    spare: calls::Spare,
     /// The thread that forks, while it does: only its faults and calls may change the tables.
     frozen_for: u32,
     /// Later mappings are locked (`mlockall(MCL_FUTURE)`); on fault only, if the second is set.
@@ -518,6 +520,7 @@ fn make(options: &Options, joined: Joined, slept: Option<&Slept>) -> Result<&'st
         engine,
         room: room::Room::new(arena.start.0, arena.end().0),
         heap: None,
+        spare: calls::Spare::default(),
         frozen_for: 0,
         lock_future: None,
     };
@@ -657,6 +660,12 @@ impl Pager {
     /// Whether the calling thread is of this pager's process: a vfork child borrows the memory only.
     fn is_here(&self) -> bool {
         self.pid.load(Ordering::Relaxed) == own_pid()
+    }
+
+    /// The same, asked with the calling thread's id. The first thread has that of the process, and no other process has it as long
+    /// as this one lives.
+    fn has_thread(&self, tid: u32) -> bool {
+        self.pid.load(Ordering::Relaxed) == tid || self.is_here()
     }
 
     /// Starts the service thread, which shares the caller's descriptor table.

@@ -63,7 +63,11 @@ impl Ranges {
         self.by_start.iter().map(|(&start, &end)| (start, end))
     }
 
-    fn covers(&self, start: u64, end: u64) -> bool {
+    pub(super) fn len(&self) -> usize {
+        self.by_start.len()
+    }
+
+    pub(super) fn covers(&self, start: u64, end: u64) -> bool {
         self.by_start.range(..=start).next_back().is_some_and(|(_, &e)| e >= end)
     }
 }

@@ -56,7 +56,9 @@ pub(crate) fn advise(addr: usize, len: usize, advice: c_int) -> Answer {
         None => kernel(addr, len),
         Some(parts) => {
             // What is no advice to this kernel it refuses for any length, before it looks at memory.
-            kernel(addr, 0)?;
+            if !matches!(advice, libc::MADV_DONTNEED | libc::MADV_FREE) {
+                kernel(addr, 0)?;
+            }
             in_pieces(
                 &parts,
                 at_gap,

@@ -95,12 +95,30 @@ impl Tables {
         }
         // A part that the program had unmapped may have been given to others.
         self.room.take_all(start, end);
-        if self.engine.map_range(&mut pager.program_mmu(), range, Prot::READ_WRITE).is_err() {
+        let has_rights = self.uses_spare_rights(range, Prot::READ_WRITE) || {
+            let free = self.end_of_free(range.end());
+            self.gets_rights_ahead(range, free, false)
+        };
+        if self.take_back_rights(range).is_err() {
+            return self.break_now();
+        }
+        let mut mmu = pager.program_mmu().with_rights(has_rights);
+        if self.engine.map_range(&mut mmu, range, Prot::READ_WRITE).is_err() {
             return self.break_now();
         }
         pager.note(Note::Map { range, prot: Prot::READ_WRITE });
-        show_in_dumps(range, true);
+        if !has_rights {
+            show_in_dumps(range, true);
+        }
         self.set_break(to)
+    }
+
+    /// Up to where nothing is in the way of the break, which is at `start`.
+    fn end_of_free(&self, start: Vpn) -> Vpn {
+        let end = self.heap.map_or(start, |heap| heap.range.end());
+        let mapped = self.engine.vmas(SPACE).overlapping(start, end).next().map(|vma| vma.start);
+        let foreign = self.room.foreign_in(start.0, end.0).map(|(first, _)| Vpn(first));
+        [Some(end), mapped, foreign].into_iter().flatten().min().map_or(start, |first| first.max(start))
     }
 }
 

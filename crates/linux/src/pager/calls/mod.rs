@@ -5,7 +5,8 @@
 //! job and wake who waits for it.
 //!
 //! * [`call`]: the calls. `place`: who has which addresses; they are free to others only after the last step that
-//!   touches them. `brk`: the program's break. `piece`: what a range consists of.
+//!   touches them. `brk`: the program's break. `rights`: those that the kernel gives and the tables do not. `piece`: what a
+//!   range consists of.
 //! * `advice`: contents dropped, rights, marks. `lock` and `unevictable`: what is to be present. `remap` and `away`:
 //!   what moves.
 
@@ -20,6 +21,7 @@ mod lock;
 mod piece;
 mod place;
 mod remap;
+mod rights;
 mod unevictable;
 
 pub(super) use advice::{TAG_DONT_FORK, TAG_WIPE};
@@ -28,6 +30,7 @@ pub use call::Call;
 pub(super) use here::perform;
 pub use piece::{Kind, Piece};
 pub use remap::{FOREIGN_TARGET, TARGET_ENDED};
+pub(super) use rights::Spare;
 
 use super::worker::Worker;
 use super::{Pager, pages_of};
@@ -65,11 +68,24 @@ impl Caller {
 
     pub(super) fn execute(&mut self, call: Call) -> Answer {
         self.pager.await_notes(|| self.pager.watchdog.service_beat());
-        let answer = self.try_to(call);
-        if answer == Err(libc::ENOMEM) && self.end_charges() { self.try_to(call) } else { answer }
+        if matches!(call, Call::Piece { .. } | Call::Check) {
+            return self.carry_out(call);
+        }
+        // Whatever moves, locks or fills memory relies on rights as they are in the tables.
+        let mut tables = self.pager.tables.lock();
+        let suspended = tables.suspend_spare_rights();
+        drop(tables);
+        let answer = suspended.and_then(|()| self.try_to(call));
+        self.pager.tables.lock().resume_spare_rights();
+        answer
     }
 
     fn try_to(&mut self, call: Call) -> Answer {
+        let answer = self.carry_out(call);
+        if answer == Err(libc::ENOMEM) && self.end_charges() { self.carry_out(call) } else { answer }
+    }
+
+    fn carry_out(&mut self, call: Call) -> Answer {
         match call {
             Call::Map { len, prot, flags } => self.map(None, len, prot, flags),
             Call::MapAt { addr, len, prot, flags } => self.map(Some(addr), len, prot, flags),

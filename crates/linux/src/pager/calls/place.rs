@@ -48,15 +48,22 @@ pub(super) fn map_new(
 /// Maps addresses that are taken and empty; they are given back if that fails.
 fn map_taken(pager: &Pager, tables: &mut Tables, range: PageRange, prot: i32, flags: i32) -> Answer {
     let prot = Prot::from_bits(prot as u32);
-    if let Err(refusal) = tables.engine.map_range(&mut pager.program_mmu(), range, prot) {
+    let has_rights = tables.uses_spare_rights(range, prot);
+    let mapped = tables.take_back_rights(range).and_then(|_| {
+        let mut mmu = pager.program_mmu().with_rights(has_rights);
+        tables.engine.map_range(&mut mmu, range, prot).map_err(errno)
+    });
+    if let Err(errno) = mapped {
         tables.room.give(range.start.0, range.end().0);
-        return Err(errno(refusal));
+        return Err(errno);
     }
     if let Some(tag) = overcommit::tag_of(&tables.engine, range.pages, flags) {
         tables.engine.tag(&mut pager.mover(), range, tag).map_err(errno)?;
     }
     pager.note(Note::Map { range, prot });
-    show_in_dumps(range, true);
+    if !has_rights {
+        show_in_dumps(range, true);
+    }
     Ok(range.start.addr() as usize)
 }
 

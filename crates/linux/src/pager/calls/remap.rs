@@ -10,7 +10,6 @@ use super::{Answer, Caller, TAG_DONT_FORK, TAG_WIPE, errno};
 use crate::control::note::Note;
 use crate::pager::{Pager, SPACE, Tables, bytes_of, is_managed, overcommit, pages_of};
 use crate::sys::mmap::moves_several;
-use crate::sys::sched;
 use crate::sys::urge::Holding;
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::vma::Vma;
@@ -49,20 +48,26 @@ impl Target {
 
 /// Resizes memory on a thread of the program: in place, or to another place while all of it is untouched. `None`: the service
 /// thread has to do it.
-pub(super) fn here(pager: &'static Pager, old: PageRange, pages: u64, may_move: bool) -> Option<Answer> {
+pub(super) fn here(
+    pager: &'static Pager,
+    tid: u32,
+    old: PageRange,
+    pages: u64,
+    may_move: bool,
+) -> Option<Answer> {
     let mut tables = begin(pager)?;
     if old.is_empty() || pages == 0 {
         return None;
     }
     let Some(vma) = tables.engine.vmas(SPACE).at(old.start).copied() else { return Some(Err(libc::EFAULT)) };
     if pages > old.pages {
-        let _holding = Holding::by(sched::gettid());
+        let _holding = Holding::by(tid);
         return grow(pager, &mut tables, old, pages, &vma, may_move);
     }
     drop(tables);
     let addr = old.start.addr() as usize;
     let tail = PageRange::between(SPACE, old.start.plus(pages), old.end());
-    if tail.is_empty() { Some(Ok(addr)) } else { unmap(pager, tail).map(|done| done.map(|_| addr)) }
+    if tail.is_empty() { Some(Ok(addr)) } else { unmap(pager, tid, tail).map(|done| done.map(|_| addr)) }
 }
 
 fn grow(
@@ -102,6 +107,9 @@ fn move_untouched(
     if !tables.engine.discards_alone(old) || tables.engine.next_discard(old).is_some() {
         return None;
     }
+    if let Err(errno) = tables.take_back_rights(old) {
+        return Some(Err(errno));
+    }
     let start = Vpn(tables.room.take(pages)?);
     let new = PageRange::new(SPACE, start, pages);
     if let Err(errno) = pager.map_taken_like(tables, new, vma) {
@@ -120,7 +128,7 @@ fn move_untouched(
 impl Pager {
     /// Maps empty pages that are taken with all that holds for `vma` but its lock. If that fails, they are given back.
     fn map_taken_like(&self, tables: &mut Tables, range: PageRange, vma: &Vma) -> Result<(), i32> {
-        let mapped = self.map_like(tables, range, vma);
+        let mapped = tables.take_back_rights(range).and_then(|_| self.map_like(tables, range, vma));
         if mapped.is_err() {
             tables.room.give(range.start.0, range.end().0);
         }
