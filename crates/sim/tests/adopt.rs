@@ -253,7 +253,7 @@ fn late_messages_from_before_do_not_count() {
     adopt(&mut host, 0..4, QUAD);
     let late = Message { space: SPACE, vpn: Vpn(2), write: false };
     (0..10).for_each(|_| _ = host.serve(late).unwrap());
-    adopt(&mut host, 8..12, QUAD);
+    assert_eq!((adopt(&mut host, 8..12, QUAD), adopt(&mut host, 0..8, QUAD)), (4, 0));
     assert!(host.serve(late).is_err(), "pages elsewhere are no progress for this one");
 }
 
