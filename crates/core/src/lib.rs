@@ -26,6 +26,7 @@
 //! |---|---|---|
 //! | it begins | [`Engine::new`]; with a disk [`Engine::open_spill_file`] | |
 //! | a program maps, unmaps, discards .. | [`Engine::map_range`], [`Engine::unmap`], [`Engine::discard_step`] .. | |
+//! | it takes over a program that runs already | [`Engine::adopt`], for the pages that are there | |
 //! | a program touches an absent page | [`Engine::fault`], or [`Engine::write_fault`] where spaces share pages | does what [`Fault`] says |
 //! | a fault finds no frame | [`Engine::reclaim`] with [`Urgency::Direct`] | asks again; if [`Reclaim::Stuck`], after [`Engine::overdraw`] |
 //! | [`Engine::pressed`] | [`Engine::reclaim`] with [`Urgency::Behind`] until it is idle | runs each [`Reclaim::Job`] |

@@ -14,6 +14,7 @@ use core::fmt;
 #[allow(missing_docs)]
 pub enum Event {
     Fault,
+    Adopt,
     Discard,
     Unmap,
     Remap,
@@ -35,8 +36,9 @@ pub enum Event {
 
 impl Event {
     /// Every event, in the order of the table.
-    pub const ALL: [Event; 18] = [
+    pub const ALL: [Event; 19] = [
         Event::Fault,
+        Event::Adopt,
         Event::Discard,
         Event::Unmap,
         Event::Remap,
@@ -60,6 +62,7 @@ impl Event {
     pub const fn title(self) -> &'static str {
         match self {
             Event::Fault => "Fault",
+            Event::Adopt => "Adopt",
             Event::Discard => "Discard",
             Event::Unmap => "Unmap",
             Event::Remap => "Remap",
@@ -84,6 +87,9 @@ impl Event {
     pub const fn text(self) -> &'static str {
         match self {
             Event::Fault => "A message about the first page is answered.",
+            Event::Adopt => {
+                "Both pages are to be taken over as the program has them, which wrote them before the engine knew of it.\nWhat is not empty it did not write then."
+            }
             Event::Discard => "`MADV_DONTNEED` of both pages.",
             Event::Unmap => "`munmap` of both pages.",
             Event::Remap => {
@@ -346,6 +352,7 @@ const fn waiting(state: State) -> Waiter {
 pub const fn expected(event: Event, state: State) -> Cell {
     match event {
         Event::Fault => fault(state),
+        Event::Adopt => adopt(state),
         Event::Discard => discard(state),
         Event::Unmap => unmap(state),
         Event::Remap => remap(state),
@@ -389,6 +396,14 @@ const fn fault(state: State) -> Cell {
         State::SharedStored => {
             becomes(After::FillingStored, Waiter::Waits, "a job reads the stored pages, once for both")
         }
+    }
+}
+
+const fn adopt(state: State) -> Cell {
+    match state {
+        State::Empty => becomes(After::Mapped, Waiter::Waits, "its message will be late"),
+        State::Zombie => becomes(After::Mapped, Waiter::Waits, "in other frames; its message will be late"),
+        _ => stays(state, "left alone: not empty"),
     }
 }
 

@@ -6,6 +6,7 @@
 //! are against the model, and that no thread waits for something that will not come. A host that is watched
 //! ([`Host::watch`]) has what the event touched checked, and everything now and then.
 
+mod adopt;
 mod ages;
 mod check;
 mod cover;

@@ -161,6 +161,7 @@ impl Scene {
             Event::Write => self.fault(state, true),
             Event::ForkSpace => self.happen(Happening::ForkSpace),
             Event::Exit => self.happen(Happening::Exit(1)),
+            Event::Adopt => self.happen(Happening::Adopt(start, pages, Order::MAX, Put::Small)),
             Event::Discard => self.happen(Happening::Discard(start, pages)),
             Event::Unmap => self.happen(Happening::Unmap(start, pages)),
             Event::Remap => self.happen(Happening::Remap(start, pages, AWAY)),

@@ -15,11 +15,11 @@ use quire_core::job::{JobKind, Outcome, Packed, Ticket, Work};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
 use quire_core::{
-    Audit, Config, Engine, Fault, Frame, Order, OrderSet, PageRange, Placed, PolicyKind, Reclaim, Shaping,
-    Space, SplitMode, Urgency, Vpn,
+    Audit, Config, Engine, Fault, Frame, Order, OrderSet, PageRange, PageState, Placed, PolicyKind, Reclaim,
+    Shaping, Space, SplitMode, Urgency, Vpn,
 };
 use quire_sim::rng::Rng;
-use quire_sim::{Injection, SimMmu, Verb};
+use quire_sim::{Injection, Pte, SimMmu, Verb};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,7 @@ struct Met {
     forks: u64,
     collapsed: u64,
     vacated: u64,
+    adopted: u64,
 }
 
 impl Met {
@@ -78,11 +79,13 @@ impl Met {
         self.forks += more.forks;
         self.collapsed += more.collapsed;
         self.vacated += more.vacated;
+        self.adopted += more.adopted;
     }
 
-    fn all(&self) -> [u64; 10] {
-        let Met { mapped, jobs, placed, refused, stale, stuck, halts, forks, collapsed, vacated } = *self;
-        [mapped, jobs, placed, refused, stale, stuck, halts, forks, collapsed, vacated]
+    fn all(&self) -> [u64; 11] {
+        let Met { mapped, jobs, placed, refused, stale, stuck, halts, forks, collapsed, vacated, adopted } =
+            *self;
+        [mapped, jobs, placed, refused, stale, stuck, halts, forks, collapsed, vacated, adopted]
     }
 }
 
@@ -170,7 +173,7 @@ impl Fuzzed {
     }
 
     fn any_verb(&mut self, rng: &mut Rng) {
-        match rng.below(44) {
+        match rng.below(45) {
             0..16 => self.faults(rng),
             16..24 => self.reclaim(rng),
             24..32 => self.come_back(rng),
@@ -181,6 +184,7 @@ impl Fuzzed {
             36..39 => self.shape(rng),
             39 => self.space_comes_or_goes(rng),
             40 => self.look(rng),
+            41 => self.adopt(rng),
             _ => self.program(rng),
         }
     }
@@ -374,6 +378,21 @@ impl Fuzzed {
             4 => engine.set_log(rng.below(100) as usize),
             _ => _ = engine.log_from(rng.any() >> rng.below(64)).count(),
         }
+    }
+
+    /// Pages that are there are adopted; now and then also some that are not, as of a program that did not stand still.
+    fn adopt(&mut self, rng: &mut Rng) {
+        let (range, most) = (self.range(rng), order(rng));
+        let there = if rng.chance(80) { range.end().0.min(ARENA) } else { 0 };
+        for vpn in (range.start.0..there).map(Vpn) {
+            if self.engine.page_state(range.space, vpn) == PageState::Empty {
+                self.mmu.tables(range.space).put(vpn.0, Pte::page(1 + rng.below(8)));
+            }
+        }
+        let adopted = self.engine.adopt(range, most);
+        assert!(adopted <= range.pages, "{adopted} pages of {range:?} are adopted");
+        self.met.adopted += adopted;
+        self.last = range;
     }
 
     /// A fork's two halves, of a process with an engine of its own.

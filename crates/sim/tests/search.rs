@@ -96,6 +96,9 @@ impl TwoPages {
             return;
         };
         events.extend([Event::Discard(Vpn(0), 1), Event::Unmap(Vpn(0), 1), Event::Foreign(Vpn(0), 1)]);
+        if self.states()[0] == PageState::Empty {
+            events.push(Event::Adopt(Vpn(0), 2, PAIR, Put::Small));
+        }
         if self.0.engine.vmas(SPACE).at(AWAY).is_none() {
             events.push(Event::Remap(Vpn(0), 1, AWAY));
         }

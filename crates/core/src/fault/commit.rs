@@ -140,13 +140,18 @@ impl Engine {
         }
         self.tables.frames.get_mut(head).state = FrameState::Mapped;
         self.tables.frames.enlist(head, if evictable { list } else { List::None });
-        if self.last_late.0 == pages.space && pages.contains(self.last_late.1) {
-            self.last_late.2 = 0;
-        }
+        self.forget_late(pages);
         if asleep {
             mmu.wake(pages);
         }
         Ok(())
+    }
+
+    /// These pages were mapped: late messages about one of them count anew.
+    pub(crate) fn forget_late(&mut self, pages: PageRange) {
+        if self.last_late.0 == pages.space && pages.contains(self.last_late.1) {
+            self.last_late.2 = 0;
+        }
     }
 
     /// The way in for pages whose rights forbid a move: copies, and the frames become holes as after a move.

@@ -32,6 +32,8 @@ pub(crate) enum Use {
     Contents,
     /// Zeroing ahead of need: frames that are not zeroed.
     Zeroing,
+    /// Pages that are at the program's address already: contents would be in the way when they are moved there.
+    Adopted,
 }
 
 impl Use {
@@ -39,7 +41,7 @@ impl Use {
         match self {
             Use::Zeroes => &[Backing::Zeroed, Backing::Hole],
             Use::Contents => &[Backing::Hole, Backing::Zeroed],
-            Use::Zeroing => &[Backing::Hole],
+            Use::Zeroing | Use::Adopted => &[Backing::Hole],
         }
     }
 }

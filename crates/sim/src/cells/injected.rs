@@ -158,7 +158,7 @@ const fn can_be_refused(event: Event, state: State) -> bool {
         Event::JobDone => {
             matches!(state, State::FillingZeroes | State::FillingStored | State::SharedFilling)
         }
-        Event::Collapse | Event::Vacate | Event::JobFailed | Event::Exit => false,
+        Event::Adopt | Event::Collapse | Event::Vacate | Event::JobFailed | Event::Exit => false,
         Event::VerbPartial | Event::VerbRefused => false,
     }
 }

@@ -177,12 +177,19 @@ fn any_work(walk: &Walk, rng: &mut Rng) -> Event {
     }
 }
 
+/// Few pages, or all that there are at a place.
+fn any_adoption(walk: &Walk, rng: &mut Rng) -> Event {
+    let (start, pages) = any_run(walk, rng);
+    let some = if walk.raw { Put::Any } else { Put::Small };
+    Event::Adopt(start, pages, order(rng.below(10) as u8), pick(rng, &[some, some, Put::Zero]))
+}
+
 /// What the program does to its address space.
 fn any_call(walk: &Walk, rng: &mut Rng) -> Event {
     const RW: Prot = Prot::READ_WRITE;
     const HINTS: [Hint; 4] = [Hint::Normal, Hint::Sequential, Hint::Random, Hint::Huge];
     let (start, pages) = any_run(walk, rng);
-    match rng.below(26) {
+    match rng.below(28) {
         0..4 => Event::Map(start, pages, pick(rng, &[RW, RW, Prot::NONE])),
         4 => Event::Unmap(start, pages.min(12)),
         5..7 => Event::Discard(start, pages.min(30)),
@@ -192,6 +199,7 @@ fn any_call(walk: &Walk, rng: &mut Rng) -> Event {
         18..21 => Event::Remap(start, pages.min(24), Vpn(rng.below(walk.setup.arena + 1 - pages.min(24)))),
         21..23 => Event::Advise(start, pages, pick(rng, &HINTS)),
         23..25 => Event::Deactivate(start, pages),
+        25..27 => any_adoption(walk, rng),
         _ if rng.below(2) == 0 => Event::PageOut(start, pages),
         _ => any_collapse(start, rng),
     }
@@ -273,7 +281,8 @@ mod tests {
                         start.0.is_multiple_of(order.pages().into()) && start.0 < arena
                     }
                     Event::Touch(_, touch) => inside(touch.vpn, 1),
-                    Event::Map(start, pages, _)
+                    Event::Adopt(start, pages, ..)
+                    | Event::Map(start, pages, _)
                     | Event::Unmap(start, pages)
                     | Event::Discard(start, pages)
                     | Event::Foreign(start, pages)

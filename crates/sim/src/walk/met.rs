@@ -4,12 +4,13 @@ use super::Walk;
 use crate::world::Host;
 use quire_core::{Order, PolicyKind};
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "swap-ins",
     "rescues",
     "swap-outs",
     "void jobs",
     "joined",
+    "adopted",
     "late",
     "foreign",
     "no frame",
@@ -43,6 +44,7 @@ impl Met {
             stats.swap_outs.iter().sum(),
             stats.void_jobs,
             stats.joined,
+            stats.adopted,
             stats.late,
             stats.foreign,
             stats.no_frame,

@@ -305,7 +305,8 @@ impl Look<'_> {
                 self.event,
                 // An unmap unlocks first, also where it is refused then. What is shared is kept by locks alone, and all of a
                 // folio is by a lock of any page: until those that are not locked part from it.
-                Event::Protect(..)
+                Event::Adopt(..)
+                    | Event::Protect(..)
                     | Event::Lock(..)
                     | Event::Unmap(..)
                     | Event::Discard(..)

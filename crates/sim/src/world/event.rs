@@ -90,6 +90,8 @@ pub enum Event {
     Division(u32),
     /// A new spill file is opened, of so many bytes.
     OpenFile(u64),
+    /// The program has written pages before the engine knew of it, which takes them over in folios of at most this order.
+    Adopt(Vpn, u64, Order, Put),
     /// The program maps pages.
     Map(Vpn, u64, Prot),
     /// The program unmaps pages.
@@ -239,6 +241,7 @@ impl Host {
         let at = self.at;
         let run = |start, pages| PageRange::new(at, start, pages);
         match event {
+            Event::Adopt(start, pages, most, put) => return self.adopt(run(start, pages), most, put),
             Event::Map(start, pages, prot) => self.map(run(start, pages), prot),
             Event::Unmap(start, pages) => self.unmap(run(start, pages)),
             Event::Discard(start, pages) => self.discard(run(start, pages)),

@@ -194,6 +194,13 @@ impl Host {
         Ok(())
     }
 
+    /// So many pages were taken over.
+    pub(super) fn recount_adopted(&mut self, pages: u64) {
+        if let Some(recount) = &mut self.recount {
+            recount.stats.adopted += pages;
+        }
+    }
+
     /// So many pages more than the grant are about to be allowed.
     pub(super) fn recount_overdraft(&mut self, pages: u32) {
         let over = u64::from(self.engine.overdraft().saturating_add(pages));

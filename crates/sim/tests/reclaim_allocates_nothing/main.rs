@@ -3,7 +3,7 @@
 //! Each seed fills memory until a fault finds no frame, with jobs left half-way, and then reclaims: steps of reclaim,
 //! writers that ask for places, jobs that end or fail, in any order, while the programs go on touching pages. Every
 //! verb of reclaim runs under a counting allocator. What the simulated kernel and the workers allocate is not counted;
-//! a fault and a fork may allocate, since that is where what reclaim needs is reserved. An exit is no verb of
+//! a fault, a fork and an adoption may allocate, since that is where what reclaim needs is reserved. An exit is no verb of
 //! reclaim either. Nor is what splits, collapses and vacates behind the faults (`Engine::tend`): it makes records of
 //! frames that were never used, and a list of those it puts aside. It is run in between, so that reclaim meets what it
 //! leaves behind.
@@ -29,8 +29,8 @@ fn many_seeds(setup: Setup) -> Met {
     let mut all = Met::default();
     (0..SEEDS).for_each(|seed| all.add(&Run::new(setup, seed).live()));
     println!("{}: {SEEDS} seeds met {all:?}", setup.name);
-    let Met { written, failed, rescued, spilled, same, .. } = all;
-    assert!([written, failed, rescued].iter().all(|&n| n > 20), "too little was met: {all:?}");
+    let Met { written, failed, rescued, spilled, same, adopted, .. } = all;
+    assert!([written, failed, rescued, adopted].iter().all(|&n| n > 20), "too little was met: {all:?}");
     assert!(!setup.spills || spilled.min(same) > 20, "too little was met of the file: {all:?}");
     let shared = all.forks.min(all.mapped) > 50 && all.unmapped > 1000;
     assert!(!setup.forks || shared, "too little was shared: {all:?}");

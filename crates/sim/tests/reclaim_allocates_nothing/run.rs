@@ -5,12 +5,13 @@ use allocation_counter::measure;
 use quire_core::job::{JobKind, Outcome, Work};
 use quire_core::mmu::Prot;
 use quire_core::{
-    Config, Engine, Fault, Frame, Order, PageRange, Placed, PolicyKind, Reclaim, Space, Urgency, Vpn,
+    Config, Engine, Fault, Frame, Order, PageRange, PageState, Placed, PolicyKind, Reclaim, Space, Urgency,
+    Vpn,
 };
 use quire_sim::rng::Rng;
 use quire_sim::waiters::Message;
 use quire_sim::world::{Flying, SPACE, Step};
-use quire_sim::{Access, Model, SimMmu, store};
+use quire_sim::{Access, Model, Pte, SimMmu, store};
 
 /// Times that memory is filled in each seed.
 const CYCLES: u32 = 8;
@@ -49,6 +50,7 @@ pub(crate) struct Met {
     pub(crate) same: u64,
     pub(crate) most_jobs: usize,
     pub(crate) forks: u64,
+    pub(crate) adopted: u64,
     /// Pages that verbs which were counted have unmapped of what is shared, and mapped.
     pub(crate) unmapped: u64,
     pub(crate) mapped: u64,
@@ -69,6 +71,7 @@ impl Met {
         self.same += other.same;
         self.most_jobs = self.most_jobs.max(other.most_jobs);
         self.forks += other.forks;
+        self.adopted += other.adopted;
         self.unmapped += other.unmapped;
         self.mapped += other.mapped;
         self.sparse += other.sparse;
@@ -155,6 +158,7 @@ impl Run {
                 0..20 => self.step_any_job(),
                 20 if self.setup.tends => self.tend(),
                 21 if self.setup.forks => self.fork(),
+                22 => self.adopt(),
                 _ => {}
             }
             if let Some((message, Fault::NoFrame)) = self.touch_any_page() {
@@ -178,6 +182,24 @@ impl Run {
             }
             Err(refusal) => self.fail(&format!("a fork is refused: {refusal:?}")),
         }
+    }
+
+    /// Some pages that are empty are the program's all at once, whatever the grant, and adopted: no verb of reclaim.
+    fn adopt(&mut self) {
+        let range = PageRange::new(self.any_space(), Vpn(self.rng.below(u64::from(self.setup.grant) * 3)), 8);
+        let most = Order::fitting(1 << self.rng.below(4));
+        let empty = |vpn: &u64| self.engine.page_state(range.space, Vpn(*vpn)) == PageState::Empty;
+        let empty = (range.start.0..range.end().0).take_while(empty).count() as u64;
+        let adopted = self.engine.adopt(range, most);
+        for vpn in (range.start.0..range.start.0 + adopted).map(Vpn) {
+            let value = self.contents();
+            self.mmu.sim.tables(range.space).put(vpn.0, Pte::page(value));
+            self.model.write(range.space, vpn, value);
+        }
+        if adopted > empty {
+            self.fail("what is not empty is adopted");
+        }
+        self.met.adopted += adopted;
     }
 
     /// Any process but the last exits: no verb of reclaim either.
@@ -389,6 +411,7 @@ impl Run {
             }
         }
         let stats = self.engine.stats();
+        assert_eq!(stats.adopted, self.met.adopted);
         self.met.written = stats.swap_outs.iter().sum();
         self.met.spilled = stats.pages_spilled;
         self.met.rescued = stats.rescues.iter().sum();

@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::walk::Walk;
 use crate::walk::events::{any_reason, pick};
 use crate::walk::setups::order;
-use crate::world::{Event, Host, SPACE};
+use crate::world::{Event, Host, Put, SPACE};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Vma;
 use quire_core::{Frame, PageRange, Urgency, Vpn};
@@ -186,6 +186,16 @@ impl Scene {
         let event = match event {
             Meeting::Fault => Event::Message(self.vpn, false),
             Meeting::Write => Event::Message(self.vpn, true),
+            Meeting::Adopt => {
+                // It begins with a page that is empty, or with the page itself.
+                let empty = |vpn: &u64| {
+                    matches!(host.state(self.space, Vpn(*vpn)), Some(State::Empty | State::Zombie))
+                };
+                let before = (self.run.start.0..self.vpn.0).rev().take_while(empty);
+                let start = before.last().unwrap_or(self.vpn.0);
+                let put = pick(rng, &[Put::Small, Put::Zero]);
+                Event::Adopt(Vpn(start), self.run.end().0 - start, order(rng.below(4) as u8), put)
+            }
             Meeting::Discard => {
                 let (start, pages) = self.wide(walk, rng);
                 let (vmas, end) = (host.engine.vmas(self.space), start.plus(pages));
@@ -332,6 +342,7 @@ const fn ends(event: Meeting, state: State) -> bool {
     match event {
         Meeting::Discard | Meeting::Unmap | Meeting::Remap | Meeting::JobDone | Meeting::JobFailed => true,
         Meeting::Fault | Meeting::Write => !state.present(),
+        Meeting::Adopt => matches!(state, State::Empty | State::Zombie),
         Meeting::Exit | Meeting::Fork | Meeting::ForkSpace => true,
         _ => false,
     }
