@@ -52,8 +52,7 @@ pub fn overlapping(range: &Range<usize>, marked: bool) -> Result<Vec<Mapping>> {
             if inside {
                 found.push(mapping);
             }
-        } else if inside
-            && let (Some(flags), Some(last)) = (line.strip_prefix("VmFlags:"), found.last_mut())
+        } else if inside && let (Some(flags), Some(last)) = (line.strip_prefix("VmFlags:"), found.last_mut())
         {
             last.marks = marks_of(flags);
         }

@@ -14,8 +14,8 @@ use crate::sys::bytes::Stretch;
 use crate::sys::mmap::{self, Advice};
 use crate::sys::uffd::{Faults, Uffd};
 use crate::sys::{Errno, Result as SysResult};
-use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use core::ops::Range;
+use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::mmu::Refusal;
 
 /// The largest arena, in bytes: a quarter of what a process can have. Address space alone costs nothing, but programs
@@ -71,7 +71,11 @@ impl Places {
         // Without them it is the same place each time, which does no harm.
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
         let slot = u32::from_le_bytes(random) as usize % PLANNED_SLOTS;
-        if len < LEAST_ARENA as usize { Stretch::new(0, 0) } else { Stretch::new(PLANNED + slot * ARENA_ALIGN, len) }
+        if len < LEAST_ARENA as usize {
+            Stretch::new(0, 0)
+        } else {
+            Stretch::new(PLANNED + slot * ARENA_ALIGN, len)
+        }
     }
 
     /// The same as [`Places::reserve`] with the arena in a place that was planned, of which parts are `mapped` already, in

@@ -64,7 +64,8 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
         }
         let options = pager_api::Start { socket, inject, check };
         // Limits that are there from the start are held from the start.
-        if asleep != b"0" && limits.is_none() && !quire_linux::limits::are_set() && pager_api::sleep(&options) {
+        if asleep != b"0" && limits.is_none() && !quire_linux::limits::are_set() && pager_api::sleep(&options)
+        {
             let quiet = quiet.is_some_and(|value| value == c"1");
             *SELF.lock() = Some((socket.to_owned(), named.shown().to_owned(), quiet));
             if asleep == b"2" {

@@ -367,7 +367,8 @@ mod tests {
     const ACCOUNT: AccountId = AccountId { index: 1023, generation: 9 };
 
     fn requests() -> [Request<'static>; 12] {
-        let hello = Hello { build: 0x0123_4567_89ab_cdef, pid: 42, ppid: 1, asleep: false, forked_from: None };
+        let hello =
+            Hello { build: 0x0123_4567_89ab_cdef, pid: 42, ppid: 1, asleep: false, forked_from: None };
         [
             Request::Hello(hello),
             Request::Hello(Hello { forked_from: Some(ACCOUNT), ..hello }),

@@ -10,10 +10,10 @@ use crate::sys::mmap;
 use crate::sys::uffd::Uffd;
 use crate::sys::{Errno, Result};
 use core::ops::Range;
+use quire_core::Order;
 use quire_core::addr::{PAGE_SIZE, PageRange};
 use quire_core::mmu::Prot;
 use quire_core::vma::Hint;
-use quire_core::Order;
 
 /// Pages that are taken over become folios of at most this many bytes, unless they are one of the kernel's large ones.
 const MOST_ADOPTED: u64 = 64 << 10;
@@ -32,8 +32,9 @@ impl Before {
     pub(super) fn look(slept: &Slept) -> Result<Before> {
         let mappings = own_maps::overlapping(&slept.arena, slept.marked)?;
         // One that reaches in from outside would have to be cut.
-        let is_inside =
-            |mapping: &Mapping| slept.arena.start <= mapping.range.start && mapping.range.end <= slept.arena.end;
+        let is_inside = |mapping: &Mapping| {
+            slept.arena.start <= mapping.range.start && mapping.range.end <= slept.arena.end
+        };
         if !mappings.iter().all(is_inside) {
             return Err(Errno::BUSY);
         }
@@ -94,7 +95,9 @@ fn is_own(mapping: &Mapping) -> bool {
 fn take_over_one(pager: &Pager, tables: &mut Tables, range: PageRange, mapping: &Mapping) {
     let marks = mapping.marks;
     // It has these rights, so that the kernel has nothing to refuse.
-    if let Err(refusal) = tables.engine.map_range(&mut pager.program_mmu(), range, Prot::from_bits(mapping.prot)) {
+    if let Err(refusal) =
+        tables.engine.map_range(&mut pager.program_mmu(), range, Prot::from_bits(mapping.prot))
+    {
         crate::die!("memory at {:#x} can't be taken over: {refusal:?}", mapping.range.start);
     }
     tables.engine.advise(range, hint(marks));

@@ -64,15 +64,15 @@ use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
 use crate::sys::wiped::Wiped;
 use crate::sys::{Cause, Errno, sched, thread, urge};
 use crate::unevictable::Unevictable;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use before::Before;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
 use handler::Handler;
 use quire_core::addr::{PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::{Config, Engine, Order};
 use rustix::fd::{AsFd, OwnedFd};
-use std::ffi::CString;
 use sleep::Slept;
+use std::ffi::CString;
 use tables::{Held, TablesLock};
 
 /// A process has one address space.

@@ -157,7 +157,8 @@ fn set_break(held: &Held, to: usize) -> usize {
         let flags = plain | unaccounted(new - old);
         held.mapped(new - old);
         // SAFETY: nothing that exists is touched.
-        unsafe { map::kernel_map(&Request { addr: old, len: new - old, prot, flags, fd: -1, offset: 0 }) }.is_ok()
+        unsafe { map::kernel_map(&Request { addr: old, len: new - old, prot, flags, fd: -1, offset: 0 }) }
+            .is_ok()
     } else if new < old {
         // SAFETY: the program gives up what lies above its break.
         unsafe { raw::call!(libc::SYS_munmap, new, old - new) }.is_ok()

@@ -5,12 +5,12 @@
 //! (`SA_SIGINFO`) stands a trampoline which corrects that and jumps to the handler. All else (mask, alternate stack, flags)
 //! stays with the kernel; and whoever asks for the action is told of the program's own handler.
 
-use quire_linux::pager::sleep;
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};
 use core::mem::{self, MaybeUninit};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use quire_linux::pager::sleep;
 
 use super::{Next, arena, look};
 use crate::pager_api;
@@ -96,7 +96,10 @@ fn own_handler(handler: usize) -> usize {
 
 fn needs_trampoline(signal: c_int, handler: usize, flags: c_int) -> bool {
     let acts = handler != libc::SIG_DFL && handler != libc::SIG_IGN;
-    signal == libc::SIGSEGV && flags & libc::SA_SIGINFO != 0 && acts && (!arena().is_empty() || sleep::is_asleep())
+    signal == libc::SIGSEGV
+        && flags & libc::SA_SIGINFO != 0
+        && acts
+        && (!arena().is_empty() || sleep::is_asleep())
 }
 
 type Sigaction = unsafe extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;

@@ -70,8 +70,19 @@ fn prepare(arguments: cli::Run) -> Result<impl FnOnce(Library) -> Result<End, Fa
     let wake = wake_of(awake, env::var_os(WAKE_VARIABLE));
     let (words, profile, quiet) = (arguments.program, arguments.profile, arguments.quiet);
     Ok(move |library| {
-        let settings =
-            Settings { budget, policy, program, words, outside, exclude, library, spill, profile, wake, quiet };
+        let settings = Settings {
+            budget,
+            policy,
+            program,
+            words,
+            outside,
+            exclude,
+            library,
+            spill,
+            profile,
+            wake,
+            quiet,
+        };
         run::supervise(settings, Notes::new(trace, log), report)
     })
 }

@@ -113,7 +113,8 @@ impl Outsiders {
         if self.sleepers.get(&process) == Some(&program) {
             return true;
         }
-        let is_asleep = fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains(LIBRARY));
+        let is_asleep =
+            fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains(LIBRARY));
         if is_asleep {
             self.sleepers.insert(process, program);
         }

@@ -128,7 +128,7 @@ fn give_up(pager: &'static Pager, tid: u32, range: PageRange) -> Option<Answer> 
     Some(Ok(0))
 }
 
-fn unmap(pager: &'static Pager, tid: u32, range: PageRange) -> Option<Answer> {
+pub(super) fn unmap(pager: &'static Pager, tid: u32, range: PageRange) -> Option<Answer> {
     let mut tables = discard(pager, tid, range)?;
     let _holding = Holding::by(tid);
     if let Err(errno) = take_away(pager, &mut tables, range) {

@@ -123,7 +123,8 @@ impl<'a> Walk<'a> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (theirs, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         self.keeper.peers.push(Peer::new(theirs, pid));
-        let hello = Hello { build: build_id::build_number(), pid, ppid: 1, asleep: false, forked_from: parent };
+        let hello =
+            Hello { build: build_id::build_number(), pid, ppid: 1, asleep: false, forked_from: parent };
         channel::send(&ours, Request::Hello(hello).encode().as_bytes(), &[], SendFlags::empty()).unwrap();
         let index = self.keeper.peers.len() - 1;
         if let Next::Close = self.keeper.serve_peer(index) {
