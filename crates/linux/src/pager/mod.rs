@@ -456,12 +456,11 @@ fn still() -> Slept {
     }
 }
 
-/// Gives the calling thread, one of the pager's, a descriptor table of its own with nothing of the program's
-/// but the standard streams.
+/// Gives the calling thread, one of the pager's, a descriptor table of its own with nothing of the program's.
 fn own_table() -> Result<(), Errno> {
     sched::own_descriptors()?;
     sched::close_range(3, u32::MAX)?;
-    crate::sys::msg::keep_standard();
+    crate::sys::msg::let_go_of_standard();
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Lines on standard error without stdio, and the end of the process.
 
-use super::{Errno, raw, sched};
+use super::own::is_own_thread;
+use super::{Errno, Result, raw, sched};
 use core::fmt::{self, Write};
-use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
 /// The longest line, in bytes; the rest is cut off.
@@ -55,8 +56,11 @@ pub fn say(text: fmt::Arguments<'_>) {
 }
 
 fn write_all(mut bytes: &[u8]) {
+    // A thread of Quire's has descriptors of its own.
+    let program = if is_own_thread() { open_stderr().ok() } else { None };
     // SAFETY: the descriptor is used for this one call only; where it is closed the write fails.
-    let stderr = unsafe { BorrowedFd::borrow_raw(2) };
+    let own = unsafe { BorrowedFd::borrow_raw(2) };
+    let stderr = program.as_ref().map_or(own, AsFd::as_fd);
     while !bytes.is_empty() {
         match rustix::io::write(stderr, bytes) {
             Ok(written) => bytes = &bytes[written..],
@@ -67,15 +71,32 @@ fn write_all(mut bytes: &[u8]) {
     }
 }
 
-/// Makes sure that descriptors 0, 1 and 2 of the calling thread's table are open, so that none of our own
-/// descriptors becomes one of them. A closed one becomes `/dev/null`.
-pub fn keep_standard() {
-    while let Ok(fd) = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()) {
-        if fd.as_raw_fd() > 2 {
+/// The program's standard error, as it is now, opened anew: a pipe that nobody reads is refused, and so is a socket.
+fn open_stderr() -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    // Of the process, whose first thread is the program's.
+    let fd = rustix::fs::open(c"/proc/self/fd/2", flags, Mode::empty())?;
+    rustix::fs::fcntl_setfl(&fd, OFlags::APPEND)?;
+    Ok(fd)
+}
+
+/// Makes `/dev/null` of the descriptors 0, 1 and 2 of the calling thread's table: who waits for the end of what the program
+/// writes to does not wait for us, and none of our own descriptors becomes one of them. The last stays as it is where it could
+/// not be opened when there is something to say.
+pub fn let_go_of_standard() {
+    let has_stderr = open_stderr().is_ok();
+    while let Ok(null) = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()) {
+        if null.as_raw_fd() > 2 {
+            // With a descriptor that is open these are refused for nothing.
+            let _ = rustix::stdio::dup2_stdin(&null);
+            let _ = rustix::stdio::dup2_stdout(&null);
+            if has_stderr {
+                let _ = rustix::stdio::dup2_stderr(&null);
+            }
             return;
         }
         // It fills the gap for the rest of the process's life.
-        let _ = fd.into_raw_fd();
+        let _ = null.into_raw_fd();
     }
 }
 
