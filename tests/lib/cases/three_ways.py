@@ -35,6 +35,8 @@ ELSEWHERE = {
     "filtered": "outside.py: behind a filter",
     "forks_rights": "forks.py, under pressure",
     "heapname": "outside.py: it says whose malloc it has",
+    "touch": "sleep.py: as fast as it can",
+    "waking": "sleep.py: woken in the middle",
     "hooks": "hooks.py: with its library, under pressure",
     "hooks_deep": "hooks.py: that library",
     "hello": "outside.py: for other libcs",

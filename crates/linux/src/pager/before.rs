@@ -56,7 +56,7 @@ impl Before {
     pub(super) fn register(&self, places: &Places, uffd: &Uffd) -> Result<()> {
         let end = self.arena.base() + self.arena.len();
         let mut at = self.arena.base();
-        let foreign = self.foreign().map(|mapping| mapping.range.clone()).chain([end..end]);
+        let foreign = self.foreign().map(|mapping| mapping.range.clone()).chain(core::iter::once(end..end));
         for other in foreign {
             if other.start > at {
                 // It takes large pages apart, of which those that are there stay.
@@ -101,7 +101,7 @@ fn take_over_one(pager: &Pager, tables: &mut Tables, range: PageRange, mapping: 
         crate::die!("memory at {:#x} can't be taken over: {refusal:?}", mapping.range.start);
     }
     tables.engine.advise(range, hint(marks));
-    let tag = u32::from(marks.dont_fork) * TAG_DONT_FORK | u32::from(marks.wipe) * TAG_WIPE;
+    let tag = (u32::from(marks.dont_fork) * TAG_DONT_FORK) | (u32::from(marks.wipe) * TAG_WIPE);
     if tag != 0 && tables.engine.tag(&mut pager.mover(), range, tag).is_err() {
         crate::die!("marks on memory at {:#x} can't be kept", mapping.range.start);
     }

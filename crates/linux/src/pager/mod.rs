@@ -408,7 +408,7 @@ const AGAIN_NS: u64 = 1_000_000;
 /// Joins `quire`, waits to be woken, and wakes.
 fn sleep_and_wake(boot: &Boot) {
     match until_awake(boot) {
-        Ok(Some(pager)) => Handler::new(pager).run(),
+        Ok(Some(handler)) => handler.run(),
         // `quire` has ended first.
         Ok(None) => {}
         Err(error) => {
@@ -421,7 +421,7 @@ fn sleep_and_wake(boot: &Boot) {
     }
 }
 
-fn until_awake(boot: &Boot) -> Result<Option<&'static Pager>, StartError> {
+fn until_awake(boot: &Boot) -> Result<Option<Handler>, StartError> {
     // What is limited is managed at once: the kernel can't hold it to its limits beside what managing takes.
     let limited = limits::are_set();
     let slept = limited.then(still);
@@ -439,11 +439,13 @@ fn until_awake(boot: &Boot) -> Result<Option<&'static Pager>, StartError> {
     }
     let pager = make(&boot.options, joined, Some(&slept))?;
     show_arena(pager);
+    // It allocates, which no thread of ours may do once others fork.
+    let handler = Handler::new(pager);
     sleep::awake(pager);
     if let Some(client) = pager.client() {
         client.awake();
     }
-    Ok(Some(pager))
+    Ok(Some(handler))
 }
 
 /// Waits until no call is under way, as often as it takes.

@@ -4,7 +4,7 @@
 //! were planned as an arena, and the kernel has the rest ([`crate::own_maps`]). Each call that changes mappings is *held*
 //! meanwhile: it is counted while it is under way, with signals blocked. A process of some size joins `quire` on a thread of
 //! its own, which waits there to be woken. Waking waits until no call is under way, keeps new ones waiting, takes what is
-//! mapped and present over ([`make`](super::make)), and lets the calls go on: to the pager.
+//! mapped and present over (`before`), and lets the calls go on: to the pager.
 
 use super::{ARENA_END, ARENA_START, HERE, Options, STACK};
 use crate::places::Places;

@@ -143,6 +143,14 @@ fn unaccounted(len: usize) -> c_int {
     if len < LARGE { libc::MAP_NORESERVE } else { 0 }
 }
 
+/// Whether the kernel would map so much, for what it does not account for.
+fn has_room(len: usize) -> bool {
+    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let request = Request { addr: 0, len, prot, flags, fd: -1, offset: 0 };
+    // SAFETY: nothing that exists is touched, and what is mapped is unmapped again.
+    unsafe { map::kernel_map(&request).and_then(|at| raw::call!(libc::SYS_munmap, at, len)) }.is_ok()
+}
+
 /// Where the break is then. Like the kernel it answers that also where it could not be moved.
 fn set_break(held: &Held, to: usize) -> usize {
     let (heap, now) = held.heap();
@@ -195,6 +203,9 @@ unsafe fn remap(held: &Held, call: &Remap) -> Answer {
             held.unmapped(&(new_addr..new_addr.saturating_add(new_len)));
         }
         return moved(kernel(flags, new_addr));
+    }
+    if new_len - old_len >= LARGE && !has_room(new_len - old_len) {
+        return Err(libc::ENOMEM);
     }
     let in_place = kernel(0, 0);
     if in_place != Err(libc::ENOMEM) {

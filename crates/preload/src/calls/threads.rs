@@ -247,9 +247,9 @@ const KIND_AT: usize = 16;
 const ROBUST_OR_PI: c_int = 16 | 32;
 
 fn is_robust_or_pi(mutex: Mutex) -> bool {
-    // SAFETY: the caller's mutex is initialised, and aligned.
     let managed = is_planned(mutex as usize)
         || pager_api::is_managed(mutex as usize, size_of::<libc::pthread_mutex_t>());
+    // SAFETY: the caller's mutex is initialised, and aligned.
     managed && unsafe { mutex.byte_add(KIND_AT).cast::<c_int>().read() } & ROBUST_OR_PI != 0
 }
 

@@ -1,0 +1,110 @@
+"""Programs that sleep as plain kernel memory until memory is short: those that fit never wake, and cost what they cost natively;
+those that do not are woken in time, in the middle of whatever they do, with all of their contents."""
+
+import signal
+
+import quire
+from cases import case_program, expect_same, run
+from checks import expect
+from runner import MIB, expect_success, verifier
+
+BUDGET = 64 * MIB
+SOON = {"QUIRE_WAKE": "soon"}
+
+
+def asleep(command, budget, **how):
+    return quire.run_under(command, budget, [quire.ASLEEP], timeout=120, **how)
+
+
+def check_fits(checks):
+    command = [verifier(), "--bytes", str(32 * MIB), "--phase", "random", "--seconds", "0.5"]
+    with checks.case("sleep: what fits never wakes") as figures:
+        native = run(command, timeout=60)
+        done, report = asleep(command, 128 * MIB)
+        expect_success(done)
+        expect((report["slept"], report["woken"]) == (1, 0), "slept %d, woken %d" % (report["slept"], report["woken"]))
+        expect(report["count"] == 0 and quire.evicted(report) == 0, "%d faults" % report["count"])
+        figures.append("peak %d KiB natively, %d KiB asleep" % (native.peak >> 10, done.peak >> 10))
+    with checks.case("sleep: a small program does not even join"):
+        done, report = asleep(["true"], BUDGET)
+        expect_success(done)
+        expect(report["managed"] == 0 and report["unmanaged"] == 0, "%d managed" % report["managed"])
+
+
+def check_short(checks):
+    """The verifier, its memory larger than the budget: woken once, and right from then on."""
+    for phase in ("chaos", "random"):
+        command = [verifier(), "--bytes", str(48 * MIB), "--phase", phase, "--seconds", "1", "--seed", "3"]
+        with checks.case("sleep: woken when memory is short: " + phase) as figures:
+            done, report = asleep(command, 24 * MIB, check=True)
+            expect_success(done)
+            expect((report["slept"], report["woken"]) == (1, 1), "slept %d, woken %d" % (report["slept"], report["woken"]))
+            adopted, evicted = report["adopted_pages"], quire.evicted(report)
+            expect(adopted > 1024 and evicted > 1024, "%d pages taken over, %d moved out" % (adopted, evicted))
+            figures.append("%d pages taken over, %d moved out" % (adopted, evicted))
+
+
+def check_middle(checks, scale):
+    """Woken at any moment: 4 threads that fault, calls under way, locks, marks, forks."""
+    count = 10000 if scale.soak else 1000 if scale.full else 200
+    command = [case_program("waking", "-pthread"), "40"]
+    with checks.case("sleep: woken in the middle, %d times" % count) as figures:
+        woken = 0
+        for number in range(count):
+            done, report = asleep(command, 16 * MIB, environment=SOON, check=number % 8 == 0)
+            expect(done.status == 0 and done.text == "wrong 0, with children\n", "run %d: %s" % (number, done.describe()))
+            woken += report["woken"]
+        expect(woken > count * 3 // 4, "woken %d times" % woken)
+        figures.append("woken %d times" % woken)
+
+
+def check_ends(checks):
+    """Killed, stopped, another program and the end, at the moment when it wakes."""
+    for word, status in (("exit 7", 7), ("kill -9 $$", -signal.SIGKILL), ("(sleep 0.01; kill -STOP $$; sleep 0.05; kill -CONT $$) & wait $!; exit 3", 3)):
+        with checks.case("sleep: woken at its end: " + word):
+            for _ in range(10):
+                done, _ = asleep(["sh", "-c", word], 16 * MIB, environment=SOON)
+                expect(done.status == status, done.describe())
+    with checks.case("sleep: another program while it wakes"):
+        for _ in range(10):
+            done, _ = asleep(["sh", "-c", 'exec "$0" 30', case_program("waking", "-pthread")], 16 * MIB, environment=SOON)
+            expect(done.status == 0 and done.text == "wrong 0, with children\n", done.describe())
+
+
+def check_fast(checks, scale):
+    """Programs that touch memory as fast as they can, inside the promise."""
+    touch = case_program("touch")
+    budget, each, huge = (200 * MIB, "1000", "4000") if scale.full else (64 * MIB, "128", "640")
+    for words, processes in (([touch, each, "8"], 8), ([touch, huge, "huge"], 1)):
+        with checks.case("sleep: as fast as memory is touched: " + " ".join(words[1:])) as figures:
+            done, report = asleep(words, budget, limit=quire.cgroup_limit(budget))
+            expect_success(done)
+            expect(report["woken"] == processes, "woken %d" % report["woken"])
+            figures.append("peak %d MiB of %d" % (done.peak >> 20, quire.cgroup_limit(budget) >> 20))
+
+
+def check_forks(checks):
+    """The child of a sleeper sleeps as well, and has its memory."""
+    with checks.case("sleep: forks before and after waking"):
+        native = run([case_program("forks"), "fork", "1", "20", "0"], timeout=60)
+        done, _ = asleep([case_program("forks"), "fork", "1", "20", "0"], 16 * MIB)
+        expect_same(native, done)
+
+
+def check_locked(checks):
+    """What locks all that it will map can't be managed, and says so."""
+    with checks.case("sleep: all memory is locked") as figures:
+        done, report = asleep([case_program("touch"), "40", "locked"], 16 * MIB)
+        expect(done.status == 0 and "keeps all of its memory locked" in done.stderr, done.describe())
+        expect(report["unmanaged_because"].get("locked") == 1, report["unmanaged_because"])
+        figures.append("told")
+
+
+def check(checks, scale):
+    check_fits(checks)
+    check_short(checks)
+    check_ends(checks)
+    check_fast(checks, scale)
+    check_forks(checks)
+    check_locked(checks)
+    check_middle(checks, scale)

@@ -1,0 +1,105 @@
+/* Threads, calls on memory, locks, marks and forks for a while, in the middle of which the process may wake: waking MS.
+ * What is wrong is counted. */
+#include "case.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <time.h>
+
+enum { THREADS = 4, BLOCKS = 48, LEN = 96 * 1024 };
+
+static atomic_int wrong_count, children;
+static struct timespec end;
+
+static int over(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec > end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec >= end.tv_nsec);
+}
+
+static void check(const void *at, size_t bytes, uint64_t seed) {
+    if (wrong_words(at, bytes, seed) != 0)
+        wrong_count++;
+}
+
+/* A child has its parent's memory, and its own calls on it. */
+static void child_of(const void *at, size_t bytes, uint64_t seed) {
+    pid_t child = fork();
+    if (child < 0)
+        fail("fork");
+    if (child == 0) {
+        char *more = map_memory(LEN);
+        write_contents(more, LEN, seed + 1);
+        free(malloc(300000));
+        _exit(wrong_words(at, bytes, seed) != 0 || wrong_words(more, LEN, seed + 1) != 0 || munmap(more, LEN) != 0);
+    }
+    int status;
+    if (waitpid(child, &status, 0) != child || status != 0)
+        wrong_count++;
+    children++;
+}
+
+static void *work(void *argument) {
+    uint64_t number = (uintptr_t)argument, round = 0;
+    void *blocks[BLOCKS] = {0};
+    size_t sizes[BLOCKS];
+    char *kept = map_memory(16 * LEN);
+    write_contents(kept, 16 * LEN, number);
+    char *shared = map_memory(2 * LEN);
+    write_contents(shared, 2 * LEN, number);
+    if (mlock(kept, PAGE) != 0 || madvise(kept + LEN, PAGE, MADV_DONTFORK) != 0)
+        fail("marks");
+    do {
+        unsigned at = (unsigned)(round * 7 + number) % BLOCKS;
+        uint64_t seed = number << 32 | at;
+        if (blocks[at] != NULL) {
+            check(blocks[at], sizes[at] / 8 * 8, seed);
+            size_t size = 64 + (round * 7919) % 200000;
+            size_t both = size < sizes[at] ? size : sizes[at];
+            blocks[at] = realloc(blocks[at], size);
+            check(blocks[at], both / 8 * 8, seed);
+            write_contents(blocks[at], size / 8 * 8, seed);
+            sizes[at] = size;
+            if (round % 5 == 0)
+                free(blocks[at]), blocks[at] = NULL;
+        } else {
+            sizes[at] = 64 + (round * 104729) % 200000;
+            blocks[at] = malloc(sizes[at]);
+            write_contents(blocks[at], sizes[at] / 8 * 8, seed);
+        }
+        char *map = map_memory(2 * LEN);
+        write_contents(map, LEN, seed);
+        if (mprotect(map, LEN, PROT_READ) != 0 || madvise(map + LEN, LEN, MADV_DONTNEED) != 0)
+            fail("rights");
+        check(map, LEN, seed);
+        if (mprotect(map, LEN, PROT_READ | PROT_WRITE) != 0)
+            fail("rights");
+        char *moved = mremap(map, 2 * LEN, 3 * LEN, MREMAP_MAYMOVE);
+        if (moved == MAP_FAILED)
+            fail("mremap");
+        check(moved, LEN, seed);
+        if (moved[LEN] != 0 || munmap(moved, 3 * LEN) != 0)
+            wrong_count++;
+        if (round % 16 == number)
+            child_of(shared, 2 * LEN, number);
+        round++;
+    } while (!over());
+    check(kept, 16 * LEN, number);
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    long ms = argc > 1 ? atol(argv[1]) : 50;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_nsec += ms * 1000000;
+    end.tv_sec += end.tv_nsec / 1000000000, end.tv_nsec %= 1000000000;
+    pthread_t threads[THREADS];
+    for (uintptr_t i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], NULL, work, (void *)i) != 0)
+            fail("pthread_create");
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    printf("wrong %d, %s\n", wrong_count, children > 0 ? "with children" : "without");
+    return wrong_count != 0;
+}
