@@ -83,6 +83,15 @@ def check_fast(checks, scale):
             figures.append("peak %d MiB of %d" % (done.peak >> 20, quire.cgroup_limit(budget) >> 20))
 
 
+def check_descendants(checks):
+    """quire ends with the last descendant, though none of them has joined; not with one that is outside."""
+    for script, least, most in (("sleep 0.5 & exit 3", 0.4, 5), ("env -i sleep 20 & exit 3", 0, 5)):
+        with checks.case("sleep: descendants are waited for: " + script) as figures:
+            done, _ = asleep(["sh", "-c", script], BUDGET)
+            expect(done.status == 3 and least <= done.seconds <= most, "after %.1f s: %s" % (done.seconds, done.describe()))
+            figures.append("%.2f s" % done.seconds)
+
+
 def check_forks(checks):
     """The child of a sleeper sleeps as well, and has its memory."""
     with checks.case("sleep: forks before and after waking"):
@@ -105,6 +114,7 @@ def check(checks, scale):
     check_short(checks)
     check_ends(checks)
     check_fast(checks, scale)
+    check_descendants(checks)
     check_forks(checks)
     check_locked(checks)
     check_middle(checks, scale)

@@ -42,7 +42,9 @@ use quire_linux::sys::child::Signals;
 use report::{Outcome, Target};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, set_child_subreaper, waitid,
+};
 use sleepers::Wake;
 use spill::Spill;
 use std::env;
@@ -58,6 +60,8 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(50);
 /// How long to wait for a forked child to join whose parent has ended before it.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long it takes to become another program.
+const EXEC: Duration = Duration::from_millis(50);
 /// How long what is recorded may wait for its file without any of it being written, once a signal said that it is time.
 const STALL: Duration = Duration::from_secs(5);
 
@@ -93,6 +97,11 @@ pub(crate) fn supervise(mut settings: Settings, notes: Notes, target: Target) ->
     let signals =
         Signals::take(&signals::TAKEN).map_err(|error| Failure::own(format!("no signalfd: {error}")))?;
     let keeper = Keeper::open(&settings, notes)?;
+    if settings.wake != Wake::AtStart {
+        // Descendants that sleep have no connection: whose parent has ended stays in sight as a child of ours. Where that is
+        // refused they are not waited for.
+        let _ = set_child_subreaper(Some(getpid()));
+    }
     let started = Instant::now();
     let child = launch(&settings, keeper.socket(), &signals)?;
     let mut supervisor = Supervisor::new(&settings, keeper, signals, child, started)?;
@@ -150,7 +159,9 @@ struct Supervisor<'a> {
     pidfd: OwnedFd,
     started: Instant,
     next_tick: Instant,
-    /// When to look at processes that sleep.
+    /// Whether processes sleep.
+    sleeps: bool,
+    /// When to look at those.
     next_look: Option<Instant>,
     peak: Peak,
     outsiders: Outsiders,
@@ -190,6 +201,7 @@ impl<'a> Supervisor<'a> {
             pidfd,
             started,
             next_tick,
+            sleeps: settings.wake != Wake::AtStart,
             next_look: None,
             peak: Peak::default(),
             outsiders,
@@ -216,7 +228,8 @@ impl<'a> Supervisor<'a> {
                 self.next_look = self.keeper.look_at_sleepers().map(|time| Instant::now() + time);
             }
             if let Some((end, since)) = self.ended
-                && (self.leaving || self.keeper.is_quiet(since.elapsed() > GRACE))
+                && (self.leaving
+                    || self.keeper.is_quiet(since.elapsed() > GRACE) && !self.has_sleepers(since))
             {
                 return end;
             }
@@ -252,6 +265,32 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Children that were left to us when their parents ended, where processes sleep. Those that have ended are gone then.
+    fn left_to_us(&self) -> Vec<u32> {
+        if !self.sleeps {
+            return Vec::new();
+        }
+        let mut children = sample::children(std::process::id());
+        children.retain(|pid| *pid != self.child.id());
+        children.retain(|pid| {
+            let ended = Pid::from_raw(pid.cast_signed())
+                .map(|pid| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG));
+            !matches!(ended, Some(Ok(Some(_))))
+        });
+        children
+    }
+
+    /// Whether a descendant lives that sleeps, and so has no connection; or may, as one that has just called exec, which shows
+    /// only when its loader is done.
+    fn has_sleepers(&mut self, since: Instant) -> bool {
+        let children = self.left_to_us();
+        if !children.is_empty() && since.elapsed() < EXEC {
+            return true;
+        }
+        let sample = sample::sample(children);
+        sample.members.iter().any(|member| self.outsiders.is_asleep((member.pid, member.started)))
+    }
+
     /// Notes the program's end.
     fn reap(&mut self) {
         if self.ended.is_none()
@@ -277,7 +316,8 @@ impl<'a> Supervisor<'a> {
     fn tick(&mut self) {
         let main = self.ended.is_none().then(|| self.child.id());
         let connected: Vec<u32> = self.keeper.pids().collect();
-        let sample = sample::sample(main.into_iter().chain(connected.iter().copied()));
+        let roots = main.into_iter().chain(connected.iter().copied()).chain(self.left_to_us());
+        let sample = sample::sample(roots);
         let others = sample.members.iter().filter(|member| !connected.contains(&member.pid));
         self.keeper.note_others(others.map(|member| member.anonymous).sum());
         self.peak.add(&sample, &self.keeper.totals());

@@ -107,7 +107,7 @@ impl Outsiders {
     }
 
     /// Whether a process has the library in it, and so need not join. It is looked at again when it runs another program.
-    fn is_asleep(&mut self, process: Process) -> bool {
+    pub(super) fn is_asleep(&mut self, process: Process) -> bool {
         let (pid, _) = process;
         let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
         if self.sleepers.get(&process) == Some(&program) {

@@ -80,7 +80,8 @@ fn descendants(roots: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
     found
 }
 
-fn children(pid: u32) -> Vec<u32> {
+/// The children of a process.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists
