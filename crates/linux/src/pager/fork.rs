@@ -55,6 +55,7 @@ static FILTERED: AtomicU32 = AtomicU32::new(0);
 /// The program is about to filter its system calls. What a pager needs may be refused from now on, or be the end.
 pub fn set_filtered() {
     FILTERED.store(1, Ordering::Relaxed);
+    super::sleep::never_joins();
 }
 
 /// Whether system calls may be refused that a pager had no need of until now.

@@ -402,16 +402,28 @@ fn boot_thread(_: usize) {
     }
 }
 
+/// Waits until there is a pager, or none comes to be.
+fn service_thread(_: usize) {
+    if let Some(boot) = BOOT.get() {
+        boot.done.wait();
+        service::run(0);
+    }
+}
+
 /// How long to wait after a call that took long before it is tried again, in ns.
 const AGAIN_NS: u64 = 1_000_000;
 
 /// Joins `quire`, waits to be woken, and wakes.
 fn sleep_and_wake(boot: &Boot) {
     match until_awake(boot) {
-        Ok(Some(handler)) => handler.run(),
+        Ok(Some(handler)) => {
+            boot.done.open();
+            handler.run();
+        }
         // `quire` has ended first.
         Ok(None) => {}
         Err(error) => {
+            boot.done.open();
             limits::release();
             sleep::give_up();
             if !matches!(error, StartError::Told(_)) {
@@ -434,6 +446,11 @@ fn until_awake(boot: &Boot) -> Result<Option<Handler>, StartError> {
         None if joined.descriptors.client.as_ref().is_some_and(Client::is_woken) => still(),
         None => return Ok(None),
     };
+    if fork::is_filtered() {
+        // To open a file could be the end of the process.
+        sleep::give_up();
+        return Ok(None);
+    }
     if sleep::is_locked() {
         return Err(StartError::Locked);
     }
@@ -504,6 +521,9 @@ fn make(options: &Options, joined: Joined, slept: Option<&Slept>) -> Result<&'st
     if !limits::suffice(LEAST_ARENA + most, most) {
         return Err(refused(&descriptors, Errno::NOMEM));
     }
+    // Before any page can be missing: where no thread can be had, nothing has changed.
+    let service = thread::spawn("quire-service", STACK, service_thread, 0);
+    urge::serves(service.map_err(|errno| refused(&descriptors, errno))?.tid());
     let plan = Plan::of(options, link.as_ref());
     let before = slept.map(Before::look).transpose().map_err(|errno| refused(&descriptors, errno))?;
     let places = make_places(&plan, &descriptors, before.as_ref())?;
@@ -570,7 +590,7 @@ fn make(options: &Options, joined: Joined, slept: Option<&Slept>) -> Result<&'st
         before.take_over(pager);
     }
     pager.take_first_grant();
-    pager.begin_threads()?;
+    pager.hand_over();
     pager.publish(true);
     Ok(pager)
 }
@@ -669,14 +689,19 @@ impl Pager {
         self.pid.load(Ordering::Relaxed) == tid || self.is_here()
     }
 
-    /// Starts the service thread, which shares the caller's descriptor table.
+    /// Starts the service thread, which shares the caller's descriptor table, in a forked child.
     fn begin_threads(&'static self) -> Result<(), Errno> {
         urge::serves(thread::spawn("quire-service", STACK, service::run, 0)?.tid());
+        self.hand_over();
+        Ok(())
+    }
+
+    /// Gives `quire` a copy of the userfaultfd.
+    fn hand_over(&self) {
         if let (Some(client), Some(d)) = (self.client(), self.descriptors.get()) {
             // Only a second guard: while a copy is open, holes never read as zeroes.
             let _ = client.hand_over(d.uffd.as_fd());
         }
-        Ok(())
     }
 
     /// The tables, for a fault.

@@ -47,6 +47,8 @@ static LOCKED: AtomicU32 = AtomicU32::new(0);
 /// Bytes that a process has mapped so far, and from how many on it joins.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 const JOINS_AT: usize = 4 << 20;
+/// The process, by its id.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 /// 1 when it has joined, or never will.
 static DECIDED: AtomicU32 = AtomicU32::new(0);
 
@@ -71,6 +73,7 @@ pub fn begin(options: Options) -> bool {
     START.store(planned.base(), Ordering::Relaxed);
     NEXT.store(planned.base() + planned.len() / BREAK_FRACTION, Ordering::Relaxed);
     END.store(planned.base() + planned.len(), Ordering::Relaxed);
+    OWNER.store(super::own_pid(), Ordering::Relaxed);
     state().store(ASLEEP, Ordering::Release);
     true
 }
@@ -241,7 +244,7 @@ pub fn in_child() {
     state().store(ASLEEP, Ordering::Release);
 }
 
-/// What may be wanted of a process that has given rights away is refused: it never wakes.
+/// The process has a filter of system calls, which a thread of ours could run into: if it has not joined, it never will.
 pub fn never_joins() {
     DECIDED.store(1, Ordering::Relaxed);
 }
@@ -249,7 +252,8 @@ pub fn never_joins() {
 /// Begins to join `quire`, once. Nobody waits for it.
 #[cold]
 fn join() {
-    if DECIDED.swap(1, Ordering::Relaxed) == 0 {
+    // The child of a vfork has this memory, and is another process.
+    if OWNER.load(Ordering::Relaxed) == super::own_pid() && DECIDED.swap(1, Ordering::Relaxed) == 0 {
         // Where no thread can be had, the process can't be managed.
         let _ = thread::spawn("quire-fault", STACK, super::boot_thread, 0);
     }

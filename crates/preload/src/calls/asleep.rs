@@ -100,6 +100,9 @@ const fn is_plain(advice: c_int) -> bool {
 
 unsafe fn map(held: &Held, request: &Request) -> Answer {
     let Request { addr, len, prot, flags, .. } = *request;
+    if flags & libc::MAP_LOCKED != 0 {
+        held.marked();
+    }
     let texts = if addr == 0 { Default::default() } else { texts::all() };
     let at = addr - addr % decide::PAGE;
     let fixed = libc::MAP_FIXED_NOREPLACE;

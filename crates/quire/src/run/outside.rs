@@ -227,7 +227,12 @@ mod tests {
     /// The only cause that a look at a process finds; it is looked at until it sleeps.
     fn cause_of_overdue(child: &mut std::process::Child) -> Option<Outside> {
         let start = Instant::now();
-        while sample::name(child.id()) != "sleep" && start.elapsed() < Duration::from_secs(10) {
+        // Its environment shows a moment after its name.
+        let is_there = |pid: u32| {
+            sample::name(pid) == "sleep"
+                && fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| !all.is_empty())
+        };
+        while !is_there(child.id()) && start.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(5));
         }
         let cause = cause_of(child.id(), true, &[]);
