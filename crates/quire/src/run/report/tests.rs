@@ -60,7 +60,7 @@ fn the_text_says_what_happened_and_nothing_else() {
     for part in [
         "quire: python3: signal 9 after 12.35 s; budget 200 MiB, peak 200 MiB\n",
         "policy      adaptive\n",
-        "3 managed; 1 forked without exec: evict nothing; 1 never woken; 2 outside the budget; 3 excluded\n",
+        "3 managed; 1 forked without exec: evict nothing; 1 asleep; 2 outside the budget; 3 excluded\n",
         "outside     no_preload 1, static 1\n",
         "peak 200 MiB: 190 MiB managed, 10 MiB not (95.0 % managed)\n",
         "4K       64K        2M\n",
@@ -231,7 +231,7 @@ fn the_text_of_a_run_with_everything_is_exactly_this() {
     let expected = [
         "quire: python3: signal 9 after 12.35 s; budget 200 MiB, peak 4.9 KiB\n".to_owned(),
         "  policy      adaptive\n".into(),
-        "  processes   3 managed; 1 forked without exec: evict nothing; 1 never woken; 2 outside the budget; 3 excluded\n".into(),
+        "  processes   3 managed; 1 forked without exec: evict nothing; 1 asleep; 2 outside the budget; 3 excluded\n".into(),
         "  outside     no_preload 1, static 1\n".into(),
         "  resident    peak 4.9 KiB: 3.9 KiB managed, 1000 B not (80.0 % managed)\n".into(),
         "  peaks       compressed folios 38 B, tables 39 B, over the grant 144 KiB\n"

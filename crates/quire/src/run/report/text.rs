@@ -75,7 +75,7 @@ fn processes(text: &mut String, report: &Report) {
     let counts = &report.processes;
     let others = [
         ("forked without exec: evict nothing", counts.forked),
-        ("never woken", counts.slept.saturating_sub(counts.woken)),
+        ("asleep", counts.slept.saturating_sub(counts.woken)),
         ("outside the budget", counts.unmanaged),
         ("excluded", counts.excluded),
     ];
