@@ -74,7 +74,7 @@ fn a_binary_alone_in_a_directory_runs_programs() {
     let copy = directory.path().join("quire");
     // Not a copy: while another test forks, the copy would be open for writing there and "text file busy" here.
     fs::hard_link(env!("CARGO_BIN_EXE_quire"), &copy).unwrap();
-    let output = Command::new(&copy).args(["run", "--json", "--", "true"]).output().unwrap();
+    let output = Command::new(&copy).args(["run", "--awake", "--json", "--", "true"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(125) && said.contains("userfaultfd") {
         println!("skipped: {said}");
