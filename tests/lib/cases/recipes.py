@@ -361,7 +361,7 @@ def check_entrypoint(checks, machine):
     for mode, cause in causes.items():
         with checks.case("entrypoint: setpriv inside, mode %s of the device: the program is told as outside" % mode):
             script = "chmod %s /dev/userfaultfd; (sleep 2; touch /tmp/file) & exec \"$@\"" % mode
-            small = ["quire", "run", "--json", "-o", "/tmp/report", *wrong.words[2:-1], "24", "0", "/tmp/file"]
+            small = ["quire", "run", "--awake", "--json", "-o", "/tmp/report", *wrong.words[2:-1], "24", "0", "/tmp/file"]
             seen = {}
             result = wrong.run("sh", "-c", script, "sh", *small, look=lambda path: seen.update(report_in(path)))
             expect_success(result)

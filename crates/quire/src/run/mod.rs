@@ -316,7 +316,15 @@ impl<'a> Supervisor<'a> {
     fn tick(&mut self) {
         let main = self.ended.is_none().then(|| self.child.id());
         let connected: Vec<u32> = self.keeper.pids().collect();
-        let roots = main.into_iter().chain(connected.iter().copied()).chain(self.left_to_us());
+        // Others may be left to us, as to process 1 of a container: what has the library is of this tree.
+        let left_to_us: Vec<u32> = self
+            .left_to_us()
+            .into_iter()
+            .filter(|&pid| {
+                sample::started(pid).is_some_and(|started| self.outsiders.is_asleep((pid, started)))
+            })
+            .collect();
+        let roots = main.into_iter().chain(connected.iter().copied()).chain(left_to_us);
         let sample = sample::sample(roots);
         let others = sample.members.iter().filter(|member| !connected.contains(&member.pid));
         self.keeper.note_others(others.map(|member| member.anonymous).sum());
