@@ -47,20 +47,10 @@ impl Places {
     pub fn reserve(frames: u32, store: u32) -> SysResult<Places> {
         strict::begin();
         let (arena, gate) = reserve_arena()?;
-        let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
-        let pool = Stretch::new(strict::map(Part::Pool, pool.len())?, pool.len());
-        let len = store as usize * PAGE_SIZE;
-        let store = Stretch::new(strict::map(Part::Store, len)?, len);
-        let places = Places { arena, gate, pool, store };
-        // A large page of the kernel's own in the arena would be dropped again at once, in the pool it
-        // would be split, in the store it would not be given back in small pieces.
-        for place in [arena, store] {
-            mmap::no_huge_pages(place.base(), place.len())?;
-            // What the program maps in the arena is marked the other way then.
-            mmap::advise(place.base(), place.len(), Advice::DontDump)?;
-        }
-        places.prepare_pool()?;
-        Ok(places)
+        // A large page of the kernel's own would be dropped again at once. What the program maps is marked the other way for dumps.
+        mmap::no_huge_pages(arena.base(), arena.len())?;
+        mmap::advise(arena.base(), arena.len(), Advice::DontDump)?;
+        Places::beside(arena, gate, frames, store)
     }
 
     /// Where an arena could lie that nobody has reserved: addresses that the kernel gives to nobody by itself. 0 for both
@@ -98,10 +88,16 @@ impl Places {
             at = at.max(range.end);
         }
         mmap::reserve_free(gate.base(), gate.len())?;
-        let pool = Stretch::new(0, frames as usize * PAGE_SIZE);
-        let pool = Stretch::new(strict::map(Part::Pool, pool.len())?, pool.len());
+        Places::beside(arena, gate, frames, store)
+    }
+
+    /// Maps pool and store.
+    fn beside(arena: Stretch, gate: Stretch, frames: u32, store: u32) -> SysResult<Places> {
+        let pool = frames as usize * PAGE_SIZE;
+        let pool = Stretch::new(strict::map(Part::Pool, pool)?, pool);
         let len = store as usize * PAGE_SIZE;
         let store = Stretch::new(strict::map(Part::Store, len)?, len);
+        // Of the kernel's own large pages small pieces could not be given back, and in the pool they would be split.
         mmap::no_huge_pages(store.base(), store.len())?;
         mmap::advise(store.base(), store.len(), Advice::DontDump)?;
         let places = Places { arena, gate, pool, store };

@@ -69,7 +69,7 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
             let quiet = quiet.is_some_and(|value| value == c"1");
             *SELF.lock() = Some((socket.to_owned(), named.shown().to_owned(), quiet));
             if asleep == b"2" {
-                quire_linux::pager::sleep::join_now();
+                quire_linux::pager::sleep::join();
             }
             return true;
         }

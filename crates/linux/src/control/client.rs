@@ -97,11 +97,11 @@ impl Client {
         on_file: &mut dyn FnMut(u16, OwnedFd),
     ) -> Result<Joined, JoinError> {
         let client = Client::connect(path)?;
-        let ids = (getpid().as_raw_nonzero().get(), getppid().map_or(0, |pid| pid.as_raw_nonzero().get()));
+        let ppid = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         client.tell(Request::Hello(Hello {
             build: build_id::build_number(),
-            pid: ids.0.cast_unsigned(),
-            ppid: ids.1.cast_unsigned(),
+            pid: own_pid(),
+            ppid: ppid.cast_unsigned(),
             asleep,
             forked_from,
         }))?;

@@ -6,6 +6,7 @@
 //! its own, which waits there to be woken. Waking waits until no call is under way, keeps new ones waiting, takes what is
 //! mapped and present over (`before`), and lets the calls go on: to the pager.
 
+use super::calls::HEAP_FRACTION;
 use super::{ARENA_END, ARENA_START, HERE, Options, STACK};
 use crate::places::Places;
 use crate::sys::futex::{self, Scope};
@@ -30,8 +31,6 @@ const WAKING: u32 = 2;
 /// The arena that is planned, in bytes.
 static START: AtomicUsize = AtomicUsize::new(0);
 static END: AtomicUsize = AtomicUsize::new(0);
-/// Its first part is for the break: this fraction of it.
-const BREAK_FRACTION: usize = 8;
 /// The break; 0 while it was not asked for.
 static BREAK: AtomicUsize = AtomicUsize::new(0);
 /// Where the next new mapping is to go.
@@ -71,8 +70,8 @@ pub fn begin(options: Options) -> bool {
     }
     super::BOOT.set(Box::leak(Box::new(super::Boot::new(options, super::Beginning::Asleep))));
     START.store(planned.base(), Ordering::Relaxed);
-    NEXT.store(planned.base() + planned.len() / BREAK_FRACTION, Ordering::Relaxed);
     END.store(planned.base() + planned.len(), Ordering::Relaxed);
+    NEXT.store(heap().end, Ordering::Relaxed);
     OWNER.store(super::own_pid(), Ordering::Relaxed);
     state().store(ASLEEP, Ordering::Release);
     true
@@ -81,10 +80,17 @@ pub fn begin(options: Options) -> bool {
 /// The arena that is planned, while the process sleeps: it begins and ends at 0 otherwise.
 #[inline]
 pub fn planned_arena() -> Range<usize> {
-    if state().load(Ordering::Relaxed) == AWAKE {
-        return 0..0;
-    }
+    if is_asleep() { arena() } else { 0..0 }
+}
+
+fn arena() -> Range<usize> {
     START.load(Ordering::Relaxed)..END.load(Ordering::Relaxed)
+}
+
+/// The part of it for the break.
+fn heap() -> Range<usize> {
+    let Range { start, end } = arena();
+    start..start + (end - start) / HEAP_FRACTION as usize
 }
 
 /// Whether the process sleeps, or is about to wake.
@@ -103,14 +109,14 @@ pub fn wait_while_waking() {
 /// A call of a process that sleeps. While there is one, it does not wake.
 #[derive(Debug)]
 pub struct Held {
-    /// Of the guard, unless that is kept.
-    blocked: Option<SignalsBlocked>,
+    /// Ends after the hold does.
+    _blocked: SignalsBlocked,
 }
 
 /// Holds the calling thread's call, if the process sleeps. Where it is about to wake, waits until it has.
 #[inline]
 pub fn hold() -> Option<Held> {
-    if state().load(Ordering::Relaxed) == AWAKE { None } else { hold_asleep() }
+    if is_asleep() { hold_asleep() } else { None }
 }
 
 fn hold_asleep() -> Option<Held> {
@@ -119,10 +125,10 @@ fn hold_asleep() -> Option<Held> {
     loop {
         under_way().fetch_add(1, Ordering::SeqCst);
         match state().load(Ordering::SeqCst) {
-            ASLEEP => return Some(Held { blocked: Some(blocked) }),
+            ASLEEP => return Some(Held { _blocked: blocked }),
             WAKING => {
                 let_go();
-                futex::wait(state(), WAKING, None, Scope::Process);
+                wait_while_waking();
             }
             _ => {
                 let_go();
@@ -142,7 +148,6 @@ fn let_go() {
 impl Drop for Held {
     fn drop(&mut self) {
         let_go();
-        self.blocked = None;
     }
 }
 
@@ -188,10 +193,9 @@ impl Held {
 
     /// Addresses for the break, and where it is.
     pub fn heap(&self) -> (Range<usize>, usize) {
-        let (start, end) = (START.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
-        let range = start..start + (end - start) / BREAK_FRACTION;
-        let at = BREAK.load(Ordering::Relaxed);
-        (range, if at == 0 { start } else { at })
+        let (range, at) = (heap(), BREAK.load(Ordering::Relaxed));
+        let now = if at == 0 { range.start } else { at };
+        (range, now)
     }
 
     /// The break is there.
@@ -249,19 +253,14 @@ pub fn never_joins() {
     DECIDED.store(1, Ordering::Relaxed);
 }
 
-/// Begins to join `quire`, once. Nobody waits for it.
+/// Begins to join `quire`, once, whatever the size of the process. Nobody waits for it.
 #[cold]
-fn join() {
+pub fn join() {
     // The child of a vfork has this memory, and is another process.
     if OWNER.load(Ordering::Relaxed) == super::own_pid() && DECIDED.swap(1, Ordering::Relaxed) == 0 {
         // Where no thread can be had, the process can't be managed.
         let _ = thread::spawn("quire-fault", STACK, super::boot_thread, 0);
     }
-}
-
-/// Joins at once, whatever its size.
-pub fn join_now() {
-    join();
 }
 
 /// Whether all memory is locked.
@@ -296,11 +295,10 @@ pub(super) fn still() -> Option<Slept> {
             return None;
         }
     }
-    let (start, end) = (START.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
     let at = BREAK.load(Ordering::Relaxed);
     Some(Slept {
-        arena: start..end,
-        heap: (at != 0).then_some((start..start + (end - start) / BREAK_FRACTION, at)),
+        arena: arena(),
+        heap: (at != 0).then(|| (heap(), at)),
         marked: MARKED.load(Ordering::Relaxed) != 0,
     })
 }

@@ -9,7 +9,7 @@ use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use quire_core::mmu::Prot;
 
 /// The part of the arena that is kept for it: addresses, nothing else.
-const FRACTION: u64 = 8;
+pub(in crate::pager) const HEAP_FRACTION: u64 = 8;
 const RIGHTS: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 /// Where it is.
@@ -61,7 +61,7 @@ impl Tables {
     /// What a call to set the break makes of it. EOPNOTSUPP: the arena has no room for one.
     pub(super) fn step_of_break(&mut self, pager: &Pager, to: usize) -> Result<Step, i32> {
         if self.heap.is_none() {
-            let pages = pager.places.arena(SPACE).pages / FRACTION;
+            let pages = pager.places.arena(SPACE).pages / HEAP_FRACTION;
             let start = self.room.take(pages).ok_or(libc::EOPNOTSUPP)?;
             self.heap = Some(Heap::at(PageRange::new(SPACE, Vpn(start), pages)));
         }

@@ -25,7 +25,7 @@ mod rights;
 mod unevictable;
 
 pub(super) use advice::{TAG_DONT_FORK, TAG_WIPE};
-pub(super) use brk::Heap;
+pub(super) use brk::{HEAP_FRACTION, Heap};
 pub use call::Call;
 pub(super) use here::perform;
 pub use piece::{Kind, Piece};
