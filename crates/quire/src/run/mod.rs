@@ -60,8 +60,6 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(50);
 /// How long to wait for a forked child to join whose parent has ended before it.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long it takes to become another program.
-const EXEC: Duration = Duration::from_millis(50);
 /// How long what is recorded may wait for its file without any of it being written, once a signal said that it is time.
 const STALL: Duration = Duration::from_secs(5);
 
@@ -97,11 +95,9 @@ pub(crate) fn supervise(mut settings: Settings, notes: Notes, target: Target) ->
     let signals =
         Signals::take(&signals::TAKEN).map_err(|error| Failure::own(format!("no signalfd: {error}")))?;
     let keeper = Keeper::open(&settings, notes)?;
-    if settings.wake != Wake::AtStart {
-        // Descendants that sleep have no connection: whose parent has ended stays in sight as a child of ours. Where that is
-        // refused they are not waited for.
-        let _ = set_child_subreaper(Some(getpid()));
-    }
+    // Descendants that sleep, or are about to become another program, have no connection: whose parent has ended stays in
+    // sight as a child of ours. Where that is refused they are not waited for.
+    let _ = set_child_subreaper(Some(getpid()));
     let started = Instant::now();
     let child = launch(&settings, keeper.socket(), &signals)?;
     let mut supervisor = Supervisor::new(&settings, keeper, signals, child, started)?;
@@ -159,9 +155,7 @@ struct Supervisor<'a> {
     pidfd: OwnedFd,
     started: Instant,
     next_tick: Instant,
-    /// Whether processes sleep.
-    sleeps: bool,
-    /// When to look at those.
+    /// When to look at processes that sleep.
     next_look: Option<Instant>,
     peak: Peak,
     outsiders: Outsiders,
@@ -201,7 +195,6 @@ impl<'a> Supervisor<'a> {
             pidfd,
             started,
             next_tick,
-            sleeps: settings.wake != Wake::AtStart,
             next_look: None,
             peak: Peak::default(),
             outsiders,
@@ -227,11 +220,12 @@ impl<'a> Supervisor<'a> {
             if self.next_look.is_none_or(|next| Instant::now() >= next) {
                 self.next_look = self.keeper.look_at_sleepers().map(|time| Instant::now() + time);
             }
-            if let Some((end, since)) = self.ended
-                && (self.leaving
-                    || self.keeper.is_quiet(since.elapsed() > GRACE) && !self.has_sleepers(since))
-            {
-                return end;
+            if let Some((end, since)) = self.ended {
+                let grace_is_over = since.elapsed() > GRACE;
+                if self.leaving || self.keeper.is_quiet(grace_is_over) && !self.may_anyone_join(grace_is_over)
+                {
+                    return end;
+                }
             }
         }
     }
@@ -265,11 +259,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Children that were left to us when their parents ended, where processes sleep. Those that have ended are gone then.
+    /// Children that were left to us when their parents ended. Those that have ended are gone then.
     fn left_to_us(&self) -> Vec<u32> {
-        if !self.sleeps {
-            return Vec::new();
-        }
         let mut children = sample::children(std::process::id());
         children.retain(|pid| *pid != self.child.id());
         children.retain(|pid| {
@@ -280,15 +271,12 @@ impl<'a> Supervisor<'a> {
         children
     }
 
-    /// Whether a descendant lives that sleeps, and so has no connection; or may, as one that has just called exec, which shows
-    /// only when its loader is done.
-    fn has_sleepers(&mut self, since: Instant) -> bool {
-        let children = self.left_to_us();
-        if !children.is_empty() && since.elapsed() < EXEC {
-            return true;
-        }
-        let sample = sample::sample(children);
-        sample.members.iter().any(|member| self.outsiders.is_asleep((member.pid, member.started)))
+    /// Whether a descendant lives that has no connection and may have one yet: it sleeps, or has only just called exec.
+    fn may_anyone_join(&mut self, grace_is_over: bool) -> bool {
+        let connected: Vec<u32> = self.keeper.pids().collect();
+        let sample = sample::sample(self.left_to_us());
+        let mut members = sample.members.iter();
+        members.any(|member| self.outsiders.may_join((member.pid, member.started), grace_is_over, &connected))
     }
 
     /// Notes the program's end.
@@ -321,7 +309,7 @@ impl<'a> Supervisor<'a> {
             .left_to_us()
             .into_iter()
             .filter(|&pid| {
-                sample::started(pid).is_some_and(|started| self.outsiders.is_asleep((pid, started)))
+                sample::started(pid).is_some_and(|started| self.outsiders.has_library((pid, started)))
             })
             .collect();
         let roots = main.into_iter().chain(connected.iter().copied()).chain(left_to_us);

@@ -38,8 +38,8 @@ pub(super) struct Outsiders {
     recent: BTreeMap<u32, Instant>,
     /// Processes with the library in them need not join: they may sleep.
     sleeps: bool,
-    /// Those that do, as far as is known, with their programs.
-    sleepers: BTreeMap<Process, PathBuf>,
+    /// Those with the library, as far as is known, with their programs.
+    with_library: BTreeMap<Process, PathBuf>,
     /// Unconnected processes that are not, with the moment when they were first seen.
     strangers: BTreeMap<Process, Instant>,
 }
@@ -49,7 +49,7 @@ impl Outsiders {
         Outsiders {
             quiet,
             sleeps,
-            sleepers: BTreeMap::new(),
+            with_library: BTreeMap::new(),
             counts: BTreeMap::new(),
             said: BTreeSet::new(),
             reader: Reader::default(),
@@ -92,7 +92,7 @@ impl Outsiders {
         let mut still = BTreeMap::new();
         for member in sample.members.iter().filter(|member| !connected.contains(&member.pid)) {
             let process = (member.pid, member.started);
-            if self.counted.contains(&process) || self.sleeps && self.is_asleep(process) {
+            if self.counted.contains(&process) || self.sleeps && self.has_library(process) {
                 continue;
             }
             let since = *self.strangers.get(&process).unwrap_or(&now);
@@ -106,19 +106,26 @@ impl Outsiders {
         self.strangers = still;
     }
 
-    /// Whether a process has the library in it, and so need not join. It is looked at again when it runs another program.
-    pub(super) fn is_asleep(&mut self, process: Process) -> bool {
+    /// Whether an unconnected process may connect yet: it sleeps, or nothing says why it does not, and it is not overdue.
+    pub(super) fn may_join(&mut self, process: Process, overdue: bool, connected: &[u32]) -> bool {
+        !self.counted.contains(&process)
+            && (self.sleeps && self.has_library(process)
+                || cause_of(process.0, overdue, connected).is_none())
+    }
+
+    /// Whether a process has the library in it. It is looked at again when it runs another program.
+    pub(super) fn has_library(&mut self, process: Process) -> bool {
         let (pid, _) = process;
         let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-        if self.sleepers.get(&process) == Some(&program) {
+        if self.with_library.get(&process) == Some(&program) {
             return true;
         }
-        let is_asleep =
+        let has_library =
             fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains(LIBRARY));
-        if is_asleep {
-            self.sleepers.insert(process, program);
+        if has_library {
+            self.with_library.insert(process, program);
         }
-        is_asleep
+        has_library
     }
 
     /// Counts a process, once, and tells of the first of each cause.
