@@ -17,6 +17,7 @@
 
 pub mod codec;
 pub mod control;
+pub mod filter;
 pub mod fork_events;
 pub mod image;
 pub mod libc_sites;

@@ -42,7 +42,8 @@ pub struct Marks {
 /// The mappings that overlap `range`, in rising order. `marked`: what the program said about them too, which takes as long
 /// as a look at every page.
 pub fn overlapping(range: &Range<usize>, marked: bool) -> Result<Vec<Mapping>> {
-    let path = if marked { c"/proc/self/smaps" } else { c"/proc/self/maps" };
+    // The first thread may have ended, and has no maps then.
+    let path = if marked { c"/proc/thread-self/smaps" } else { c"/proc/thread-self/maps" };
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut found = Vec::new();
     let mut inside = false;

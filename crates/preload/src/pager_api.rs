@@ -4,9 +4,9 @@ use core::ffi::CStr;
 
 use quire_linux::pager::{self, Inject, Options, PolicyKind, StartError};
 pub(crate) use quire_linux::pager::{
-    Call, Excused, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, call, check_at_end, excuse, fork_child,
-    fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, piece, set_filtered,
-    tell_outside,
+    Call, Excused, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED, arena, before_filter, call, check_at_end,
+    excuse, fork_child, fork_parent, fork_prepare, has_foreign, is_announced, is_counted, is_managed, leaves,
+    piece, tell_outside,
 };
 pub(crate) use quire_linux::sys::mmap::moves_several;
 

@@ -1,6 +1,6 @@
 //! System calls without libc: no `errno`, no cancellation, no interposed function in between.
 
-use core::arch::asm;
+use core::arch::{asm, naked_asm};
 use core::ffi::{c_int, c_long};
 
 use quire_linux::limits;
@@ -36,13 +36,64 @@ pub(crate) unsafe fn syscall(number: usize, args: [usize; 6]) -> Answer {
     if (-4095..0).contains(&ret) { Err(-ret as i32) } else { Ok(ret as usize) }
 }
 
+/// Makes system call `number` for the program, from a place of its own: filters of the program's judge it as natively, and not
+/// as one of Quire's ([`filter`](crate::calls::filter)).
+///
+/// # Safety
+///
+/// As the call itself, which must not return twice on one stack.
+#[inline]
+pub(crate) unsafe fn forward(number: usize, args: [usize; 6]) -> Answer {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: by the caller's promise.
+    let ret = unsafe { programs(number, a, b, c, d, e, f) };
+    if (-4095..0).contains(&ret) { Err(-ret as i32) } else { Ok(ret as usize) }
+}
+
+/// The program's calls.
+#[unsafe(naked)]
+unsafe extern "C" fn programs(
+    number: usize,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+) -> isize {
+    naked_asm!(
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "mov rsi, rdx",
+        "mov rdx, rcx",
+        "mov r10, r8",
+        "mov r8, r9",
+        "mov r9, [rsp + 8]",
+        "syscall",
+        "ret",
+    )
+}
+
+/// What the kernel sees as the place of the program's calls: the address behind the instruction. `None` where that is not
+/// where it ought to be.
+pub(crate) fn place_of_forwarded() -> Option<usize> {
+    /// Bytes before the instruction, and the instruction.
+    const BEFORE: usize = 23;
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    let start = programs as *const () as usize;
+    let instruction = (start + BEFORE) as *const [u8; 2];
+    // SAFETY: the function is longer than that, and code can be read.
+    (unsafe { instruction.read() } == SYSCALL).then_some(start + BEFORE + SYSCALL.len())
+}
+
 /// Makes a system call known by its constant in the libc crate, with up to six arguments.
 macro_rules! call {
-    ($number:expr $(, $arg:expr)* $(,)?) => {{
+    ($number:expr $(, $arg:expr)* $(,)?) => { $crate::raw::call!(syscall: $number $(, $arg)*) };
+    ($how:ident: $number:expr $(, $arg:expr)* $(,)?) => {{
         let mut args = [0usize; 6];
         let given = [$($arg as usize),*];
         args[..given.len()].copy_from_slice(&given);
-        $crate::raw::syscall($number as usize, args)
+        $crate::raw::$how($number as usize, args)
     }};
 }
 pub(crate) use call;

@@ -39,13 +39,26 @@ pub(crate) fn all() -> [Range<usize>; GROUPS] {
     TEXTS.each_ref().map(Text::range)
 }
 
-/// Looks for them among the loaded objects. Allocates nothing.
+/// The code of this library.
+static OWN: Text = Text::unknown();
+
+/// Where it lies.
+pub(crate) fn own() -> Range<usize> {
+    OWN.range()
+}
+
+/// Looks for all of them among the loaded objects. Allocates nothing.
 pub(crate) fn find() {
+    let here = find as *const () as usize;
     loaded::find(|base, headers| {
         for header in headers {
             if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
                 let start = base.wrapping_add(header.p_vaddr as usize);
-                add(start..start.saturating_add(header.p_memsz as usize));
+                let text = start..start.saturating_add(header.p_memsz as usize);
+                if text.contains(&here) {
+                    OWN.set(&text);
+                }
+                add(text);
             }
         }
         false

@@ -33,6 +33,8 @@ ELSEWHERE = {
     "ends": "outside.py: its report is looked at",
     "execs": "outside.py: it starts programs outside",
     "filtered": "outside.py: behind a filter",
+    "filters": "restricted.py: in four ways",
+    "leaves": "restricted.py: in four ways",
     "forks_rights": "forks.py, under pressure",
     "heapname": "outside.py: it says whose malloc it has",
     "touch": "sleep.py: as fast as it can",

@@ -7,7 +7,7 @@
 //! pager: it makes all of them anew, and moves nothing out.
 
 use super::handler::Handler;
-use super::{Call, Descriptors, Latch, Link, Pager, Tables, guest};
+use super::{Call, Descriptors, Latch, Link, Pager, Tables, guest, sleep};
 use crate::control::client::Client;
 use crate::die;
 use crate::sys::Cause;
@@ -17,7 +17,7 @@ use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{Faults, Uffd};
 use crate::sys::{sched, thread, urge};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use quire_core::addr::{PAGE_SIZE, PageRange, Vpn};
 use rustix::fd::OwnedFd;
 
@@ -52,10 +52,27 @@ pub fn is_announced() -> bool {
 /// Whether the program filters its system calls.
 static FILTERED: AtomicU32 = AtomicU32::new(0);
 
-/// The program is about to filter its system calls. What a pager needs may be refused from now on, or be the end.
-pub fn set_filtered() {
+/// The program is about to filter its system calls: those of the calling thread, or of `all` threads, ours among them. What
+/// starts behind a filter has it too, so that a process which sleeps joins now.
+///
+/// The filter lets pass what a pager does ([`crate::filter`]), but not what it takes to make one: behind a filter for all
+/// threads no process wakes, and no child is managed.
+pub fn before_filter(all: bool) {
+    if sleep::is_asleep() {
+        sleep::join();
+    }
     FILTERED.store(1, Ordering::Relaxed);
-    super::sleep::never_joins();
+    if all && !ALL_FILTERED.swap(true, Ordering::Relaxed) && sleep::is_asleep() {
+        super::await_joined();
+    }
+}
+
+/// Whether the filter is for all threads.
+static ALL_FILTERED: AtomicBool = AtomicBool::new(false);
+
+/// Whether threads of Quire's may be refused calls that a pager makes at its start only.
+pub(super) fn are_all_filtered() -> bool {
+    ALL_FILTERED.load(Ordering::Relaxed)
 }
 
 /// Whether system calls may be refused that a pager had no need of until now.
@@ -173,6 +190,7 @@ pub fn fork_child() {
     }
     let Some(pager) = super::PAGER.get() else { return };
     let _blocked = sched::SignalsBlocked::new();
+    thread::forget_all();
     // The thread that held a lock at the fork, if any, is not in this process.
     pager.forget_holders();
     // Before the kernel puts something of ours there.

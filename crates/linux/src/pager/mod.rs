@@ -26,6 +26,7 @@ mod guest;
 mod handler;
 mod inject;
 mod io;
+mod last;
 mod overcommit;
 mod placement;
 pub(crate) mod profile;
@@ -40,9 +41,10 @@ mod worker;
 
 pub use calls::{Call, FOREIGN_TARGET, Kind, Piece, TARGET_ENDED};
 pub use check::check_at_end;
-pub use fork::{fork_child, fork_parent, fork_prepare, is_announced, set_filtered};
+pub use fork::{before_filter, fork_child, fork_parent, fork_prepare, is_announced};
 pub use guest::{Excused, excuse};
 pub use inject::Inject;
+pub use last::leaves;
 pub use quire_core::PolicyKind;
 
 use crate::codec::Secret;
@@ -375,11 +377,14 @@ struct Boot {
     from: Beginning,
     result: Lock<Option<StartError>>,
     done: Latch,
+    /// Where the process sleeps: it has joined, or never will.
+    joined: Latch,
 }
 
 impl Boot {
     fn new(options: Options, from: Beginning) -> Boot {
-        Boot { options, from, result: Lock::new(None), done: Latch(AtomicU32::new(0)) }
+        let [done, joined] = [(); 2].map(|()| Latch(AtomicU32::new(0)));
+        Boot { options, from, result: Lock::new(None), done, joined }
     }
 }
 
@@ -420,7 +425,7 @@ fn sleep_and_wake(boot: &Boot) {
             boot.done.open();
             handler.run();
         }
-        // `quire` has ended first.
+        // `quire` has ended first, or the program.
         Ok(None) => {}
         Err(error) => {
             boot.done.open();
@@ -429,8 +434,10 @@ fn sleep_and_wake(boot: &Boot) {
             if !matches!(error, StartError::Told(_)) {
                 (boot.options.refused)(error.outside());
             }
+            boot.joined.open();
         }
     }
+    last::end_if_over();
 }
 
 fn until_awake(boot: &Boot) -> Result<Option<Handler>, StartError> {
@@ -441,14 +448,18 @@ fn until_awake(boot: &Boot) -> Result<Option<Handler>, StartError> {
         limits::hold(None);
     }
     let joined = join(&boot.options, !limited)?;
+    boot.joined.open();
     let slept = match slept {
         Some(slept) => slept,
         None if joined.descriptors.client.as_ref().is_some_and(Client::is_woken) => still(),
         None => return Ok(None),
     };
-    if fork::is_filtered() {
+    if fork::are_all_filtered() {
         // To open a file could be the end of the process.
         sleep::give_up();
+        if let Some(client) = &joined.descriptors.client {
+            client.leave(Outside::Filter);
+        }
         return Ok(None);
     }
     if sleep::is_locked() {
@@ -463,6 +474,13 @@ fn until_awake(boot: &Boot) -> Result<Option<Handler>, StartError> {
         client.awake();
     }
     Ok(Some(handler))
+}
+
+/// Waits until a process that sleeps has joined, or it is clear that it never will.
+fn await_joined() {
+    if let Some(boot) = BOOT.get().filter(|_| sleep::joins()) {
+        boot.joined.wait();
+    }
 }
 
 /// Waits until no call is under way, as often as it takes.

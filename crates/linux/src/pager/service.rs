@@ -1,7 +1,7 @@
 //! The thread behind the faults: it reclaims, zeroes ahead, carries out calls, and watches the handler.
 
 use super::calls::Caller;
-use super::{Pager, fork};
+use super::{Pager, fork, last};
 use crate::sys::Cause;
 use crate::sys::clock::now_ns;
 use crate::sys::urge;
@@ -27,7 +27,7 @@ const BITES: u32 = 64;
 pub(super) fn run(_: usize) {
     let Some(pager) = super::pager() else { return };
     let mut caller = Caller::new(pager);
-    let (mut tended, mut withdraw_at, mut looked, mut check_at) = (0, 0, 0, 0);
+    let (mut tended, mut withdraw_at, mut looked, mut check_at, mut looked_for_end) = (0, 0, 0, 0, 0);
     loop {
         let seen = pager.exchange.rung();
         pager.watchdog.service_begins();
@@ -40,6 +40,7 @@ pub(super) fn run(_: usize) {
         if !more {
             let wanting = pager.account().is_some_and(|account| account.want_pages() > 0);
             let nap = if wanting { SHORT_NAP_NS } else { NAP_NS };
+            let nap = nap.min(last::look(&mut looked_for_end));
             pager.exchange.sleep(seen, nap.min(pager.until_withdrawal(withdraw_at)));
         }
     }

@@ -14,7 +14,7 @@ use crate::sys::sched::SignalsBlocked;
 use crate::sys::thread;
 use crate::unevictable::Unevictable;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use quire_core::PAGE_SIZE;
 use std::boxed::Box;
 
@@ -50,6 +50,8 @@ const JOINS_AT: usize = 4 << 20;
 static OWNER: AtomicU32 = AtomicU32::new(0);
 /// 1 when it has joined, or never will.
 static DECIDED: AtomicU32 = AtomicU32::new(0);
+/// A thread of this process joins, or has joined.
+static JOINS: AtomicBool = AtomicBool::new(false);
 
 /// Mappings of at least this many bytes begin at a multiple of it, as the kernel has it.
 const LARGE: usize = 2 << 20;
@@ -244,13 +246,10 @@ pub fn in_parent() {
 /// In a child of a process that sleeps. It has all of its memory, shares it with its parent, and never wakes.
 pub fn in_child() {
     KEPT.forget_holder();
+    thread::forget_all();
     DECIDED.store(1, Ordering::Relaxed);
+    JOINS.store(false, Ordering::Relaxed);
     state().store(ASLEEP, Ordering::Release);
-}
-
-/// The process has a filter of system calls, which a thread of ours could run into: if it has not joined, it never will.
-pub fn never_joins() {
-    DECIDED.store(1, Ordering::Relaxed);
 }
 
 /// Begins to join `quire`, once, whatever the size of the process. Nobody waits for it.
@@ -258,9 +257,17 @@ pub fn never_joins() {
 pub fn join() {
     // The child of a vfork has this memory, and is another process.
     if OWNER.load(Ordering::Relaxed) == super::own_pid() && DECIDED.swap(1, Ordering::Relaxed) == 0 {
-        // Where no thread can be had, the process can't be managed.
-        let _ = thread::spawn("quire-fault", STACK, super::boot_thread, 0);
+        JOINS.store(true, Ordering::Release);
+        if thread::spawn("quire-fault", STACK, super::boot_thread, 0).is_err() {
+            // Where no thread can be had, the process can't be managed.
+            JOINS.store(false, Ordering::Release);
+        }
     }
+}
+
+/// Whether the process joins, or has joined.
+pub(super) fn joins() -> bool {
+    JOINS.load(Ordering::Acquire)
 }
 
 /// Whether all memory is locked.

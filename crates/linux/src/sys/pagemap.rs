@@ -25,7 +25,8 @@ pub struct Pagemap {
 impl Pagemap {
     /// Opens the pagemap of the calling process.
     pub fn open() -> Result<Pagemap> {
-        let fd = rustix::fs::open(c"/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let fd =
+            rustix::fs::open(c"/proc/thread-self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Pagemap { fd })
     }
 

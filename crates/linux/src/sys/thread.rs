@@ -49,6 +49,19 @@ pub fn mapped() -> usize {
     MAPPED.load(Ordering::Relaxed)
 }
 
+/// Threads that run.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many threads of Quire's this process has.
+pub fn live() -> usize {
+    LIVE.load(Ordering::Relaxed)
+}
+
+/// In a forked child, which has none yet.
+pub fn forget_all() {
+    LIVE.store(0, Ordering::Relaxed);
+}
+
 /// What a new thread runs. Returning ends the thread.
 pub type Entry = fn(usize);
 
@@ -161,10 +174,14 @@ fn start(base: usize, len: usize, tls: usize, name: &str, entry: Entry, arg: usi
         core::ptr::with_exposed_provenance_mut::<Start>(control + START_AT).write(start);
     }
     let blocked = SignalsBlocked::new();
+    LIVE.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the stack, thread pointer and words are those of the mapping just made, which the new thread
     // owns until it has ended.
     let tid = unsafe { clone(stack_top, control, control + ALIVE_AT, control + START_AT) };
     drop(blocked);
+    if tid.is_err() {
+        LIVE.fetch_sub(1, Ordering::Relaxed);
+    }
     tid.map(|tid| Thread { tid, base, len })
 }
 
@@ -244,9 +261,18 @@ extern "C" fn main(start: *const Start) -> ! {
 
 /// Ends the calling thread, which must have been made by [`spawn`]; the process goes on.
 pub fn exit() -> ! {
+    LIVE.fetch_sub(1, Ordering::Relaxed);
     loop {
         // SAFETY: nothing on this thread's stack is needed any more: it owns no libc state to be torn down.
         let _ = unsafe { raw::syscall(libc::SYS_exit, [0]) };
+    }
+}
+
+/// Ends the process with a status.
+pub fn end_process(status: i32) -> ! {
+    loop {
+        // SAFETY: nothing runs on after it.
+        let _ = unsafe { raw::syscall(libc::SYS_exit_group, [status as usize]) };
     }
 }
 

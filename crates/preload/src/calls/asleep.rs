@@ -54,7 +54,7 @@ unsafe fn make(held: &Held, number: c_long, args: [usize; 6]) -> Answer {
                 map(held, &Request { addr: a, len: b, prot, flags, fd, offset: f as i64 })
             }
             libc::SYS_munmap => {
-                let answer = raw::syscall(number as usize, args);
+                let answer = raw::forward(number as usize, args);
                 if answer.is_ok() {
                     held.unmapped(&(a..a.saturating_add(b)));
                 }
@@ -64,11 +64,11 @@ unsafe fn make(held: &Held, number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_mremap => {
                 remap(held, &Remap { old: a, old_len: b, new_len: c, flags: d as c_int, new_addr: e })
             }
-            libc::SYS_madvise if is_plain(c as c_int) => raw::syscall(number as usize, args),
-            libc::SYS_mprotect | libc::SYS_munlock => raw::syscall(number as usize, args),
+            libc::SYS_madvise if is_plain(c as c_int) => raw::forward(number as usize, args),
+            libc::SYS_mprotect | libc::SYS_munlock => raw::forward(number as usize, args),
             libc::SYS_mlockall | libc::SYS_munlockall => {
                 held.marked();
-                let answer = raw::syscall(number as usize, args);
+                let answer = raw::forward(number as usize, args);
                 if answer.is_ok() {
                     held.locked(number == libc::SYS_mlockall && a & libc::MCL_FUTURE as usize != 0);
                 }
@@ -76,7 +76,7 @@ unsafe fn make(held: &Held, number: c_long, args: [usize; 6]) -> Answer {
             }
             _ => {
                 held.marked();
-                raw::syscall(number as usize, args)
+                raw::forward(number as usize, args)
             }
         }
     }
@@ -190,7 +190,7 @@ unsafe fn remap(held: &Held, call: &Remap) -> Answer {
     let arena = sleep::planned_arena();
     let kernel = |flags: c_int, new_addr: usize| {
         // SAFETY: by the caller's promise.
-        unsafe { raw::call!(libc::SYS_mremap, old, old_len, new_len, flags, new_addr) }
+        unsafe { raw::call!(forward: libc::SYS_mremap, old, old_len, new_len, flags, new_addr) }
     };
     let moved = |answer: Answer| {
         if let Ok(to) = answer

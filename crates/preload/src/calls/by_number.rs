@@ -4,8 +4,8 @@ use core::ffi::{c_int, c_long, c_uint, c_ulong};
 
 use super::map::{self, Request};
 use super::{
-    asleep, brk, clone, exec, faults, fork, inherit, limits, look, processors, range, remap, signals, socket,
-    threads, vectors,
+    asleep, brk, clone, exec, faults, filter, fork, inherit, limits, look, processors, range, remap, signals,
+    socket, threads, vectors,
 };
 use crate::decide::Remap;
 use crate::pager_api;
@@ -51,18 +51,15 @@ pub(crate) unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_mincore => look::resident(a, b, c as *mut u8),
             libc::SYS_msync => look::sync(a, b, c as c_int),
             libc::SYS_rt_sigaction => signals::act_by_number(args),
-            libc::SYS_seccomp => {
-                pager_api::set_filtered();
-                raw::syscall(number as usize, args)
-            }
+            libc::SYS_seccomp => filter::by_number(args),
             libc::SYS_prctl => range::control(a as c_int, [b, c, d, e]),
             libc::SYS_futex => threads::futex(args),
             libc::SYS_set_tid_address => threads::set_tid_address(a),
             libc::SYS_set_robust_list => threads::set_robust_list(a, b),
             libc::SYS_rseq => threads::rseq(a, b, c, d),
             libc::SYS_exit => {
-                threads::before_exit();
-                raw::syscall(number as usize, args)
+                threads::before_exit(a);
+                raw::forward(number as usize, args)
             }
             libc::SYS_getrlimit => limits::of_process(0, a as c_uint, core::ptr::null(), b as *mut _),
             libc::SYS_setrlimit => limits::of_process(0, a as c_uint, b as *const _, core::ptr::null_mut()),
@@ -86,7 +83,7 @@ pub(crate) unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_setsockopt => socket::set_option(a as c_int, (b as c_int, c as c_int), d, e),
             _ if clone::is_fork(number, &args) => fork::by_number(number as usize, args),
             libc::SYS_clone | libc::SYS_clone3 => threads::clone_by_number(number as usize, args),
-            _ => raw::syscall(number as usize, args),
+            _ => raw::forward(number as usize, args),
         }
     }
 }

@@ -41,6 +41,7 @@ pub(crate) unsafe extern "C" fn before(
         unsafe { prepare_for(flags) };
         return COPIES;
     }
+    threads::note_clone(flags);
     pager_api::excuse_caller().keep();
     // SAFETY: by the caller's promise.
     unsafe { threads::word_of(number, &args) }.addr()

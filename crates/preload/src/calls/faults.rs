@@ -20,7 +20,7 @@ pub(super) unsafe fn control(fd: c_int, request: c_ulong, arg: usize) -> Answer 
         unsafe { give_back(arg) };
     }
     // SAFETY: by the caller's promise.
-    unsafe { raw::call!(libc::SYS_ioctl, fd as isize, request, arg) }
+    unsafe { raw::call!(forward: libc::SYS_ioctl, fd as isize, request, arg) }
 }
 
 /// # Safety

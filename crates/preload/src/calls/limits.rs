@@ -74,7 +74,9 @@ pub(super) unsafe fn of_process(pid: c_int, resource: c_uint, new: *const Limit,
     // SAFETY: by the caller's promise.
     let answer = if is_own { unsafe { own_limit(resource, new, old) } } else { None };
     // SAFETY: the same.
-    answer.unwrap_or_else(|| unsafe { raw::call!(libc::SYS_prlimit64, pid as isize, resource, new, old) })
+    answer.unwrap_or_else(|| unsafe {
+        raw::call!(forward: libc::SYS_prlimit64, pid as isize, resource, new, old)
+    })
 }
 
 /// Exports the calls under both of their names, which mean the same where a long has 64 bits.

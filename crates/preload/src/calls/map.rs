@@ -83,7 +83,7 @@ pub(super) unsafe fn kernel_map(request: &Request) -> Answer {
         limits::allow(len, if private && prot & libc::PROT_WRITE != 0 { len } else { 0 })?;
     }
     // SAFETY: by the caller's promise.
-    unsafe { raw::call!(libc::SYS_mmap, addr, len, prot, flags, fd as isize, offset) }
+    unsafe { raw::call!(forward: libc::SYS_mmap, addr, len, prot, flags, fd as isize, offset) }
 }
 
 /// How far below the arena a range that grows downwards is put, and how far such ranges are apart.

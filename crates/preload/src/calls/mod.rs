@@ -12,6 +12,7 @@
 //! * [`limits`]: limits on address space and data.
 //! * [`inherit`]: what another program inherits.
 //! * [`faults`]: ioctl, for a program with a userfaultfd of its own.
+//! * [`filter`]: seccomp filters, behind which Quire's own calls go on.
 //! * [`fork`]: all that copies the address space; [`clone`]: clone with a stack for what it makes.
 //! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`threads`]: what the kernel touches when a thread dies.
@@ -27,6 +28,7 @@ mod by_number;
 pub(crate) mod clone;
 mod exec;
 mod faults;
+mod filter;
 pub(crate) mod fork;
 pub(crate) mod inherit;
 pub(crate) mod libc_exec;

@@ -18,7 +18,7 @@ pub(super) unsafe fn by_number(number: usize, args: [usize; 6]) -> Answer {
     let tid = if args[0] as u32 == 0 { raw::gettid() } else { args[0] as u32 };
     let _excused = pager_api::excuse(tid);
     // SAFETY: by the caller's promise.
-    unsafe { raw::syscall(number, args) }
+    unsafe { raw::forward(number, args) }
 }
 
 /// As libc's functions of these names: what the kernel does not write of the set is cleared.

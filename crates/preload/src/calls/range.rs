@@ -3,7 +3,7 @@
 use core::ffi::{c_int, c_uint};
 use core::ops::Range;
 
-use super::{AtGap, arena, in_pieces};
+use super::{AtGap, arena, filter, in_pieces};
 use crate::decide::{self, Parts};
 use crate::pager_api::{self, Call, Kind};
 use crate::raw::{self, Answer};
@@ -156,7 +156,8 @@ pub(super) unsafe fn control(option: c_int, args: [usize; 4]) -> Answer {
         return in_pieces(&parts, AtGap::GoOn, |part| kernel(part.start, part.len()), whole);
     }
     if option == libc::PR_SET_SECCOMP {
-        pager_api::set_filtered();
+        // SAFETY: by the caller's promise.
+        return unsafe { filter::by_control(args) };
     }
     kernel(addr, len)
 }

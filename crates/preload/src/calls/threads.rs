@@ -16,11 +16,27 @@ use quire_linux::pager::sleep;
 use quire_linux::sys::sched::SignalsBlocked;
 
 use super::Next;
+use super::fork::flags_of;
 use crate::pager_api::{self, Call};
 use crate::raw::{self, Answer};
 
 /// A robust list was registered by number: libc's own is made of mutexes that are known from their init.
 static OWN_LISTS: AtomicBool = AtomicBool::new(false);
+
+/// The program has made a thread, which may have ended since.
+static HAS_MADE: AtomicBool = AtomicBool::new(false);
+
+/// Whether the program has had one thread only.
+pub(super) fn is_single() -> bool {
+    !HAS_MADE.load(Ordering::Relaxed)
+}
+
+/// A clone with these flags is about to be made.
+pub(super) fn note_clone(flags: u64) {
+    if flags & libc::CLONE_THREAD as u64 != 0 {
+        HAS_MADE.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Keeps an object if it is managed, until its owner's end where it has one. Memory that can't be had for the mark is no
 /// reason to refuse the program's call.
@@ -104,6 +120,8 @@ pub(super) unsafe fn word_of(number: c_long, args: &[usize; 6]) -> ClearedWord {
 pub(super) unsafe fn clone_by_number(number: usize, args: [usize; 6]) -> Answer {
     // SAFETY: by the caller's promise.
     let word = unsafe { word_of(number as c_long, &args) };
+    // SAFETY: the same.
+    note_clone(unsafe { flags_of(number as c_long, &args) }.unwrap_or(0));
     pager_api::excuse_caller().keep();
     // SAFETY: the same.
     let answer = unsafe { raw::syscall(number, args) };
@@ -149,8 +167,17 @@ struct RobustHead {
 /// As many entries as the kernel looks at.
 const MOST_ENTRIES: u32 = 2048;
 
+/// The calling thread may make next to no calls any longer.
+static IS_STRICT: AtomicBool = AtomicBool::new(false);
+
+/// Calls are about to be restricted to a few, of this thread.
+pub(super) fn note_strict() {
+    IS_STRICT.store(true, Ordering::Relaxed);
+}
+
 /// The calling thread is about to end by number: what the kernel will walk is kept, if it is a list of the program's own.
-pub(super) fn before_exit() {
+pub(super) fn before_exit(status: usize) {
+    pager_api::leaves(status as c_int, IS_STRICT.load(Ordering::Relaxed));
     if !OWN_LISTS.load(Ordering::Relaxed) {
         return;
     }
@@ -181,10 +208,19 @@ pub(super) fn before_exit() {
 /// What is at an address, which may be a bad one, as with the kernel.
 pub(super) fn peek<T: Copy + Default>(addr: usize) -> Option<T> {
     let mut value = T::default();
-    let len = size_of::<T>();
-    let to = libc::iovec { iov_base: (&raw mut value).cast(), iov_len: len };
+    // SAFETY: `value` is good for so many bytes of any kind.
+    unsafe { peek_into(addr, (&raw mut value).cast(), size_of::<T>()) }.then_some(value)
+}
+
+/// Copies `len` bytes from an address that may be a bad one. Whether all could be read.
+///
+/// # Safety
+///
+/// `into` is good for so many bytes of any kind, which nobody else uses.
+pub(super) unsafe fn peek_into(addr: usize, into: *mut u8, len: usize) -> bool {
+    let to = libc::iovec { iov_base: into.cast(), iov_len: len };
     let from = libc::iovec { iov_base: addr as *mut c_void, iov_len: len };
-    // SAFETY: `value` is good for `len` bytes of any kind; the kernel finds out what is at `addr`.
+    // SAFETY: by the caller's promise; the kernel finds out what is at `addr`.
     let read = unsafe {
         raw::call!(
             libc::SYS_process_vm_readv,
@@ -196,7 +232,7 @@ pub(super) fn peek<T: Copy + Default>(addr: usize) -> Option<T> {
             0usize
         )
     };
-    (read == Ok(len)).then_some(value)
+    read == Ok(len)
 }
 
 /// Futexes by number. The kernel writes the words of some where it can't wait for a page.
@@ -216,7 +252,7 @@ pub(super) unsafe fn futex(args: [usize; 6]) -> Answer {
         _ => {}
     }
     // SAFETY: by the caller's promise.
-    unsafe { raw::syscall(libc::SYS_futex as usize, args) }
+    unsafe { raw::forward(libc::SYS_futex as usize, args) }
 }
 
 type Mutex = *mut libc::pthread_mutex_t;

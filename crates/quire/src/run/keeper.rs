@@ -7,6 +7,7 @@ use super::fair::{self, Demand, Stillness};
 use super::meeting::{Meeting, Word};
 use super::notes::Notes;
 use super::over::Managed;
+use super::sample;
 use super::sleepers::{self, Wake};
 use super::spill::Spill;
 use super::{Settings, budget};
@@ -249,6 +250,19 @@ impl<'a> Keeper<'a> {
         self.peers[index].sleep = Sleep::Waking;
         // Where its connection is broken, it departs.
         let _ = self.send(index, Reply::Wake, &[]);
+    }
+
+    /// Lets go of processes that sleep and have ended, but for the thread of Quire's: that ends with its connection.
+    pub(super) fn let_go_of_ended(&mut self) {
+        for at in (0..self.peers.len()).rev() {
+            let peer = &self.peers[at];
+            if peer.sleep == Sleep::Asleep
+                && sample::started(peer.pid).is_none()
+                && sleepers::is_over(peer.pid)
+            {
+                self.depart(at);
+            }
+        }
     }
 
     /// Processes that were refused.

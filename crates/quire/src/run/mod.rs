@@ -317,6 +317,7 @@ impl<'a> Supervisor<'a> {
         let others = sample.members.iter().filter(|member| !connected.contains(&member.pid));
         self.keeper.note_others(others.map(|member| member.anonymous).sum());
         self.peak.add(&sample, &self.keeper.totals());
+        self.keeper.let_go_of_ended();
         self.outsiders.look(&sample, &connected, Instant::now());
         self.over.look(&sample, &self.keeper.managed());
         if let Some(migrations) = &mut self.migrations {

@@ -82,8 +82,8 @@ fn descendants(roots: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
 
 /// The children of a process.
 pub(crate) fn children(pid: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let threads = threads(pid).into_iter();
+    let lists = threads.filter_map(|thread| fs::read_to_string(format!("/proc/{thread}/children")).ok());
     lists
         .flat_map(|list| {
             list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
@@ -92,10 +92,19 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 }
 
 fn member(pid: u32) -> Option<Member> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (started, image) = parse_stat(&stat)?;
-    // While a process ends, its memory goes before its entry does.
-    Some(Member { pid, started, image, anonymous: status_anonymous(&pid.to_string()).unwrap_or(0) })
+    let of = |place: &str| {
+        let (started, image) = parse_stat(&fs::read_to_string(format!("/proc/{place}/stat")).ok()?)?;
+        // While a process ends, its memory goes before its entry does.
+        Some(Member { pid, started, image, anonymous: status_anonymous(place).unwrap_or(0) })
+    };
+    // Where the first thread has ended before others, those have the memory.
+    of(&pid.to_string()).or_else(|| threads(pid).iter().find_map(|thread| of(thread)))
+}
+
+/// The threads of a process, by where they are below `/proc`.
+pub(crate) fn threads(pid: u32) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.map(|thread| format!("{pid}/task/{}", thread.file_name().display())).collect()
 }
 
 /// Start time, and the addresses of stack and arguments; nothing of a process that has ended and waits for its parent.

@@ -3,6 +3,7 @@
 //!
 //! How soon is looked again follows from the headroom: before the fastest that touches memory could have used up half of it.
 
+use super::sample;
 use std::fs;
 use std::time::Duration;
 
@@ -53,6 +54,16 @@ pub(crate) fn until_next(headroom: u64, least: u64) -> Duration {
     Duration::from_nanos((bytes / 2 / FASTEST).clamp(SHORTEST, LONGEST))
 }
 
+/// Whether only threads of Quire's are left of a process that has joined, beside its first one, which has ended.
+pub(crate) fn is_over(pid: u32) -> bool {
+    let first = format!("{pid}/task/{pid}");
+    let others: Vec<String> = sample::threads(pid).into_iter().filter(|thread| *thread != first).collect();
+    let is_ours = |thread: &String| {
+        fs::read(format!("/proc/{thread}/comm")).is_ok_and(|name| name.starts_with(b"quire-"))
+    };
+    !others.is_empty() && others.iter().all(is_ours)
+}
+
 /// Pages that a process has resident and shares with no file; 0 of one that has ended.
 pub(crate) fn resident(pid: u32) -> u64 {
     let parse = |statm: String| {
@@ -60,7 +71,12 @@ pub(crate) fn resident(pid: u32) -> u64 {
         let (resident, shared) = (fields.next()?, fields.next()?);
         Some(resident.saturating_sub(shared))
     };
-    fs::read_to_string(format!("/proc/{pid}/statm")).ok().and_then(parse).unwrap_or(0)
+    let of = |place: &str| fs::read_to_string(format!("/proc/{place}/statm")).ok().and_then(parse);
+    match of(&pid.to_string()) {
+        // The first thread may have ended before others.
+        None | Some(0) => sample::threads(pid).iter().filter_map(|thread| of(thread)).max().unwrap_or(0),
+        Some(pages) => pages,
+    }
 }
 
 #[cfg(test)]

@@ -100,7 +100,8 @@ fn taken(pager: &Pager, tables: &Tables) -> Pages {
 /// What the kernel counts as mapped, and as data. `None` without a /proc.
 fn kernels_count() -> Option<Pages> {
     let mut text = [0u8; 128];
-    let file = rustix::fs::open(c"/proc/self/statm", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let file =
+        rustix::fs::open(c"/proc/thread-self/statm", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let len = rustix::io::read(&file, &mut text).ok()?;
     parse(&text[..len])
 }
