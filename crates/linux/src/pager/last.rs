@@ -50,8 +50,8 @@ pub(super) fn look(looked: &mut u64) -> u64 {
         return SECOND_NS;
     }
     *looked = now;
-    // To open a file could be the end of the process.
-    if !fork::are_all_filtered() {
+    // To open a file could be the end of the process, or take the last descriptor that there is.
+    if sched::first_thread_has_ended() && !fork::are_all_filtered() {
         end_if_over();
     }
     if soon == 0 {

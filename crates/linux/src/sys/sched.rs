@@ -161,6 +161,19 @@ pub fn thread_lives(tid: u32) -> bool {
     unsafe { raw::syscall(libc::SYS_tgkill, [own, pid.as_raw_nonzero().get() as usize, 0]) }.is_ok()
 }
 
+/// Whether the first thread of this process has ended, while others go on. Takes no descriptor.
+pub fn first_thread_has_ended() -> bool {
+    let own = rustix::process::getpid().as_raw_nonzero().get() as usize;
+    let (byte, mut to) = (0u8, 0u8);
+    let from = libc::iovec { iov_base: (&raw const byte).cast_mut().cast(), iov_len: 1 };
+    let into = libc::iovec { iov_base: (&raw mut to).cast(), iov_len: 1 };
+    let (from, into) = ((&raw const from).addr(), (&raw const into).addr());
+    // SAFETY: a byte is read, and one written, both of this function's.
+    let read = unsafe { raw::syscall(libc::SYS_process_vm_readv, [own, into, 1, from, 1, 0]) };
+    // A thread that has ended has no memory.
+    read == Err(Errno::SRCH)
+}
+
 /// Whether there is a thread `tid`, of whatever process, that has not ended.
 pub fn task_exists(tid: u32) -> bool {
     // SAFETY: signal 0 is not delivered.
