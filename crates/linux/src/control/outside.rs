@@ -48,11 +48,13 @@ pub enum Outside {
     SecondLibc = 21,
     /// All of its memory is locked, and what it will map too.
     Locked = 22,
+    /// An emulator runs it, whose memory its own is: told, not counted.
+    Emulated = 23,
 }
 
 impl Outside {
     /// All causes.
-    pub const ALL: [Outside; 22] = [
+    pub const ALL: [Outside; 23] = [
         Outside::Static,
         Outside::Privileged,
         Outside::OtherArchitecture,
@@ -75,6 +77,7 @@ impl Outside {
         Outside::FixedText,
         Outside::SecondLibc,
         Outside::Locked,
+        Outside::Emulated,
     ];
 
     /// The cause with this number.
@@ -107,12 +110,13 @@ impl Outside {
             Outside::FixedText => "fixed_text",
             Outside::SecondLibc => "second_libc",
             Outside::Locked => "locked",
+            Outside::Emulated => "emulated",
         }
     }
 
-    /// Whether the program is managed all the same: this is only told, not counted.
+    /// Whether the program is managed all the same, or its emulator is: this is only told, not counted.
     pub fn is_told_only(self) -> bool {
-        matches!(self, Outside::OwnUserfaultfd | Outside::SecondLibc)
+        matches!(self, Outside::OwnUserfaultfd | Outside::SecondLibc | Outside::Emulated)
     }
 
     /// The cause in words, of "it".
@@ -141,6 +145,7 @@ impl Outside {
             }
             Outside::SecondLibc => "it has loaded a second libc, whose memory is the kernel's",
             Outside::Locked => "it keeps all of its memory locked (mlockall)",
+            Outside::Emulated => "an emulator runs it, and its memory is a part of the emulator's",
             Outside::OwnUserfaultfd => {
                 "it has a userfaultfd of its own: memory that it registers is the kernel's from then on"
             }
@@ -174,6 +179,7 @@ impl Outside {
             Outside::SecondLibc => "leave memory for that beside -m",
             Outside::Locked => "leave memory for it beside -m",
             Outside::OwnUserfaultfd => "leave it alone with --exclude",
+            Outside::Emulated => "leave memory for the emulator beside -m where that is not managed",
         }
     }
 }
