@@ -110,8 +110,8 @@ def check_locked(checks):
 
 
 def check_restrained(checks):
-    """A sleeper keeps to a filter of its own."""
-    for mode, because in (("filter", {}),):
+    """A sleeper does what only a process of one thread may, and keeps to a filter of its own."""
+    for mode, because in (("namespace", {"single": 1}), ("filter", {})):
         with checks.case("sleep: it restrains itself: " + mode):
             native = run([case_program("restrained"), mode], timeout=60)
             done, report = asleep([case_program("restrained"), mode], BUDGET)
