@@ -236,6 +236,12 @@ fn is_filtered_by(status: &[u8], errno: Errno) -> bool {
         && (errno == Errno::NOSYS || field(b"CapEff:").is_some_and(|rights| rights & PTRACE != 0))
 }
 
+/// Whether this process runs in an emulator of system calls (qemu-user): such know no userfaultfd, where `quire` got one. A
+/// real kernel answers to a flag that it does not have.
+pub fn is_emulated() -> bool {
+    !uffd::is_known() && Uffd::open().is_err() && !is_filtered(Errno::NOSYS)
+}
+
 /// Whether a seccomp filter keeps this process, and what it becomes, from userfaultfd. Without a filter, one small file is
 /// read.
 pub fn is_kept_from_uffd() -> bool {

@@ -9,6 +9,7 @@ use core::ffi::{CStr, c_char, c_int};
 use quire_linux::control::client::Client;
 use quire_linux::control::outside::Outside;
 use quire_linux::pager::StartError;
+use quire_linux::probe;
 use quire_linux::say;
 use quire_linux::sys::futex::Lock;
 use std::ffi::CString;
@@ -58,6 +59,10 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
     texts::find();
     calls::inherit::find();
     let managed = socket.is_some_and(|socket| {
+        if probe::is_emulated() {
+            tell(socket, Outside::Emulated, &named, quiet);
+            return false;
+        }
         if let Err(cause) = hooks::install() {
             tell(socket, cause, &named, quiet);
             return false;
@@ -114,7 +119,7 @@ fn tell(socket: &CStr, cause: Outside, named: &Named, quiet: Option<&CStr>) {
 
 fn tell_as(socket: &CStr, cause: Outside, name: &[u8], quiet: bool) {
     let told = Client::tell_outside(socket, cause, name);
-    let speaks = !matches!(cause, Outside::Excluded | Outside::Filter);
+    let speaks = !matches!(cause, Outside::Excluded | Outside::Filter | Outside::Emulated);
     if told.is_err() && speaks && !quiet {
         let name = core::str::from_utf8(name).unwrap_or("a program");
         say!("warning: {name} runs outside the budget: {}; {}", cause.cause(), cause.mend());

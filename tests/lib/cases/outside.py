@@ -122,6 +122,7 @@ def check_kinds(checks):
         expect_same(native, managed)
         expect(re.search("userfaultfd|another user", managed.stderr), managed.last_words())
     check_other_libc(checks, other)
+    check_emulator(checks)
 
 
 def check_other_libc(checks, other):
@@ -138,6 +139,20 @@ def check_other_libc(checks, other):
         because = report["unmanaged_because"]
         expect(because.keys() == {"other_libc"} and 1 <= because["other_libc"] <= 2, str(because))
         expect(report["managed"] == 2, str(report["processes"]))
+
+
+def check_emulator(checks):
+    """The library comes into what an emulator runs, too: there it leaves all as it is."""
+    with checks.case("an emulator: it is managed, what it runs is left alone") as figures:
+        if not shutil.which("qemu-x86_64"):
+            figures.append("skipped: qemu-user is not installed")
+            return
+        for options in ([quire.ASLEEP], []):
+            command = ["qemu-x86_64", case_program("workers"), "1", "8"]
+            native, managed, report = both(command, BUDGET, options)
+            expect_same(native, managed)
+            lines = warnings(managed, "an emulator runs it")
+            expect(len(lines) == 1 and report["unmanaged"] == 0, managed.last_words())
 
 
 def check_exclude(checks):

@@ -109,6 +109,16 @@ def check_locked(checks):
         figures.append("told")
 
 
+def check_restrained(checks):
+    """A sleeper does what only a process of one thread may, and keeps to a filter of its own."""
+    for mode, because in (("namespace", {"single": 1}), ("filter", {})):
+        with checks.case("sleep: it restrains itself: " + mode):
+            native = run([case_program("restrained"), mode], timeout=60)
+            done, report = asleep([case_program("restrained"), mode], BUDGET)
+            expect_same(native, done)
+            expect(report["unmanaged_because"] == because, str(report["unmanaged_because"]))
+
+
 def check(checks, scale):
     check_fits(checks)
     check_short(checks)
@@ -117,4 +127,5 @@ def check(checks, scale):
     check_descendants(checks)
     check_forks(checks)
     check_locked(checks)
+    check_restrained(checks)
     check_middle(checks, scale)

@@ -37,6 +37,7 @@ ELSEWHERE = {
     "leaves": "restricted.py: in four ways",
     "forks_rights": "forks.py, under pressure",
     "heapname": "outside.py: it says whose malloc it has",
+    "restrained": "sleep.py: it sleeps when it restrains itself",
     "touch": "sleep.py: as fast as it can",
     "waking": "sleep.py: woken in the middle",
     "hooks": "hooks.py: with its library, under pressure",

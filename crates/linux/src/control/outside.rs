@@ -48,11 +48,15 @@ pub enum Outside {
     SecondLibc = 21,
     /// All of its memory is locked, and what it will map too.
     Locked = 22,
+    /// An emulator runs it, whose memory its own is: told, not counted.
+    Emulated = 23,
+    /// It has to be of one thread.
+    Single = 24,
 }
 
 impl Outside {
     /// All causes.
-    pub const ALL: [Outside; 22] = [
+    pub const ALL: [Outside; 24] = [
         Outside::Static,
         Outside::Privileged,
         Outside::OtherArchitecture,
@@ -75,6 +79,8 @@ impl Outside {
         Outside::FixedText,
         Outside::SecondLibc,
         Outside::Locked,
+        Outside::Emulated,
+        Outside::Single,
     ];
 
     /// The cause with this number.
@@ -107,12 +113,14 @@ impl Outside {
             Outside::FixedText => "fixed_text",
             Outside::SecondLibc => "second_libc",
             Outside::Locked => "locked",
+            Outside::Emulated => "emulated",
+            Outside::Single => "single",
         }
     }
 
-    /// Whether the program is managed all the same: this is only told, not counted.
+    /// Whether the program is managed all the same, or its emulator is: this is only told, not counted.
     pub fn is_told_only(self) -> bool {
-        matches!(self, Outside::OwnUserfaultfd | Outside::SecondLibc)
+        matches!(self, Outside::OwnUserfaultfd | Outside::SecondLibc | Outside::Emulated)
     }
 
     /// The cause in words, of "it".
@@ -141,6 +149,8 @@ impl Outside {
             }
             Outside::SecondLibc => "it has loaded a second libc, whose memory is the kernel's",
             Outside::Locked => "it keeps all of its memory locked (mlockall)",
+            Outside::Single => "it enters a user namespace, for which a process may have one thread only",
+            Outside::Emulated => "an emulator runs it, and its memory is a part of the emulator's",
             Outside::OwnUserfaultfd => {
                 "it has a userfaultfd of its own: memory that it registers is the kernel's from then on"
             }
@@ -172,8 +182,9 @@ impl Outside {
             Outside::UnknownLibc => "see quire doctor, or leave memory for it beside -m",
             Outside::FixedText => "let it have /proc, or leave memory for it beside -m",
             Outside::SecondLibc => "leave memory for that beside -m",
-            Outside::Locked => "leave memory for it beside -m",
+            Outside::Locked | Outside::Single => "leave memory for it beside -m",
             Outside::OwnUserfaultfd => "leave it alone with --exclude",
+            Outside::Emulated => "leave memory for the emulator beside -m where that is not managed",
         }
     }
 }

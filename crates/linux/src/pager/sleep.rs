@@ -9,8 +9,9 @@
 use super::calls::HEAP_FRACTION;
 use super::{ARENA_END, ARENA_START, HERE, Options, STACK};
 use crate::places::Places;
+use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Scope};
-use crate::sys::sched::SignalsBlocked;
+use crate::sys::sched::{self, SignalsBlocked};
 use crate::sys::thread;
 use crate::unevictable::Unevictable;
 use core::ops::Range;
@@ -52,6 +53,9 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 static DECIDED: AtomicU32 = AtomicU32::new(0);
 /// A thread of this process joins, or has joined.
 static JOINS: AtomicBool = AtomicBool::new(false);
+
+/// The thread that has joined, by its id; 0 if none.
+static JOINED: AtomicU32 = AtomicU32::new(0);
 
 /// Mappings of at least this many bytes begin at a multiple of it, as the kernel has it.
 const LARGE: usize = 2 << 20;
@@ -258,10 +262,35 @@ pub fn join() {
     // The child of a vfork has this memory, and is another process.
     if OWNER.load(Ordering::Relaxed) == super::own_pid() && DECIDED.swap(1, Ordering::Relaxed) == 0 {
         JOINS.store(true, Ordering::Release);
-        if thread::spawn("quire-fault", STACK, super::boot_thread, 0).is_err() {
+        match thread::spawn("quire-fault", STACK, super::boot_thread, 0) {
+            Ok(thread) => JOINED.store(thread.tid(), Ordering::Relaxed),
             // Where no thread can be had, the process can't be managed.
-            JOINS.store(false, Ordering::Release);
+            Err(_) => JOINS.store(false, Ordering::Release),
         }
+    }
+}
+
+/// How long to wait for that thread's end, and how often to look, in ns.
+const LEAVING_NS: u64 = 2_000_000_000;
+const LOOK_NS: u64 = 100_000;
+
+/// Before a call that the kernel allows to a process of one thread only: a process that has joined and sleeps tells `quire` by
+/// `tell`, which ends the connection and so the thread of ours. The process sleeps on for good.
+pub fn be_single(tell: impl FnOnce()) {
+    let joined = JOINED.load(Ordering::Relaxed);
+    let is_there = || is_asleep() && sched::thread_lives(joined);
+    // Behind a filter nobody could be told.
+    if joined == 0
+        || super::fork::is_filtered()
+        || OWNER.load(Ordering::Relaxed) != super::own_pid()
+        || !is_there()
+    {
+        return;
+    }
+    tell();
+    let until = now_ns() + LEAVING_NS;
+    while is_there() && now_ns() < until {
+        futex::sleep(LOOK_NS);
     }
 }
 

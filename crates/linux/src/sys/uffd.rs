@@ -142,6 +142,12 @@ pub struct Uffd {
     pub(crate) script: script::Script,
 }
 
+/// Whether the system call is known where this process runs.
+pub fn is_known() -> bool {
+    // SAFETY: the call takes flags only, and makes nothing of these.
+    unsafe { raw::syscall(libc::SYS_userfaultfd, [usize::MAX]) != Err(Errno::NOSYS) }
+}
+
 impl Uffd {
     /// Opens one that sees faults in kernel mode too. The error is the system call's when both ways fail,
     /// unless the device is there and refused.

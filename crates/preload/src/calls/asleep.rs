@@ -105,18 +105,20 @@ unsafe fn map(held: &Held, request: &Request) -> Answer {
     }
     let texts = if addr == 0 { Default::default() } else { texts::all() };
     let at = addr - addr % decide::PAGE;
-    let fixed = libc::MAP_FIXED_NOREPLACE;
     let kernel = |addr: usize, flags: c_int| {
         // SAFETY: by the caller's promise.
         unsafe { map::kernel_map(&Request { addr, flags, ..*request }) }
     };
     let place = || {
-        let flags = flags & !fixed | unaccounted(len);
+        let flags = flags & !libc::MAP_FIXED_NOREPLACE | unaccounted(len);
         kernel(held.place(len), flags)
     };
     let answer = match decide::map(addr, len, flags, &sleep::planned_arena(), &texts) {
         MapRoute::Managed => place(),
-        MapRoute::NearCode => kernel(at, flags | fixed).or_else(|_| place()),
+        MapRoute::NearCode => {
+            // SAFETY: by the caller's promise.
+            unsafe { map::map_exactly(&Request { addr: at, ..*request }) }.or_else(|_| place())
+        }
         MapRoute::Hinted | MapRoute::FixedFree => kernel(addr, flags | unaccounted(len)),
         MapRoute::Fixed => {
             held.unmapped(&(addr..addr.saturating_add(len)));
@@ -164,11 +166,10 @@ fn set_break(held: &Held, to: usize) -> usize {
     let (old, new) = (now.next_multiple_of(decide::PAGE), to.next_multiple_of(decide::PAGE));
     let done = if new > old {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let plain = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        let flags = plain | unaccounted(new - old);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | unaccounted(new - old);
         held.mapped(new - old);
         // SAFETY: nothing that exists is touched.
-        unsafe { map::kernel_map(&Request { addr: old, len: new - old, prot, flags, fd: -1, offset: 0 }) }
+        unsafe { map::map_exactly(&Request { addr: old, len: new - old, prot, flags, fd: -1, offset: 0 }) }
             .is_ok()
     } else if new < old {
         // SAFETY: the program gives up what lies above its break.

@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_long, c_uint, c_ulong};
 use super::map::{self, Request};
 use super::{
     asleep, brk, clone, exec, faults, filter, fork, inherit, limits, look, processors, range, remap, signals,
-    socket, threads, vectors,
+    single, socket, threads, vectors,
 };
 use crate::decide::Remap;
 use crate::pager_api;
@@ -64,6 +64,8 @@ pub(crate) unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_getrlimit => limits::of_process(0, a as c_uint, core::ptr::null(), b as *mut _),
             libc::SYS_setrlimit => limits::of_process(0, a as c_uint, b as *const _, core::ptr::null_mut()),
             libc::SYS_prlimit64 => limits::of_process(a as c_int, b as c_uint, c as *const _, d as *mut _),
+            libc::SYS_unshare => single::unshare(a),
+            libc::SYS_setns => single::enter(a, b),
             libc::SYS_sched_getaffinity | libc::SYS_sched_setaffinity => {
                 processors::by_number(number as usize, args)
             }

@@ -45,8 +45,7 @@ pub(super) unsafe fn map(request: &Request) -> Answer {
                 answer => answer,
             },
             MapRoute::NearCode => {
-                let flags = flags | libc::MAP_FIXED_NOREPLACE;
-                kernel_map(&Request { addr: at, flags, ..*request }).or_else(|_| map_anywhere(request))
+                map_exactly(&Request { addr: at, ..*request }).or_else(|_| map_anywhere(request))
             }
             MapRoute::Fixed => map_fixed(request),
             MapRoute::FixedFree => pager_api::call(Call::MapAt { addr, len, prot, flags }),
@@ -84,6 +83,22 @@ pub(super) unsafe fn kernel_map(request: &Request) -> Answer {
     }
     // SAFETY: by the caller's promise.
     unsafe { raw::call!(forward: libc::SYS_mmap, addr, len, prot, flags, fd as isize, offset) }
+}
+
+/// The kernel's memory at this address, or none. Filters of system calls (chromium's) know no `MAP_FIXED_NOREPLACE`.
+///
+/// # Safety
+///
+/// As mmap with this address as a hint.
+pub(super) unsafe fn map_exactly(request: &Request) -> Answer {
+    // SAFETY: by the caller's promise.
+    let at = unsafe { kernel_map(request) }?;
+    if at != request.addr {
+        // SAFETY: the kernel has just put it there, and nobody knows of it.
+        let _ = unsafe { raw::call!(libc::SYS_munmap, at, request.len) };
+        return Err(libc::EEXIST);
+    }
+    Ok(at)
 }
 
 /// How far below the arena a range that grows downwards is put, and how far such ranges are apart.

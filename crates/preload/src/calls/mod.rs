@@ -17,6 +17,7 @@
 //! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`threads`]: what the kernel touches when a thread dies.
 //! * [`processors`]: what threads may run on.
+//! * [`single`]: unshare and setns, for a process of one thread.
 //! * [`socket`]: setsockopt, for memory that is pinned.
 //!
 //! A vfork child runs these on its parent's memory and by its parent's pager, which tells it by the process id and
@@ -39,6 +40,7 @@ mod processors;
 mod range;
 mod remap;
 pub(crate) mod signals;
+mod single;
 mod socket;
 pub(crate) mod threads;
 mod vectors;

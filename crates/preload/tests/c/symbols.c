@@ -78,7 +78,7 @@ static void of_memory(void) {
     CHECK(munmap(at, LEN) == 0 && close(fd) == 0 && close(self) == 0);
 }
 
-/* mlock mlock2 munlock mlockall munlockall sbrk prctl ioctl setsockopt */
+/* mlock mlock2 munlock mlockall munlockall sbrk prctl ioctl setsockopt unshare setns */
 static void of_process(void) {
     char *at = fresh(), name[16] = "";
     REFUSED(mlock2(at, PAGE, 8), EINVAL);
@@ -110,6 +110,10 @@ static void of_process(void) {
     CHECK(setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int)) == 0);
     CHECK(getsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &size, &length) == 0 && size == 1);
     REFUSED(setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &size, 1), EINVAL);
+    CHECK(unshare(0) == 0);
+    REFUSED(unshare(1), EINVAL);
+    REFUSED(setns(ends[0], 0), EINVAL);
+    REFUSED(setns(-1, 0), EBADF);
     CHECK(close(ends[0]) == 0 && close(ends[1]) == 0 && munmap(at, LEN) == 0);
 }
 

@@ -18,13 +18,14 @@ use quire_linux::control::channel::{self, DESCRIPTORS, Descriptors};
 use quire_linux::control::counters::Totals;
 use quire_linux::control::ledger::{AccountId, Ledger, NO_LIMIT};
 use quire_linux::control::notice::Notices;
+use quire_linux::control::outside::Outside;
 use quire_linux::control::wire::{Hello, JoinRefusal, PACKET_BYTES, Reply, Request, Welcome};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen,
-    socket_with,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with,
+    bind, listen, shutdown, socket_with,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -401,6 +402,9 @@ impl<'a> Keeper<'a> {
                 self.peers[index].sleep = Sleep::Awake;
             }
             Request::Outside { cause, name } => {
+                if cause == Outside::Single {
+                    self.let_sleeper_go(self.peers[index].pid);
+                }
                 let name = String::from_utf8_lossy(name).into_owned();
                 self.outside.push((self.peers[index].pid, cause, name));
                 self.joined -= u64::from(self.peers[index].account.is_some());
@@ -415,6 +419,16 @@ impl<'a> Keeper<'a> {
             Request::ForkFailed => self.peers[index].forks = self.peers[index].forks.saturating_sub(1),
         }
         Next::Keep
+    }
+
+    /// Ends the connection of a process that sleeps, and so the thread of Quire's that waits there.
+    fn let_sleeper_go(&mut self, pid: u32) {
+        for peer in self.peers.iter().filter(|peer| peer.pid == pid && peer.sleep == Sleep::Asleep) {
+            // It departs as one whose connection is broken.
+            if peer.account.is_some() && shutdown(&peer.socket, Shutdown::Both).is_ok() {
+                self.joined -= 1;
+            }
+        }
     }
 
     /// Takes a process in.
