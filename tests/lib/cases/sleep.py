@@ -83,6 +83,15 @@ def check_fast(checks, scale):
             figures.append("peak %d MiB of %d" % (done.peak >> 20, quire.cgroup_limit(budget) >> 20))
 
 
+def check_reserved(checks):
+    """Memory that was reserved first counts as well, once it can be written."""
+    with checks.case("sleep: reserved addresses that become memory") as figures:
+        done, report = asleep([case_program("touch"), "96", "reserved"], 32 * MIB)
+        expect_success(done)
+        expect(report["woken"] == 1, "woken %d" % report["woken"])
+        figures.append("peak %d MiB" % (done.peak >> 20))
+
+
 def check_descendants(checks):
     """quire ends with the last descendant, though none of them has joined; not with one that is outside."""
     for script, least, most in (("sleep 0.5 & exit 3", 0.4, 5), ("env -i sleep 1.5 & exit 3", 0, 1)):
@@ -124,6 +133,7 @@ def check(checks, scale):
     check_short(checks)
     check_ends(checks)
     check_fast(checks, scale)
+    check_reserved(checks)
     check_descendants(checks)
     check_forks(checks)
     check_locked(checks)

@@ -1,4 +1,4 @@
-/* Touches memory as fast as it can, and reads it back: touch MIB [huge|locked], or in COUNT programs at once: touch MIB COUNT. */
+/* Touches memory as fast as it can, and reads it back: touch MIB [huge|locked|reserved], or in COUNT programs at once: touch MIB COUNT. */
 #include "case.h"
 
 #include <sys/wait.h>
@@ -26,6 +26,14 @@ int main(int argc, char **argv) {
     if (strcmp(how, "locked") == 0 && mlockall(MCL_FUTURE) != 0)
         fail("mlockall");
     char *at = map_memory(bytes);
+    if (strcmp(how, "reserved") == 0) {
+        /* As allocators do that reserve addresses, and make them memory bit by bit. */
+        if (munmap(at, bytes) != 0 || (at = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) == MAP_FAILED)
+            fail("mmap");
+        for (size_t i = 0; i < bytes; i += MIB)
+            if (mprotect(at + i, MIB, PROT_READ | PROT_WRITE) != 0)
+                fail("mprotect");
+    }
     if (strcmp(how, "huge") == 0)
         madvise(at, bytes, MADV_HUGEPAGE);
     for (size_t i = 0; i < bytes; i += PAGE)

@@ -184,6 +184,12 @@ impl Held {
         }
     }
 
+    /// These can be written, perhaps only now: to reserve addresses is to map nothing. The same memory may come here again and
+    /// again, and chromium's zygote, in which there must be no other thread, does this with some; so it counts for a part.
+    pub fn made_writable(&self, len: usize) {
+        self.mapped(len / 16);
+    }
+
     /// These have been unmapped, or are about to be replaced.
     pub fn unmapped(&self, range: &Range<usize>) {
         KEPT.forget(range.clone());

@@ -65,7 +65,14 @@ unsafe fn make(held: &Held, number: c_long, args: [usize; 6]) -> Answer {
                 remap(held, &Remap { old: a, old_len: b, new_len: c, flags: d as c_int, new_addr: e })
             }
             libc::SYS_madvise if is_plain(c as c_int) => raw::forward(number as usize, args),
-            libc::SYS_mprotect | libc::SYS_munlock => raw::forward(number as usize, args),
+            libc::SYS_mprotect => {
+                let answer = raw::forward(number as usize, args);
+                if answer.is_ok() && c as c_int & libc::PROT_WRITE != 0 {
+                    held.made_writable(b);
+                }
+                answer
+            }
+            libc::SYS_munlock => raw::forward(number as usize, args),
             libc::SYS_mlockall | libc::SYS_munlockall => {
                 held.marked();
                 let answer = raw::forward(number as usize, args);
