@@ -109,8 +109,7 @@ impl Outsiders {
     /// Whether an unconnected process may connect yet: it sleeps, or nothing says why it does not, and it is not overdue.
     pub(super) fn may_join(&mut self, process: Process, overdue: bool, connected: &[u32]) -> bool {
         !self.counted.contains(&process)
-            && (self.sleeps && self.has_library(process)
-                || cause_of(process.0, overdue, connected).is_none())
+            && (self.sleeps && self.has_library(process) || cause_of(process.0, overdue, connected).is_none())
     }
 
     /// Whether a process has the library in it. It is looked at again when it runs another program.
