@@ -15,7 +15,7 @@ pub(crate) fn limit(budget: u64) -> u64 {
     budget.saturating_add(budget / 10).saturating_add(MARGIN)
 }
 
-/// What a connected process says of itself.
+/// What a connected process says of itself, or what is known of one that sleeps without a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Managed {
     pub(super) pid: u32,
