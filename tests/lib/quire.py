@@ -47,6 +47,11 @@ def cgroup_limit(budget):
     return budget * 11 // 10 + CGROUP_MARGIN
 
 
+def sleeps():
+    """Whether programs sleep at first, by QUIRE_WAKE."""
+    return os.environ.get("QUIRE_WAKE", "start") != "start"
+
+
 def command_line(program, budget=None, options=()):
     """`quire run` in front of a program; `budget` in bytes."""
     size = ["-m", "%dK" % (budget // 1024)] if budget else []
