@@ -30,7 +30,8 @@ class Checks:
     """Counts checks. `prefix` names the script in each line; `first_failure_ends` the script."""
 
     def __init__(self, prefix, first_failure_ends=False):
-        self.prefix = prefix
+        # Of a run in which programs sleep, too.
+        self.prefix = "%s QUIRE_WAKE=%s" % (prefix, os.environ["QUIRE_WAKE"]) if "QUIRE_WAKE" in os.environ else prefix
         self.first_failure_ends = first_failure_ends and "QUIRE_ALL" not in os.environ
         self.passed = 0
         self.failed = 0

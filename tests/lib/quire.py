@@ -14,6 +14,8 @@ REPORT_MARGIN = 4 * MIB
 PAGE = 4096
 # Among the options of a run: the program sleeps until memory is short, as by default.
 ASLEEP = "asleep"
+# It is managed from its start, whatever QUIRE_WAKE says: for what is about that moment, or about who joins at all.
+AWAKE = "--awake"
 # Of a small program, beside the memory that it is told to use: what libc and its loader have from the arena.
 OWN = 2 * MIB
 
@@ -45,13 +47,18 @@ def cgroup_limit(budget):
     return budget * 11 // 10 + CGROUP_MARGIN
 
 
+def sleeps():
+    """Whether programs sleep at first, by QUIRE_WAKE."""
+    return os.environ.get("QUIRE_WAKE", "start") != "start"
+
+
 def command_line(program, budget=None, options=()):
     """`quire run` in front of a program; `budget` in bytes."""
     size = ["-m", "%dK" % (budget // 1024)] if budget else []
     # Most tests are about managed memory: without QUIRE_WAKE of the caller's it is managed from the start.
-    awake = [] if "QUIRE_WAKE" in os.environ or ASLEEP in options else ["--awake"]
-    options = [option for option in options if option != ASLEEP]
-    return [binary(), "run", *size, *awake, *options, "--", *program]
+    awake = AWAKE in options or "QUIRE_WAKE" not in os.environ and ASLEEP not in options
+    options = [AWAKE] * awake + [option for option in options if option not in (ASLEEP, AWAKE)]
+    return [binary(), "run", *size, *options, "--", *program]
 
 
 def run_under(program, budget=None, options=(), check=False, **how):
@@ -130,10 +137,11 @@ def expect_flow(report, recorded=False):
 
 
 def expect_filled(report, least, most):
-    """What was filled with zeroes is the program's memory, `least` to `most` bytes of it, and once more each page that left as
-    zeroes: those may be filled anew."""
-    filled, again = pages_of(report, "fills") * PAGE, report["zero_pages"] * PAGE
-    expect(least <= filled <= most + OWN + again, "%d KiB filled, of which %d left as zeroes" % (filled >> 10, again >> 10))
+    """What was filled with zeroes, or taken over when the program woke, is its memory, `least` to `most` bytes of it, and once more
+    each page that left as zeroes: those may be filled anew."""
+    filled, taken, again = (pages * PAGE for pages in (pages_of(report, "fills"), report["adopted_pages"], report["zero_pages"]))
+    said = "%d KiB filled, %d taken over, %d left as zeroes" % (filled >> 10, taken >> 10, again >> 10)
+    expect(least <= filled + taken <= most + OWN + again, said)
 
 
 def managed_share(report):

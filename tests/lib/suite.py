@@ -17,6 +17,8 @@ import stacks
 
 # Scripts of tests/.
 SCRIPTS = ("bench", "cases", "failures", "libcs", "promise", "record", "unlimited", "verify")
+# Once more with programs that sleep at first, as they do by default: woken soon after their start, or when memory is short.
+ASLEEP = (("quick", {"QUIRE_WAKE": "soon"}), ("verify", {"QUIRE_WAKE": "short", "ONLY": "cells,forks,heaps"}))
 # Comparisons of time, which want a quiet machine and the full size.
 TIMED = ("halves", "kernel-swap")
 SIZES = ("small", "full", "soak")
@@ -80,11 +82,12 @@ def count_line(checks, line):
         checks.failed += line.startswith("FAIL")
 
 
-def script(checks, name, size):
+def script(checks, name, size, settings=None):
     """Runs a script and counts its checks. One that ends without its count has failed as a whole."""
     command = [os.path.join(TESTS, name), "--" + size]
+    how = {"stdout": subprocess.PIPE, "text": True, "env": {**os.environ, **(settings or {})}}
     finished = False
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, limit(process, MOST_SECONDS[size]):
+    with subprocess.Popen(command, **how) as process, limit(process, MOST_SECONDS[size]):
         for line in process.stdout:
             if COUNT.match(line):
                 finished = True
@@ -105,6 +108,8 @@ def main():
     if cargo(checks, size, "build", "--release") and cargo(checks, size, "test", "--workspace"):
         for name in SCRIPTS if size == "small" else SCRIPTS + TIMED:
             script(checks, name, size)
+        for name, settings in ASLEEP:
+            script(checks, name, size, settings)
     checks.finish()
 
 

@@ -52,10 +52,10 @@ pub(crate) fn map(part: Part, len: usize) -> Result<usize> {
     Ok(base)
 }
 
-/// The same in the place of what is there, which was [`map`]ped.
+/// The same in the place of what is there, which was [`map`]ped. The kernel may have come to charge strictly since.
 pub(crate) fn renew(part: Part, base: usize, len: usize) -> Result<()> {
-    if !charges() {
-        return mmap::replace(base, len);
+    if !charges() && mmap::replace(base, len).is_ok() {
+        return Ok(());
     }
     ENDS[part as usize].store(base, Ordering::Release);
     mmap::reserve_at(base, len)

@@ -9,7 +9,7 @@ use core::ops::Range;
 pub(crate) const PAGE: usize = 4096;
 
 /// The first byte that no mapping can reach: the last page below 2^47 stays free.
-const USER_END: usize = (1 << 47) - PAGE;
+pub(crate) const USER_END: usize = (1 << 47) - PAGE;
 
 /// Kinds of mapping that stay the kernel's: stacks (a fault on one can't be served while its thread holds a lock of
 /// ours), ranges that grow, huge pages of the system's pool, and addresses below 4 GiB.

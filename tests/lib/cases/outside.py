@@ -10,6 +10,7 @@ import quire
 from cases import TIMEOUT, both, case_program, expect_same
 from checks import expect
 from runner import MIB, compiled, program, run, scratch
+from scale import system_python
 
 ORDER_BYTES = [4096 << order for order in range(10)]
 BUDGET = 64 * MIB
@@ -49,10 +50,17 @@ def check_ends(checks, scale):
                 expect_same(native, managed)
                 expect(managed.status == status, managed.describe())
                 filled = sum(count * bytes for count, bytes in zip(report.by_order("fills"), ORDER_BYTES))
+                # What was there when it woke.
+                filled += report["adopted_pages"] * quire.PAGE
                 peak = report["peak_resident_bytes"]
                 figures.append("%d MiB filled, peak %d MiB" % (filled // MIB, peak // MIB))
+                expect(peak <= size * MIB * 1.1 + 16 * MIB, "the peak is %d MiB" % (peak // MIB))
+                if quire.sleeps() and not report["woken"]:
+                    # Nothing is counted of what slept all the time; it was measured now and then.
+                    expect(filled == 0 and size * MIB / 2 <= peak, "filled are %d MiB" % (filled // MIB))
+                    continue
                 expect(size * MIB <= filled <= size * MIB * 1.05 + 4 * MIB, "filled are %d MiB" % (filled // MIB))
-                expect(size * MIB <= peak <= size * MIB * 1.1 + 16 * MIB, "the peak is %d MiB" % (peak // MIB))
+                expect(size * MIB <= peak, "the peak is %d MiB" % (peak // MIB))
                 expect(quire.managed_share(report) > 0.9, "managed are %.3f" % quire.managed_share(report))
 
 
@@ -118,8 +126,12 @@ def check_kinds(checks):
             expect(len(warnings(managed, "seccomp filter")) == 1, managed.last_words())
             expect(report["unmanaged_because"] == {"seccomp": 1}, str(report["unmanaged_because"]))
     with checks.case("a program of another user runs, and says why it is outside"):
-        native, managed, _ = both(["setpriv", "--reuid=65534", "--clear-groups", "id", "-u"], BUDGET)
+        # It has memory, and lives for a moment: what is small sleeps and says nothing.
+        code = "import os, time; some = bytearray(8 << 20); time.sleep(0.3); print(os.getuid())"
+        command = ["setpriv", "--reuid=65534", "--clear-groups", system_python(), "-c", code]
+        native, managed, _ = both(command, BUDGET)
         expect_same(native, managed)
+        expect(managed.text == "65534\n", managed.text)
         expect(re.search("userfaultfd|another user", managed.stderr), managed.last_words())
     check_other_libc(checks, other)
     check_emulator(checks)
@@ -131,7 +143,8 @@ def check_other_libc(checks, other):
         if other is None:
             figures.append("skipped: musl-gcc is not installed")
             return
-        native, managed, report = both([other, "run", "exec %s x" % hello("dynamic")], BUDGET)
+        # Awake: programs so small do not join otherwise, or end before it is their turn.
+        native, managed, report = both([other, "run", "exec %s x" % hello("dynamic")], BUDGET, [quire.AWAKE])
         expect_same(native, managed)
         lines = warnings(managed, "its libc is not glibc")
         expect(len(lines) == 1 and "ld.so" not in managed.stderr, managed.last_words())

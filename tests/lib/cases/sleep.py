@@ -1,7 +1,10 @@
 """Programs that sleep as plain kernel memory until memory is short: those that fit never wake, and cost what they cost natively;
 those that do not are woken in time, in the middle of whatever they do, with all of their contents."""
 
+import itertools
+import os
 import signal
+from random import Random
 
 import quire
 from cases import case_program, expect_same, run
@@ -9,11 +12,13 @@ from checks import expect
 from runner import MIB, expect_success, verifier
 
 BUDGET = 64 * MIB
+# When a program is woken: soon after its start, or when memory is short; whatever the caller's QUIRE_WAKE says.
 SOON = {"QUIRE_WAKE": "soon"}
+SHORT = {"QUIRE_WAKE": "short"}
 
 
-def asleep(command, budget, **how):
-    return quire.run_under(command, budget, [quire.ASLEEP], timeout=120, **how)
+def asleep(command, budget, environment=SHORT, **how):
+    return quire.run_under(command, budget, [quire.ASLEEP], timeout=120, environment=environment, **how)
 
 
 def check_fits(checks):
@@ -44,18 +49,45 @@ def check_short(checks):
             figures.append("%d pages taken over, %d moved out" % (adopted, evicted))
 
 
+# What a program does in whose middle it wakes, beside faults of four threads, calls and forks; and the status then.
+IN_THE_MIDDLE = {"": 0, "signals": 0, "stop": 0, "exec": 0, "exit": 7, "kill": -signal.SIGKILL}
+# Microseconds from its start within which it is woken, on a busy machine too.
+UNTIL_AWAKE = 30000
+# So many wakes, and there are some of each kind.
+MANY = 200
+
+
+def wakes(scale):
+    """How often programs are woken in the middle: $QUIRE_WAKES, or by the scale."""
+    return int(os.environ.get("QUIRE_WAKES", 10000 if scale.soak else 1000 if scale.full else 200))
+
+
+def wake_in_the_middle(how, number, random):
+    """Runs a program that is woken at any moment. How many were: another program that it becomes is woken as well."""
+    after = random.randrange(300, 3000) if how == "stop" else random.randrange(1000, UNTIL_AWAKE)
+    command = [case_program("waking", "-pthread"), "40", *([how, str(after)] if how else [])]
+    done, report = asleep(command, 16 * MIB, environment=SOON, check=number % 8 == 0)
+    text = "" if how in ("exit", "kill") else "wrong 0, with children\n"
+    expect(done.status == IN_THE_MIDDLE[how] and done.text == text, "run %d, %s: %s" % (number, command[1:], done.describe()))
+    return report["woken"]
+
+
 def check_middle(checks, scale):
-    """Woken at any moment: 4 threads that fault, calls under way, locks, marks, forks."""
-    count = 10000 if scale.soak else 1000 if scale.full else 200
-    command = [case_program("waking", "-pthread"), "40"]
+    """Woken at any moment: 4 threads that fault, calls under way, locks, marks, forks, signals, stops, exec and the end."""
+    count = wakes(scale)
     with checks.case("sleep: woken in the middle, %d times" % count) as figures:
-        woken = 0
-        for number in range(count):
-            done, report = asleep(command, 16 * MIB, environment=SOON, check=number % 8 == 0)
-            expect(done.status == 0 and done.text == "wrong 0, with children\n", "run %d: %s" % (number, done.describe()))
-            woken += report["woken"]
-        expect(woken > count * 3 // 4, "woken %d times" % woken)
-        figures.append("woken %d times" % woken)
+        random, woken = Random(count), dict.fromkeys(IN_THE_MIDDLE, 0)
+        for number in itertools.count():
+            if sum(woken.values()) >= count:
+                break
+            # Some end before it is their turn.
+            expect(number < 4 * count + 100, "woken %s times in %d runs" % (woken, number))
+            for how in IN_THE_MIDDLE:
+                woken[how] += wake_in_the_middle(how, number, random)
+            if number % 100 == 99:
+                print("     woken %d times" % sum(woken.values()), flush=True)
+        figures.append("%d runs of each kind, woken %s" % (number, woken))
+        expect(count < MANY or all(woken.values()), "not in the middle of all of it")
 
 
 def check_ends(checks):

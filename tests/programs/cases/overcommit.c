@@ -3,6 +3,7 @@
 #include "case.h"
 #include <fcntl.h>
 #include <sys/sysinfo.h>
+#include <sys/wait.h>
 
 #define GIB (1024UL * MIB)
 enum { NEW = MAP_PRIVATE | MAP_ANONYMOUS, RW = PROT_READ | PROT_WRITE };
@@ -94,6 +95,23 @@ static void asks(void) {
     brk(end);
 }
 
+/* A child has what its parent has, and memory of its own. */
+static void forks(void) {
+    static char *kept;
+    if (kept == NULL)
+        write_contents(kept = map_memory(MIB), MIB, 3);
+    pid_t child = fork();
+    if (child == 0) {
+        char *more = map_memory(MIB);
+        write_contents(more, MIB, 4);
+        _exit(wrong_words(kept, MIB, 3) != 0 || wrong_words(more, MIB, 4) != 0);
+    }
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        fail("fork");
+    printf("a child: %d\n", status);
+}
+
 static void changes(void) {
     static const char *const modes[] = {"0", "1", "2", "0"};
     char limit[32];
@@ -102,6 +120,8 @@ static void changes(void) {
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         put("overcommit_memory", modes[i]);
         asks();
+        fflush(stdout);
+        forks();
     }
 }
 

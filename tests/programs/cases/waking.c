@@ -1,9 +1,13 @@
-/* Threads, calls on memory, locks, marks and forks for a while, in the middle of which the process may wake: waking MS.
- * What is wrong is counted. */
+/* Threads, calls on memory, locks, marks and forks for a while, in the middle of which the process may wake: waking MS. What is wrong
+ * is counted. waking MS signals: with a signal every 300 us besides, whose handler touches and maps memory. waking MS stop US: stopped
+ * after so many microseconds, and again each time it goes on. waking MS exec|exit|kill US: in the middle another program, the end with
+ * status 7, or an end by force. */
 #include "case.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -89,17 +93,75 @@ static void *work(void *argument) {
     return NULL;
 }
 
+static char *of_handler;
+
+/* What it touches was there before, or comes and goes here. */
+static void handle(int number) {
+    (void)number;
+    int before = errno;
+    of_handler[(size_t)(rand() % 32) * PAGE]++;
+    char *map = map_memory(3 * PAGE);
+    write_contents(map, PAGE, 9);
+    if (wrong_words(map, PAGE, 9) != 0 || map[2 * PAGE] != 0 || munmap(map, 3 * PAGE) != 0)
+        wrong_count++;
+    errno = before;
+}
+
+static void begin_signals(void) {
+    of_handler = map_memory(32 * PAGE);
+    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
+    struct itimerval every = {{0, 300}, {0, 300}};
+    if (sigaction(SIGALRM, &action, NULL) != 0 || setitimer(ITIMER_REAL, &every, NULL) != 0)
+        fail("setitimer");
+}
+
+/* Another process stops this one again and again, until it is over. */
+static pid_t begin_stops(useconds_t after) {
+    pid_t own = getpid(), child = fork();
+    if (child < 0)
+        fail("fork");
+    if (child > 0)
+        return child;
+    do {
+        usleep(after);
+        kill(own, SIGSTOP);
+        usleep(500);
+        kill(own, SIGCONT);
+    } while (!over() && getppid() == own);
+    _exit(0);
+}
+
+static void end_by(const char *how, char **argv) {
+    if (strcmp(how, "exec") == 0)
+        execl(argv[0], argv[0], argv[1], (char *)NULL), fail("exec");
+    else if (strcmp(how, "exit") == 0)
+        exit(wrong_count == 0 ? 7 : 1);
+    else
+        kill(getpid(), SIGKILL);
+}
+
 int main(int argc, char **argv) {
     long ms = argc > 1 ? atol(argv[1]) : 50;
+    const char *how = argc > 2 ? argv[2] : "";
+    useconds_t after = argc > 3 ? (useconds_t)atoi(argv[3]) : 0;
     clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_nsec += ms * 1000000;
     end.tv_sec += end.tv_nsec / 1000000000, end.tv_nsec %= 1000000000;
+    pid_t stops = strcmp(how, "stop") == 0 ? begin_stops(after) : 0;
     pthread_t threads[THREADS];
     for (uintptr_t i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, work, (void *)i) != 0)
             fail("pthread_create");
+    if (strcmp(how, "signals") == 0) {
+        begin_signals();
+    } else if (after > 0 && stops == 0) {
+        usleep(after);
+        end_by(how, argv);
+    }
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
+    if (stops != 0 && waitpid(stops, NULL, 0) != stops)
+        fail("waitpid");
     printf("wrong %d, %s\n", wrong_count, children > 0 ? "with children" : "without");
     return wrong_count != 0;
 }

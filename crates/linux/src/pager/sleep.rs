@@ -46,7 +46,8 @@ static LOCKED: AtomicU32 = AtomicU32::new(0);
 
 /// Bytes that a process has mapped so far, and from how many on it joins.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
-const JOINS_AT: usize = 4 << 20;
+/// From so many bytes on, mapped by calls that come to us, a process joins `quire`.
+pub const JOINS_AT: usize = 4 << 20;
 /// The process, by its id.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 /// 1 when it has joined, or never will.

@@ -64,6 +64,9 @@ unsafe fn make(held: &Held, number: c_long, args: [usize; 6]) -> Answer {
             libc::SYS_mremap => {
                 remap(held, &Remap { old: a, old_len: b, new_len: c, flags: d as c_int, new_addr: e })
             }
+            libc::SYS_madvise if is_guard(c as c_int) && is_planned(a, b) => Err(libc::EINVAL),
+            libc::SYS_process_madvise if is_guard(d as c_int) => Err(libc::EINVAL),
+            libc::SYS_pkey_mprotect if d as c_int > 0 && is_planned(a, b) => Err(libc::EINVAL),
             libc::SYS_madvise if is_plain(c as c_int) => raw::forward(number as usize, args),
             libc::SYS_mprotect => {
                 let answer = raw::forward(number as usize, args);
@@ -87,6 +90,17 @@ unsafe fn make(held: &Held, number: c_long, args: [usize; 6]) -> Answer {
             }
         }
     }
+}
+
+/// Whether a range has a part in the arena that is planned. What can't be managed there is refused before the process wakes
+/// too: no move gets past a guard, and frames have no protection key.
+fn is_planned(addr: usize, len: usize) -> bool {
+    decide::split_loosely(addr, len, &sleep::planned_arena()).is_some()
+}
+
+/// `MADV_GUARD_INSTALL` and `MADV_GUARD_REMOVE`.
+const fn is_guard(advice: c_int) -> bool {
+    matches!(advice, 102 | 103)
 }
 
 /// Advice of which nothing is left on the mapping.
@@ -214,6 +228,10 @@ unsafe fn remap(held: &Held, call: &Remap) -> Answer {
             held.unmapped(&(new_addr..new_addr.saturating_add(new_len)));
         }
         return moved(kernel(flags, new_addr));
+    }
+    if new_len > decide::USER_END {
+        // The kernel has its own word for that.
+        return kernel(flags, new_addr);
     }
     if new_len - old_len >= LARGE && !has_room(new_len - old_len) {
         return Err(libc::ENOMEM);

@@ -58,7 +58,6 @@ fn prepare(arguments: cli::Run) -> Result<impl FnOnce(Library) -> Result<End, Fa
     let report = Target::open(arguments.form(), arguments.output.as_deref(), arguments.quiet)?;
 
     let watched = arguments.record.is_some() || arguments.log.is_some() || arguments.profile;
-    let awake = arguments.awake || watched || arguments.policy.is_some();
     let trace = arguments.record.map(|path| Trace::create(&path, every)).transpose()?;
     let log = arguments.log.map(|path| Log::create(&path)).transpose()?;
 
@@ -67,7 +66,8 @@ fn prepare(arguments: cli::Run) -> Result<impl FnOnce(Library) -> Result<End, Fa
         let shown = program.display();
         say(format_args!("warning: {shown} runs outside the budget: {}; {}", cause.cause(), cause.mend()));
     }
-    let wake = wake_of(awake, env::var_os(WAKE_VARIABLE));
+    let awake = arguments.awake || watched;
+    let wake = wake_of(awake, arguments.policy.is_some(), env::var_os(WAKE_VARIABLE));
     let (words, profile, quiet) = (arguments.program, arguments.profile, arguments.quiet);
     Ok(move |library| {
         let settings = Settings {
@@ -87,15 +87,17 @@ fn prepare(arguments: cli::Run) -> Result<impl FnOnce(Library) -> Result<End, Fa
     })
 }
 
-/// For tests: `soon` wakes each process soon after it has joined, `start` before it begins.
+/// For tests: `soon` wakes each process soon after it has joined, `short` when memory is, `start` before it begins.
 const WAKE_VARIABLE: &str = "QUIRE_WAKE";
 
-/// When processes are woken.
-fn wake_of(awake: bool, named: Option<OsString>) -> Wake {
+/// When processes are woken. Who names a `policy` wants to see it at work, from the start on.
+fn wake_of(awake: bool, policy: bool, named: Option<OsString>) -> Wake {
     match named.as_deref().and_then(OsStr::to_str) {
         _ if awake => Wake::AtStart,
         Some("start") => Wake::AtStart,
         Some("soon") => Wake::Soon,
+        Some("short") => Wake::WhenShort,
+        _ if policy => Wake::AtStart,
         _ => Wake::WhenShort,
     }
 }
@@ -174,6 +176,16 @@ mod tests {
         assert!(failure.message.contains("1 MiB") && failure.message.contains("16M"), "{}", failure.message);
         assert_eq!(failure.status, 125);
         assert_eq!(budget_of(Some("16M")), Ok(Some(LEAST_BUDGET)));
+    }
+
+    #[test]
+    fn programs_sleep_unless_somebody_wants_to_see_them_managed() {
+        assert_eq!(wake_of(false, false, None), Wake::WhenShort);
+        assert_eq!(wake_of(false, true, None), Wake::AtStart);
+        for (named, wake) in [("soon", Wake::Soon), ("short", Wake::WhenShort), ("start", Wake::AtStart)] {
+            assert_eq!(wake_of(false, true, Some(named.into())), wake);
+            assert_eq!(wake_of(true, false, Some(named.into())), Wake::AtStart);
+        }
     }
 
     #[test]

@@ -319,7 +319,9 @@ impl<'a> Supervisor<'a> {
         self.peak.add(&sample, &self.keeper.totals());
         self.keeper.let_go_of_ended();
         self.outsiders.look(&sample, &connected, Instant::now());
-        self.over.look(&sample, &self.keeper.managed());
+        let mut managed = self.keeper.managed();
+        managed.extend(self.outsiders.sleepers(&sample, &connected));
+        self.over.look(&sample, &managed);
         if let Some(migrations) = &mut self.migrations {
             migrations.look(&connected);
         }

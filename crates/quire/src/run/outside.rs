@@ -2,11 +2,13 @@
 //!
 //! The first of each cause is told to the user, with what mends it; all are counted.
 
+use super::over::Managed;
 use super::sample::{self, Sample};
 use crate::files::say;
 use quire_linux::control::notice::{Look, Notices, Reader};
 use quire_linux::control::outside::Outside;
 use quire_linux::image;
+use quire_linux::pager::sleep::JOINS_AT;
 use quire_linux::sys::child::same_memory;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -104,6 +106,21 @@ impl Outsiders {
             }
         }
         self.strangers = still;
+    }
+
+    /// Who sleeps and has not joined: what is large there did not come by the calls that the library sees, and can't be managed.
+    /// The copies of others are not among them.
+    pub(super) fn sleepers(&mut self, sample: &Sample, connected: &[u32]) -> Vec<Managed> {
+        let mut found = Vec::new();
+        for member in sample.members.iter().filter(|member| !connected.contains(&member.pid)) {
+            let process = (member.pid, member.started);
+            let is_told = !self.sleeps || self.counted.contains(&process) || member.copies_one_of(sample);
+            if !is_told && self.has_library(process) {
+                let bytes = member.anonymous.min(JOINS_AT as u64);
+                found.push(Managed { pid: member.pid, forked: false, bytes });
+            }
+        }
+        found
     }
 
     /// Whether an unconnected process may connect yet: it sleeps, or nothing says why it does not, and it is not overdue.

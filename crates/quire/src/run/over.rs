@@ -15,7 +15,7 @@ pub(crate) fn limit(budget: u64) -> u64 {
     budget.saturating_add(budget / 10).saturating_add(MARGIN)
 }
 
-/// What a connected process says of itself.
+/// What a connected process says of itself, or what is known of one that sleeps without a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Managed {
     pub(super) pid: u32,
@@ -169,8 +169,9 @@ fn largest_kind(smaps: &str, unmanaged: u64) -> &'static str {
                 "file" => data += anonymous,
                 _ => {}
             }
-        } else if let Some((start, end, name)) = header(line) {
-            let is_file = name.starts_with('/');
+        } else if let Some((start, end, rights, name)) = header(line) {
+            // What is shared is no part of a program: the ledger, which the kernel may put beside anything.
+            let is_file = name.starts_with('/') && rights.ends_with('p');
             // What has no name and follows a file's last pages at once is its .bss.
             kind = if is_file || (name.is_empty() && start == file_end) { "file" } else { name };
             file_end = if is_file { end } else { "" };
@@ -188,12 +189,12 @@ fn largest_kind(smaps: &str, unmanaged: u64) -> &'static str {
     .map_or("", |(_, words)| words)
 }
 
-/// Start, end and name of a mapping, if the line begins one.
-fn header(line: &str) -> Option<(&str, &str, &str)> {
+/// Start, end, rights and name of a mapping, if the line begins one.
+fn header(line: &str) -> Option<(&str, &str, &str, &str)> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     start.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(())?;
-    Some((start, end, words.nth(4).unwrap_or("")))
+    Some((start, end, words.next()?, words.nth(3).unwrap_or("")))
 }
 
 #[cfg(test)]
@@ -297,8 +298,8 @@ mod tests {
     #[test]
     fn a_line_of_smaps_that_begins_a_mapping_is_told_from_others() {
         let named = "55aa-55bb rw-p 00000000 08:01 17      /usr/bin/tool";
-        assert_eq!(header(named), Some(("55aa", "55bb", "/usr/bin/tool")));
-        assert_eq!(header("55aa-55bb rw-p 00000000 00:00 0"), Some(("55aa", "55bb", "")));
+        assert_eq!(header(named), Some(("55aa", "55bb", "rw-p", "/usr/bin/tool")));
+        assert_eq!(header("55aa-55bb rw-p 00000000 00:00 0"), Some(("55aa", "55bb", "rw-p", "")));
         assert_eq!(header("Anonymous:          12 kB"), None);
         assert_eq!(header("Some-thing: 3 kB"), None);
         assert_eq!(header(""), None);
@@ -327,7 +328,10 @@ Anonymous:        7000 kB
         assert!(largest_kind(&smaps.replace("1000 kB", "99000 kB"), 100 * MIB).starts_with("its heap"));
         let stack = smaps.replace("[heap]", "[stack]").replace("1000 kB", "99000 kB");
         assert_eq!(largest_kind(&stack, 100 * MIB), "its stack");
-        // What has no name and a gap before it is no .bss.
+        // What lies behind a shared file is no .bss.
+        let shared = smaps.replace("rw-p 00000000 08:01", "rw-s 00000000 08:01");
+        assert!(largest_kind(&shared, 11 * MIB).starts_with("mapped by system calls"));
+        // What has no name and a gap before it is none either.
         let apart = smaps.replace("55bb0000-56bb0000", "55bb1000-56bb0000");
         assert!(largest_kind(&apart, 11 * MIB).starts_with("mapped by system calls"));
     }

@@ -26,6 +26,12 @@ impl Member {
     pub(crate) fn is_copy_of(&self, other: &Member) -> bool {
         self.pid != other.pid && self.image == other.image
     }
+
+    /// Whether it came of a fork without exec from another one in the sample, or from an ancestor of both.
+    pub(crate) fn copies_one_of(&self, sample: &Sample) -> bool {
+        let is_older = |other: &&Member| (other.started, other.pid) < (self.started, self.pid);
+        sample.members.iter().filter(is_older).any(|other| other.is_copy_of(self))
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +161,18 @@ fn proportional(member: &Member) -> Option<u64> {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_copy_is_told_from_what_it_was_copied_from() {
+        let member =
+            |pid: u32, started: u64, image: u64| Member { pid, started, image: (image, 0), anonymous: 0 };
+        let members =
+            vec![member(9, 5, 1), member(3, 5, 2), member(7, 6, 1), member(4, 6, 1), member(5, 7, 2)];
+        let sample = Sample { members, anonymous: 0 };
+        let copies: Vec<u32> =
+            sample.members.iter().filter(|one| one.copies_one_of(&sample)).map(|one| one.pid).collect();
+        assert_eq!(copies, [7, 4, 5]);
+    }
 
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {
