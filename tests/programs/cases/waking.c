@@ -1,5 +1,5 @@
 /* Threads, calls on memory, locks, marks and forks for a while, in the middle of which the process may wake: waking MS. What is wrong
- * is counted. waking MS signals: with a signal every 300 us besides, whose handler touches and maps memory. waking MS stop US: stopped
+ * is counted. waking MS signals: with a signal 300 us after the last besides, whose handler touches and maps memory. waking MS stop US: stopped
  * after so many microseconds, and again each time it goes on. waking MS exec|exit|kill US: in the middle another program, the end with
  * status 7, or an end by force. */
 #include "case.h"
@@ -95,6 +95,13 @@ static void *work(void *argument) {
 
 static char *of_handler;
 
+/* The next one is not due before the last was handled, however long that takes. */
+static void next_signal(void) {
+    struct itimerval once = {{0, 0}, {0, 300}};
+    if (setitimer(ITIMER_REAL, &once, NULL) != 0)
+        fail("setitimer");
+}
+
 /* What it touches was there before, or comes and goes here. */
 static void handle(int number) {
     (void)number;
@@ -104,15 +111,16 @@ static void handle(int number) {
     write_contents(map, PAGE, 9);
     if (wrong_words(map, PAGE, 9) != 0 || map[2 * PAGE] != 0 || munmap(map, 3 * PAGE) != 0)
         wrong_count++;
+    next_signal();
     errno = before;
 }
 
 static void begin_signals(void) {
     of_handler = map_memory(32 * PAGE);
     struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
-    struct itimerval every = {{0, 300}, {0, 300}};
-    if (sigaction(SIGALRM, &action, NULL) != 0 || setitimer(ITIMER_REAL, &every, NULL) != 0)
-        fail("setitimer");
+    if (sigaction(SIGALRM, &action, NULL) != 0)
+        fail("sigaction");
+    next_signal();
 }
 
 /* Another process stops this one again and again, until it is over. */
