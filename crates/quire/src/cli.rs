@@ -170,9 +170,12 @@ pub(crate) struct Bench {
     /// Run Quire once more to see where the time of faults goes
     #[arg(long)]
     pub(crate) profile: bool,
-    /// Quire's policy, as for quire run
-    #[arg(long, value_name = "POLICY", default_value = "adaptive")]
-    pub(crate) policy: String,
+    /// Quire's --policy, which manages memory from the start
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Option<String>,
+    /// Quire's --awake
+    #[arg(long)]
+    pub(crate) awake: bool,
     /// Quire's --no-spill
     #[arg(long)]
     pub(crate) no_spill: bool,
@@ -318,8 +321,8 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen() {
-        for words in [&["--help"][..], &["run", "--help"], &["replay", "--help"], &["doctor", "--help"]] {
-            let line = ["quire"].iter().chain(words);
+        for verb in ["", "run", "replay", "bench", "doctor"] {
+            let line = ["quire", verb, "--help"].into_iter().filter(|word| !word.is_empty());
             let help = Cli::try_parse_from(line).unwrap_err().to_string();
             assert!(help.lines().count() <= 40, "{help}");
         }

@@ -40,7 +40,7 @@ fn outcome(workload: &str, control: &[f64], levels: Vec<Level>) -> Outcome {
 }
 
 /// A workload that Quire wins at one amount of memory, at another loses with a profile and is even; one whose kernel's
-/// side was killed; one without a kernel's side; one left out.
+/// side was killed; one without a kernel's side, with peaks; one left out.
 pub(super) fn results() -> Results {
     let native = [2.0, 2.1, 1.9, 2.0, 2.0];
     let kernel = [10.0, 11.0, 12.0, 10.0, 10.0];
@@ -71,7 +71,11 @@ pub(super) fn results() -> Results {
     killed.problem = "killed for want of memory even at 540 MiB".into();
     let mut wide = level("-m 1.5 of the peak", vec![row(&native, &[], &[2.2, 2.3, 2.1, 2.2, 2.2])]);
     wide.budget_bytes = vec![900 * MIB; 5];
-    let free = level("no -m", vec![row(&native, &[], &[2.1, 2.0, 1.9, 2.0, 2.1])]);
+    let mut free = level("no -m", vec![row(&native, &[], &[2.1, 2.0, 1.9, 2.0, 2.1])]);
+    for (level, peak) in [(&mut wide, 612 * MIB), (&mut free, 620 * MIB)] {
+        let peaks = row(&[(600 * MIB) as f64; 5], &[], &[peak as f64; 5]);
+        level.rows.push(Row { metric: "peak".into(), unit: Unit::Bytes, ..peaks });
+    }
     let mut sort = outcome("sort", &[1.0, 1.01, 0.99, 1.02, 1.0], vec![won, lost]);
     sort.repeated.push("round 3: 4 % of the time was stolen".into());
     Results {

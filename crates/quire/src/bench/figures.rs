@@ -1,6 +1,7 @@
 //! What follows from the values of a bench: medians, ratios by rounds, how sure they are, and whether all of it adds up.
 
-use super::model::{Level, Outcome, Profile, Results, Row, Side};
+use super::model::{Level, Outcome, Profile, Results, Row, Side, Unit};
+use crate::size::MIB;
 use std::cmp::Ordering;
 
 /// What an interval covers at least, where there are rounds enough: what five rounds reach with all of their values.
@@ -8,6 +9,10 @@ const ENOUGH: f64 = 0.9375;
 
 /// How far the control may be off, as a share.
 pub(crate) const NOISE: f64 = 0.05;
+
+/// So far above the native peak in the same round may Quire's be: in parts of it, and in bytes.
+const MOST_PEAK: f64 = 1.02;
+const MOST_PEAK_BYTES: u64 = 2 * MIB;
 
 /// How far a shown ratio may be from what the values say, as a share: what adding in another order does.
 const ROUNDING: f64 = 1e-9;
@@ -123,21 +128,26 @@ impl Ratio {
 /// How Quire does against what it is compared with: the kernel's swap where memory is short, else a native run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
-    /// The whole interval is above 1.
+    /// The whole interval is above 1; of peaks, in the median they are above what may be.
     Loses,
     /// The whole interval is below 1.
     Wins,
-    /// 1 is in the interval.
+    /// Neither.
     Even,
     /// One of the sides is missing.
     Unknown,
 }
 
 impl Verdict {
-    pub(super) fn of(ratio: Option<&Ratio>) -> Verdict {
+    /// Of a row with this ratio by Quire.
+    pub(super) fn of(row: &Row, ratio: Option<&Ratio>) -> Verdict {
+        let loses = |interval: Interval| match row.unit {
+            Unit::Bytes => is_too_much(row),
+            _ => interval.low > 1.0,
+        };
         match ratio.map(|ratio| ratio.interval) {
             None => Verdict::Unknown,
-            Some(interval) if interval.low > 1.0 => Verdict::Loses,
+            Some(interval) if loses(interval) => Verdict::Loses,
             Some(interval) if interval.high < 1.0 => Verdict::Wins,
             Some(_) => Verdict::Even,
         }
@@ -151,6 +161,14 @@ impl Verdict {
             Verdict::Unknown => "unknown",
         }
     }
+}
+
+/// Whether Quire's peaks are above what the native ones of the same rounds allow, in the median of the rounds.
+fn is_too_much(row: &Row) -> bool {
+    let most = |native: &f64| native * MOST_PEAK + MOST_PEAK_BYTES as f64;
+    let excess: Vec<f64> =
+        row.quire.iter().zip(&row.native).map(|(quire, native)| quire - most(native)).collect();
+    median(&excess).is_some_and(|excess| excess > 0.0)
 }
 
 /// What is shown of a row.
@@ -176,7 +194,7 @@ impl Figures {
             kernel: median(&row.kernel),
             quire: median(&row.quire),
             kernel_native: Ratio::of(row, Side::Kernel, Side::Native),
-            verdict: Verdict::of(deciding.as_ref()),
+            verdict: Verdict::of(row, deciding.as_ref()),
             quire_native,
             quire_kernel,
         }
@@ -395,8 +413,24 @@ mod tests {
         assert_eq!(verdicts(0), [Verdict::Wins, Verdict::Loses, Verdict::Even]);
         // The kernel's side was killed: how Quire compares is not known, however much slower than native it is.
         assert_eq!(verdicts(1), [Verdict::Unknown]);
-        // No pressure: against the native run.
-        assert_eq!(verdicts(2), [Verdict::Loses, Verdict::Even]);
+        // No pressure: against the native run. A peak may be a little above the native one.
+        assert_eq!(verdicts(2), [Verdict::Loses, Verdict::Even, Verdict::Even, Verdict::Loses]);
+    }
+
+    #[test]
+    fn a_peak_may_be_a_fiftieth_and_two_mib_above_the_native_one() {
+        let verdict = |native: &[f64], quire: &[f64]| {
+            let bytes = |mib: &[f64]| mib.iter().map(|mib| mib * MIB as f64).collect::<Vec<_>>();
+            let row = Row { unit: Unit::Bytes, ..row(&bytes(native), &[], &bytes(quire)) };
+            Verdict::of(&row, Ratio::of(&row, Side::Quire, Side::Native).as_ref())
+        };
+        assert_eq!(verdict(&[100.0; 3], &[104.0; 3]), Verdict::Even);
+        assert_eq!(verdict(&[100.0; 3], &[104.1; 3]), Verdict::Loses);
+        assert_eq!(verdict(&[100.0; 3], &[200.0, 104.0, 104.0]), Verdict::Even);
+        // By rounds: it is the second native peak that is lower.
+        assert_eq!(verdict(&[110.0, 100.0, 100.0], &[104.1; 3]), Verdict::Loses);
+        assert_eq!(verdict(&[100.0; 3], &[90.0; 3]), Verdict::Wins);
+        assert_eq!(verdict(&[], &[90.0; 3]), Verdict::Unknown);
     }
 
     #[test]

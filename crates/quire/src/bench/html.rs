@@ -30,7 +30,7 @@ pub(crate) fn page(results: &Results) -> String {
     text +=
         &ratios(results, "Quire and the kernel's swap", "kernel", |figures| figures.quire_kernel.as_ref());
     text += &ratios(results, "Quire and native runs", "native run", |figures| figures.quire_native.as_ref());
-    text += &times(results);
+    text += &sides(results);
     text += &profiles(results);
     text += &sheets(results);
     text + END
@@ -52,7 +52,8 @@ fn ratios(results: &Results, title: &str, other: &str, ratio: impl Fn(&Figures) 
     }
     let about = format!(
         "What Quire took by what the {other} took in the same round: the median, its interval, and a dot for each \
-         round. The mark is at 1; a shorter bar is faster. {}",
+         round. The mark is at 1; a shorter bar is better.{} {}",
+        table::peaks(results),
         table::sureness(results)
     );
     let key = VERDICTS.iter().map(|(verdict, colour)| (meaning(*verdict), *colour));
@@ -61,14 +62,14 @@ fn ratios(results: &Results, title: &str, other: &str, ratio: impl Fn(&Figures) 
 
 const fn meaning(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Wins => "faster in the whole interval",
-        Verdict::Loses => "slower in the whole interval",
-        Verdict::Even | Verdict::Unknown => "1 is in the interval",
+        Verdict::Wins => "better in the whole interval",
+        Verdict::Loses => "worse in the whole interval",
+        Verdict::Even | Verdict::Unknown => "neither",
     }
 }
 
 fn ratio_bar(row: &Row, ratio: &Ratio) -> Bar {
-    let verdict = Verdict::of(Some(ratio));
+    let verdict = Verdict::of(row, Some(ratio));
     let colour = VERDICTS.iter().find(|(of, _)| *of == verdict).map_or(COLOURS[8], |(_, colour)| colour);
     let value = format!("{} ({})", factor(ratio.median), between(&ratio.interval));
     Bar {
@@ -82,9 +83,9 @@ fn ratio_bar(row: &Row, ratio: &Ratio) -> Bar {
 }
 
 /// What each side took, each row to a scale of its own.
-fn times(results: &Results) -> String {
+fn sides(results: &Results) -> String {
     let mut text = section(
-        "Times",
+        "What each side took",
         "The median of each side, and a dot for each round. Each metric has a scale of its own.",
     );
     text += &plot::key(SIDES.iter().map(|(side, colour)| (side_name(*side), *colour)));
@@ -243,13 +244,14 @@ mod tests {
     fn every_row_has_its_bars_and_its_line() {
         let page = page(&results());
         // A row has a bar for each side, and one for each ratio by Quire that it has.
-        let sides = 3 * 3 + 3 * 2;
-        let ratios = 3 + 6;
+        let sides = 3 * 3 + 5 * 2;
+        let ratios = 3 + 8;
         let profiles = 1;
         assert_eq!(page.matches("<svg").count(), sides + ratios + profiles);
         // Dots: the rounds of all sides, and those of the ratios.
-        assert_eq!(page.matches("class=\"dot\"").count(), 3 * 15 + 6 + 2 * 10 + 3 * 5 + 5 * 5 + 3);
+        assert_eq!(page.matches("class=\"dot\"").count(), 3 * 15 + 6 + 4 * 10 + 3 * 5 + 7 * 5 + 3);
         assert_eq!(page.matches("<td class=\"name\">time</td>").count(), 5);
+        assert_eq!(page.matches("<td class=\"name\">peak</td>").count(), 2);
         for told in
             ["1.50 us", "loses", "0.50 (0.40..0.75)", "even at 540 MiB", "not installed", "was stolen"]
         {

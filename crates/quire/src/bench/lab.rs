@@ -16,10 +16,39 @@ use std::fs;
 use std::path::Path;
 
 /// How Quire's runs are made, for all workloads.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Options {
-    pub(super) policy: String,
+    /// None is named, so that processes sleep while there is memory enough.
+    pub(super) policy: Option<String>,
+    pub(super) awake: bool,
     pub(super) no_spill: bool,
+}
+
+impl Options {
+    /// `quire run` up to its program, with the `-m` of a run; `temporary` is where it spills to.
+    fn command(
+        &self,
+        quire: &Path,
+        temporary: &Path,
+        bytes: Option<u64>,
+        more: &[OsString],
+    ) -> Vec<OsString> {
+        let mut argv: Vec<OsString> = vec![quire.into(), "run".into(), "-q".into()];
+        if let Some(bytes) = bytes {
+            argv.extend(["-m".into(), format!("{}K", bytes / 1024).into()]);
+        }
+        if let Some(policy) = &self.policy {
+            argv.extend(["--policy".into(), policy.into()]);
+        }
+        argv.extend(self.awake.then(|| "--awake".into()));
+        match self.no_spill {
+            true => argv.push("--no-spill".into()),
+            false => argv.extend(["--swap-dir".into(), temporary.into()]),
+        }
+        argv.extend_from_slice(more);
+        argv.push("--".into());
+        argv
+    }
 }
 
 /// This machine, for one workload.
@@ -102,7 +131,8 @@ impl Machine<'_> {
         let judged = self.workload.judge(&run.output, run.seconds, driven.as_ref());
         let (answer, values) = judged.map_err(Trouble::Failed)?;
         let peak = if side == Side::Native { run.peak_anonymous } else { run.peak_less_cache };
-        Ok(Sample { seconds: run.seconds, values, answer, peak, pool: run.peak_swap })
+        let (anonymous, pool) = (run.peak_anonymous, run.peak_swap);
+        Ok(Sample { seconds: run.seconds, values, answer, peak, anonymous, pool })
     }
 
     /// The command line of a side.
@@ -110,18 +140,8 @@ impl Machine<'_> {
         if side != Side::Quire {
             return self.job.argv.clone();
         }
-        let mut argv: Vec<OsString> = vec![self.host.quire().into(), "run".into(), "-q".into()];
-        if let Some(bytes) = bytes {
-            argv.extend(["-m".into(), format!("{}K", bytes / 1024).into()]);
-        }
-        argv.extend(["--policy".into(), self.options.policy.clone().into()]);
-        match self.options.no_spill {
-            true => argv.push("--no-spill".into()),
-            false => argv.extend(["--swap-dir".into(), self.host.temporary().into()]),
-        }
-        argv.extend_from_slice(more);
-        argv.push("--".into());
-        self.job.under(argv)
+        let quire = self.options.command(self.host.quire(), self.host.temporary(), bytes, more);
+        self.job.under(quire)
     }
 }
 
@@ -192,6 +212,22 @@ fn profile_in(profile: &Json) -> Option<Profile> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// A policy that is named, `adaptive` too, would have processes managed from the start: that is not what users get.
+    #[test]
+    fn nothing_is_passed_to_quire_run_that_was_not_asked_for() {
+        let command = |options: &Options, bytes, more: &[&str]| {
+            let more: Vec<OsString> = more.iter().map(OsString::from).collect();
+            let words = options.command("/q".as_ref(), "/tmp".as_ref(), bytes, &more);
+            words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        let plain = Options::default();
+        assert_eq!(command(&plain, None, &[]), "/q run -q --swap-dir /tmp --");
+        assert_eq!(command(&plain, Some(32 << 20), &[]), "/q run -q -m 32768K --swap-dir /tmp --");
+        let all = Options { policy: Some("fixed:4K".into()), awake: true, no_spill: true };
+        let line = "/q run -q -m 16384K --policy fixed:4K --awake --no-spill --profile --";
+        assert_eq!(command(&all, Some(16 << 20), &["--profile"]), line);
+    }
 
     #[test]
     fn a_profile_is_by_faults() {

@@ -64,7 +64,9 @@ pub(crate) struct Settings {
     pub(crate) repeats: usize,
     pub(crate) small: bool,
     pub(crate) profile: bool,
-    pub(crate) policy: String,
+    /// Quire's `--policy`; none: what `quire run` does by itself.
+    pub(crate) policy: Option<String>,
+    pub(crate) awake: bool,
     pub(crate) no_spill: bool,
     pub(crate) quiet: bool,
     /// Where inputs are made and kept; none: in a directory that goes away.
@@ -138,7 +140,8 @@ pub(crate) fn measure(settings: &Settings) -> Result<Done, Failure> {
     let (present, absent): (Vec<&Workload>, Vec<&Workload>) =
         settings.workloads.iter().partition(|workload| workload.missing().is_none());
     done.results.left_out.extend(absent.iter().filter_map(|workload| workload.missing()));
-    let options = Options { policy: settings.policy.clone(), no_spill: settings.no_spill };
+    let options =
+        Options { policy: settings.policy.clone(), awake: settings.awake, no_spill: settings.no_spill };
     for (number, workload) in present.iter().enumerate() {
         progress.left((present.len() - number) * plan.runs());
         let job = workload.prepare(inputs, settings.small)?;

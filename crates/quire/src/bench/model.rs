@@ -23,12 +23,14 @@ pub(crate) enum Unit {
     UsPerPage,
     /// Milliseconds for each start or exec.
     Milliseconds,
+    /// Of memory, at the peak.
+    Bytes,
 }
 
 /// One value that a run yields. Less is better.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Value {
-    /// `time`, or the name of a phase: `fill`, `scan`, `random` ..
+    /// `time`, `peak`, or the name of a phase: `fill`, `scan`, `random` ..
     pub(crate) metric: String,
     pub(crate) unit: Unit,
     pub(crate) value: f64,

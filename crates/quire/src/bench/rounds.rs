@@ -5,7 +5,7 @@
 //! second native run shows what noise there was; a round with too much of it is measured again.
 
 use super::equal_ram::{self, Search};
-use super::model::{Level, Outcome, Profile, Row, Side, Value};
+use super::model::{Level, Outcome, Profile, Row, Side, Unit, Value};
 use crate::size::human;
 
 /// More of the processors' time than this taken by others makes a round worthless.
@@ -18,6 +18,9 @@ const RISES: usize = 12;
 /// How often Quire's run is repeated with less where it took more than there was.
 const CUTS: usize = 3;
 
+/// The metric of the most anonymous memory that a run had.
+const ROW_OF_PEAKS: &str = "peak";
+
 /// How one run ended.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Sample {
@@ -28,6 +31,9 @@ pub(super) struct Sample {
     pub(super) answer: String,
     /// Of the run's memory, in bytes: anonymous for a native run; for the others all but file cache.
     pub(super) peak: u64,
+    /// The most anonymous memory in it, in bytes: on each side, of all its processes, `quire` with them. 0 where it ended before
+    /// anybody looked.
+    pub(super) anonymous: u64,
     /// The most that the swap took meanwhile, in bytes.
     pub(super) pool: u64,
 }
@@ -148,7 +154,7 @@ pub(super) fn measure(lab: &mut impl Lab, plan: &Plan, name: &str, what: &str) -
     for one in measured.iter_mut().filter(|one| plan.profile && one.level.problem.is_empty()) {
         one.level.profile = Some(session.lab.profile(one.budget)?);
     }
-    outcome.levels = measured.into_iter().map(|measured| measured.level).collect();
+    outcome.levels = measured.into_iter().map(Measured::level).collect();
     Ok(outcome)
 }
 
@@ -325,15 +331,30 @@ impl<L: Lab> Session<'_, L> {
 }
 
 impl Measured {
+    /// What came of it, without a row of peaks that not all runs have.
+    fn level(mut self) -> Level {
+        let seen = |row: &Row| row.native.iter().chain(&row.quire).all(|bytes| *bytes > 0.0);
+        self.level.rows.retain(|row| row.unit != Unit::Bytes || seen(row));
+        self.level
+    }
+
+    /// What a run yields at this amount of memory: where there is enough, how much it takes of it too.
+    fn values(&self, sample: &Sample) -> Vec<Value> {
+        let peak = Value { metric: ROW_OF_PEAKS.into(), unit: Unit::Bytes, value: sample.anonymous as f64 };
+        let is_enough = !matches!(self.amount, Amount::Limit(_));
+        sample.values.iter().cloned().chain(is_enough.then_some(peak)).collect()
+    }
+
     /// Takes the values of a round.
     fn add(&mut self, native: &Sample, pair: Option<Pair>) {
         let Some(Pair { kernel, quire, budget }) = pair else { return };
         self.level.budget_bytes.extend(budget);
         self.level.quire_peak_bytes.push(quire.peak);
         self.level.pool_bytes.extend(kernel.as_ref().map(|kernel| kernel.pool));
-        for value in &native.values {
-            let of = |sample: &Sample| {
-                sample.values.iter().find(|one| one.metric == value.metric).map(|one| one.value)
+        let [kernel, quire] = [kernel.as_ref(), Some(&quire)].map(|run| run.map(|run| self.values(run)));
+        for value in self.values(native) {
+            let of = |values: &Vec<Value>| {
+                values.iter().find(|one| one.metric == value.metric).map(|one| one.value)
             };
             let row = match self.level.rows.iter_mut().position(|row| row.metric == value.metric) {
                 Some(at) => &mut self.level.rows[at],
@@ -350,14 +371,13 @@ impl Measured {
             };
             row.native.push(value.value);
             row.kernel.extend(kernel.as_ref().and_then(of));
-            row.quire.extend(of(&quire));
+            row.quire.extend(quire.as_ref().and_then(of));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::Unit;
     use super::*;
     use crate::size::MIB;
 
@@ -378,6 +398,8 @@ mod tests {
         surprise: Option<(usize, u64)>,
         /// Runs on top.
         more: usize,
+        /// The most anonymous memory of a run, in bytes, by how many there were; none: as much as all of its memory.
+        anonymous: Option<fn(usize) -> u64>,
     }
 
     impl Fake {
@@ -392,6 +414,7 @@ mod tests {
                 beside,
                 surprise: None,
                 more: 0,
+                anonymous: None,
             }
         }
 
@@ -414,7 +437,8 @@ mod tests {
                 Side::Quire => (3.0, bytes.map_or(PEAK, |bytes| bytes + beside), 0, self.quire_answer),
             };
             let values = vec![Value { metric: "time".into(), unit: Unit::Seconds, value: seconds }];
-            Ok(Sample { seconds, values, answer: answer.into(), peak, pool })
+            let anonymous = self.anonymous.map_or(peak, |anonymous| anonymous(self.runs.len()));
+            Ok(Sample { seconds, values, answer: answer.into(), peak, anonymous, pool })
         }
 
         fn steal(&mut self) -> f64 {
@@ -501,6 +525,29 @@ mod tests {
         let excess = first + 20 * MIB + surprise - total;
         assert!((excess + total / 100 - 4096..=excess + total / 100 + 4096).contains(&(first - again)));
         assert!(outcome.levels[0].quire_peak_bytes.iter().all(|peak| *peak <= total));
+    }
+
+    #[test]
+    fn where_there_is_enough_the_peaks_of_one_round_are_compared() {
+        let mut fake = Fake { anonymous: Some(|run| run as u64 * MIB), ..Fake::new() };
+        let outcome = measure(&mut fake, &plan(&[Amount::Plenty(1.5), Amount::All]), "x", "").unwrap();
+        // A run to begin with, and rounds of four: natively, twice under Quire, natively again.
+        for (level, more) in outcome.levels.iter().zip([1, 2]) {
+            let peaks = |first: u64| [0, 4, 8].map(|round| ((first + round) * MIB) as f64).to_vec();
+            let found = level.rows.iter().find(|row| row.metric == ROW_OF_PEAKS).unwrap();
+            assert_eq!((&found.native, &found.quire), (&peaks(2), &peaks(2 + more)));
+            assert!(found.kernel.is_empty() && found.unit == Unit::Bytes);
+        }
+        let outcome = measure(&mut Fake::new(), &plan(&[Amount::Limit(0.5)]), "x", "").unwrap();
+        assert!(outcome.levels[0].rows.iter().all(|row| row.metric != ROW_OF_PEAKS));
+    }
+
+    #[test]
+    fn runs_that_nobody_saw_have_no_row_of_peaks() {
+        let mut fake = Fake { anonymous: Some(|run| if run == 7 { 0 } else { MIB }), ..Fake::new() };
+        let outcome = measure(&mut fake, &plan(&[Amount::Plenty(1.5), Amount::All]), "x", "").unwrap();
+        let names = |level: &Level| level.rows.iter().map(|row| row.metric.clone()).collect::<Vec<_>>();
+        assert_eq!([0, 1].map(|at| names(&outcome.levels[at])), [vec!["time"], vec!["time", ROW_OF_PEAKS]]);
     }
 
     #[test]

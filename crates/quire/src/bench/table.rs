@@ -20,8 +20,8 @@ pub(super) const TEXTS: usize = 2;
 
 /// What the columns mean.
 pub(super) const MEANING: &str = "Values are medians over the rounds. kernel/n, quire/n and quire/k are what the kernel \
-     or Quire took by what a native run or the kernel took in the same round, medians too: below 1 is faster. The \
-     interval is of the last one that a row has.";
+     or Quire took by what a native run or the kernel took in the same round, medians too: below 1 is faster, or less \
+     memory. The interval is of the last one that a row has.";
 
 /// The table, and what belongs to it.
 pub(crate) fn text(results: &Results) -> String {
@@ -146,7 +146,7 @@ pub(super) fn cells(metric: &str, unit: Unit, figures: &Figures) -> [String; NAM
 /// What a value is of.
 const fn each(unit: Unit) -> &'static str {
     match unit {
-        Unit::Seconds => "run",
+        Unit::Seconds | Unit::Bytes => "run",
         Unit::UsPerPage => "page",
         Unit::Milliseconds => "start",
     }
@@ -158,6 +158,7 @@ pub(super) fn amount(value: f64, unit: Unit) -> String {
         Unit::Seconds => 1e9,
         Unit::UsPerPage => 1e3,
         Unit::Milliseconds => 1e6,
+        Unit::Bytes => return human(value.round() as u64),
     };
     time((value * ns).round() as u64)
 }
@@ -216,9 +217,19 @@ pub(super) fn losses(results: &Results) -> String {
     let lost = verdicts.iter().filter(|verdict| **verdict == Verdict::Loses).count();
     format!(
         "Quire loses {lost} of {}, marked *: the whole interval is above 1, against the kernel where memory is short, \
-         else against native.",
-        counted(verdicts.len() as u64, "row")
+         else against native.{}",
+        counted(verdicts.len() as u64, "row"),
+        peaks(results)
     )
+}
+
+/// When Quire loses a row of peaks, where there are any.
+pub(super) fn peaks(results: &Results) -> &'static str {
+    let has_peaks = |(_, level): (&Outcome, &Level)| level.rows.iter().any(|row| row.unit == Unit::Bytes);
+    match levels(results).any(has_peaks) {
+        true => " It loses a peak, of anonymous memory, above 1.02 times the native one and 2 MiB.",
+        false => "",
+    }
 }
 
 /// Where the time of faults went, a line for each profile.
@@ -299,12 +310,14 @@ mod tests {
             ("sort:", " 0.5", "random", ' '),
             ("python:", " 0.5", "time", ' '),
             ("git:", " -m 1.5", "time", '*'),
+            ("git:", " -m 1.5", "peak", ' '),
             ("git:", " no -m", "time", ' '),
+            ("git:", " no -m", "peak", '*'),
         ] {
             let line = line_after(&text, workload, level, metric);
             assert!(line.starts_with(mark), "{workload} {level} {metric}: {line}\n{text}");
         }
-        assert!(text.contains("Quire loses 2 of 6 rows, marked *"), "{text}");
+        assert!(text.contains("Quire loses 3 of 8 rows, marked *"), "{text}");
     }
 
     #[test]
@@ -319,6 +332,8 @@ mod tests {
         assert_eq!(fields(killed), "time|run|2.00 s|-|40.0 s|-|20.0|-|19.5..20.5");
         let random = line_after(&text, "sort:", " 0.5", "random");
         assert!(fields(random).starts_with("random|page|2.00 us|10.0 us|10.0 us"), "{random}");
+        let peak = line_after(&text, "git:", " -m 1.5", "peak");
+        assert_eq!(fields(peak), "peak|run|600 MiB|-|612 MiB|-|1.02|-|1.02..1.02");
     }
 
     #[test]
@@ -333,6 +348,7 @@ mod tests {
             "Left out: redis: redis-server is not installed",
             "1.23M faults of 41.75 us: wait 1.50, lock 0.25, read 40.00. Calls of each: ioctl 2.10, pread 0.40.",
             "0.12 migrations, 0.40 disk reads of 16 KiB.",
+            "else against native. It loses a peak, of anonymous memory, above 1.02 times the native one and 2 MiB.",
         ] {
             assert!(text.contains(told), "{told}: {text}");
         }
@@ -361,7 +377,7 @@ mod tests {
         results.left_out.clear();
         let text = text(&results);
         assert!(text.contains("Quire loses 0 of 0 rows") && !text.contains("Left out"), "{text}");
-        assert!(!text.contains("Profile") && !text.contains("Intervals"), "{text}");
+        assert!(!text.contains("Profile") && !text.contains("peak") && !text.contains("Intervals"), "{text}");
     }
 
     #[test]

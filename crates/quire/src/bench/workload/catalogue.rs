@@ -38,9 +38,11 @@ pub(crate) fn catalogue() -> Vec<Workload> {
             measure: Measure::Driver,
             ..known("redis", "redis-server, filled, then GETs by redis-benchmark", REDIS, redis)
         },
+        known("perl", "hashes, arrays and strings", PERL, perl),
         known("node", "objects, maps and buffers in JavaScript", NODE, node),
         known("java", "small objects on a heap of fixed size", JAVA, java),
         known("g++", "a large file of templates, -O1", GXX, gxx),
+        known("make", "make -j2 of a program in C, -O1", MAKE, make),
         known("git", "git repack -adf of large blobs, one thread", GIT, git),
         known("zstd", "zstd --long=28 of repetitive logs", ZSTD, zstd),
         known("7z", "7z, xz format at level 9, two threads", SEVEN_ZIP, seven_zip),
@@ -50,6 +52,7 @@ pub(crate) fn catalogue() -> Vec<Workload> {
         known("ffmpeg", "x264 with a large lookahead", FFMPEG, ffmpeg),
         known("R", "a data frame sorted, joined and aggregated", R, r),
         known("polars", "frames joined, sorted and grouped", POLARS, polars),
+        known("duckdb", "tables joined, sorted and grouped in memory, two threads", DUCKDB, duckdb),
     ]
 }
 
@@ -131,10 +134,12 @@ const REDIS: &[Need] = &[
     command("redis-cli", "redis-tools"),
     command("redis-benchmark", "redis-tools"),
 ];
+const PERL: &[Need] = &[command("perl", "perl")];
 const NODE: &[Need] = &[command("node", "nodejs")];
 // A source file is run by the compiler.
 const JAVA: &[Need] = &[command("java", "default-jdk-headless"), command("javac", "default-jdk-headless")];
 const GXX: &[Need] = &[command("g++", "g++")];
+const MAKE: &[Need] = &[BASH, command("make", "make"), command("gcc", "gcc"), command("mktemp", "coreutils")];
 const GIT: &[Need] = &[BASH, command("git", "git")];
 const ZSTD: &[Need] = &[BASH, command("zstd", "zstd")];
 const SEVEN_ZIP: &[Need] = &[BASH, command("7z", "p7zip-full")];
@@ -144,6 +149,7 @@ const SAMTOOLS: &[Need] = &[BASH, command("samtools", "samtools")];
 const FFMPEG: &[Need] = &[command("ffmpeg", "ffmpeg")];
 const R: &[Need] = &[command("Rscript", "r-base-core")];
 const POLARS: &[Need] = &[command("python3", "python3"), Need::Module("polars")];
+const DUCKDB: &[Need] = &[command("python3", "python3"), Need::Module("duckdb")];
 
 /// A command line.
 fn words<const N: usize>(words: [&dyn AsRef<OsStr>; N]) -> Vec<OsString> {
@@ -217,6 +223,11 @@ fn redis(inputs: Inputs<'_>) -> Result<Job, Failure> {
     Ok(Job { driver, ..Job::new(inputs, argv) })
 }
 
+fn perl(inputs: Inputs<'_>) -> Result<Job, Failure> {
+    let script = inputs.script("job.pl", include_str!("scripts/job.pl"))?;
+    Ok(Job::new(inputs, words([&"perl", &script, &inputs.scaled(160).to_string()])))
+}
+
 fn node(inputs: Inputs<'_>) -> Result<Job, Failure> {
     let script = inputs.script("job.js", include_str!("scripts/job.js"))?;
     Ok(Job::new(inputs, words([&"node", &script, &inputs.scaled(200).to_string()])))
@@ -231,6 +242,42 @@ fn java(inputs: Inputs<'_>) -> Result<Job, Failure> {
 fn gxx(inputs: Inputs<'_>) -> Result<Job, Failure> {
     let source = inputs.kept("large.cc", inputs.scaled(280), inputs::source)?;
     Ok(Job::new(inputs, words([&"g++", &"-w", &"-O1", &"-S", &"-o", &"-", &source])))
+}
+
+/// The program that is made has four tables of about so many rules, which take the compiler's memory, and so many units, which
+/// take its time.
+const RULES: u64 = 120_000;
+const UNITS: u64 = 44;
+
+/// Its objects go to a directory of `TMPDIR`; what is printed is what the program says, and a checksum of them.
+const MAKE_ALL: &str = r#"set -e
+    objects=$(mktemp -d)
+    trap 'rm -rf "$objects"' EXIT
+    cd "$objects"
+    ln -s "$1" source
+    make -s -j2 -f source/Makefile SOURCES="$2" >&2
+    ./project
+    cat *.o | cksum"#;
+
+fn make(inputs: Inputs<'_>) -> Result<Job, Failure> {
+    let directory = inputs.directory.join("project");
+    fs::create_dir_all(&directory).map_err(|error| unwritable(&directory, &error))?;
+    let project = Inputs { directory: &directory, ..inputs };
+    let units = inputs.scaled(UNITS);
+    // Each has a name of its own by its number of rules.
+    let tables = [0, 1, 2, 3].map(|more| inputs.scaled(RULES) + more);
+    // Two tables are compiled at once, and then two more.
+    let files = tables[..2].iter().map(|rules| project.kept("table.c", *rules, inputs::table));
+    let files = files.chain((0..units).map(|number| project.kept("unit.c", number, inputs::unit)));
+    let files = files.chain(tables[2..].iter().map(|rules| project.kept("table.c", *rules, inputs::table)));
+    let main = project.script(&format!("main-{units}.c"), &inputs::calls(&tables, units));
+    project.script("project.h", inputs::HEADER)?;
+    project.script("Makefile", include_str!("scripts/Makefile"))?;
+    let sources: Vec<PathBuf> = files.chain([main]).collect::<Result<_, _>>()?;
+    let sources: Vec<_> = sources.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+    let argv = words([&"bash", &"-c", &MAKE_ALL, &"bench", &directory, &sources.join(" ")]);
+    // What a make around the bench has set is not for this one.
+    Ok(Job { env: vec![("MAKEFLAGS".into(), "".into())], ..Job::new(inputs, argv) })
 }
 
 /// Runs what prepares an input, and fails when it does.
@@ -342,6 +389,12 @@ fn polars(inputs: Inputs<'_>) -> Result<Job, Failure> {
     Ok(Job::new(inputs, words([&system_python(), &script, &rows])))
 }
 
+fn duckdb(inputs: Inputs<'_>) -> Result<Job, Failure> {
+    let script = inputs.script("tables.py", include_str!("scripts/tables.py"))?;
+    let rows = inputs.scaled(2_000_000).to_string();
+    Ok(Job::new(inputs, words([&system_python(), &script, &rows])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,7 +434,8 @@ mod tests {
     fn the_same_answer_comes_twice() {
         let directory = tempfile::tempdir().unwrap();
         let custom = custom(words([&"/bin/sh", &"-c", &"echo one; echo two"]));
-        let mut all = vec![by_name("sort"), by_name("sqlite"), by_name("g++"), by_name("git"), custom];
+        let names = ["sort", "sqlite", "perl", "g++", "make", "git", "duckdb"];
+        let mut all: Vec<Workload> = names.map(by_name).into_iter().chain([custom]).collect();
         all.retain(|workload| workload.missing().is_none());
         assert!(all.len() >= 2, "sort and sh are everywhere");
         for workload in all {

@@ -2,12 +2,14 @@
 
 mod code;
 mod drawing;
+mod project;
 mod reads;
 mod tables;
 mod text;
 
 pub(super) use code::{history, source};
 pub(super) use drawing::drawing;
+pub(super) use project::{HEADER, calls, table, unit};
 pub(super) use reads::reads;
 pub(super) use tables::{redis_commands, sql};
 pub(super) use text::{archive, lines, log};
@@ -121,6 +123,8 @@ mod tests {
             ("reads", reads, 10, 100),
             ("source", source, 10, 100),
             ("history", history, 1, 2),
+            ("table", table, 10, 100),
+            ("unit", unit, 1, 10),
         ] {
             let first = made(make, small);
             assert!(!first.is_empty() && first == made(make, small), "{name}");
@@ -132,7 +136,7 @@ mod tests {
     /// [`VERSION`] up.
     #[test]
     fn contents_belong_to_their_version() {
-        let all: [(Make, u64); 9] = [
+        let all: [(Make, u64); 11] = [
             (lines, 20_000),
             (log, 20_000),
             (archive, 20_000),
@@ -142,11 +146,13 @@ mod tests {
             (reads, 30),
             (source, 30),
             (history, 2),
+            (table, 30),
+            (unit, 30),
         ];
         let hashes = all.map(|(make, size)| xxh3_64(&made(make, size)) >> 32);
         let expected = [
             2429848382, 79160667, 79160667, 3926942669, 1365100581, 3477066054, 3704145336, 1951983960,
-            3887513613,
+            3887513613, 442971230, 3959275573,
         ];
         assert_eq!((VERSION, hashes), (1, expected), "contents have changed: count VERSION up");
     }
