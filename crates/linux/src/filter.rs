@@ -103,14 +103,13 @@ const PLAIN: [libc::c_long; 49] = [
 /// What passes as long as it makes nothing executable.
 const MAPPING: [libc::c_long; 2] = [libc::SYS_mmap, libc::SYS_mprotect];
 
-/// Writes the head of a filter that begins with `first`, and says how many instructions it has. `None`: the code lies where a
-/// filter can't tell its addresses by their low halves.
-pub fn head(own: &Own, first: Instruction, into: &mut [Instruction; HEAD]) -> Option<usize> {
+/// Writes the head of a filter that begins with `first`, and says how many instructions it has. The code takes less than 4 GiB.
+pub fn head(own: &Own, first: Instruction, into: &mut [Instruction; HEAD]) -> usize {
     let high = |addr: usize| (addr >> 32) as u32;
     let low = |addr: usize| addr as u32;
-    if own.text.is_empty() || high(own.text.start) != high(own.text.end) {
-        return None;
-    }
+    let (start, behind) = (own.text.start, own.text.end);
+    // How far the code goes among the addresses that have their high half in common with its start.
+    let first_part = if high(start) == high(behind) { low(behind) } else { u32::MAX };
     // Filters begin with nothing in the accumulator.
     let loads = first.code == LOAD;
     // Parts of the head, by where they begin.
@@ -118,7 +117,7 @@ pub fn head(own: &Own, first: Instruction, into: &mut [Instruction; HEAD]) -> Op
     let rights = numbers + PLAIN.len() + MAPPING.len() + 2;
     let process = rights + 2;
     let place = process + 2;
-    let end = place + 7;
+    let end = place + 10;
     let len = end + usize::from(!loads);
 
     let mut at = 0;
@@ -152,17 +151,20 @@ pub fn head(own: &Own, first: Instruction, into: &mut [Instruction; HEAD]) -> Op
     add(LOAD, ARGUMENTS, 0, 0);
     add(IF_EQUAL, own.pid, place, end);
     add(LOAD, PLACE + 4, 0, 0);
-    add(IF_EQUAL, high(own.text.start), place + 2, end);
+    add(IF_EQUAL, high(start), place + 3, place + 2);
+    add(IF_EQUAL, high(behind), place + 6, end);
     add(LOAD, PLACE, 0, 0);
-    add(IF_GREATER, low(own.text.start), place + 4, end);
-    add(IF_GREATER, low(own.text.end), end, place + 5);
-    add(IF_EQUAL, low(own.programs), end, place + 6);
+    add(IF_GREATER, low(start), place + 5, end);
+    add(IF_GREATER, first_part, end, place + 8);
+    add(LOAD, PLACE, 0, 0);
+    add(IF_GREATER, low(behind), end, place + 8);
+    add(IF_EQUAL, low(own.programs), end, place + 9);
     add(RETURN, ALLOW, 0, 0);
     if !loads {
         add(LOAD_CONSTANT, 0, 0, 0);
     }
     debug_assert_eq!(at, len);
-    Some(len)
+    len
 }
 
 #[cfg(test)]
@@ -241,8 +243,12 @@ mod tests {
     }
 
     fn with_head(filter: &[Instruction]) -> Vec<Instruction> {
+        with_head_of(&own(), filter)
+    }
+
+    fn with_head_of(own: &Own, filter: &[Instruction]) -> Vec<Instruction> {
         let mut into = [Instruction::default(); HEAD];
-        let len = head(&own(), filter[0], &mut into).unwrap();
+        let len = head(own, filter[0], &mut into);
         [&into[..len], filter].concat()
     }
 
@@ -297,10 +303,17 @@ mod tests {
     }
 
     #[test]
-    fn code_across_a_boundary_has_no_head() {
+    fn code_may_lie_on_both_sides_of_a_boundary() {
         let text = 0x7f12_ffff_0000..0x7f13_0000_1000;
-        let mut into = [Instruction::default(); HEAD];
-        assert_eq!(head(&Own { text, ..own() }, strict()[0], &mut into), None);
-        assert_eq!(head(&Own { text: 0..0, ..own() }, strict()[0], &mut into), None);
+        let programs = 0x7f13_0000_0019;
+        let own = Own { text, programs, ..own() };
+        let filter = with_head_of(&own, &strict());
+        let at = |place: usize| answer(&filter, &Asked::from(libc::SYS_futex, place));
+        for inside in [0x7f12_ffff_0002, 0x7f12_ffff_ffff, 0x7f13_0000_0000, 0x7f13_0000_1000] {
+            assert_eq!(at(inside), ALLOW, "{inside:#x}");
+        }
+        for outside in [0x7f12_ffff_0000, 0x7f12_0000_1000, 0x7f13_0000_1001, 0x7f13_ffff_1000, programs] {
+            assert_eq!(at(outside), KILL, "{outside:#x}");
+        }
     }
 }

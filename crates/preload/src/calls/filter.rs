@@ -84,7 +84,7 @@ impl Copied {
         let own = Own { text: texts::own(), programs: raw::place_of_forwarded()?, pid: raw::getpid() };
         let first = threads::peek::<Instruction>(given.instructions)?;
         let mut head = [Instruction::default(); HEAD];
-        let len = filter::head(&own, first, &mut head)?;
+        let len = filter::head(&own, first, &mut head);
         let head = &head[..len];
         let count = usize::from(given.len);
         if count == 0 || head.len() + count > MOST {
