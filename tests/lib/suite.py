@@ -18,7 +18,7 @@ import stacks
 # Scripts of tests/.
 SCRIPTS = ("bench", "cases", "failures", "libcs", "promise", "record", "unlimited", "verify")
 # Once more with programs that sleep at first, as they do by default: woken soon after their start, or when memory is short.
-ASLEEP = (("quick", {"QUIRE_WAKE": "soon"}), ("verify", {"QUIRE_WAKE": "short", "ONLY": "cells,forks,heaps"}))
+ASLEEP = (("quick", {"QUIRE_WAKE": "soon"}), ("verify", {"QUIRE_WAKE": "short", "ONLY": "forks,heaps"}))
 # Comparisons of time, which want a quiet machine and the full size.
 TIMED = ("halves", "kernel-swap")
 SIZES = ("small", "full", "soak")
