@@ -28,7 +28,7 @@ pub fn leaves(status: i32, quietly: bool) {
     }
     if sched::gettid() != super::own_pid() {
         STATUS.store(status & 0xff, Relaxed);
-    } else if let Some(Some(stat)) = stat() {
+    } else if let Some(stat) = stat() {
         OUTLIVED.store(stat.threads as usize > thread::live() + 1, Relaxed);
     }
     if let Some(pager) = super::pager() {
@@ -38,7 +38,7 @@ pub fn leaves(status: i32, quietly: bool) {
 
 /// Ends the process if the program has no thread left.
 pub(super) fn end_if_over() {
-    if let Some(Some(status)) = stat().map(|stat| stat.and_then(|stat| stat.status_if_over(thread::live()))) {
+    if let Some(status) = stat().and_then(|stat| stat.status_if_over(thread::live())) {
         thread::end_process(if OUTLIVED.load(Relaxed) { STATUS.load(Relaxed) } else { status });
     }
 }
@@ -73,11 +73,11 @@ struct Stat {
 }
 
 /// `None`: it can't be read, or may not be.
-fn stat() -> Option<Option<Stat>> {
+fn stat() -> Option<Stat> {
     if fork::is_filtered() && sched::gettid() == super::own_pid() {
         return None;
     }
-    file::read_some::<1024, _>(c"/proc/self/stat", Stat::parse)
+    file::read_some::<1024, _>(c"/proc/self/stat", Stat::parse).flatten()
 }
 
 impl Stat {
