@@ -52,6 +52,14 @@ static inline void *map_memory(size_t bytes) {
     return at;
 }
 
+/* Memory of so many MiB, as an argument says, with the contents of seed 1. */
+static inline char *contents_of(const char *mib, size_t *bytes) {
+    *bytes = strtoul(mib, NULL, 10) * MIB;
+    char *contents = map_memory(*bytes);
+    write_contents(contents, *bytes, 1);
+    return contents;
+}
+
 /* Writes and reads `bytes` of other memory, twice: under a budget smaller than that all else is evicted. */
 static inline void press(size_t bytes) {
     char *at = map_memory(bytes);

@@ -44,11 +44,10 @@ static void *other(void *contents) {
 int main(int count, char **args) {
     if (count < 3)
         return 2;
-    size_t bytes = strtoul(args[1], NULL, 10) * MIB;
+    size_t bytes;
     const char *what = args[2];
     setvbuf(stdout, NULL, _IONBF, 0);
-    char *contents = map_memory(bytes);
-    write_contents(contents, bytes, 1);
+    char *contents = contents_of(args[1], &bytes);
     pthread_t thread;
     int two = !strcmp(what, "all-of-two");
     if (two && pthread_create(&thread, NULL, other, contents) != 0)

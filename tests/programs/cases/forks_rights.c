@@ -42,10 +42,9 @@ static void give_up(const char *what, const char *directory) {
 int main(int count, char **args) {
     if (count < 3)
         return 2;
-    size_t bytes = strtoul(args[1], NULL, 10) * MIB;
+    size_t bytes;
     setvbuf(stdout, NULL, _IONBF, 0);
-    char *contents = map_memory(bytes);
-    write_contents(contents, bytes, 1);
+    char *contents = contents_of(args[1], &bytes);
     press(bytes / 2);
     give_up(args[2], args[count - 1]);
     for (int i = 0; i < 3; i++) {

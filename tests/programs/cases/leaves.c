@@ -18,10 +18,9 @@ static void *second(void *by_libc) {
 int main(int count, char **args) {
     if (count < 3)
         return 2;
-    size_t bytes = strtoul(args[1], NULL, 10) * MIB;
+    size_t bytes;
     const char *what = args[2];
-    char *contents = map_memory(bytes);
-    write_contents(contents, bytes, 1);
+    char *contents = contents_of(args[1], &bytes);
     pthread_t thread;
     if (!strcmp(what, "second") || !strcmp(what, "ended")) {
         if (pthread_create(&thread, NULL, second, what[0] == 's' ? NULL : contents) != 0)
