@@ -53,7 +53,7 @@ static inline void *map_memory(size_t bytes) {
 }
 
 /* Memory of so many MiB, as an argument says, with the contents of seed 1. */
-static inline char *contents_of(const char *mib, size_t *bytes) {
+static inline char *map_contents(const char *mib, size_t *bytes) {
     *bytes = strtoul(mib, NULL, 10) * MIB;
     char *contents = map_memory(*bytes);
     write_contents(contents, *bytes, 1);

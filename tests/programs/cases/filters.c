@@ -47,7 +47,7 @@ int main(int count, char **args) {
     size_t bytes;
     const char *what = args[2];
     setvbuf(stdout, NULL, _IONBF, 0);
-    char *contents = contents_of(args[1], &bytes);
+    char *contents = map_contents(args[1], &bytes);
     pthread_t thread;
     int two = !strcmp(what, "all-of-two");
     if (two && pthread_create(&thread, NULL, other, contents) != 0)

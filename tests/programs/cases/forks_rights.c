@@ -44,7 +44,7 @@ int main(int count, char **args) {
         return 2;
     size_t bytes;
     setvbuf(stdout, NULL, _IONBF, 0);
-    char *contents = contents_of(args[1], &bytes);
+    char *contents = map_contents(args[1], &bytes);
     press(bytes / 2);
     give_up(args[2], args[count - 1]);
     for (int i = 0; i < 3; i++) {

@@ -20,7 +20,7 @@ int main(int count, char **args) {
         return 2;
     size_t bytes;
     const char *what = args[2];
-    char *contents = contents_of(args[1], &bytes);
+    char *contents = map_contents(args[1], &bytes);
     pthread_t thread;
     if (!strcmp(what, "second") || !strcmp(what, "ended")) {
         if (pthread_create(&thread, NULL, second, what[0] == 's' ? NULL : contents) != 0)
