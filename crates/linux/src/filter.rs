@@ -4,6 +4,7 @@
 //! Calls are told apart by the address that the kernel sees them come from. What passes neither opens nor connects, and makes
 //! neither threads nor programs nor code: who jumps to an instruction of Quire's gains next to nothing.
 
+use crate::sys::{pagemap, uffd};
 use core::ops::Range;
 
 /// An instruction of the classic BPF, as the kernel has it.
@@ -38,6 +39,7 @@ const JUMP: u16 = 0x05;
 const IF_EQUAL: u16 = 0x15;
 const IF_GREATER: u16 = 0x25;
 const IF_SET: u16 = 0x45;
+const AND: u16 = 0x54;
 const RETURN: u16 = 0x06;
 
 /// Where the kernel shows what is asked for, in bytes (`struct seccomp_data`): numbers of 64 bits with their low half first.
@@ -49,9 +51,8 @@ const X86_64: u32 = 0xc000_003e;
 const ALLOW: u32 = 0x7fff_0000;
 
 /// What passes whatever its arguments are.
-const PLAIN: [libc::c_long; 49] = [
+const PLAIN: [libc::c_long; 48] = [
     libc::SYS_futex,
-    libc::SYS_ioctl,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
     libc::SYS_nanosleep,
@@ -100,6 +101,12 @@ const PLAIN: [libc::c_long; 49] = [
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+/// What passes of ioctl, by its number: a look at one's own pages, and at a namespace's kind; and the kind of the rest, those
+/// on a userfaultfd, but not the one that makes it: whether the program gets one is its filter's matter.
+const COMMANDS: [u32; 2] = [pagemap::SCAN, NS_GET_NSTYPE];
+/// Asks of what kind a namespace is.
+pub const NS_GET_NSTYPE: u32 = 0xb703;
+const KIND: u32 = 0xff00;
 /// What passes as long as it makes nothing executable.
 const MAPPING: [libc::c_long; 2] = [libc::SYS_mmap, libc::SYS_mprotect];
 
@@ -114,7 +121,8 @@ pub fn head(own: &Own, first: Instruction, into: &mut [Instruction; HEAD]) -> us
     let loads = first.code == LOAD;
     // Parts of the head, by where they begin.
     let numbers = 3;
-    let rights = numbers + PLAIN.len() + MAPPING.len() + 2;
+    let commands = numbers + PLAIN.len() + MAPPING.len() + 3;
+    let rights = commands + COMMANDS.len() + 4;
     let process = rights + 2;
     let place = process + 2;
     let end = place + 10;
@@ -142,8 +150,16 @@ pub fn head(own: &Own, first: Instruction, into: &mut [Instruction; HEAD]) -> us
     for (index, number) in MAPPING.into_iter().enumerate() {
         add(IF_EQUAL, number as u32, rights, numbers + PLAIN.len() + index + 1);
     }
-    add(IF_EQUAL, libc::SYS_process_vm_readv as u32, process, rights - 1);
+    add(IF_EQUAL, libc::SYS_ioctl as u32, commands, commands - 2);
+    add(IF_EQUAL, libc::SYS_process_vm_readv as u32, process, commands - 1);
     add(JUMP, 0, end, 0);
+    add(LOAD, ARGUMENTS + 8, 0, 0);
+    for (index, command) in COMMANDS.into_iter().enumerate() {
+        add(IF_EQUAL, command, place, commands + index + 2);
+    }
+    add(IF_EQUAL, uffd::NEW, end, rights - 2);
+    add(AND, KIND, 0, 0);
+    add(IF_EQUAL, uffd::NEW & KIND, place, end);
     // Rights are the third argument of both.
     add(LOAD, ARGUMENTS + 2 * 8, 0, 0);
     add(IF_SET, libc::PROT_EXEC as u32, end, place);
@@ -218,6 +234,7 @@ mod tests {
             match code {
                 LOAD => value = asked.word(with),
                 LOAD_CONSTANT => value = with,
+                AND => value &= with,
                 JUMP => at += with as usize,
                 IF_EQUAL => at += branch(value == with),
                 IF_GREATER => at += branch(value > with),
@@ -282,6 +299,15 @@ mod tests {
         for number in MAPPING {
             let code = (libc::PROT_READ | libc::PROT_EXEC) as u64;
             assert_eq!(answer(&filter, &Asked::from(number, inside).with(2, code)), KILL);
+        }
+        let commands = Asked::from(libc::SYS_ioctl, inside);
+        for (command, expected) in [
+            (0xc028_aa05, ALLOW),
+            (u64::from(pagemap::SCAN), ALLOW),
+            (u64::from(uffd::NEW), KILL),
+            (libc::TIOCSTI, KILL),
+        ] {
+            assert_eq!(answer(&filter, &commands.with(1, command)), expected, "{command:#x}");
         }
         let reads = Asked::from(libc::SYS_process_vm_readv, inside);
         assert_eq!(answer(&filter, &reads.with(0, PID.into())), ALLOW);

@@ -50,7 +50,7 @@ def check_short(checks):
 
 
 # What a program does in whose middle it wakes, beside faults of four threads, calls and forks; and the status then.
-IN_THE_MIDDLE = {"": 0, "signals": 0, "stop": 0, "exec": 0, "exit": 7, "kill": -signal.SIGKILL}
+IN_THE_MIDDLE = {"": 0, "signals": 0, "stop": 0, "refused": 0, "exec": 0, "exit": 7, "kill": -signal.SIGKILL}
 # Microseconds from its start within which it is woken, on a busy machine too.
 UNTIL_AWAKE = 30000
 # So many wakes, and there are some of each kind.
@@ -67,6 +67,9 @@ def wake_in_the_middle(how, number, random):
     after = random.randrange(300, 3000) if how == "stop" else random.randrange(1000, UNTIL_AWAKE)
     command = [case_program("waking", "-pthread"), "40", *([how, str(after)] if how else [])]
     done, report = asleep(command, 16 * MIB, environment=SOON, check=number % 8 == 0)
+    if how == "refused":
+        # The kernel makes no thread for it meanwhile, and does in between.
+        expect(report["unmanaged"] == 0, "run %d: %s" % (number, report["unmanaged_because"]))
     text = "" if how in ("exit", "kill") else "wrong 0, with children\n"
     expect(done.status == IN_THE_MIDDLE[how] and done.text == text, "run %d, %s: %s" % (number, command[1:], done.describe()))
     return report["woken"]

@@ -1,18 +1,20 @@
 /* Threads, calls on memory, locks, marks and forks for a while, in the middle of which the process may wake: waking MS. What is wrong
  * is counted. waking MS signals: with a signal 300 us after the last besides, whose handler touches and maps memory. waking MS stop US: stopped
  * after so many microseconds, and again each time it goes on. waking MS exec|exit|kill US: in the middle another program, the end with
- * status 7, or an end by force. */
+ * status 7, or an end by force. waking MS refused: a thread that becomes another program again and again, which the kernel refuses. */
 #include "case.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
 enum { THREADS = 4, BLOCKS = 48, LEN = 96 * 1024 };
 
+extern char **environ;
 static atomic_int wrong_count, children;
 static struct timespec end;
 
@@ -139,6 +141,18 @@ static pid_t begin_stops(useconds_t after) {
     _exit(0);
 }
 
+static void *exec_in_vain(void *argument) {
+    static const char text[] = "no program";
+    char *argv[] = {argument, NULL};
+    int file = memfd_create("in vain", MFD_CLOEXEC);
+    if (file < 0 || write(file, text, sizeof text) != sizeof text)
+        fail("memfd_create");
+    do
+        fexecve(file, argv, environ);
+    while (!over());
+    return NULL;
+}
+
 static void end_by(const char *how, char **argv) {
     if (strcmp(how, "exec") == 0)
         execl(argv[0], argv[0], argv[1], (char *)NULL), fail("exec");
@@ -156,18 +170,23 @@ int main(int argc, char **argv) {
     end.tv_nsec += ms * 1000000;
     end.tv_sec += end.tv_nsec / 1000000000, end.tv_nsec %= 1000000000;
     pid_t stops = strcmp(how, "stop") == 0 ? begin_stops(after) : 0;
-    pthread_t threads[THREADS];
+    pthread_t threads[THREADS], in_vain;
+    int refused = strcmp(how, "refused") == 0;
     for (uintptr_t i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, work, (void *)i) != 0)
             fail("pthread_create");
+    if (refused && pthread_create(&in_vain, NULL, exec_in_vain, argv[0]) != 0)
+        fail("pthread_create");
     if (strcmp(how, "signals") == 0) {
         begin_signals();
-    } else if (after > 0 && stops == 0) {
+    } else if (after > 0 && stops == 0 && !refused) {
         usleep(after);
         end_by(how, argv);
     }
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
+    if (refused)
+        pthread_join(in_vain, NULL);
     if (stops != 0 && waitpid(stops, NULL, 0) != stops)
         fail("waitpid");
     printf("wrong %d, %s\n", wrong_count, children > 0 ? "with children" : "without");

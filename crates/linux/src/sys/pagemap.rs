@@ -94,7 +94,7 @@ impl Pagemap {
                 ..ScanArg::default()
             };
             tally::count(Call::Pread);
-            let args = [self.fd.as_raw_fd() as usize, SCAN, (&raw mut scan).addr()];
+            let args = [self.fd.as_raw_fd() as usize, SCAN as usize, (&raw mut scan).addr()];
             // SAFETY: the kernel reads the request, and writes where it stopped and at most `count` regions.
             let found = unsafe { raw::syscall(libc::SYS_ioctl, args) }?;
             for region in &regions[..found.min(REGIONS)] {
@@ -128,7 +128,7 @@ impl Pagemap {
 }
 
 /// `PAGEMAP_SCAN`, and what it is asked.
-const SCAN: usize = 0xc060_6610;
+pub(crate) const SCAN: u32 = 0xc060_6610;
 const IS_PRESENT: u64 = 1 << 3;
 const IS_SWAPPED: u64 = 1 << 4;
 const IS_HUGE: u64 = 1 << 6;

@@ -162,6 +162,11 @@ fn tls_room() -> usize {
     LEAST_TLS.max(pointer.saturating_sub(errno) + TLS_MARGIN).next_multiple_of(PAGE_SIZE)
 }
 
+/// While another thread of the process becomes another program, which may fail, the kernel makes no thread: it refuses as
+/// where there are too many. How often to try again, and after how many ns.
+const TRIES: u32 = 200;
+const AGAIN_NS: u64 = 1_000_000;
+
 fn start(base: usize, len: usize, tls: usize, name: &str, entry: Entry, arg: usize) -> Result<Thread> {
     let control = base + len - CONTROL;
     let stack_top = control - tls;
@@ -177,7 +182,15 @@ fn start(base: usize, len: usize, tls: usize, name: &str, entry: Entry, arg: usi
     LIVE.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the stack, thread pointer and words are those of the mapping just made, which the new thread
     // owns until it has ended.
-    let tid = unsafe { clone(stack_top, control, control + ALIVE_AT, control + START_AT) };
+    let clone = || unsafe { clone(stack_top, control, control + ALIVE_AT, control + START_AT) };
+    let mut tid = clone();
+    for _ in 0..TRIES {
+        if tid != Err(Errno::AGAIN) {
+            break;
+        }
+        futex::sleep(AGAIN_NS);
+        tid = clone();
+    }
     drop(blocked);
     if tid.is_err() {
         LIVE.fetch_sub(1, Ordering::Relaxed);

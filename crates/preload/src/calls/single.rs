@@ -4,6 +4,7 @@
 use core::ffi::c_int;
 
 use quire_linux::control::outside::Outside;
+use quire_linux::filter::NS_GET_NSTYPE;
 use quire_linux::pager::sleep;
 
 use crate::raw::{self, Answer};
@@ -27,9 +28,6 @@ pub(super) unsafe fn unshare(flags: usize) -> Answer {
     unsafe { raw::call!(forward: libc::SYS_unshare, flags) }
 }
 
-/// Asks of what kind a namespace is.
-const NS_GET_NSTYPE: usize = 0xb703;
-
 /// setns. The program need not say of what kind the namespace is.
 ///
 /// # Safety
@@ -38,7 +36,7 @@ const NS_GET_NSTYPE: usize = 0xb703;
 pub(super) unsafe fn enter(fd: usize, kind: usize) -> Answer {
     let user = libc::CLONE_NEWUSER as usize;
     // SAFETY: the request has no argument.
-    let is_user = || unsafe { raw::call!(libc::SYS_ioctl, fd, NS_GET_NSTYPE) } == Ok(user);
+    let is_user = || unsafe { raw::call!(libc::SYS_ioctl, fd, NS_GET_NSTYPE as usize) } == Ok(user);
     if kind & user != 0 || kind == 0 && is_user() {
         be_single();
     }
