@@ -448,6 +448,8 @@ fn until_awake(boot: &Boot) -> Result<Option<Handler>, StartError> {
         limits::hold(None);
     }
     let joined = join(&boot.options, !limited)?;
+    // Until it is awake others take memory that is not there.
+    sched::raise_priority();
     boot.joined.open();
     let slept = match slept {
         Some(slept) => slept,

@@ -8,7 +8,7 @@ use super::meeting::{Meeting, Word};
 use super::notes::Notes;
 use super::over::Managed;
 use super::sample;
-use super::sleepers::{self, Wake};
+use super::sleepers::{self, Sleeper, Wake};
 use super::spill::Spill;
 use super::{Settings, budget};
 use crate::failure::{Failure, memory_file_mend};
@@ -50,6 +50,8 @@ struct Peer {
     still: Stillness,
     /// Whether it sleeps.
     sleep: Sleep,
+    /// Pages that it had when it was last looked at asleep.
+    seen: u64,
     /// A copy of its userfaultfd: while one is open, nobody reads zeroes where a page was moved out.
     _uffd: Option<OwnedFd>,
 }
@@ -66,6 +68,7 @@ impl Peer {
             forks: 0,
             still,
             sleep: Sleep::Awake,
+            seen: 0,
             _uffd: None,
         }
     }
@@ -210,7 +213,7 @@ impl<'a> Keeper<'a> {
         self.others = bytes / PAGE;
     }
 
-    /// Counts what processes take that sleep, and wakes the largest where the budget gets short. How long it may be until the
+    /// Counts what processes take that sleep, and wakes some where the budget gets short. How long it may be until the
     /// next look.
     pub(super) fn look_at_sleepers(&mut self) -> Option<Duration> {
         let sleeps = |peer: &Peer| peer.sleep == Sleep::Asleep;
@@ -227,24 +230,23 @@ impl<'a> Keeper<'a> {
             return Some(Duration::from_millis(1));
         }
         self.settings.budget?;
-        let mut largest = None;
-        for (at, peer) in self.peers.iter().enumerate() {
+        let (mut sleepers, mut growth) = (Vec::new(), 0);
+        for (at, peer) in self.peers.iter_mut().enumerate() {
             let Some(account) = peer.account.filter(|_| peer.sleep != Sleep::Awake) else { continue };
             let pages = sleepers::resident(peer.pid);
             self.ledger.set_share(self.ledger.account(account.index), pages);
-            if sleeps(peer) && largest.is_none_or(|(most, _)| pages > most) {
-                largest = Some((pages, at));
+            let grown = pages.saturating_sub(std::mem::replace(&mut peer.seen, pages));
+            growth += grown;
+            if sleeps(peer) {
+                sleepers.push(Sleeper { pages, grown, at });
             }
         }
         let budget = self.ledger.budget_pages();
         let headroom = budget.saturating_sub(self.ledger.taken_pages() + self.others);
-        let least = sleepers::least_headroom(budget);
-        if headroom < least
-            && let Some((_, at)) = largest
-        {
+        for at in sleepers::to_wake(sleepers, headroom, growth, budget) {
             self.wake(at);
         }
-        Some(sleepers::until_next(headroom, least))
+        Some(sleepers::until_next(headroom, sleepers::least_headroom(budget)))
     }
 
     fn wake(&mut self, index: usize) {

@@ -39,6 +39,7 @@ use quire_linux::control::outside::Outside;
 use quire_linux::control::pattern::EXCLUDE_VARIABLE;
 use quire_linux::control::wire::PolicyName;
 use quire_linux::sys::child::Signals;
+use quire_linux::sys::sched;
 use report::{Outcome, Target};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -100,6 +101,10 @@ pub(crate) fn supervise(mut settings: Settings, notes: Notes, target: Target) ->
     let _ = set_child_subreaper(Some(getpid()));
     let started = Instant::now();
     let child = launch(&settings, keeper.socket(), &signals)?;
+    if settings.budget.is_some() {
+        // What sleeps may pass the budget while quire waits for its turn.
+        sched::raise_priority();
+    }
     let mut supervisor = Supervisor::new(&settings, keeper, signals, child, started)?;
     let end = supervisor.run();
     supervisor.end_notes();

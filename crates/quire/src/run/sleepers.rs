@@ -48,6 +48,36 @@ pub(crate) fn least_headroom(budget: u64) -> u64 {
     (budget / 16).clamp((8 << 20) / PAGE, (64 << 20) / PAGE)
 }
 
+/// A process that sleeps, at a look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sleeper {
+    /// Pages that it has.
+    pub(crate) pages: u64,
+    /// Those of them that it did not have at the look before.
+    pub(crate) grown: u64,
+    /// Which one it is.
+    pub(crate) at: usize,
+}
+
+/// One that takes so many pages between two looks takes many more before it is awake.
+const FAST: u64 = (256 << 10) / PAGE;
+/// Until who is told to wake has woken, all take so many times what they took since the last look.
+const AHEAD: u64 = 2;
+
+/// Whom to wake: none while the headroom suffices for what comes, as `growth` since the last look tells it; else the largest,
+/// and all that grow fast: the next look may be too late for them.
+pub(crate) fn to_wake(
+    sleepers: Vec<Sleeper>,
+    headroom: u64,
+    growth: u64,
+    budget: u64,
+) -> impl Iterator<Item = usize> {
+    let is_short = headroom < least_headroom(budget) + AHEAD * growth;
+    let largest = sleepers.iter().max_by_key(|sleeper| sleeper.pages).map(|sleeper| sleeper.at);
+    let is_told = move |sleeper: &Sleeper| sleeper.grown >= FAST || Some(sleeper.at) == largest;
+    sleepers.into_iter().filter(move |sleeper| is_short && is_told(sleeper)).map(|sleeper| sleeper.at)
+}
+
 /// How long a headroom of so many pages may be left alone.
 pub(crate) fn until_next(headroom: u64, least: u64) -> Duration {
     let bytes = headroom.saturating_sub(least) * PAGE;
@@ -89,6 +119,23 @@ mod tests {
         assert_eq!(until_next(pages(10), pages(12)), Duration::from_millis(1));
         assert_eq!(until_next(pages(112), pages(12)), Duration::from_nanos((100 << 20) / 16));
         assert_eq!(until_next(pages(1 << 20), 0), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn who_grows_fast_is_woken_with_the_largest() {
+        let pages = |mib: u64| (mib << 20) / PAGE;
+        let sleeper = |at: usize, size: u64, grown: u64| Sleeper { pages: pages(size), grown: pages(grown), at };
+        let told = |all: &[Sleeper], headroom: u64| {
+            let growth = all.iter().map(|sleeper| sleeper.grown).sum();
+            to_wake(all.to_vec(), pages(headroom), growth, pages(256)).collect::<Vec<_>>()
+        };
+        let still = [sleeper(0, 20, 0), sleeper(1, 40, 0), sleeper(2, 30, 0)];
+        assert_eq!(told(&still, 16), [] as [usize; 0]);
+        assert_eq!(told(&still, 15), vec![1]);
+        let growing = [sleeper(0, 20, 5), sleeper(1, 40, 0), sleeper(2, 30, 10)];
+        assert_eq!(told(&growing, 46), [] as [usize; 0]);
+        assert_eq!(told(&growing, 45), vec![0, 1, 2]);
+        assert_eq!(told(&[], 0), [] as [usize; 0]);
     }
 
     #[test]
