@@ -75,6 +75,23 @@ impl Client {
         Ok(Client { socket })
     }
 
+    /// Asks `quire` at the socket `path` for `/dev/userfaultfd`, which this process may not open itself. `None`: `quire` can't
+    /// either.
+    pub fn borrow_device(path: &CStr) -> Result<Option<OwnedFd>, JoinError> {
+        let client = Client::connect(path)?;
+        client.tell(Request::Device)?;
+        match client.answer()? {
+            (Reply::Device, mut fds) => fds.take(0).map(Some).ok_or(JoinError::Answer),
+            (Reply::NoDevice, _) => Ok(None),
+            _ => Err(JoinError::Answer),
+        }
+    }
+
+    /// Asks `quire` at the socket `path` to wake this process, which has joined. On any thread.
+    pub fn ask_to_wake(path: &CStr) -> Result<(), JoinError> {
+        Ok(Client::connect(path)?.tell(Request::Short)?)
+    }
+
     /// Tells `quire` at the socket `path` that this process, the program `name`, runs outside the budget. On any thread.
     /// Where sockets are refused to it, by a filter, a word is left in a file beside that one.
     pub fn tell_outside(path: &CStr, cause: Outside, name: &[u8]) -> Result<(), JoinError> {

@@ -35,6 +35,9 @@ pub enum Request<'a> {
     Hello(Hello),
     /// Carries the process's userfaultfd, of which `quire` keeps a copy until the process ends.
     Descriptor,
+    /// Asks for `/dev/userfaultfd`, which it may not open itself, before the first message or instead of it. Answered by
+    /// [`Reply::Device`] or [`Reply::NoDevice`].
+    Device,
     /// Asks for a spill file. Answered by [`Reply::Spill`] or [`Reply::NoSpill`].
     NeedSpill,
     /// Its demand is unmet: the grants should be divided anew.
@@ -47,6 +50,8 @@ pub enum Request<'a> {
     Line(&'a str),
     /// It has woken.
     Awake,
+    /// It sleeps, has just mapped more than there is headroom for, and is to be woken. On a connection of its own.
+    Short,
     /// It ends in order; nothing more will come.
     Bye,
     /// It runs on outside the budget; nothing more will come.
@@ -138,6 +143,10 @@ pub enum Reply {
     NoSpill,
     /// The process is to wake.
     Wake,
+    /// Carries `/dev/userfaultfd`.
+    Device,
+    /// `quire` has no `/dev/userfaultfd` either.
+    NoDevice,
     /// The process is not taken in.
     Refuse(JoinRefusal),
 }
@@ -203,6 +212,8 @@ impl Request<'_> {
             }
             Request::Bye => Packet::new(8),
             Request::Awake => Packet::new(10),
+            Request::Device => Packet::new(11),
+            Request::Short => Packet::new(12),
             Request::Outside { cause, name } => {
                 let mut packet = Packet::new(9);
                 packet.put(&[*cause as u8]);
@@ -231,6 +242,8 @@ impl Request<'_> {
             7 => Request::Line(core::str::from_utf8(core::mem::take(&mut fields.0)).map_err(|_| Malformed)?),
             8 => Request::Bye,
             10 => Request::Awake,
+            11 => Request::Device,
+            12 => Request::Short,
             9 => Request::Outside {
                 cause: Outside::from_number(fields.byte()?).ok_or(Malformed)?,
                 name: core::mem::take(&mut fields.0),
@@ -269,6 +282,8 @@ impl Reply {
             }
             Reply::NoSpill => Packet::new(4),
             Reply::Wake => Packet::new(6),
+            Reply::Device => Packet::new(7),
+            Reply::NoDevice => Packet::new(8),
             Reply::Refuse(reason) => {
                 let mut packet = Packet::new(5);
                 packet.put(&[*reason as u8]);
@@ -297,6 +312,8 @@ impl Reply {
             3 => Reply::Spill { file: fields.short()? },
             4 => Reply::NoSpill,
             6 => Reply::Wake,
+            7 => Reply::Device,
+            8 => Reply::NoDevice,
             5 => Reply::Refuse(match fields.byte()? {
                 1 => JoinRefusal::OtherBuild,
                 2 => JoinRefusal::TooManyProcesses,

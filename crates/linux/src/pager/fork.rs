@@ -269,7 +269,7 @@ fn child_thread(_: usize) {
     if had > 0 && pager.io.open().is_err() {
         die!("a forked child can't start threads for its parent's spill files");
     }
-    let descriptors = match super::open_descriptors(client) {
+    let descriptors = match super::open_descriptors(client, pager.options.socket.as_deref()) {
         Ok(descriptors) => descriptors,
         Err(errno) => {
             die!("a forked child gets no userfaultfd ({errno}); see quire doctor", errno = Cause(errno))

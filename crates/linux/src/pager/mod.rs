@@ -64,9 +64,11 @@ use crate::sys::leaked::Leaked;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
 use crate::sys::wiped::Wiped;
+use crate::sys::clock::now_ns;
 use crate::sys::{Cause, Errno, sched, thread, urge};
 use crate::unevictable::Unevictable;
 use before::Before;
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
 use handler::Handler;
@@ -354,6 +356,16 @@ impl Latch {
         }
     }
 
+    /// Waits for `ns` nanoseconds at the most. Whether it was opened.
+    fn wait_for(&self, ns: u64) -> bool {
+        let until = now_ns() + ns;
+        while self.0.load(Ordering::Acquire) == 0 {
+            let Some(left) = until.checked_sub(now_ns()).filter(|left| *left > 0) else { return false };
+            futex::wait(&self.0, 0, Some(left), Scope::Process);
+        }
+        true
+    }
+
     fn open(&self) {
         self.0.store(1, Ordering::Release);
         // Waking fails only for a bad address, and the word is ours.
@@ -379,12 +391,14 @@ struct Boot {
     done: Latch,
     /// Where the process sleeps: it has joined, or never will.
     joined: Latch,
+    /// The ledger, once a process that sleeps has joined.
+    ledger: Leaked<Ledger>,
 }
 
 impl Boot {
     fn new(options: Options, from: Beginning) -> Boot {
         let [done, joined] = [(); 2].map(|()| Latch(AtomicU32::new(0)));
-        Boot { options, from, result: Lock::new(None), done, joined }
+        Boot { options, from, result: Lock::new(None), done, joined, ledger: Leaked::empty() }
     }
 }
 
@@ -450,6 +464,9 @@ fn until_awake(boot: &Boot) -> Result<Option<Handler>, StartError> {
     let joined = join(&boot.options, !limited)?;
     // Until it is awake others take memory that is not there.
     sched::raise_priority();
+    if let Some(link) = &joined.link {
+        boot.ledger.set(Box::leak(Box::new(link.ledger)));
+    }
     boot.joined.open();
     let slept = match slept {
         Some(slept) => slept,
@@ -503,10 +520,23 @@ fn own_table() -> Result<(), Errno> {
     Ok(())
 }
 
-fn open_descriptors(client: Option<Client>) -> Result<Descriptors, Errno> {
-    let uffd = Uffd::that_tells_forks(FEATURE_MOVE | FEATURE_THREAD_ID)?;
-    let gate = if uffd.tells_forks() { Some(Uffd::that_tells_forks(0)?) } else { None };
+fn open_descriptors(client: Option<Client>, socket: Option<&CStr>) -> Result<Descriptors, Errno> {
+    let lent = borrow_device(socket);
+    let device = || lent.as_ref().map(AsFd::as_fd);
+    let uffd = Uffd::that_tells_forks(FEATURE_MOVE | FEATURE_THREAD_ID, device())?;
+    let gate = if uffd.tells_forks() { Some(Uffd::that_tells_forks(0, device())?) } else { None };
     Ok(Descriptors { uffd, gate, pagemap: Pagemap::open()?, client })
+}
+
+/// The device that makes userfaultfds, of `quire`'s at `socket`: for a program of a user who gets none by himself, which a
+/// more privileged one in the tree has started.
+fn borrow_device(socket: Option<&CStr>) -> Option<OwnedFd> {
+    match Uffd::open() {
+        Err(errno @ (Errno::PERM | Errno::ACCESS)) if !probe::is_filtered(errno) => {
+            Client::borrow_device(socket?).ok().flatten()
+        }
+        _ => None,
+    }
 }
 
 /// What a process has when it has joined.
@@ -520,7 +550,7 @@ struct Joined {
 /// Gets all that a pager needs of the kernel, and joins `quire` where there is one.
 fn join(options: &Options, asleep: bool) -> Result<Joined, StartError> {
     own_table()?;
-    let mut descriptors = open_descriptors(None)?;
+    let mut descriptors = open_descriptors(None, options.socket.as_deref())?;
     let (mut link, mut ring) = (None, None);
     if let Some(path) = &options.socket {
         let joined = Client::join(path, asleep, None, &mut |_, _| {}).map_err(StartError::Join)?;

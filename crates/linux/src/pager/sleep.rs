@@ -8,6 +8,7 @@
 
 use super::calls::HEAP_FRACTION;
 use super::{ARENA_END, ARENA_START, HERE, Options, STACK};
+use crate::control::client::Client;
 use crate::places::Places;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Scope};
@@ -274,6 +275,41 @@ pub fn join() {
             // Where no thread can be had, the process can't be managed.
             Err(_) => JOINS.store(false, Ordering::Release),
         }
+    }
+}
+
+/// From so many bytes on a mapping is looked at against the headroom.
+const MUCH: usize = 8 << 20;
+/// How long such a call waits for `quire` at the most, in ns.
+const SETTLING_NS: u64 = 200_000_000;
+/// It has been done once.
+static SETTLED: AtomicBool = AtomicBool::new(false);
+
+/// So many bytes have just been mapped that can be written. What there is no headroom for could be touched faster than anybody
+/// looks: a process that maps that much at once is woken before it goes on.
+pub fn settle(bytes: usize) {
+    if bytes >= MUCH && joins() && !SETTLED.load(Ordering::Relaxed) {
+        settle_much(bytes);
+    }
+}
+
+#[cold]
+fn settle_much(bytes: usize) {
+    if OWNER.load(Ordering::Relaxed) != super::own_pid() || super::fork::is_filtered() {
+        return;
+    }
+    let until = now_ns() + SETTLING_NS;
+    let Some(boot) = super::BOOT.get().filter(|boot| boot.joined.wait_for(SETTLING_NS)) else { return };
+    let Some(ledger) = boot.ledger.get() else { return };
+    let headroom = ledger.budget_pages().saturating_sub(ledger.taken_pages());
+    let Some(path) = boot.options.socket.as_ref().filter(|_| (bytes / PAGE_SIZE) as u64 > headroom) else { return };
+    SETTLED.store(true, Ordering::Relaxed);
+    if Client::ask_to_wake(path).is_err() {
+        return;
+    }
+    while is_asleep() && now_ns() < until {
+        let now = state().load(Ordering::SeqCst);
+        futex::wait(state(), now, Some(until.saturating_sub(now_ns()).max(1)), Scope::Process);
     }
 }
 

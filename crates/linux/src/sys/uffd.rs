@@ -170,9 +170,22 @@ impl Uffd {
     fn open_device(flags: usize) -> Result<Uffd> {
         let mode = OFlags::RDWR | OFlags::CLOEXEC;
         let device = rustix::fs::open(c"/dev/userfaultfd", mode, Mode::empty())?;
+        Uffd::of_device(device.as_fd(), flags)
+    }
+
+    /// From the device: it asks for no rights but those that it took to open it, whoever did.
+    fn of_device(device: BorrowedFd<'_>, flags: usize) -> Result<Uffd> {
         let args = [device.as_raw_fd() as usize, IOC_NEW as usize, flags];
         // SAFETY: the request takes flags only.
         unsafe { raw::syscall(libc::SYS_ioctl, args) }.map(Uffd::fresh)
+    }
+
+    /// As [`Uffd::open`], from `device` where one is given.
+    fn open_by(device: Option<BorrowedFd<'_>>) -> Result<Uffd> {
+        match device {
+            Some(device) => Uffd::of_device(device, (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize),
+            None => Uffd::open().map(|(uffd, _)| uffd),
+        }
     }
 
     /// Takes a descriptor that the kernel has just made.
@@ -205,9 +218,9 @@ impl Uffd {
     }
 
     /// Opens one with the features in `needed` that is told of forks too, where that is allowed: CAP_SYS_PTRACE in the
-    /// first user namespace.
-    pub fn that_tells_forks(needed: u64) -> Result<Uffd> {
-        let (mut uffd, _) = Uffd::open()?;
+    /// first user namespace. From `device` where one is given.
+    pub fn that_tells_forks(needed: u64, device: Option<BorrowedFd<'_>>) -> Result<Uffd> {
+        let mut uffd = Uffd::open_by(device)?;
         match uffd.api(needed | FEATURE_EVENT_FORK) {
             Ok(_) => uffd.tells_forks = true,
             Err(Errno::PERM | Errno::INVAL) => _ = uffd.api(needed)?,

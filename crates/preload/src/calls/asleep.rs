@@ -22,7 +22,19 @@ pub(super) unsafe fn route(number: c_long, args: [usize; 6]) -> Option<Answer> {
     }
     let held = sleep::hold()?;
     // SAFETY: by the caller's promise.
-    Some(unsafe { make(&held, number, args) })
+    let answer = unsafe { make(&held, number, args) };
+    drop(held);
+    if number == libc::SYS_mmap && answer.is_ok() && is_to_be_touched(&args) {
+        sleep::settle(args[1]);
+    }
+    Some(answer)
+}
+
+/// Whether a mapping is memory that the program means to use, and not addresses that it reserves.
+fn is_to_be_touched(mmap: &[usize; 6]) -> bool {
+    let [_, _, prot, flags, ..] = *mmap;
+    let kind = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+    prot as c_int & libc::PROT_WRITE != 0 && flags as c_int & kind == kind & !libc::MAP_NORESERVE
 }
 
 fn changes_mappings(number: c_long) -> bool {

@@ -21,8 +21,10 @@ use quire_linux::control::notice::Notices;
 use quire_linux::control::outside::Outside;
 use quire_linux::control::wire::{Hello, JoinRefusal, PACKET_BYTES, Reply, Request, Welcome};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with,
     bind, listen, shutdown, socket_with,
@@ -106,6 +108,8 @@ pub(super) struct Keeper<'a> {
     peers: Vec<Peer>,
     orphans: BTreeMap<AccountId, Orphans>,
     notes: Notes,
+    /// What makes userfaultfds, once somebody needed it who may not open it.
+    device: Option<OwnedFd>,
     /// Processes that said that they run outside the budget, with the programs' names.
     outside: Vec<Word>,
     /// What processes that have ended counted.
@@ -131,6 +135,9 @@ impl<'a> Keeper<'a> {
         let listener = listen_at(&path).map_err(|error| {
             Failure::own(format!("no socket at {}: {error}; check TMPDIR", path.display()))
         })?;
+        meeting.open().map_err(|error| {
+            Failure::own(format!("the socket at {} can't be opened to all: {error}", path.display()))
+        })?;
         Ok(Keeper {
             settings,
             meeting,
@@ -141,6 +148,7 @@ impl<'a> Keeper<'a> {
             peers: Vec::new(),
             orphans: BTreeMap::new(),
             notes,
+            device: None,
             outside: Vec::new(),
             gone: Totals::ZERO,
             others: 0,
@@ -220,16 +228,18 @@ impl<'a> Keeper<'a> {
         if !self.peers.iter().any(sleeps) {
             return None;
         }
-        if self.settings.wake == Wake::Soon {
+        let soon = self.settings.wake == Wake::Soon;
+        if soon {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
             for at in 0..self.peers.len() {
                 if sleeps(&self.peers[at]) && self.settings.wake.is_time(now.wrapping_add(at as u32)) {
                     self.wake(at);
                 }
             }
-            return Some(Duration::from_millis(1));
         }
-        self.settings.budget?;
+        if self.settings.budget.is_none() {
+            return soon.then_some(sleepers::SHORTEST);
+        }
         let (mut sleepers, mut growth) = (Vec::new(), 0);
         for (at, peer) in self.peers.iter_mut().enumerate() {
             let Some(account) = peer.account.filter(|_| peer.sleep != Sleep::Awake) else { continue };
@@ -246,7 +256,8 @@ impl<'a> Keeper<'a> {
         for at in sleepers::to_wake(sleepers, headroom, growth, budget) {
             self.wake(at);
         }
-        Some(sleepers::until_next(headroom, sleepers::least_headroom(budget)))
+        let next = sleepers::until_next(headroom, sleepers::least_headroom(budget));
+        Some(if soon { sleepers::SHORTEST } else { next })
     }
 
     fn wake(&mut self, index: usize) {
@@ -364,9 +375,12 @@ impl<'a> Keeper<'a> {
 
     fn accept(&mut self) {
         while let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            let pid =
-                socket_peercred(&socket).map_or(0, |peer| peer.pid.as_raw_nonzero().get().cast_unsigned());
-            self.peers.push(Peer::new(socket, pid));
+            let Ok(peer) = socket_peercred(&socket) else { continue };
+            let pid = peer.pid.as_raw_nonzero().get().cast_unsigned();
+            // Programs of other users have to be of this tree.
+            if peer.uid == geteuid() || sample::is_descendant(pid) {
+                self.peers.push(Peer::new(socket, pid));
+            }
         }
     }
 
@@ -412,6 +426,15 @@ impl<'a> Keeper<'a> {
                 self.joined -= u64::from(self.peers[index].account.is_some());
                 return Next::Close;
             }
+            Request::Short => {
+                let pid = self.peers[index].pid;
+                let at = self.peers.iter().position(|peer| peer.pid == pid && peer.sleep == Sleep::Asleep);
+                if let Some(at) = at.filter(|_| self.settings.budget.is_some()) {
+                    self.wake(at);
+                }
+                return Next::Close;
+            }
+            Request::Device => return self.lend_device(index),
             // Everything else is for those who have joined.
             _ if self.peers[index].account.is_none() => return self.refuse(index, JoinRefusal::Malformed),
             Request::Descriptor => self.peers[index]._uffd = fds.take(0),
@@ -504,6 +527,17 @@ impl<'a> Keeper<'a> {
             }
         }
         Next::Keep
+    }
+
+    /// To who is of this tree, and may not open it.
+    fn lend_device(&mut self, index: usize) -> Next {
+        if self.device.is_none() {
+            self.device = open(c"/dev/userfaultfd", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
+        }
+        match &self.device {
+            Some(device) => self.send(index, Reply::Device, &[device.as_fd()]),
+            None => self.send(index, Reply::NoDevice, &[]),
+        }
     }
 
     fn give_spill(&mut self, index: usize) -> Next {

@@ -1,11 +1,16 @@
 //! The directory with `quire`'s socket and the file for those who can't connect; and what is left of others, whose `quire`
 //! was killed.
+//!
+//! Under root programs of other users may be in the tree, and connect as well. Nobody but root can list the directory then, so
+//! that only who has the socket's name of its parent finds it; the keeper asks besides whether it is a descendant.
 
 use crate::failure::Failure;
 use crate::files::open_directory;
 use quire_linux::control::client::WORDS;
 use quire_linux::control::outside::Outside;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
+use rustix::rand::{GetRandomFlags, getrandom};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -15,20 +20,22 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The longest path of a directory that leaves room for the socket's name, in bytes.
-const LONGEST: usize = 90;
+const LONGEST: usize = 64;
 /// How the directories' names begin.
 const PREFIX: &str = "quire-run-";
-/// The socket's name.
-const SOCKET: &str = "socket";
+/// How the socket's name begins. Behind it are 16 hexadecimal digits that nobody guesses.
+const SOCKET: &str = "socket-";
 /// How old a directory is that nobody locks and that may be removed: a new one is not locked yet.
 const MIN_AGE: Duration = Duration::from_secs(10);
 
-/// A directory that only this user can enter, locked while this process lives, and removed at its end.
+/// A directory that only this user can list, and enter but for root's, locked while this process lives, and removed at its end.
 #[derive(Debug)]
 pub(super) struct Meeting {
-    directory: TempDir,
+    _directory: TempDir,
     _lock: OwnedFd,
     words: File,
+    /// Where the socket is to be.
+    socket: PathBuf,
     /// What was read of a line that is not whole yet.
     rest: String,
 }
@@ -54,10 +61,16 @@ impl Meeting {
         let mut builder = tempfile::Builder::new();
         let directory =
             builder.prefix(PREFIX).permissions(PermissionsExt::from_mode(0o700)).tempdir_in(base)?;
+        if geteuid().is_root() {
+            fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711))?;
+        }
         let lock = lock(directory.path())?;
+        let mut secret = [0; 8];
+        getrandom(&mut secret, GetRandomFlags::empty())?;
+        let socket = directory.path().join(format!("{SOCKET}{:016x}", u64::from_ne_bytes(secret)));
         let words = directory.path().join(WORDS);
         let words = File::options().read(true).append(true).create_new(true).open(words)?;
-        Ok(Meeting { directory, _lock: lock, words, rest: String::new() })
+        Ok(Meeting { _directory: directory, _lock: lock, words, socket, rest: String::new() })
     }
 
     /// What processes wrote since the last time that could not connect.
@@ -74,7 +87,15 @@ impl Meeting {
 
     /// Where the socket is to be.
     pub(super) fn socket(&self) -> PathBuf {
-        self.directory.path().join(SOCKET)
+        self.socket.clone()
+    }
+
+    /// Lets in whom it is for, now that the socket is there.
+    pub(super) fn open(&self) -> std::io::Result<()> {
+        if geteuid().is_root() {
+            fs::set_permissions(&self.socket, PermissionsExt::from_mode(0o666))?;
+        }
+        Ok(())
     }
 }
 
@@ -95,7 +116,7 @@ fn lock(directory: &Path) -> rustix::io::Result<OwnedFd> {
 /// Removes the directories of this user's that nobody locks and that have been there for `min_age`. What can't be
 /// removed stays.
 fn sweep(base: &Path, min_age: Duration) {
-    let user = rustix::process::geteuid().as_raw();
+    let user = geteuid().as_raw();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
@@ -104,9 +125,13 @@ fn sweep(base: &Path, min_age: Duration) {
                 data.is_dir() && data.uid() == user && old
             });
         if is_ours && let Ok(_lock) = lock(&path) {
-            let socket = path.join(SOCKET);
-            if fs::symlink_metadata(&socket).is_ok_and(|data| data.file_type().is_socket()) {
-                let _ = fs::remove_file(&socket);
+            let is_socket = |entry: &fs::DirEntry| {
+                entry.file_name().to_string_lossy().starts_with(SOCKET)
+                    && entry.file_type().is_ok_and(|kind| kind.is_socket())
+            };
+            let mut entries = fs::read_dir(&path).into_iter().flatten().flatten();
+            if let Some(socket) = entries.find(is_socket) {
+                let _ = fs::remove_file(socket.path());
                 let _ = fs::remove_file(path.join(WORDS));
             }
             // It is removed only when nothing else is in it.
@@ -135,7 +160,7 @@ mod tests {
             path
         };
         let (dead, full, other) = (make("quire-run-dead"), make("quire-run-full"), make("other"));
-        drop(UnixListener::bind(dead.join(SOCKET)).unwrap());
+        drop(UnixListener::bind(dead.join(format!("{SOCKET}1"))).unwrap());
         fs::write(dead.join(WORDS), b"").unwrap();
         fs::write(full.join("file"), b"somebody's").unwrap();
         sweep(base.path(), MIN_AGE);
@@ -166,7 +191,7 @@ mod tests {
     fn half_a_word_waits_for_its_end() {
         let base = tempfile::tempdir().unwrap();
         let mut meeting = Meeting::make_in(base.path()).unwrap();
-        let mut writer = File::options().append(true).open(meeting.directory.path().join(WORDS)).unwrap();
+        let mut writer = File::options().append(true).open(meeting.socket.with_file_name(WORDS)).unwrap();
         let number = Outside::Static as u32;
         write!(writer, "{number} 17 /bin/a\n{number} 1").unwrap();
         assert_eq!(meeting.words(), vec![(17, Outside::Static, "/bin/a".into())]);

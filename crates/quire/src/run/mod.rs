@@ -325,7 +325,7 @@ impl<'a> Supervisor<'a> {
         self.keeper.let_go_of_ended();
         self.outsiders.look(&sample, &connected, Instant::now());
         let mut managed = self.keeper.managed();
-        managed.extend(self.outsiders.sleepers(&sample, &connected));
+        managed.extend(self.outsiders.sleepers(&sample, &connected, Instant::now()));
         self.over.look(&sample, &managed);
         if let Some(migrations) = &mut self.migrations {
             migrations.look(&connected);

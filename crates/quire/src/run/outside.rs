@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How old an unconnected process must be to count where nothing says why it does not connect: a new one has yet to join.
 const JOIN_TIME: Duration = Duration::from_millis(500);
+/// How long a sleeper may be large before it has joined.
+const LARGE_TIME: Duration = Duration::from_millis(100);
 /// How soon the id of a process that has ended is not given to another.
 const REUSED: Duration = Duration::from_secs(2);
 /// What the library's file is called, as far as it tells.
@@ -42,6 +44,8 @@ pub(super) struct Outsiders {
     sleeps: bool,
     /// Those with the library, as far as is known, with their programs.
     with_library: BTreeMap<Process, PathBuf>,
+    /// Sleepers that are large and have not joined, with the moment when they were first seen so.
+    large: BTreeMap<Process, Instant>,
     /// Unconnected processes that are not, with the moment when they were first seen.
     strangers: BTreeMap<Process, Instant>,
 }
@@ -57,6 +61,7 @@ impl Outsiders {
             reader: Reader::default(),
             counted: BTreeSet::new(),
             recent: BTreeMap::new(),
+            large: BTreeMap::new(),
             strangers: BTreeMap::new(),
         }
     }
@@ -108,15 +113,23 @@ impl Outsiders {
         self.strangers = still;
     }
 
-    /// Who sleeps and has not joined: what is large there did not come by the calls that the library sees, and can't be managed.
+    /// Who sleeps and has not joined. What stays large there did not come by the calls that the library sees, and can't be managed.
     /// The copies of others are not among them.
-    pub(super) fn sleepers(&mut self, sample: &Sample, connected: &[u32]) -> Vec<Managed> {
+    pub(super) fn sleepers(&mut self, sample: &Sample, connected: &[u32], now: Instant) -> Vec<Managed> {
         let mut found = Vec::new();
+        let before = std::mem::take(&mut self.large);
         for member in sample.members.iter().filter(|member| !connected.contains(&member.pid)) {
             let process = (member.pid, member.started);
             let is_told = !self.sleeps || self.counted.contains(&process) || member.copies_one_of(sample);
             if !is_told && self.has_library(process) {
-                let bytes = member.anonymous.min(JOINS_AT as u64);
+                let mut bytes = member.anonymous;
+                if bytes > JOINS_AT as u64 {
+                    let since = before.get(&process).copied().unwrap_or(now);
+                    self.large.insert(process, since);
+                    if now.duration_since(since) >= LARGE_TIME {
+                        bytes = JOINS_AT as u64;
+                    }
+                }
                 found.push(Managed { pid: member.pid, forked: false, bytes });
             }
         }

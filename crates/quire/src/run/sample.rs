@@ -68,6 +68,18 @@ pub(crate) fn started(pid: u32) -> Option<u64> {
     Some(parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?.0)
 }
 
+/// Whether a process is this one's child, or a child's. Where this one is the subreaper, each stays so until its end.
+pub(crate) fn is_descendant(pid: u32) -> bool {
+    let own = std::process::id();
+    std::iter::successors(parent(pid), |at| parent(*at)).any(|at| at == own)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, in parentheses, which may hold anything.
+    stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// What a process calls itself.
 pub(crate) fn name(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();

@@ -39,9 +39,9 @@ impl Wake {
 
 /// Bytes a nanosecond that a program touches at the most.
 const FASTEST: u64 = 8;
-/// Times between two looks, in ns.
-const SHORTEST: u64 = 1_000_000;
-const LONGEST: u64 = 50_000_000;
+/// Times between two looks.
+pub(crate) const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(50);
 
 /// The headroom below which a process is woken, in pages, by the budget: a sixteenth, 8 MiB at the least, 64 MiB at the most.
 pub(crate) fn least_headroom(budget: u64) -> u64 {
@@ -81,7 +81,7 @@ pub(crate) fn to_wake(
 /// How long a headroom of so many pages may be left alone.
 pub(crate) fn until_next(headroom: u64, least: u64) -> Duration {
     let bytes = headroom.saturating_sub(least) * PAGE;
-    Duration::from_nanos((bytes / 2 / FASTEST).clamp(SHORTEST, LONGEST))
+    Duration::from_nanos(bytes / 2 / FASTEST).clamp(SHORTEST, LONGEST)
 }
 
 /// Whether only threads of Quire's are left of a process that has joined, beside its first one, which has ended.
