@@ -125,14 +125,6 @@ def check_kinds(checks):
             expect_same(native, managed)
             expect(len(warnings(managed, "seccomp filter")) == 1, managed.last_words())
             expect(report["unmanaged_because"] == {"seccomp": 1}, str(report["unmanaged_because"]))
-    with checks.case("a program of another user runs, and says why it is outside"):
-        # It has memory, and lives for a moment: what is small sleeps and says nothing.
-        code = "import os, time; some = bytearray(8 << 20); time.sleep(0.3); print(os.getuid())"
-        command = ["setpriv", "--reuid=65534", "--clear-groups", system_python(), "-c", code]
-        native, managed, _ = both(command, BUDGET)
-        expect_same(native, managed)
-        expect(managed.text == "65534\n", managed.text)
-        expect(re.search("userfaultfd|another user", managed.stderr), managed.last_words())
     check_other_libc(checks, other)
     check_emulator(checks)
 

@@ -512,8 +512,12 @@ fn still() -> Slept {
     }
 }
 
-/// Gives the calling thread, one of the pager's, a descriptor table of its own with nothing of the program's.
+/// Gives the calling thread, one of the pager's, a descriptor table of its own with nothing of the program's, and a root of its
+/// own, which stays where it is when the program changes the one it has.
 fn own_table() -> Result<(), Errno> {
+    if rustix::process::geteuid().is_root() {
+        sched::own_root();
+    }
     sched::own_descriptors()?;
     sched::close_range(3, u32::MAX)?;
     crate::sys::msg::let_go_of_standard();

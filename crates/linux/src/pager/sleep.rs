@@ -313,6 +313,22 @@ fn settle_much(bytes: usize) {
     }
 }
 
+/// How long to wait until the process has joined, in ns.
+const JOINING_NS: u64 = 2_000_000_000;
+
+/// The program is about to give rights away. What it takes to join and to wake is got while it can be had.
+pub fn before_rights_go() {
+    let is_free = !SINGLE.load(Ordering::Relaxed) && !super::fork::is_filtered();
+    if is_asleep() && is_free && OWNER.load(Ordering::Relaxed) == super::own_pid() {
+        join();
+        if let Some(boot) = super::BOOT.get().filter(|_| joins()) {
+            boot.joined.wait_for(JOINING_NS);
+        }
+    }
+}
+
+/// It has asked for what the kernel allows to a process of one thread only, and may do so again.
+static SINGLE: AtomicBool = AtomicBool::new(false);
 /// How long to wait for that thread's end, and how often to look, in ns.
 const LEAVING_NS: u64 = 2_000_000_000;
 const LOOK_NS: u64 = 100_000;
@@ -320,6 +336,7 @@ const LOOK_NS: u64 = 100_000;
 /// Before a call that the kernel allows to a process of one thread only: a process that has joined and sleeps tells `quire` by
 /// `tell`, which ends the connection and so the thread of ours. The process sleeps on for good.
 pub fn be_single(tell: impl FnOnce()) {
+    SINGLE.store(true, Ordering::Relaxed);
     let joined = JOINED.load(Ordering::Relaxed);
     let is_there = || is_asleep() && sched::thread_lives(joined);
     // Behind a filter nobody could be told.

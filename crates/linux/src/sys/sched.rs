@@ -273,6 +273,12 @@ pub(crate) fn set_mask(mask: u64) -> u64 {
     before
 }
 
+/// Gives the calling thread a root directory of its own. Where that is refused, it has the program's.
+pub fn own_root() {
+    // SAFETY: the call takes flags only, and what it changes is the calling thread's.
+    let _ = unsafe { raw::syscall(libc::SYS_unshare, [libc::CLONE_FS as usize]) };
+}
+
 /// Gives the calling thread a descriptor table of its own, with what the shared one holds now.
 /// Threads that it makes from then on share it.
 pub fn own_descriptors() -> Result<()> {

@@ -4,7 +4,7 @@ use core::ffi::{c_int, c_long, c_uint, c_ulong};
 
 use super::map::{self, Request};
 use super::{
-    asleep, brk, clone, exec, faults, filter, fork, inherit, limits, look, processors, range, remap, signals,
+    asleep, brk, clone, exec, faults, filter, fork, inherit, limits, look, processors, range, remap, rights, signals,
     single, socket, threads, vectors,
 };
 use crate::decide::Remap;
@@ -83,6 +83,14 @@ pub(crate) unsafe fn route(number: c_long, args: [usize; 6]) -> Answer {
                 answer
             }
             libc::SYS_setsockopt => socket::set_option(a as c_int, (b as c_int, c as c_int), d, e),
+            libc::SYS_setuid
+            | libc::SYS_setreuid
+            | libc::SYS_setresuid
+            | libc::SYS_capset
+            | libc::SYS_chroot => {
+                rights::before_number(number, &args);
+                raw::forward(number as usize, args)
+            }
             _ if clone::is_fork(number, &args) => fork::by_number(number as usize, args),
             libc::SYS_clone | libc::SYS_clone3 => threads::clone_by_number(number as usize, args),
             _ => raw::forward(number as usize, args),

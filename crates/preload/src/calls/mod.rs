@@ -17,6 +17,7 @@
 //! * [`signals`]: what a handler of SIGSEGV is told.
 //! * [`threads`]: what the kernel touches when a thread dies.
 //! * [`processors`]: what threads may run on.
+//! * [`rights`]: setuid and its kin, after which less can be had.
 //! * [`single`]: unshare and setns, for a process of one thread.
 //! * [`socket`]: setsockopt, for memory that is pinned.
 //!
@@ -39,6 +40,7 @@ mod map;
 mod processors;
 mod range;
 mod remap;
+mod rights;
 pub(crate) mod signals;
 mod single;
 mod socket;

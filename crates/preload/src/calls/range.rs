@@ -3,7 +3,7 @@
 use core::ffi::{c_int, c_uint};
 use core::ops::Range;
 
-use super::{AtGap, arena, filter, in_pieces};
+use super::{AtGap, arena, filter, in_pieces, rights};
 use crate::decide::{self, Parts};
 use crate::pager_api::{self, Call, Kind};
 use crate::raw::{self, Answer};
@@ -154,6 +154,9 @@ pub(super) unsafe fn control(option: c_int, args: [usize; 4]) -> Answer {
         // A bad name, and any for a kernel that has none, it refuses for any length, before it looks at memory.
         kernel(addr, 0)?;
         return in_pieces(&parts, AtGap::GoOn, |part| kernel(part.start, part.len()), whole);
+    }
+    if option == libc::PR_SET_DUMPABLE && what == 0 {
+        rights::before();
     }
     if option == libc::PR_SET_SECCOMP {
         // SAFETY: by the caller's promise.

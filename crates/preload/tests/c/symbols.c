@@ -25,6 +25,7 @@
 #define REFUSED(call, error) CHECK((errno = 0, (long)(call) == -1) && errno == (error))
 
 extern char **environ;
+extern int capset(void *, void *);
 extern pid_t _Fork(void);
 extern pid_t __vfork(void) __attribute__((returns_twice));
 extern int __clone(int (*)(void *), void *, int, void *, ...);
@@ -115,6 +116,14 @@ static void of_process(void) {
     REFUSED(setns(ends[0], 0), EINVAL);
     REFUSED(setns(-1, 0), EBADF);
     CHECK(close(ends[0]) == 0 && close(ends[1]) == 0 && munmap(at, LEN) == 0);
+}
+
+/* setuid seteuid setreuid setresuid capset chroot */
+static void of_rights(void) {
+    CHECK(setuid(geteuid()) == 0 && seteuid(geteuid()) == 0);
+    CHECK(setreuid(-1, -1) == 0 && setresuid(-1, -1, -1) == 0);
+    REFUSED(capset(NULL, NULL), EFAULT);
+    REFUSED(chroot("/there is no such place"), ENOENT);
 }
 
 /* getrlimit getrlimit64 setrlimit setrlimit64 prlimit prlimit64 */
@@ -345,6 +354,7 @@ int main(void) {
     of_memory();
     of_namespaces();
     of_process();
+    of_rights();
     of_limits();
     of_signals();
     of_children();

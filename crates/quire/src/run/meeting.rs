@@ -46,8 +46,11 @@ pub(super) type Word = (u32, Outside, String);
 impl Meeting {
     /// Makes one in the directory for temporary files, and removes there what killed ones left.
     pub(super) fn make() -> Result<Meeting, Failure> {
-        let temporary = std::env::temp_dir();
-        let base = if temporary.as_os_str().len() <= LONGEST { temporary } else { "/tmp".into() };
+        let places = [std::env::temp_dir(), "/tmp".into(), "/var/tmp".into(), "/dev/shm".into()];
+        let fits = |place: &&PathBuf| place.as_os_str().len() <= LONGEST;
+        let all_may = |place: &&PathBuf| !geteuid().is_root() || everybody_may_enter(place);
+        let base = places.iter().filter(fits).find(all_may).or_else(|| places.iter().find(fits));
+        let base = base.cloned().unwrap_or_default();
         sweep(&base, MIN_AGE);
         Meeting::make_in(&base).map_err(|error| {
             Failure::own(format!(
@@ -97,6 +100,12 @@ impl Meeting {
         }
         Ok(())
     }
+}
+
+/// Whether each directory above is one that everybody may enter, and that one itself.
+fn everybody_may_enter(place: &Path) -> bool {
+    let is_open = |directory: &Path| fs::metadata(directory).is_ok_and(|data| data.mode() & 0o001 != 0);
+    fs::canonicalize(place).is_ok_and(|place| place.ancestors().all(is_open))
 }
 
 /// What a line says.
