@@ -59,12 +59,12 @@ use crate::limits;
 use crate::mmu::LinuxMmu;
 use crate::places::{LEAST_ARENA, Places};
 use crate::probe;
+use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Lock, Scope, Woken};
 use crate::sys::leaked::Leaked;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::{FEATURE_MOVE, FEATURE_THREAD_ID, Uffd};
 use crate::sys::wiped::Wiped;
-use crate::sys::clock::now_ns;
 use crate::sys::{Cause, Errno, sched, thread, urge};
 use crate::unevictable::Unevictable;
 use before::Before;
@@ -463,7 +463,7 @@ fn until_awake(boot: &Boot) -> Result<Option<Handler>, StartError> {
     }
     let joined = join(&boot.options, !limited)?;
     // Until it is awake others take memory that is not there.
-    sched::raise_priority();
+    sched::be_prompt();
     if let Some(link) = &joined.link {
         boot.ledger.set(Box::leak(Box::new(link.ledger)));
     }

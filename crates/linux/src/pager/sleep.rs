@@ -302,7 +302,9 @@ fn settle_much(bytes: usize) {
     let Some(boot) = super::BOOT.get().filter(|boot| boot.joined.wait_for(SETTLING_NS)) else { return };
     let Some(ledger) = boot.ledger.get() else { return };
     let headroom = ledger.budget_pages().saturating_sub(ledger.taken_pages());
-    let Some(path) = boot.options.socket.as_ref().filter(|_| (bytes / PAGE_SIZE) as u64 > headroom) else { return };
+    let Some(path) = boot.options.socket.as_ref().filter(|_| (bytes / PAGE_SIZE) as u64 > headroom) else {
+        return;
+    };
     SETTLED.store(true, Ordering::Relaxed);
     if Client::ask_to_wake(path).is_err() {
         return;

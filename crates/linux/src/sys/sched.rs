@@ -103,13 +103,19 @@ pub fn raise_priority() -> Priority {
         return Priority::Fifo;
     }
     shorten_slice();
-    // RLIMIT_NICE may allow a part of the way.
-    for nice in [-20, -15, -10, -5] {
-        if rustix::process::setpriority_process(None, nice).is_ok() {
-            return Priority::Nice(nice);
-        }
-    }
-    Priority::Plain
+    lower_nice(&[-20, -15, -10, -5]).map_or(Priority::Plain, Priority::Nice)
+}
+
+/// Has the calling thread get the processor soon, and yet be an ordinary one: where it waits in the kernel for another one by
+/// spinning, as for entries of `/proc` that are just being removed, that must get its turn.
+pub fn be_prompt() {
+    shorten_slice();
+    lower_nice(&[-10, -5]);
+}
+
+/// RLIMIT_NICE may allow a part of the way.
+fn lower_nice(values: &[i32]) -> Option<i32> {
+    values.iter().copied().find(|nice| rustix::process::setpriority_process(None, *nice).is_ok())
 }
 
 /// The kernel's `struct sched_attr`, as far as all kernels have it.

@@ -4,8 +4,8 @@ use core::ffi::{c_int, c_long, c_uint, c_ulong};
 
 use super::map::{self, Request};
 use super::{
-    asleep, brk, clone, exec, faults, filter, fork, inherit, limits, look, processors, range, remap, rights, signals,
-    single, socket, threads, vectors,
+    asleep, brk, clone, exec, faults, filter, fork, inherit, limits, look, processors, range, remap, rights,
+    signals, single, socket, threads, vectors,
 };
 use crate::decide::Remap;
 use crate::pager_api;

@@ -103,7 +103,7 @@ pub(crate) fn supervise(mut settings: Settings, notes: Notes, target: Target) ->
     let child = launch(&settings, keeper.socket(), &signals)?;
     if settings.budget.is_some() {
         // What sleeps may pass the budget while quire waits for its turn.
-        sched::raise_priority();
+        sched::be_prompt();
     }
     let mut supervisor = Supervisor::new(&settings, keeper, signals, child, started)?;
     let end = supervisor.run();

@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn who_grows_fast_is_woken_with_the_largest() {
         let pages = |mib: u64| (mib << 20) / PAGE;
-        let sleeper = |at: usize, size: u64, grown: u64| Sleeper { pages: pages(size), grown: pages(grown), at };
+        let sleeper =
+            |at: usize, size: u64, grown: u64| Sleeper { pages: pages(size), grown: pages(grown), at };
         let told = |all: &[Sleeper], headroom: u64| {
             let growth = all.iter().map(|sleeper| sleeper.grown).sum();
             to_wake(all.to_vec(), pages(headroom), growth, pages(256)).collect::<Vec<_>>()
