@@ -58,6 +58,7 @@ unsafe extern "C" fn construct(_argc: c_int, argv: *const *const c_char, envp: *
     }
     texts::find();
     calls::inherit::find();
+    calls::rights::find();
     let managed = socket.is_some_and(|socket| {
         if probe::is_emulated() {
             tell(socket, Outside::Emulated, &named, quiet);

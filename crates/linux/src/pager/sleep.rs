@@ -9,6 +9,7 @@
 use super::calls::HEAP_FRACTION;
 use super::{ARENA_END, ARENA_START, HERE, Options, STACK};
 use crate::control::client::Client;
+use crate::control::ledger::Ledger;
 use crate::places::Places;
 use crate::sys::clock::now_ns;
 use crate::sys::futex::{self, Scope};
@@ -18,6 +19,7 @@ use crate::unevictable::Unevictable;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use quire_core::PAGE_SIZE;
+use rustix::process::geteuid;
 use std::boxed::Box;
 
 /// Words of [`HERE`]: what a process is, and the calls under way.
@@ -299,14 +301,18 @@ fn settle_much(bytes: usize) {
         return;
     }
     let until = now_ns() + SETTLING_NS;
-    let Some(boot) = super::BOOT.get().filter(|boot| boot.joined.wait_for(SETTLING_NS)) else { return };
-    let Some(ledger) = boot.ledger.get() else { return };
-    let headroom = ledger.budget_pages().saturating_sub(ledger.taken_pages());
-    let Some(path) = boot.options.socket.as_ref().filter(|_| (bytes / PAGE_SIZE) as u64 > headroom) else {
-        return;
+    let Some(boot) = super::BOOT.get() else { return };
+    let ledger = if boot.joined.wait_for(SETTLING_NS) { boot.ledger.get() } else { None };
+    let lacks_room = |ledger: &Ledger| {
+        (bytes / PAGE_SIZE) as u64 > ledger.budget_pages().saturating_sub(ledger.taken_pages())
     };
+    if ledger.is_some_and(|ledger| !lacks_room(ledger)) {
+        return;
+    }
+    // Whatever comes of it, nobody waits for this again.
     SETTLED.store(true, Ordering::Relaxed);
-    if Client::ask_to_wake(path).is_err() {
+    let path = boot.options.socket.as_ref().filter(|_| ledger.is_some());
+    if path.is_none_or(|path| Client::ask_to_wake(path).is_err()) {
         return;
     }
     while is_asleep() && now_ns() < until {
@@ -318,10 +324,11 @@ fn settle_much(bytes: usize) {
 /// How long to wait until the process has joined, in ns.
 const JOINING_NS: u64 = 2_000_000_000;
 
-/// The program is about to give rights away. What it takes to join and to wake is got while it can be had.
+/// The program is about to give rights away. What it takes to join and to wake is got while it can be had. Only root has any
+/// that matter.
 pub fn before_rights_go() {
     let is_free = !SINGLE.load(Ordering::Relaxed) && !super::fork::is_filtered();
-    if is_asleep() && is_free && OWNER.load(Ordering::Relaxed) == super::own_pid() {
+    if is_asleep() && is_free && OWNER.load(Ordering::Relaxed) == super::own_pid() && geteuid().is_root() {
         join();
         if let Some(boot) = super::BOOT.get().filter(|_| joins()) {
             boot.joined.wait_for(JOINING_NS);

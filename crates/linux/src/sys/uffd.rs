@@ -34,7 +34,7 @@ pub const FEATURE_MOVE: u64 = 1 << 16;
 const TYPE: u8 = 0xaa;
 const IOC_NEW: Opcode = opcode::none(TYPE, 0x00);
 /// The request by which the device makes a userfaultfd.
-pub(crate) const NEW: u32 = IOC_NEW as u32;
+pub(crate) const NEW: u32 = IOC_NEW;
 const IOC_API: Opcode = opcode::read_write::<ApiArg>(TYPE, 0x3f);
 const IOC_REGISTER: Opcode = opcode::read_write::<RegisterArg>(TYPE, 0x00);
 const IOC_UNREGISTER: Opcode = opcode::read::<RangeArg>(TYPE, 0x01);

@@ -40,7 +40,7 @@ mod map;
 mod processors;
 mod range;
 mod remap;
-mod rights;
+pub(crate) mod rights;
 pub(crate) mod signals;
 mod single;
 mod socket;

@@ -1,7 +1,7 @@
 //! The calls by which a program gives rights away, as a server does that was started by root. What a pager needs is got before:
 //! a process that sleeps joins `quire` first. Ids are changed by libc, which has all of its threads do it.
 
-use core::ffi::{CStr, c_char, c_int, c_long, c_uint};
+use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use core::mem;
 
 use quire_linux::pager::sleep;
@@ -21,10 +21,17 @@ fn before_user(ids: &[c_uint]) {
 
 /// The process is about to give rights away.
 pub(super) fn before() {
-    // Nobody else has rights that matter here.
-    // SAFETY: the call has no arguments.
-    if unsafe { raw::call!(libc::SYS_geteuid) } == Ok(0) {
-        sleep::before_rights_go();
+    sleep::before_rights_go();
+}
+
+/// libc's functions.
+const NAMES: [&CStr; 4] = [c"setuid", c"seteuid", c"setreuid", c"setresuid"];
+static NEXT: [Next; NAMES.len()] = [const { Next::new() }; NAMES.len()];
+
+/// Finds them. Later, in a vfork child, nobody could.
+pub(crate) fn find() {
+    for (next, name) in NEXT.iter().zip(NAMES) {
+        next.get(name);
     }
 }
 
@@ -40,22 +47,21 @@ pub(super) fn before_number(number: c_long, args: &[usize; 6]) {
     }
 }
 
-/// Goes on to libc's function.
-macro_rules! next {
-    ($name:literal, ($($arg:ident: $kind:ty),*)) => {{
-        static NEXT: Next = Next::new();
-        const NAME: &CStr = $name;
-        match NEXT.get(NAME) {
-            // SAFETY: it is libc's function of this name, and takes these arguments as they came.
+/// Goes on to libc's function of that number among [`NAMES`].
+macro_rules! go_on {
+    ($number:literal, $($id:ident),*) => {
+        match NEXT[$number].get(NAMES[$number]) {
+            // SAFETY: it is libc's function of this name, and takes these ids as they came.
             Some(next) => unsafe {
-                mem::transmute::<*mut core::ffi::c_void, unsafe extern "C" fn($($kind),*) -> c_int>(next.as_ptr())($($arg),*)
+                mem::transmute::<*mut c_void, unsafe extern "C" fn($(go_on!(@ $id)),*) -> c_int>(next.as_ptr())($($id),*)
             },
             None => {
                 raw::set_errno(libc::ENOSYS);
                 -1
             }
         }
-    }};
+    };
+    (@ $id:ident) => { c_uint };
 }
 
 /// POSIX's.
@@ -66,7 +72,7 @@ macro_rules! next {
 #[unsafe(export_name = "setuid")]
 unsafe extern "C" fn c_setuid(user: c_uint) -> c_int {
     before_user(&[user]);
-    next!(c"setuid", (user: c_uint))
+    go_on!(0, user)
 }
 
 /// POSIX's.
@@ -77,7 +83,7 @@ unsafe extern "C" fn c_setuid(user: c_uint) -> c_int {
 #[unsafe(export_name = "seteuid")]
 unsafe extern "C" fn c_seteuid(user: c_uint) -> c_int {
     before_user(&[user]);
-    next!(c"seteuid", (user: c_uint))
+    go_on!(1, user)
 }
 
 /// POSIX's.
@@ -88,7 +94,7 @@ unsafe extern "C" fn c_seteuid(user: c_uint) -> c_int {
 #[unsafe(export_name = "setreuid")]
 unsafe extern "C" fn c_setreuid(real: c_uint, effective: c_uint) -> c_int {
     before_user(&[real, effective]);
-    next!(c"setreuid", (real: c_uint, effective: c_uint))
+    go_on!(2, real, effective)
 }
 
 /// Linux's.
@@ -99,7 +105,7 @@ unsafe extern "C" fn c_setreuid(real: c_uint, effective: c_uint) -> c_int {
 #[unsafe(export_name = "setresuid")]
 unsafe extern "C" fn c_setresuid(real: c_uint, effective: c_uint, saved: c_uint) -> c_int {
     before_user(&[real, effective, saved]);
-    next!(c"setresuid", (real: c_uint, effective: c_uint, saved: c_uint))
+    go_on!(3, real, effective, saved)
 }
 
 /// Linux's, of which libc has no more than the call.

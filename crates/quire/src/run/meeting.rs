@@ -1,8 +1,7 @@
 //! The directory with `quire`'s socket and the file for those who can't connect; and what is left of others, whose `quire`
 //! was killed.
 //!
-//! Under root programs of other users may be in the tree, and connect as well. Nobody but root can list the directory then, so
-//! that only who has the socket's name of its parent finds it; the keeper asks besides whether it is a descendant.
+//! Under root programs of other users may be in the tree, and connect as well: the keeper lets in who is a descendant.
 
 use crate::failure::Failure;
 use crate::files::open_directory;
@@ -10,7 +9,6 @@ use quire_linux::control::client::WORDS;
 use quire_linux::control::outside::Outside;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
-use rustix::rand::{GetRandomFlags, getrandom};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -20,22 +18,20 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The longest path of a directory that leaves room for the socket's name, in bytes.
-const LONGEST: usize = 64;
+const LONGEST: usize = 80;
 /// How the directories' names begin.
 const PREFIX: &str = "quire-run-";
-/// How the socket's name begins. Behind it are 16 hexadecimal digits that nobody guesses.
-const SOCKET: &str = "socket-";
+/// The socket's name.
+const SOCKET: &str = "socket";
 /// How old a directory is that nobody locks and that may be removed: a new one is not locked yet.
 const MIN_AGE: Duration = Duration::from_secs(10);
 
 /// A directory that only this user can list, and enter but for root's, locked while this process lives, and removed at its end.
 #[derive(Debug)]
 pub(super) struct Meeting {
-    _directory: TempDir,
+    directory: TempDir,
     _lock: OwnedFd,
     words: File,
-    /// Where the socket is to be.
-    socket: PathBuf,
     /// What was read of a line that is not whole yet.
     rest: String,
 }
@@ -68,12 +64,9 @@ impl Meeting {
             fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711))?;
         }
         let lock = lock(directory.path())?;
-        let mut secret = [0; 8];
-        getrandom(&mut secret, GetRandomFlags::empty())?;
-        let socket = directory.path().join(format!("{SOCKET}{:016x}", u64::from_ne_bytes(secret)));
         let words = directory.path().join(WORDS);
         let words = File::options().read(true).append(true).create_new(true).open(words)?;
-        Ok(Meeting { _directory: directory, _lock: lock, words, socket, rest: String::new() })
+        Ok(Meeting { directory, _lock: lock, words, rest: String::new() })
     }
 
     /// What processes wrote since the last time that could not connect.
@@ -90,13 +83,13 @@ impl Meeting {
 
     /// Where the socket is to be.
     pub(super) fn socket(&self) -> PathBuf {
-        self.socket.clone()
+        self.directory.path().join(SOCKET)
     }
 
     /// Lets in whom it is for, now that the socket is there.
     pub(super) fn open(&self) -> std::io::Result<()> {
         if geteuid().is_root() {
-            fs::set_permissions(&self.socket, PermissionsExt::from_mode(0o666))?;
+            fs::set_permissions(self.socket(), PermissionsExt::from_mode(0o666))?;
         }
         Ok(())
     }
@@ -134,13 +127,9 @@ fn sweep(base: &Path, min_age: Duration) {
                 data.is_dir() && data.uid() == user && old
             });
         if is_ours && let Ok(_lock) = lock(&path) {
-            let is_socket = |entry: &fs::DirEntry| {
-                entry.file_name().to_string_lossy().starts_with(SOCKET)
-                    && entry.file_type().is_ok_and(|kind| kind.is_socket())
-            };
-            let mut entries = fs::read_dir(&path).into_iter().flatten().flatten();
-            if let Some(socket) = entries.find(is_socket) {
-                let _ = fs::remove_file(socket.path());
+            let socket = path.join(SOCKET);
+            if fs::symlink_metadata(&socket).is_ok_and(|data| data.file_type().is_socket()) {
+                let _ = fs::remove_file(&socket);
                 let _ = fs::remove_file(path.join(WORDS));
             }
             // It is removed only when nothing else is in it.
@@ -169,7 +158,7 @@ mod tests {
             path
         };
         let (dead, full, other) = (make("quire-run-dead"), make("quire-run-full"), make("other"));
-        drop(UnixListener::bind(dead.join(format!("{SOCKET}1"))).unwrap());
+        drop(UnixListener::bind(dead.join(SOCKET)).unwrap());
         fs::write(dead.join(WORDS), b"").unwrap();
         fs::write(full.join("file"), b"somebody's").unwrap();
         sweep(base.path(), MIN_AGE);
@@ -200,7 +189,7 @@ mod tests {
     fn half_a_word_waits_for_its_end() {
         let base = tempfile::tempdir().unwrap();
         let mut meeting = Meeting::make_in(base.path()).unwrap();
-        let mut writer = File::options().append(true).open(meeting.socket.with_file_name(WORDS)).unwrap();
+        let mut writer = File::options().append(true).open(meeting.directory.path().join(WORDS)).unwrap();
         let number = Outside::Static as u32;
         write!(writer, "{number} 17 /bin/a\n{number} 1").unwrap();
         assert_eq!(meeting.words(), vec![(17, Outside::Static, "/bin/a".into())]);
