@@ -61,14 +61,15 @@ def command_line(program, budget=None, options=()):
     return [binary(), "run", *size, *options, "--", *program]
 
 
-def run_under(program, budget=None, options=(), check=False, **how):
+def run_under(program, budget=None, options=(), check=False, front=(), **how):
     """Runs a program under Quire. Returns the Result, and the Report or None where none was written. With `check`, Quire walks
-    its tables now and then, and at the program's end, and stops where they do not fit each other. What the report counts is possible."""
+    its tables now and then, and at the program's end, and stops where they do not fit each other. `front` starts it. What the report counts
+    is possible."""
     if check:
         how["environment"] = {"QUIRE_CHECK": "1", **how.get("environment", {})}
     with scratch() as directory:
         path = os.path.join(directory, "report.json")
-        result = run(command_line(program, budget, [*options, "--json", "-o", path]), **how)
+        result = run([*front, *command_line(program, budget, [*options, "--json", "-o", path])], **how)
         report = Report(path) if os.path.exists(path) and os.path.getsize(path) else None
         if report:
             expect_flow(report, recorded="--record" in options)

@@ -45,7 +45,8 @@ def check_short(checks):
             expect_success(done)
             expect((report["slept"], report["woken"]) == (1, 1), "slept %d, woken %d" % (report["slept"], report["woken"]))
             adopted, evicted = report["adopted_pages"], quire.evicted(report)
-            expect(adopted > 1024 and evicted > 1024, "%d pages taken over, %d moved out" % (adopted, evicted))
+            # What maps all at once for which there is no room is woken before it can touch that.
+            expect((adopted > 1024 or phase == "random") and evicted > 1024, "%d pages taken over, %d moved out" % (adopted, evicted))
             figures.append("%d pages taken over, %d moved out" % (adopted, evicted))
 
 
@@ -123,8 +124,9 @@ def check_reserved(checks):
     with checks.case("sleep: reserved addresses that become memory") as figures:
         done, report = asleep([case_program("touch"), "96", "reserved"], 32 * MIB)
         expect_success(done)
-        expect(report["woken"] == 1, "woken %d" % report["woken"])
-        figures.append("peak %d MiB" % (done.peak >> 20))
+        adopted = report["adopted_pages"]
+        expect(report["woken"] == 1 and adopted > 1024, "woken %d, %d pages taken over" % (report["woken"], adopted))
+        figures.append("peak %d MiB, %d pages taken over" % (done.peak >> 20, adopted))
 
 
 def check_descendants(checks):

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "execs": "outside.py: it starts programs outside",
     "filtered": "outside.py: behind a filter",
     "filters": "restricted.py: in four ways",
+    "older": "kernels.py: in front of others",
     "leaves": "restricted.py: in four ways",
     "forks_rights": "forks.py, under pressure",
     "heapname": "outside.py: it says whose malloc it has",

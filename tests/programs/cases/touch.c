@@ -25,10 +25,13 @@ int main(int argc, char **argv) {
         return in_programs(argv, atoi(how));
     if (strcmp(how, "locked") == 0 && mlockall(MCL_FUTURE) != 0)
         fail("mlockall");
-    char *at = map_memory(bytes);
-    if (strcmp(how, "reserved") == 0) {
+    char *at;
+    if (strcmp(how, "reserved") != 0) {
+        at = map_memory(bytes);
+    } else {
         /* As allocators do that reserve addresses, and make them memory bit by bit. */
-        if (munmap(at, bytes) != 0 || (at = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) == MAP_FAILED)
+        at = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (at == MAP_FAILED)
             fail("mmap");
         for (size_t i = 0; i < bytes; i += MIB)
             if (mprotect(at + i, MIB, PROT_READ | PROT_WRITE) != 0)
