@@ -13,10 +13,12 @@ from scale import system_python
 USER = 65534
 BUDGET = 32 * MIB
 FRONT = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups"]
+# Where the socket is, all have to be able to go.
+OPEN = {"TMPDIR": "/tmp"}
 WAYS = {
-    "from the start": ([quire.AWAKE], {}),
-    "woken when memory is short": ([quire.ASLEEP], {"QUIRE_WAKE": "short"}),
-    "woken soon": ([quire.ASLEEP], {"QUIRE_WAKE": "soon"}),
+    "from the start": ([quire.AWAKE], OPEN),
+    "woken when memory is short": ([quire.ASLEEP], {"QUIRE_WAKE": "short", **OPEN}),
+    "woken soon": ([quire.ASLEEP], {"QUIRE_WAKE": "soon", **OPEN}),
 }
 # In one program: it is small still when it gives its rights away.
 BECOMES = {
@@ -59,6 +61,12 @@ def check(checks, scale):
             command = ["perl", "-e", becomes + FILLS]
             compare(checks, "it becomes another user: %s, %s" % (name, way), command, options, environment)
     check_strangers(checks)
+    with checks.case("a TMPDIR that only root may enter: one line says so"), scratch() as directory:
+        command = quire.command_line([*FRONT, touch, "48"], BUDGET, [quire.AWAKE])
+        done = run(command, timeout=60, environment={"TMPDIR": directory})
+        expect_success(done)
+        lines = [line for line in done.stderr.splitlines() if "touch runs outside the budget" in line]
+        expect(len(lines) == 1 and "it has no right to use userfaultfd" in lines[0], done.last_words())
 
 
 def compare(checks, name, command, options, environment):
@@ -80,13 +88,13 @@ def check_strangers(checks):
         with open(asks, "w") as file:
             file.write(ASKS)
         other = [*FRONT, system_python(), asks]
-        inside = run([quire.binary(), "run", "-q", "--", "sh", "-c", '"$@" "$QUIRE_SOCKET"', "sh", *other], timeout=60)
+        inside = run([quire.binary(), "run", "-q", "--", "sh", "-c", '"$@" "$QUIRE_SOCKET"', "sh", *other], timeout=60, environment=OPEN)
         expect(inside.text == "answer 07 1\nPermissionError\n", inside.describe() + inside.text)
         outer = [*FRONT, system_python(), asks]
         # A process that is not below this quire: it was started before, and waits for the name.
         script = 'mkfifo "$0/name"; (read name < "$0/name"; "$@" "$name" > "$0/answer"; echo > "$0/over") & ' \
             '"$QUIRE" run -q -- sh -c \'echo "$QUIRE_SOCKET" > "$0/name"; while [ ! -e "$0/over" ]; do sleep 0.05; done\' "$0"; wait; cat "$0/answer"'
-        outside = run(["sh", "-c", script, directory, *outer], timeout=60, environment={"QUIRE": quire.binary()})
+        outside = run(["sh", "-c", script, directory, *outer], timeout=60, environment={"QUIRE": quire.binary(), **OPEN})
         expect_success(outside)
         lines = outside.text.splitlines()
         expect(lines[0] in ("answer  0", "ConnectionResetError") and lines[1:] == ["PermissionError"], outside.text)

@@ -173,7 +173,7 @@ impl Outside {
             Outside::NoRight | Outside::NoUserfaultfd | Outside::Refused => "see quire doctor",
             Outside::Filter => "allow it in the filter, or leave memory for it beside -m",
             Outside::AddressSpace => "raise ulimit -v, or set vm.overcommit_memory to 0 or 1",
-            Outside::OtherUser => "start quire run as that user",
+            Outside::OtherUser => "start quire run as that user, or as root with a TMPDIR that all may enter",
             Outside::TooMany => "start parts of it under a quire run of their own",
             Outside::OtherBuild => "install both anew",
             Outside::Unreachable => "leave its TMPDIR to it, or memory beside -m",

@@ -1,7 +1,8 @@
 //! The directory with `quire`'s socket and the file for those who can't connect; and what is left of others, whose `quire`
 //! was killed.
 //!
-//! Under root programs of other users may be in the tree, and connect as well: the keeper lets in who is a descendant.
+//! Under root programs of other users may be in the tree, and connect as well, where the directory for
+//! temporary files lets them: the keeper takes in who is a descendant.
 
 use crate::failure::Failure;
 use crate::files::open_directory;
@@ -42,11 +43,8 @@ pub(super) type Word = (u32, Outside, String);
 impl Meeting {
     /// Makes one in the directory for temporary files, and removes there what killed ones left.
     pub(super) fn make() -> Result<Meeting, Failure> {
-        let places = [std::env::temp_dir(), "/tmp".into(), "/var/tmp".into(), "/dev/shm".into()];
-        let fits = |place: &&PathBuf| place.as_os_str().len() <= LONGEST;
-        let all_may = |place: &&PathBuf| !geteuid().is_root() || everybody_may_enter(place);
-        let base = places.iter().filter(fits).find(all_may).or_else(|| places.iter().find(fits));
-        let base = base.cloned().unwrap_or_default();
+        let temporary = std::env::temp_dir();
+        let base = if temporary.as_os_str().len() <= LONGEST { temporary } else { "/tmp".into() };
         sweep(&base, MIN_AGE);
         Meeting::make_in(&base).map_err(|error| {
             Failure::own(format!(
@@ -93,12 +91,6 @@ impl Meeting {
         }
         Ok(())
     }
-}
-
-/// Whether each directory above is one that everybody may enter, and that one itself.
-fn everybody_may_enter(place: &Path) -> bool {
-    let is_open = |directory: &Path| fs::metadata(directory).is_ok_and(|data| data.mode() & 0o001 != 0);
-    fs::canonicalize(place).is_ok_and(|place| place.ancestors().all(is_open))
 }
 
 /// What a line says.
