@@ -90,11 +90,10 @@ def check_strangers(checks):
         other = [*FRONT, system_python(), asks]
         inside = run([quire.binary(), "run", "-q", "--", "sh", "-c", '"$@" "$QUIRE_SOCKET"', "sh", *other], timeout=60, environment=OPEN)
         expect(inside.text == "answer 07 1\nPermissionError\n", inside.describe() + inside.text)
-        outer = [*FRONT, system_python(), asks]
         # A process that is not below this quire: it was started before, and waits for the name.
         script = 'mkfifo "$0/name"; (read name < "$0/name"; "$@" "$name" > "$0/answer"; echo > "$0/over") & ' \
             '"$QUIRE" run -q -- sh -c \'echo "$QUIRE_SOCKET" > "$0/name"; while [ ! -e "$0/over" ]; do sleep 0.05; done\' "$0"; wait; cat "$0/answer"'
-        outside = run(["sh", "-c", script, directory, *outer], timeout=60, environment={"QUIRE": quire.binary(), **OPEN})
+        outside = run(["sh", "-c", script, directory, *other], timeout=60, environment={"QUIRE": quire.binary(), **OPEN})
         expect_success(outside)
         lines = outside.text.splitlines()
         expect(lines[0] in ("answer  0", "ConnectionResetError") and lines[1:] == ["PermissionError"], outside.text)

@@ -525,22 +525,17 @@ fn own_table() -> Result<(), Errno> {
 }
 
 fn open_descriptors(client: Option<Client>, socket: Option<&CStr>) -> Result<Descriptors, Errno> {
-    let lent = borrow_device(socket);
-    let device = || lent.as_ref().map(AsFd::as_fd);
-    let uffd = Uffd::that_tells_forks(FEATURE_MOVE | FEATURE_THREAD_ID, device())?;
-    let gate = if uffd.tells_forks() { Some(Uffd::that_tells_forks(0, device())?) } else { None };
-    Ok(Descriptors { uffd, gate, pagemap: Pagemap::open()?, client })
-}
-
-/// The device that makes userfaultfds, of `quire`'s at `socket`: for a program of a user who gets none by himself, which a
-/// more privileged one in the tree has started.
-fn borrow_device(socket: Option<&CStr>) -> Option<OwnedFd> {
-    match Uffd::open() {
-        Err(errno @ (Errno::PERM | Errno::ACCESS)) if !probe::is_filtered(errno) => {
-            Client::borrow_device(socket?).ok().flatten()
+    let features = FEATURE_MOVE | FEATURE_THREAD_ID;
+    // A more privileged program in the tree may have started this one for a user who gets no userfaultfd by himself.
+    let borrow = || Client::borrow_device(socket?).ok().flatten();
+    let uffd = Uffd::that_tells_forks(features).or_else(|errno| match errno {
+        Errno::PERM | Errno::ACCESS if !probe::is_filtered(errno) => {
+            borrow().map_or(Err(errno), |device| Uffd::of_lent_device(device.as_fd(), features))
         }
-        _ => None,
-    }
+        _ => Err(errno),
+    })?;
+    let gate = if uffd.tells_forks() { Some(Uffd::that_tells_forks(0)?) } else { None };
+    Ok(Descriptors { uffd, gate, pagemap: Pagemap::open()?, client })
 }
 
 /// What a process has when it has joined.

@@ -118,19 +118,6 @@ fn lower_nice(values: &[i32]) -> Option<i32> {
     values.iter().copied().find(|nice| rustix::process::setpriority_process(None, *nice).is_ok())
 }
 
-/// The kernel's `struct sched_attr`, as far as all kernels have it.
-#[repr(C)]
-struct Attributes {
-    size: u32,
-    policy: u32,
-    flags: u64,
-    nice: i32,
-    priority: u32,
-    runtime: u64,
-    deadline: u64,
-    period: u64,
-}
-
 /// The shortest slice, in ns.
 const SLICE: u64 = 100_000;
 
@@ -139,16 +126,16 @@ fn shorten_slice() {
     let ordinary = Scheduling::of(0).is_some_and(|now| now.policy == libc::SCHED_OTHER as u32);
     let Ok(nice) = rustix::process::getpriority_process(None) else { return };
     if ordinary {
-        let attributes = Attributes {
-            size: size_of::<Attributes>() as u32,
-            policy: libc::SCHED_OTHER as u32,
+        let attributes = libc::sched_attr {
+            size: size_of::<libc::sched_attr>() as u32,
+            sched_policy: libc::SCHED_OTHER as u32,
             // For this thread only.
-            flags: 1,
-            nice,
-            priority: 0,
-            runtime: SLICE,
-            deadline: 0,
-            period: 0,
+            sched_flags: libc::SCHED_FLAG_RESET_ON_FORK as u64,
+            sched_nice: nice,
+            sched_priority: 0,
+            sched_runtime: SLICE,
+            sched_deadline: 0,
+            sched_period: 0,
         };
         let args = [0, (&raw const attributes).addr(), 0];
         // SAFETY: the kernel reads the attributes, whose size they tell. Where it refuses, all is as before.

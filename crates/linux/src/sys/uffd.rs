@@ -150,42 +150,35 @@ pub fn is_known() -> bool {
     unsafe { raw::syscall(libc::SYS_userfaultfd, [usize::MAX]) != Err(Errno::NOSYS) }
 }
 
+/// How each is opened.
+const FLAGS: usize = (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
+
+/// `/dev/userfaultfd`, for who may open it.
+pub fn open_device() -> Result<OwnedFd> {
+    rustix::fs::open(c"/dev/userfaultfd", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
 impl Uffd {
     /// Opens one that sees faults in kernel mode too. The error is the system call's when both ways fail,
     /// unless the device is there and refused.
     pub fn open() -> Result<(Uffd, Way)> {
-        let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
         // SAFETY: the call takes flags only.
-        let denied = match unsafe { raw::syscall(libc::SYS_userfaultfd, [flags]) } {
+        let denied = match unsafe { raw::syscall(libc::SYS_userfaultfd, [FLAGS]) } {
             Ok(fd) => return Ok((Uffd::fresh(fd), Way::Syscall)),
             Err(errno) => errno,
         };
-        match Uffd::open_device(flags) {
+        match open_device().and_then(|device| Uffd::of_device(device.as_fd())) {
             Ok(uffd) => Ok((uffd, Way::Device)),
             Err(Errno::NOENT) => Err(denied),
             Err(errno) => Err(errno),
         }
     }
 
-    fn open_device(flags: usize) -> Result<Uffd> {
-        let mode = OFlags::RDWR | OFlags::CLOEXEC;
-        let device = rustix::fs::open(c"/dev/userfaultfd", mode, Mode::empty())?;
-        Uffd::of_device(device.as_fd(), flags)
-    }
-
     /// From the device: it asks for no rights but those that it took to open it, whoever did.
-    fn of_device(device: BorrowedFd<'_>, flags: usize) -> Result<Uffd> {
-        let args = [device.as_raw_fd() as usize, IOC_NEW as usize, flags];
+    fn of_device(device: BorrowedFd<'_>) -> Result<Uffd> {
+        let args = [device.as_raw_fd() as usize, IOC_NEW as usize, FLAGS];
         // SAFETY: the request takes flags only.
         unsafe { raw::syscall(libc::SYS_ioctl, args) }.map(Uffd::fresh)
-    }
-
-    /// As [`Uffd::open`], from `device` where one is given.
-    fn open_by(device: Option<BorrowedFd<'_>>) -> Result<Uffd> {
-        match device {
-            Some(device) => Uffd::of_device(device, (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize),
-            None => Uffd::open().map(|(uffd, _)| uffd),
-        }
     }
 
     /// Takes a descriptor that the kernel has just made.
@@ -218,15 +211,23 @@ impl Uffd {
     }
 
     /// Opens one with the features in `needed` that is told of forks too, where that is allowed: CAP_SYS_PTRACE in the
-    /// first user namespace. From `device` where one is given.
-    pub fn that_tells_forks(needed: u64, device: Option<BorrowedFd<'_>>) -> Result<Uffd> {
-        let mut uffd = Uffd::open_by(device)?;
-        match uffd.api(needed | FEATURE_EVENT_FORK) {
-            Ok(_) => uffd.tells_forks = true,
-            Err(Errno::PERM | Errno::INVAL) => _ = uffd.api(needed)?,
+    /// first user namespace.
+    pub fn that_tells_forks(needed: u64) -> Result<Uffd> {
+        Uffd::open()?.0.telling_forks(needed)
+    }
+
+    /// The same from a device that somebody else has opened.
+    pub fn of_lent_device(device: BorrowedFd<'_>, needed: u64) -> Result<Uffd> {
+        Uffd::of_device(device)?.telling_forks(needed)
+    }
+
+    fn telling_forks(mut self, needed: u64) -> Result<Uffd> {
+        match self.api(needed | FEATURE_EVENT_FORK) {
+            Ok(_) => self.tells_forks = true,
+            Err(Errno::PERM | Errno::INVAL) => _ = self.api(needed)?,
             Err(errno) => return Err(errno),
         }
-        Ok(uffd)
+        Ok(self)
     }
 
     /// Whether forks are messages too.

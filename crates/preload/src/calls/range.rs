@@ -3,7 +3,9 @@
 use core::ffi::{c_int, c_uint};
 use core::ops::Range;
 
-use super::{AtGap, arena, filter, in_pieces, rights};
+use quire_linux::pager::sleep;
+
+use super::{AtGap, arena, filter, in_pieces};
 use crate::decide::{self, Parts};
 use crate::pager_api::{self, Call, Kind};
 use crate::raw::{self, Answer};
@@ -156,7 +158,7 @@ pub(super) unsafe fn control(option: c_int, args: [usize; 4]) -> Answer {
         return in_pieces(&parts, AtGap::GoOn, |part| kernel(part.start, part.len()), whole);
     }
     if option == libc::PR_SET_DUMPABLE && what == 0 {
-        rights::before();
+        sleep::before_rights_go();
     }
     if option == libc::PR_SET_SECCOMP {
         // SAFETY: by the caller's promise.

@@ -4,7 +4,7 @@
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use core::mem;
 
-use quire_linux::pager::sleep;
+use quire_linux::pager::sleep::before_rights_go;
 
 use super::Next;
 use crate::raw::{self, Answer};
@@ -15,13 +15,8 @@ const SAME: c_uint = c_uint::MAX;
 /// The process will have one of these user ids, if any of them is not root's.
 fn before_user(ids: &[c_uint]) {
     if ids.iter().any(|id| !matches!(*id, 0 | SAME)) {
-        before();
+        before_rights_go();
     }
-}
-
-/// The process is about to give rights away.
-pub(super) fn before() {
-    sleep::before_rights_go();
 }
 
 /// libc's functions.
@@ -42,7 +37,7 @@ pub(super) fn before_number(number: c_long, args: &[usize; 6]) {
         libc::SYS_setuid => before_user(&ids[..1]),
         libc::SYS_setreuid => before_user(&ids[..2]),
         libc::SYS_setresuid => before_user(&ids[..3]),
-        libc::SYS_capset | libc::SYS_chroot => before(),
+        libc::SYS_capset | libc::SYS_chroot => before_rights_go(),
         _ => {}
     }
 }
@@ -115,7 +110,7 @@ unsafe extern "C" fn c_setresuid(real: c_uint, effective: c_uint, saved: c_uint)
 /// As in C.
 #[unsafe(export_name = "capset")]
 unsafe extern "C" fn c_capset(header: usize, data: usize) -> c_int {
-    before();
+    before_rights_go();
     // SAFETY: the caller keeps C's rules.
     raw::to_int(unsafe { raw::call!(forward: libc::SYS_capset, header, data) })
 }
@@ -127,7 +122,7 @@ unsafe extern "C" fn c_capset(header: usize, data: usize) -> c_int {
 /// As in C.
 #[unsafe(export_name = "chroot")]
 unsafe extern "C" fn c_chroot(path: *const c_char) -> c_int {
-    before();
+    before_rights_go();
     // SAFETY: the caller keeps C's rules.
     let answer: Answer = unsafe { raw::call!(forward: libc::SYS_chroot, path) };
     raw::to_int(answer)

@@ -20,8 +20,8 @@ use quire_linux::control::ledger::{AccountId, Ledger, NO_LIMIT};
 use quire_linux::control::notice::Notices;
 use quire_linux::control::outside::Outside;
 use quire_linux::control::wire::{Hello, JoinRefusal, PACKET_BYTES, Reply, Request, Welcome};
+use quire_linux::sys::uffd;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
@@ -253,10 +253,11 @@ impl<'a> Keeper<'a> {
         }
         let budget = self.ledger.budget_pages();
         let headroom = budget.saturating_sub(self.ledger.taken_pages() + self.others);
-        for at in sleepers::to_wake(sleepers, headroom, growth, budget) {
+        let least = sleepers::least_headroom(budget);
+        for at in sleepers::to_wake(sleepers, headroom, growth, least) {
             self.wake(at);
         }
-        let next = sleepers::until_next(headroom, sleepers::least_headroom(budget));
+        let next = sleepers::until_next(headroom, least);
         Some(if soon { sleepers::SHORTEST } else { next })
     }
 
@@ -532,7 +533,7 @@ impl<'a> Keeper<'a> {
     /// To who is of this tree, and may not open it.
     fn lend_device(&mut self, index: usize) -> Next {
         if self.device.is_none() {
-            self.device = open(c"/dev/userfaultfd", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
+            self.device = uffd::open_device().ok();
         }
         match &self.device {
             Some(device) => self.send(index, Reply::Device, &[device.as_fd()]),

@@ -323,9 +323,10 @@ impl<'a> Supervisor<'a> {
         self.keeper.note_others(others.map(|member| member.anonymous).sum());
         self.peak.add(&sample, &self.keeper.totals());
         self.keeper.let_go_of_ended();
-        self.outsiders.look(&sample, &connected, Instant::now());
+        let now = Instant::now();
+        self.outsiders.look(&sample, &connected, now);
         let mut managed = self.keeper.managed();
-        managed.extend(self.outsiders.sleepers(&sample, &connected, Instant::now()));
+        managed.extend(self.outsiders.sleepers(&sample, &connected, now));
         self.over.look(&sample, &managed);
         if let Some(migrations) = &mut self.migrations {
             migrations.look(&connected);

@@ -75,9 +75,13 @@ pub(crate) fn is_descendant(pid: u32) -> bool {
 }
 
 fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, in parentheses, which may hold anything.
-    stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().nth(1)?.parse().ok()
+    fields(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?.nth(1)?.parse().ok()
+}
+
+/// The fields of `/proc/PID/stat` from the state on, which has number 3 in proc(5): behind the name, in parentheses, which may
+/// hold anything.
+fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace())
 }
 
 /// What a process calls itself.
@@ -126,10 +130,8 @@ pub(crate) fn threads(pid: u32) -> Vec<String> {
 }
 
 /// Start time, and the addresses of stack and arguments; nothing of a process that has ended and waits for its parent.
-/// The name, in parentheses, may hold anything.
 fn parse_stat(stat: &str) -> Option<(u64, (u64, u64))> {
-    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
-    // The first field behind the name, the state, has number 3 in proc(5).
+    let fields: Vec<&str> = fields(stat)?.collect();
     if matches!(fields.first(), Some(&("Z" | "X"))) {
         return None;
     }

@@ -70,9 +70,9 @@ pub(crate) fn to_wake(
     sleepers: Vec<Sleeper>,
     headroom: u64,
     growth: u64,
-    budget: u64,
+    least: u64,
 ) -> impl Iterator<Item = usize> {
-    let is_short = headroom < least_headroom(budget) + AHEAD * growth;
+    let is_short = headroom < least + AHEAD * growth;
     let largest = sleepers.iter().max_by_key(|sleeper| sleeper.pages).map(|sleeper| sleeper.at);
     let is_told = move |sleeper: &Sleeper| sleeper.grown >= FAST || Some(sleeper.at) == largest;
     sleepers.into_iter().filter(move |sleeper| is_short && is_told(sleeper)).map(|sleeper| sleeper.at)
@@ -128,7 +128,7 @@ mod tests {
             |at: usize, size: u64, grown: u64| Sleeper { pages: pages(size), grown: pages(grown), at };
         let told = |all: &[Sleeper], headroom: u64| {
             let growth = all.iter().map(|sleeper| sleeper.grown).sum();
-            to_wake(all.to_vec(), pages(headroom), growth, pages(256)).collect::<Vec<_>>()
+            to_wake(all.to_vec(), pages(headroom), growth, least_headroom(pages(256))).collect::<Vec<_>>()
         };
         let still = [sleeper(0, 20, 0), sleeper(1, 40, 0), sleeper(2, 30, 0)];
         assert_eq!(told(&still, 16), [] as [usize; 0]);
