@@ -21,6 +21,10 @@ fn main() {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let workspace = manifest.join("../..");
     watch(&workspace);
+    // As the library is linked, without a libgcc_s to load at each start: the linker looks here first.
+    let out = PathBuf::from(variable("OUT_DIR"));
+    fs::write(out.join("libgcc_s.so"), "INPUT(-lgcc_eh)\n").expect("OUT_DIR can be written");
+    println!("cargo::rustc-link-search=native={}", out.display());
     let library = build(&workspace);
     let contents = initialise_first(&library).expect("cargo says that it built the library");
     println!("cargo::rustc-env=QUIRE_LIBRARY={}", library.display());

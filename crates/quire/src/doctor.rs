@@ -267,7 +267,7 @@ fn preloads(variable: &str, file: &str) -> Finding {
 }
 
 fn library() -> Finding {
-    const TRIED: &str = "laying the preload library into $TMPDIR, /tmp, /var/tmp ..";
+    const TRIED: &str = "laying the preload library into a cache, $TMPDIR, /tmp ..";
     match Library::place() {
         Ok(placed) => {
             let directory = placed.path().parent().and_then(|path| path.parent()).unwrap_or(placed.path());

@@ -1,5 +1,6 @@
 """The preload library that `quire` carries: where it lies while programs run, who can read it, and that it goes away again."""
 
+import glob
 import os
 import shutil
 import signal
@@ -22,12 +23,13 @@ USER = "65534"
 
 
 class Place:
-    """A directory that everybody can enter, as $TMPDIR of runs: what they leave in it."""
+    """A directory that everybody can enter, as $TMPDIR of runs that have no cache: what they leave in it."""
 
     def __enter__(self):
         self.path = tempfile.mkdtemp(prefix="quire-place-", dir="/var/tmp")
         os.chmod(self.path, 0o755)
-        self.how = {"environment": {"TMPDIR": self.path}, "timeout": TIMEOUT}
+        self.variables = {"TMPDIR": self.path, "XDG_CACHE_HOME": "/dev/null"}
+        self.how = {"environment": self.variables, "timeout": TIMEOUT}
         return self
 
     def __exit__(self, *_):
@@ -39,7 +41,7 @@ class Place:
 
     def begin(self, words):
         """Starts a program, which runs when this returns."""
-        environment = {**os.environ, "TMPDIR": self.path}
+        environment = {**os.environ, **self.variables}
         process = subprocess.Popen(
             quire.command_line(["sh", "-c", 'echo begun; exec "$@"', "sh", *words], BUDGET, QUIET),
             env=environment,
@@ -73,7 +75,7 @@ def check_users(checks):
 
 def check_first_starts(checks):
     with checks.case("%d first starts at once" % RUNS), Place() as place:
-        environment = {**os.environ, "TMPDIR": place.path}
+        environment = {**os.environ, **place.variables}
         command = quire.command_line(["sh", "-c", "exec true"], BUDGET, QUIET)
         runs = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(RUNS)]
         said = [process.communicate(timeout=TIMEOUT)[1] for process in runs]
@@ -127,8 +129,32 @@ def check_places(checks):
             subprocess.run(["umount", place.path], check=True)
 
 
+def check_cache(checks):
+    """In the user's cache the library stays, for the next run, and so long as a program of a run that was killed has it."""
+    with checks.case("what lies in the cache is used again, also by %d starts at once" % RUNS), Place() as place:
+        environment = {**os.environ, "XDG_CACHE_HOME": place.path}
+        script = 'stat -Lc "%i %a %s" "${LD_PRELOAD##*/..}"'
+        command = quire.command_line(["sh", "-c", script], BUDGET, QUIET)
+        runs = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(RUNS)]
+        said = [process.communicate(timeout=TIMEOUT) for process in runs]
+        expect(all(out and not errors for out, errors in said), "they say %s" % said)
+        again = [run(command, environment={"XDG_CACHE_HOME": place.path}, timeout=TIMEOUT) for _ in range(2)]
+        expect(again[0].text == again[1].text and again[0].text.split()[1] == "555", again[0].text + again[1].text)
+        kept = glob.glob(os.path.join(place.path, "quire", "*", "*"))
+        expect(len(kept) == 1 and os.path.basename(kept[0]) == NAME, "the cache has %s" % kept)
+        # One that is not whole, and a cache that is somebody else's.
+        os.truncate(kept[0], 1000)
+        mended = run(command, environment={"XDG_CACHE_HOME": place.path}, timeout=TIMEOUT)
+        expect(mended.text.split()[2] == again[0].text.split()[2], mended.describe() + mended.text)
+        os.chown(os.path.dirname(kept[0]), int(USER), int(USER))
+        os.unlink(kept[0])
+        other = run(command, environment={"XDG_CACHE_HOME": place.path}, timeout=TIMEOUT)
+        expect(other.text.split()[2] == again[0].text.split()[2] and not os.path.exists(kept[0]), other.describe())
+
+
 def check(checks, scale):
     check_one_file(checks)
+    check_cache(checks)
     check_users(checks)
     check_first_starts(checks)
     check_ends(checks)

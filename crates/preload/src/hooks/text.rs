@@ -31,6 +31,11 @@ impl Patch {
         jump[1..].copy_from_slice(&distance.to_le_bytes());
         Some(Patch { at, before, jump })
     }
+
+    fn is_written(&self) -> bool {
+        // SAFETY: a place in a library's text, which is readable.
+        unsafe { (self.at as *const [u8; JUMP]).read_unaligned() == self.jump }
+    }
 }
 
 /// Jumps on, near a library that lies too far from ours for a jump of 2 GiB: a page of its own.
@@ -104,51 +109,59 @@ impl Patches {
 
     /// Writes them all. On an error, which is the kernel's number, none is written.
     pub(super) fn write(&self) -> Result<(), i32> {
-        let all = &self.all[..self.len];
-        for (done, patch) in all.iter().enumerate() {
-            if let Err(errno) = self.put(patch.at, &patch.jump) {
-                all[..done].iter().for_each(|patch| self.take_back(patch));
-                return Err(errno);
+        self.put(|patch| patch.jump).inspect_err(|_| {
+            if self.all[..self.len].iter().any(Patch::is_written) {
+                self.undo();
             }
-        }
-        Ok(())
+        })
     }
 
     /// Takes them back.
     pub(super) fn undo(&self) {
-        self.all[..self.len].iter().for_each(|patch| self.take_back(patch));
-    }
-
-    fn take_back(&self, patch: &Patch) {
-        if self.put(patch.at, &patch.before).is_err() {
+        if self.put(|patch| patch.before).is_err() {
             quire_linux::die!("libc's text can be changed but not changed back; please report this");
         }
     }
 
-    fn put(&self, at: usize, bytes: &[u8; JUMP]) -> Result<(), i32> {
-        let start = at - at % PAGE;
-        let len = (at + JUMP).next_multiple_of(PAGE) - start;
+    /// Puts what `bytes` says at each place. The pages of all of them change rights in one go: each change splits and joins
+    /// the kernel's mappings, and every exec pays for it.
+    fn put(&self, bytes: impl Fn(&Patch) -> [u8; JUMP]) -> Result<(), i32> {
+        let all = &self.all[..self.len];
+        let places = || all.iter().map(|patch| patch.at);
+        let (Some(first), Some(last)) = (places().min(), places().max()) else { return Ok(()) };
+        let start = first - first % PAGE;
+        let len = (last + JUMP).next_multiple_of(PAGE) - start;
         // SAFETY: rights of libc's own pages, which are executable all the while.
         let protect = |rights: c_int| unsafe { raw::call!(libc::SYS_mprotect, start, len, rights) };
         if protect(self.rights | libc::PROT_WRITE).is_err() {
-            return by_file(at, bytes);
+            return by_file(all, bytes);
         }
-        // SAFETY: the pages are writable, and nobody runs there: no other thread is in libc yet, and this one is not in any
-        // function that is patched.
-        unsafe { (at as *mut [u8; JUMP]).write_unaligned(*bytes) };
+        for patch in all {
+            // SAFETY: the pages are writable, and nobody runs there: no other thread is in libc yet, and this one is not in
+            // any function that is patched.
+            unsafe { (patch.at as *mut [u8; JUMP]).write_unaligned(bytes(patch)) };
+        }
         protect(self.rights).map(|_| ())
     }
 }
 
 /// Writes by the file that is this process's memory.
-fn by_file(at: usize, bytes: &[u8; JUMP]) -> Result<(), i32> {
-    // SAFETY: a C string; the bytes are good to read, and what they replace is libc's text.
-    unsafe {
-        let flags = libc::O_RDWR | libc::O_CLOEXEC;
-        let fd = raw::call!(libc::SYS_openat, libc::AT_FDCWD as isize, c"/proc/self/mem".as_ptr(), flags)?;
-        let written = raw::call!(libc::SYS_pwrite64, fd, bytes.as_ptr(), JUMP, at);
-        // Nothing can be done about a close that fails.
-        let _ = raw::call!(libc::SYS_close, fd);
-        if written? == JUMP { Ok(()) } else { Err(libc::EIO) }
-    }
+fn by_file(all: &[Patch], bytes: impl Fn(&Patch) -> [u8; JUMP]) -> Result<(), i32> {
+    let flags = libc::O_RDWR | libc::O_CLOEXEC;
+    // SAFETY: a C string.
+    let fd = unsafe {
+        raw::call!(libc::SYS_openat, libc::AT_FDCWD as isize, c"/proc/self/mem".as_ptr(), flags)
+    }?;
+    let written = all.iter().try_for_each(|patch| {
+        let bytes = bytes(patch);
+        // SAFETY: the bytes are good to read, and what they replace is libc's text.
+        match unsafe { raw::call!(libc::SYS_pwrite64, fd, bytes.as_ptr(), JUMP, patch.at) } {
+            Ok(JUMP) => Ok(()),
+            Ok(_) => Err(libc::EIO),
+            Err(errno) => Err(errno),
+        }
+    });
+    // SAFETY: the descriptor is ours. Nothing can be done about a close that fails.
+    let _ = unsafe { raw::call!(libc::SYS_close, fd) };
+    written
 }

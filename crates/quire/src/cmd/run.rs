@@ -29,9 +29,13 @@ const LEAST_BUDGET: u64 = 16 * MIB;
 /// Runs the program and reports.
 pub(crate) fn execute(arguments: cli::Run) -> Result<End, Failure> {
     // Writing it takes about as long as all else that comes before the program starts.
-    let library = thread::spawn(Library::place);
+    let (kept, placing) = match Library::kept() {
+        Some(kept) => (Some(kept), None),
+        None => (None, Some(thread::spawn(Library::place))),
+    };
     let start = prepare(arguments);
-    let library = library.join().expect("placing the library does not panic");
+    let placed = placing.map(|thread| thread.join().expect("placing the library does not panic"));
+    let library = kept.map(Ok).or(placed).expect("it is kept, or it is placed");
     // Whatever is wrong, the library is removed again.
     start?(library?)
 }

@@ -2,9 +2,11 @@
 //! whoever that runs as.
 //!
 //! The directory is named by the user and by the library's hash, so all runs of one build share it. A run holds a shared
-//! lock on it, and a file in it that names the run. The last to end, which gets the lock alone, removes all of it. A run that
-//! was killed, or that left programs behind, leaves its file there: then processes may still map the library, and whoever
-//! would remove it asks their maps first. Each start also removes what other builds left behind.
+//! lock on it. In the user's cache it stays for the next run: there its name has the machine's start too, since what was
+//! written before a crash may not be on the disk. Elsewhere the last run to end, which gets the lock alone, removes all of it;
+//! a file in it names each run. A run that was killed, or that left programs behind, leaves its file there: then processes
+//! may still map the library, and whoever would remove it asks their maps first. Each start elsewhere, and each that lays the
+//! library into the cache, also removes what other builds left behind.
 
 use crate::failure::Failure;
 use crate::files::open_directory;
@@ -51,6 +53,13 @@ pub(crate) struct Library {
 }
 
 impl Library {
+    /// The one that another run of this build laid into the cache.
+    pub(crate) fn kept() -> Option<Library> {
+        let (cache, name) = cache()?;
+        let shared = Shared::open(&cache, &name, Stay::Always).ok()?;
+        shared.is_right(CONTENTS).then(|| Library::of(shared))
+    }
+
     /// Lays the library into the first place that serves, or takes what another run of this build laid there.
     pub(crate) fn place() -> Result<Library, Failure> {
         // Writing beyond it would end this process.
@@ -61,15 +70,23 @@ impl Library {
                 "files may have {most} at the most, and the preload library has {size}: ulimit -f unlimited"
             )));
         }
+        if let Some((cache, name)) = cache()
+            && let Ok(shared) = Shared::take(&cache, CONTENTS, &name, Stay::Always)
+        {
+            remove_others(&cache, &name, Stay::Always);
+            return Ok(Library::of(shared));
+        }
         let places = places();
         let mut refused = Vec::new();
         // A place that only its owner can enter does for programs of that owner.
         for need in [Reach::Everybody, Reach::Owner] {
             for place in &places {
-                match check_place(place, need).and_then(|()| Shared::take(place, CONTENTS, HASH)) {
+                let taken = check_place(place, need)
+                    .and_then(|()| Shared::take(place, CONTENTS, HASH, Stay::UntilLast));
+                match taken {
                     Ok(shared) => {
-                        remove_others(place, HASH);
-                        return Ok(Library { path: shared.directory.join(NAME), shared: Some(shared) });
+                        remove_others(place, HASH, Stay::UntilLast);
+                        return Ok(Library::of(shared));
                     }
                     Err(why) => refused.push(format!("{}: {why}", place.display())),
                 }
@@ -80,6 +97,10 @@ impl Library {
             "there is no place for the preload library ({}): set TMPDIR to a directory whose programs may be executed",
             refused.join("; ")
         )))
+    }
+
+    fn of(shared: Shared) -> Library {
+        Library { path: shared.directory.join(NAME), shared: Some(shared) }
     }
 
     /// Where it is.
@@ -110,6 +131,37 @@ pub(crate) fn for_glibc(library: &Path) -> OsString {
     path.push(library);
     let leads_there = CString::new(path.as_bytes()).is_ok_and(|path| loader::finds(&path));
     if leads_there { path } else { library.into() }
+}
+
+/// The directory of the user's cache, and the name of this build's in it; `None` where there is none that serves. What a
+/// process in another user namespace can't reach is no loss: only root has programs of other users in its tree.
+fn cache() -> Option<(PathBuf, String)> {
+    let named = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let is_root = geteuid().is_root();
+    let (parent, reach) = match named("XDG_CACHE_HOME") {
+        Some(named) => (named, if is_root { Reach::Everybody } else { Reach::Owner }),
+        None if is_root => (PathBuf::from("/var/cache"), Reach::Everybody),
+        None => (named("HOME")?.join(".cache"), Reach::Owner),
+    };
+    let cache = parent.join("quire");
+    match mkdirat(CWD, &cache, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(_) => return None,
+    }
+    let cache = fs::canonicalize(cache).ok()?;
+    check_place(&cache, reach).ok()?;
+    let start = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let digits = start.trim().replace('-', "");
+    Some((cache, format!("{HASH}{digits}")))
+}
+
+/// How long a directory with the library stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stay {
+    /// Until the last run ends that uses it.
+    UntilLast,
+    /// Until another build comes, or the machine starts anew.
+    Always,
 }
 
 /// Directories to try, in order.
@@ -183,40 +235,62 @@ struct Shared {
     directory: PathBuf,
     opened: OwnedFd,
     run: String,
+    stay: Stay,
     is_left: bool,
 }
 
+/// Why a directory can't be taken.
+enum Miss {
+    /// It is not there, or not any more.
+    Gone,
+    Why(Why),
+}
+
 impl Shared {
-    fn take(place: &Path, contents: &[u8], hash: &str) -> Result<Shared, Why> {
+    /// Creates it if need be, and puts the library there.
+    fn take(place: &Path, contents: &[u8], hash: &str, stay: Stay) -> Result<Shared, Why> {
         let directory = place.join(prefix() + hash);
         for _ in 0..TRIES {
             match mkdirat(CWD, &directory, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.to_string()),
             }
-            let opened = match open_directory(&directory) {
-                Err(Errno::NOENT) => continue,
-                opened => opened.map_err(|errno| errno.to_string())?,
-            };
-            check_owner(&opened)?;
-            // A umask may have taken rights away that programs of other users need.
-            fchmod(&opened, Mode::from_raw_mode(0o755)).map_err(|errno| errno.to_string())?;
-            retry_on_intr(|| flock(&opened, FlockOperation::LockShared))
-                .map_err(|errno| errno.to_string())?;
-            if !is_at(&opened, &directory) {
-                continue;
+            match Shared::open(place, hash, stay) {
+                Err(Miss::Gone) => {}
+                Err(Miss::Why(why)) => return Err(why),
+                Ok(shared) => {
+                    shared.fill(contents).map_err(|error| error.to_string())?;
+                    return Ok(shared);
+                }
             }
-            let run = format!("{RUN}{}", unique());
-            let shared = Shared { directory, opened, run, is_left: false };
-            shared.fill(contents).map_err(|error| error.to_string())?;
-            return Ok(shared);
         }
         Err("other runs remove it again and again".into())
     }
 
+    /// Locks it as it is there.
+    fn open(place: &Path, hash: &str, stay: Stay) -> Result<Shared, Miss> {
+        let told = |errno: Errno| Miss::Why(errno.to_string());
+        let directory = place.join(prefix() + hash);
+        let opened = match open_directory(&directory) {
+            Err(Errno::NOENT) => return Err(Miss::Gone),
+            opened => opened.map_err(told)?,
+        };
+        check_owner(&opened).map_err(Miss::Why)?;
+        // A umask may have taken rights away that programs of other users need.
+        fchmod(&opened, Mode::from_raw_mode(0o755)).map_err(told)?;
+        retry_on_intr(|| flock(&opened, FlockOperation::LockShared)).map_err(told)?;
+        if !is_at(&opened, &directory) {
+            return Err(Miss::Gone);
+        }
+        let run = format!("{RUN}{}", unique());
+        Ok(Shared { directory, opened, run, stay, is_left: false })
+    }
+
     /// Notes the run, and puts the library there unless it is there as it has to be.
     fn fill(&self, contents: &[u8]) -> io::Result<()> {
-        self.write(&self.run, b"")?;
+        if self.stay == Stay::UntilLast {
+            self.write(&self.run, b"")?;
+        }
         if self.is_right(contents) {
             return Ok(());
         }
@@ -240,7 +314,8 @@ impl Shared {
         Ok(fchmod(&file, Mode::from_raw_mode(0o555))?)
     }
 
-    /// Whether the library lies there, ours and whole.
+    /// Whether the library lies there, ours and whole. What stays was renamed when it was whole, since the machine started,
+    /// and only its owner can have changed it: its contents are not compared.
     fn is_right(&self, contents: &[u8]) -> bool {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let Ok(file) = openat(&self.opened, NAME, flags, Mode::empty()) else { return false };
@@ -250,7 +325,7 @@ impl Shared {
             && status.st_uid == geteuid().as_raw()
             && status.st_mode & 0o7777 == 0o555
             && status.st_size as usize == contents.len()
-            && has(&mut File::from(file), contents)
+            && (self.stay == Stay::Always || has(&mut File::from(file), contents))
     }
 
     /// Removes all of it if no run and no program uses it.
@@ -263,7 +338,7 @@ impl Shared {
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
         let names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
         let others = names.iter().any(|name| name.as_bytes().starts_with(RUN.as_bytes()));
-        if others && is_mapped(&self.directory) {
+        if (others || self.stay == Stay::Always) && is_mapped(&self.directory) {
             return;
         }
         for name in names {
@@ -275,7 +350,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if !self.is_left {
+        if !self.is_left && self.stay == Stay::UntilLast {
             let _ = unlinkat(&self.opened, &*self.run, AtFlags::empty());
             self.remove();
         }
@@ -326,7 +401,7 @@ fn is_mapped(directory: &Path) -> bool {
 }
 
 /// Removes what runs of other builds left behind.
-fn remove_others(place: &Path, hash: &str) {
+fn remove_others(place: &Path, hash: &str, stay: Stay) {
     let own = prefix();
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -339,7 +414,7 @@ fn remove_others(place: &Path, hash: &str) {
             && check_owner(&opened).is_ok()
         {
             // No run's file is in it that would be this one's.
-            let left = Shared { directory: entry.path(), opened, run: String::new(), is_left: true };
+            let left = Shared { directory: entry.path(), opened, run: String::new(), stay, is_left: true };
             left.remove();
         }
     }
@@ -377,19 +452,41 @@ mod tests {
     #[test]
     fn it_lies_there_for_everybody_until_the_last_run_ends() {
         let root = place();
-        let one = Shared::take(root.path(), TEXT, OURS).unwrap();
+        let one = Shared::take(root.path(), TEXT, OURS, Stay::UntilLast).unwrap();
         let path = one.directory.join(NAME);
         assert_eq!(fs::read(&path).unwrap(), TEXT);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o555);
         assert_eq!(fs::metadata(&one.directory).unwrap().permissions().mode() & 0o7777, 0o755);
         let inode = |path: &Path| statat(CWD, path, AtFlags::empty()).unwrap().st_ino;
         let first = inode(&path);
-        let other = Shared::take(root.path(), TEXT, OURS).unwrap();
+        let other = Shared::take(root.path(), TEXT, OURS, Stay::UntilLast).unwrap();
         assert_eq!(inode(&path), first, "what is right is not written again");
         drop(one);
         assert!(path.exists());
         drop(other);
         assert_eq!(entries(root.path()), 0);
+    }
+
+    #[test]
+    fn what_stays_is_found_again_and_goes_with_the_next_build() {
+        let root = place();
+        let kept = |hash| Shared::open(root.path(), hash, Stay::Always);
+        assert!(matches!(kept(OURS), Err(Miss::Gone)));
+        drop(Shared::take(root.path(), TEXT, OURS, Stay::Always).unwrap());
+        assert!(kept(OURS).unwrap_or_else(|_| panic!("it stays")).is_right(TEXT));
+        let in_use = kept(OURS);
+        let next = Shared::take(root.path(), TEXT, THEIRS, Stay::Always).unwrap();
+        remove_others(root.path(), THEIRS, Stay::Always);
+        assert_eq!(entries(root.path()), 2, "a run uses it");
+        drop(in_use);
+        remove_others(root.path(), THEIRS, Stay::Always);
+        assert!(matches!(kept(OURS), Err(Miss::Gone)));
+        assert!(next.is_right(TEXT));
+        // Half of one is written anew.
+        fs::write(next.directory.join("new-1-1"), b"half").unwrap();
+        fs::remove_file(next.directory.join(NAME)).unwrap();
+        assert!(!next.is_right(TEXT));
+        assert!(Shared::take(root.path(), TEXT, THEIRS, Stay::Always).unwrap().is_right(TEXT));
     }
 
     #[test]
@@ -410,7 +507,7 @@ mod tests {
         for spoil in spoil {
             fs::create_dir(&directory).unwrap();
             spoil();
-            let taken = Shared::take(root.path(), TEXT, OURS).unwrap();
+            let taken = Shared::take(root.path(), TEXT, OURS, Stay::UntilLast).unwrap();
             assert!(fs::symlink_metadata(&file).unwrap().is_file());
             assert!(taken.is_right(TEXT));
             drop(taken);
@@ -424,10 +521,10 @@ mod tests {
         let directory = root.path().join(prefix() + OURS);
         fs::create_dir(&directory).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(Shared::take(root.path(), TEXT, OURS).unwrap_err(), "somebody else's");
+        assert_eq!(Shared::take(root.path(), TEXT, OURS, Stay::UntilLast).unwrap_err(), "somebody else's");
         fs::remove_dir(&directory).unwrap();
         symlink("/etc", &directory).unwrap();
-        assert!(Shared::take(root.path(), TEXT, OURS).is_err());
+        assert!(Shared::take(root.path(), TEXT, OURS, Stay::UntilLast).is_err());
     }
 
     #[test]
@@ -463,19 +560,19 @@ mod tests {
     fn what_is_left_behind_stays_while_a_program_uses_it() {
         let root = place();
         let program = fs::read("/bin/sleep").unwrap();
-        let mut left = Shared::take(root.path(), &program, THEIRS).unwrap();
+        let mut left = Shared::take(root.path(), &program, THEIRS, Stay::UntilLast).unwrap();
         left.is_left = true;
         let mut user = process::Command::new(left.directory.join(NAME)).arg("60").spawn().unwrap();
         drop(left);
         let start_and_end = || {
-            let ours = Shared::take(root.path(), TEXT, OURS).unwrap();
-            remove_others(root.path(), OURS);
+            let ours = Shared::take(root.path(), TEXT, OURS, Stay::UntilLast).unwrap();
+            remove_others(root.path(), OURS, Stay::UntilLast);
             drop(ours);
             entries(root.path())
         };
         assert_eq!(start_and_end(), 1);
         // A run of that build finds it, and leaves it too.
-        drop(Shared::take(root.path(), &program, THEIRS).unwrap());
+        drop(Shared::take(root.path(), &program, THEIRS, Stay::UntilLast).unwrap());
         assert_eq!(start_and_end(), 1);
         user.kill().unwrap();
         user.wait().unwrap();
@@ -489,7 +586,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..50 {
-                        let taken = Shared::take(root.path(), TEXT, OURS).unwrap();
+                        let taken = Shared::take(root.path(), TEXT, OURS, Stay::UntilLast).unwrap();
                         assert_eq!(fs::read(taken.directory.join(NAME)).unwrap(), TEXT);
                     }
                 });
