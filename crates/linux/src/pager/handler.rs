@@ -2,6 +2,7 @@
 
 use super::guest::GUESTS;
 use super::placement::Placement;
+use super::tables::Held;
 use super::worker::{self, Worker};
 use super::{Inject, OVERDRAFT, Pager, SPACE};
 use crate::control::profile::Phase;
@@ -86,45 +87,48 @@ impl Handler {
                 () if self.placement.has_guest() => GUEST_NAP_NS,
                 () => NAP_NS,
             };
-            let came_at;
-            let count = match descriptors.uffd.wait_with(descriptors.gate.as_ref(), timeout) {
-                Ok((faults, gate)) => {
-                    came_at = self.pager.came_at();
-                    let count = if faults { self.read(&descriptors.uffd, &mut messages) } else { 0 };
-                    if let Some(waiting) = descriptors.gate.as_ref().filter(|_| gate) {
-                        self.pager.let_through(waiting);
-                    }
-                    count
-                }
+            let (faults, gate) = match descriptors.uffd.wait_with(descriptors.gate.as_ref(), timeout) {
+                Ok(came) => came,
                 Err(errno) => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
             };
-            self.take(&messages[..count], came_at);
+            let came_at = self.pager.came_at();
+            let (mut tables, count) = match faults {
+                true => self.read(&descriptors.uffd, &mut messages),
+                false => (None, 0),
+            };
+            if let Some(waiting) = descriptors.gate.as_ref().filter(|_| gate) {
+                tables = None;
+                self.pager.let_through(waiting);
+            }
+            self.take(&messages[..count], came_at, tables);
             if count == 0 {
                 self.rest();
             }
         }
     }
 
-    /// Reads messages. Under the engine's lock: one may be of a fork, and until it is read what is present stays as it was.
-    fn read(&self, uffd: &Uffd, messages: &mut [UffdMsg]) -> usize {
-        let _tables = if uffd.tells_forks() { Some(self.pager.tables_first()) } else { None };
+    /// Reads messages. Under the engine's lock: one may be of a fork, and until it is read what is present stays as it was. The
+    /// first fault that was read is answered without letting it go, unless children are to be made whole before.
+    fn read(&self, uffd: &Uffd, messages: &mut [UffdMsg]) -> (Option<Held<'static>>, usize) {
+        let tables = uffd.tells_forks().then(|| self.pager.tables_first());
         let count = fork_events::read(uffd, messages);
         self.pager.fork_events.collect(&mut messages[..count]);
-        count
+        (tables.filter(|_| self.pager.fork_events.waiting() == 0), count)
     }
 
-    fn take(&mut self, messages: &[UffdMsg], came_at: u64) {
+    fn take(&mut self, messages: &[UffdMsg], came_at: u64, mut tables: Option<Held<'static>>) {
         for message in messages {
             match message.event() {
                 Event::Taken => {}
                 Event::Fault { addr, write, tid, .. } => {
                     let vpn = Vpn::of(addr as u64);
                     let message = Message { vpn, write, tid, read_at: now_ns(), came_at };
-                    self.answer(message);
+                    self.answer(message, tables.take());
                 }
                 event => die!("an unexpected message came with the page faults: {event:?}"),
             }
         }
+        drop(tables);
         self.answer_put_aside();
         self.evict_between();
         if !messages.is_empty() {
@@ -166,15 +170,15 @@ impl Handler {
         let count = self.aside.len();
         for at in 0..count {
             let message = self.aside[at];
-            self.answer(message);
+            self.answer(message, None);
         }
         // Another fork may have begun meanwhile. What was put aside for it stands behind those just taken up.
         self.aside.drain(..count);
         self.pager.aside.store(self.aside.len() as u32, Ordering::Relaxed);
     }
 
-    /// Answers one fault, whatever it takes.
-    fn answer(&mut self, message: Message) {
+    /// Answers one fault, whatever it takes. `held` are the tables, where they were taken to read it.
+    fn answer(&mut self, message: Message, mut held: Option<Held<'static>>) {
         let pager = self.pager;
         pager.busy_since.store(message.read_at, Ordering::Relaxed);
         if pager.is_profiled() {
@@ -186,7 +190,7 @@ impl Handler {
         let mut answered = true;
         loop {
             self.worker.stopwatch.enter(Phase::Lock);
-            let mut tables = pager.tables_first();
+            let mut tables = held.take().unwrap_or_else(|| pager.tables_first());
             self.worker.stopwatch.enter(Phase::Decide);
             if tables.frozen_for != 0 && tables.frozen_for != message.tid {
                 drop(tables);
