@@ -4,13 +4,16 @@ Builds the release binary, which carries the preload library, runs `cargo test -
 of tests/, each of which also runs alone. One line for each check; the last line counts them."""
 
 import contextlib
+import datetime
 import os
+import pkgutil
 import re
 import signal
 import subprocess
 import sys
 import threading
 
+import cases
 from checks import Checks, expect
 from runner import REPOSITORY, TESTS, fail_on_signals
 import stacks
@@ -19,6 +22,8 @@ import stacks
 SCRIPTS = ("bench", "cases", "failures", "libcs", "promise", "record", "unlimited", "verify")
 # Once more with programs that sleep at first, as they do by default: woken soon after their start, or when memory is short.
 ASLEEP = (("quick", {"QUIRE_WAKE": "soon"}), ("verify", {"QUIRE_WAKE": "short", "ONLY": "forks,heaps"}))
+# So many groups of `cases` each day, in turns, in the small form; all of them else.
+GROUPS = 3
 # Comparisons of time, which want a quiet machine and the full size.
 TIMED = ("halves", "kernel-swap")
 SIZES = ("small", "full", "soak")
@@ -99,6 +104,14 @@ def script(checks, name, size, settings=None):
             expect(False, "it ended with status %d before its last check" % process.returncode)
 
 
+def groups_asleep(size):
+    """The groups of `cases` that run once more with programs that are woken when memory is short."""
+    names = sorted(module.name for module in pkgutil.iter_modules(cases.__path__))
+    first = datetime.date.today().toordinal() * GROUPS if size == "small" else 0
+    count = GROUPS if size == "small" else len(names)
+    return ",".join(names[(first + turn) % len(names)] for turn in range(count))
+
+
 def main():
     if len(sys.argv) != 2 or sys.argv[1] not in SIZES:
         sys.exit("usage: tests/run small|full|soak")
@@ -110,6 +123,7 @@ def main():
             script(checks, name, size)
         for name, settings in ASLEEP:
             script(checks, name, size, settings)
+        script(checks, "cases", size, {"QUIRE_WAKE": "short", "ONLY": groups_asleep(size)})
     checks.finish()
 
 

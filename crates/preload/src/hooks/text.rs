@@ -149,9 +149,8 @@ impl Patches {
 fn by_file(all: &[Patch], bytes: impl Fn(&Patch) -> [u8; JUMP]) -> Result<(), i32> {
     let flags = libc::O_RDWR | libc::O_CLOEXEC;
     // SAFETY: a C string.
-    let fd = unsafe {
-        raw::call!(libc::SYS_openat, libc::AT_FDCWD as isize, c"/proc/self/mem".as_ptr(), flags)
-    }?;
+    let fd =
+        unsafe { raw::call!(libc::SYS_openat, libc::AT_FDCWD as isize, c"/proc/self/mem".as_ptr(), flags) }?;
     let written = all.iter().try_for_each(|patch| {
         let bytes = bytes(patch);
         // SAFETY: the bytes are good to read, and what they replace is libc's text.
