@@ -1,5 +1,6 @@
 """The preload library that `quire` carries: where it lies while programs run, who can read it, and that it goes away again."""
 
+import fcntl
 import glob
 import os
 import shutil
@@ -146,6 +147,12 @@ def check_cache(checks):
         os.truncate(kept[0], 1000)
         mended = run(command, environment={"XDG_CACHE_HOME": place.path}, timeout=TIMEOUT)
         expect(mended.text.split()[2] == again[0].text.split()[2], mended.describe() + mended.text)
+        # A lock of somebody else's, who may read the directory, is not waited for.
+        directory = os.open(os.path.dirname(kept[0]), os.O_RDONLY)
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        locked = run(command, environment={"XDG_CACHE_HOME": place.path, "TMPDIR": place.path}, timeout=10)
+        os.close(directory)
+        expect(locked.status == 0 and locked.text and not place.libraries(), locked.describe())
         os.chown(os.path.dirname(kept[0]), int(USER), int(USER))
         os.unlink(kept[0])
         other = run(command, environment={"XDG_CACHE_HOME": place.path}, timeout=TIMEOUT)

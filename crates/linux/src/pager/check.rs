@@ -6,11 +6,15 @@ use super::{Pager, Tables};
 use crate::die;
 use crate::sys::clock::now_ns;
 use crate::sys::futex;
+use core::sync::atomic::Ordering;
 
 /// Between two checks there is so many times as long as one took.
 const TIMES: u64 = 30;
 /// How long jobs may take to end when the process does, in ns.
 const JOBS_NS: u64 = 10_000_000_000;
+/// So long after a process woke, `quire` may still have counted it as one that sleeps, in ns. The service thread's next round
+/// follows what the ledger knows.
+const SETTLING_NS: u64 = 1_000_000_000;
 /// Time between two looks at them, in ns.
 const LOOK_NS: u64 = 1_000_000;
 
@@ -64,6 +68,9 @@ impl Pager {
         }
         let budgeted = self.link().filter(|link| link.welcome.evict);
         let Some(account) = budgeted.and_then(|_| self.account()) else { return };
+        if now_ns() < self.first_grant_at.load(Ordering::Relaxed) + SETTLING_NS {
+            return;
+        }
         let (grant, granted) = (u64::from(tables.engine.grant()), account.granted_pages());
         if grant > granted {
             die!(

@@ -135,6 +135,9 @@ impl Pager {
         let mut tables = self.tables.lock();
         // Of a process that slept, `quire` has counted what it takes.
         let had = account.granted_pages();
+        if had > 0 {
+            self.first_grant_at.store(now_ns(), Relaxed);
+        }
         let got = link.ledger.take(account, u64::from(tables.engine.grant()).saturating_sub(had));
         tables.engine.set_grant((had + got) as u32);
     }

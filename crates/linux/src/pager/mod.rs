@@ -234,6 +234,8 @@ struct Pager {
     busy_since: AtomicU64,
     /// 1 while the handler moves out, between two faults, what the service thread then stores.
     handler_evicts: AtomicU32,
+    /// When a process that slept got its first grant, in ns: until `quire` hears that it is awake, it counts it as one that sleeps.
+    first_grant_at: AtomicU64,
     /// The handler is at the engine's lock: who works behind the faults lets it go first.
     urgent: AtomicU32,
     /// 1 where a profile is asked for.
@@ -626,6 +628,7 @@ fn make(options: &Options, joined: Joined, slept: Option<&Slept>) -> Result<&'st
         forked: AtomicU32::new(0),
         busy_since: AtomicU64::new(0),
         handler_evicts: AtomicU32::new(0),
+        first_grant_at: AtomicU64::new(0),
         urgent: AtomicU32::new(0),
         profiled: AtomicU32::new(0),
     }));

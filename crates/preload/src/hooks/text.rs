@@ -34,7 +34,7 @@ impl Patch {
 
     fn is_written(&self) -> bool {
         // SAFETY: a place in a library's text, which is readable.
-        unsafe { (self.at as *const [u8; JUMP]).read_unaligned() == self.jump }
+        unsafe { (self.at as *const [u8; JUMP]).read_unaligned() != self.before }
     }
 }
 

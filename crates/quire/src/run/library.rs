@@ -13,9 +13,12 @@ use crate::files::open_directory;
 use crate::size::human;
 use quire_linux::sys::{loader, rlimit};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode, StatVfsMountFlags};
-use rustix::fs::{fchmod, flock, fstat, fstatvfs, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    chmodat, fchmod, flock, fstat, fstatvfs, mkdirat, openat, renameat, statat, statfs, unlinkat,
+};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, geteuid};
+use rustix::rand::{GetRandomFlags, getrandom};
 use std::env;
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
@@ -25,7 +28,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The library itself.
 static CONTENTS: &[u8] = include_bytes!(env!("QUIRE_LIBRARY"));
@@ -133,27 +135,37 @@ pub(crate) fn for_glibc(library: &Path) -> OsString {
     if leads_there { path } else { library.into() }
 }
 
-/// The directory of the user's cache, and the name of this build's in it; `None` where there is none that serves. What a
-/// process in another user namespace can't reach is no loss: only root has programs of other users in its tree.
+/// The directory of the user's cache, and the name of this build's in it; `None` where there is none that serves. Not one on a
+/// file system that other machines may see: their locks and programs are unknown here.
 fn cache() -> Option<(PathBuf, String)> {
     let named = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let is_root = geteuid().is_root();
-    let (parent, reach) = match named("XDG_CACHE_HOME") {
-        Some(named) => (named, if is_root { Reach::Everybody } else { Reach::Owner }),
-        None if is_root => (PathBuf::from("/var/cache"), Reach::Everybody),
-        None => (named("HOME")?.join(".cache"), Reach::Owner),
+    let parent = match named("XDG_CACHE_HOME") {
+        Some(named) => named,
+        None if geteuid().is_root() => PathBuf::from("/var/cache"),
+        None => named("HOME")?.join(".cache"),
     };
+    let parent = fs::canonicalize(parent).ok()?;
+    check_place(&parent, Reach::Everybody).ok()?;
+    if REMOTE.contains(&(statfs(&parent).ok()?.f_type as u32)) {
+        return None;
+    }
     let cache = parent.join("quire");
     match mkdirat(CWD, &cache, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => {}
+        // A umask may have taken rights away.
+        Ok(()) => chmodat(CWD, &cache, Mode::from_raw_mode(0o755), AtFlags::empty()).ok()?,
+        Err(Errno::EXIST) => {}
         Err(_) => return None,
     }
     let cache = fs::canonicalize(cache).ok()?;
-    check_place(&cache, reach).ok()?;
+    check_place(&cache, Reach::Everybody).ok()?;
     let start = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let digits = start.trim().replace('-', "");
     Some((cache, format!("{HASH}{digits}")))
 }
+
+/// File systems of other machines, and of programs, by `f_type`: NFS, CIFS, SMB2, 9P, Ceph, AFS, FUSE (virtiofs too).
+const REMOTE: [u32; 7] =
+    [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400, 0x5346_414f, 0x6573_5546];
 
 /// How long a directory with the library stays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -193,8 +205,8 @@ type Why = String;
 /// Whether a directory can have the library: code in it may run, nobody else can replace what is in it, and the loader can
 /// be given its path.
 fn check_place(place: &Path, reach: Reach) -> Result<(), Why> {
-    if place.to_str().is_none_or(|text| text.contains([' ', ':'])) {
-        return Err("LD_PRELOAD can't name a path with a space or a colon".into());
+    if place.to_str().is_none_or(|text| text.contains([' ', ':', '$'])) {
+        return Err("LD_PRELOAD can't name a path with a space, a colon or a dollar".into());
     }
     for directory in place.ancestors() {
         let status = statat(CWD, directory, AtFlags::empty()).map_err(|errno| errno.to_string())?;
@@ -277,8 +289,15 @@ impl Shared {
         };
         check_owner(&opened).map_err(Miss::Why)?;
         // A umask may have taken rights away that programs of other users need.
-        fchmod(&opened, Mode::from_raw_mode(0o755)).map_err(told)?;
-        retry_on_intr(|| flock(&opened, FlockOperation::LockShared)).map_err(told)?;
+        if fstat(&opened).map_err(told)?.st_mode & 0o7777 != 0o755 {
+            fchmod(&opened, Mode::from_raw_mode(0o755)).map_err(told)?;
+        }
+        // Anybody can lock a directory that stays: nobody waits for it.
+        let lock = match stay {
+            Stay::UntilLast => FlockOperation::LockShared,
+            Stay::Always => FlockOperation::NonBlockingLockShared,
+        };
+        retry_on_intr(|| flock(&opened, lock)).map_err(told)?;
         if !is_at(&opened, &directory) {
             return Err(Miss::Gone);
         }
@@ -295,13 +314,15 @@ impl Shared {
             return Ok(());
         }
         let new = format!("{NEW}{}", unique());
-        self.write(&new, contents)?;
-        Ok(renameat(&self.opened, &*new, &self.opened, NAME)?)
+        let written =
+            self.write(&new, contents).and_then(|()| Ok(renameat(&self.opened, &*new, &self.opened, NAME)?));
+        if written.is_err() {
+            let _ = unlinkat(&self.opened, &*new, AtFlags::empty());
+        }
+        written
     }
 
     fn write(&self, name: &str, contents: &[u8]) -> io::Result<()> {
-        // What a run of the same number left behind.
-        let _ = unlinkat(&self.opened, name, AtFlags::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(&self.opened, name, flags, Mode::from_raw_mode(0o600))?;
         let mut to = File::from(file.try_clone()?);
@@ -357,10 +378,12 @@ impl Drop for Shared {
     }
 }
 
-/// A name that no other run has.
+/// A name that no other run has. Runs in several containers may have the same number.
 fn unique() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    let mut random = [0u8; 8];
+    // For so few bytes it waits until the kernel has them, and gives them all.
+    let _ = getrandom(&mut random, GetRandomFlags::empty());
+    format!("{}-{:016x}", process::id(), u64::from_ne_bytes(random))
 }
 
 /// Whether an open directory is the one of that path.
