@@ -4,9 +4,7 @@ Builds the release binary, which carries the preload library, runs `cargo test -
 of tests/, each of which also runs alone. One line for each check; the last line counts them."""
 
 import contextlib
-import datetime
 import os
-import pkgutil
 import re
 import signal
 import subprocess
@@ -17,6 +15,7 @@ import cases
 from checks import Checks, expect
 from runner import REPOSITORY, TESTS, fail_on_signals
 import stacks
+import turns
 
 # Scripts of tests/.
 SCRIPTS = ("bench", "cases", "failures", "libcs", "promise", "record", "unlimited", "verify")
@@ -106,10 +105,8 @@ def script(checks, name, size, settings=None):
 
 def groups_asleep(size):
     """The groups of `cases` that run once more with programs that are woken when memory is short."""
-    names = sorted(module.name for module in pkgutil.iter_modules(cases.__path__))
-    first = datetime.date.today().toordinal() * GROUPS if size == "small" else 0
-    count = GROUPS if size == "small" else len(names)
-    return ",".join(names[(first + turn) % len(names)] for turn in range(count))
+    groups = cases.groups()
+    return ",".join(turns.of_today(groups, GROUPS) if size == "small" else groups)
 
 
 def main():

@@ -1,5 +1,6 @@
 """What the checks of `tests/cases` share: a program of tests/programs/cases, run natively and under Quire."""
 
+import pkgutil
 import time
 
 import quire
@@ -7,6 +8,11 @@ from checks import expect
 from runner import compiled, program, run
 
 TIMEOUT = 60
+
+
+def groups():
+    """The names of the files here, each a kind of checks."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def case_program(name, *flags):

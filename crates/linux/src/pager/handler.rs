@@ -92,10 +92,8 @@ impl Handler {
                 Err(errno) => die!("messages of page faults can't be read: {errno}", errno = Cause(errno)),
             };
             let came_at = self.pager.came_at();
-            let (mut tables, count) = match faults {
-                true => self.read(&descriptors.uffd, &mut messages),
-                false => (None, 0),
-            };
+            let (mut tables, count) =
+                if faults { self.read(&descriptors.uffd, &mut messages) } else { (None, 0) };
             if let Some(waiting) = descriptors.gate.as_ref().filter(|_| gate) {
                 tables = None;
                 self.pager.let_through(waiting);

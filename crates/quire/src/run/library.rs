@@ -35,6 +35,8 @@ const HASH: &str = env!("QUIRE_LIBRARY_HASH");
 
 /// The file's name. Programs find it in `LD_PRELOAD` by this.
 const NAME: &str = "libquire_preload.so";
+/// The directory's name in the user's cache.
+const CACHE: &str = "quire";
 /// What the names of files that tell of a run begin with.
 const RUN: &str = "run-";
 /// What the names of files begin with that are being written.
@@ -72,6 +74,7 @@ impl Library {
                 "files may have {most} at the most, and the preload library has {size}: ulimit -f unlimited"
             )));
         }
+        make_cache();
         if let Some((cache, name)) = cache()
             && let Ok(shared) = Shared::take(&cache, CONTENTS, &name, Stay::Always)
         {
@@ -135,32 +138,44 @@ pub(crate) fn for_glibc(library: &Path) -> OsString {
     if leads_there { path } else { library.into() }
 }
 
-/// The directory of the user's cache, and the name of this build's in it; `None` where there is none that serves. Not one on a
-/// file system that other machines may see: their locks and programs are unknown here.
+/// The directory of the user's cache, and the name of this build's in it; `None` where there is none that serves.
 fn cache() -> Option<(PathBuf, String)> {
-    let named = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let parent = match named("XDG_CACHE_HOME") {
-        Some(named) => named,
-        None if geteuid().is_root() => PathBuf::from("/var/cache"),
-        None => named("HOME")?.join(".cache"),
-    };
-    let parent = fs::canonicalize(parent).ok()?;
-    check_place(&parent, Reach::Everybody).ok()?;
-    if REMOTE.contains(&(statfs(&parent).ok()?.f_type as u32)) {
+    let cache = fs::canonicalize(cache_parent()?.join(CACHE)).ok()?;
+    if !can_keep(&cache) {
         return None;
     }
-    let cache = parent.join("quire");
-    match mkdirat(CWD, &cache, Mode::from_raw_mode(0o755)) {
-        // A umask may have taken rights away.
-        Ok(()) => chmodat(CWD, &cache, Mode::from_raw_mode(0o755), AtFlags::empty()).ok()?,
-        Err(Errno::EXIST) => {}
-        Err(_) => return None,
-    }
-    let cache = fs::canonicalize(cache).ok()?;
-    check_place(&cache, Reach::Everybody).ok()?;
     let start = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let digits = start.trim().replace('-', "");
     Some((cache, format!("{HASH}{digits}")))
+}
+
+/// Makes the cache, where it can be kept and is not there yet.
+fn make_cache() {
+    let parent = cache_parent().and_then(|parent| fs::canonicalize(parent).ok());
+    let Some(cache) = parent.filter(|parent| can_keep(parent)).map(|parent| parent.join(CACHE)) else {
+        return;
+    };
+    let mode = Mode::from_raw_mode(0o755);
+    if mkdirat(CWD, &cache, mode).is_ok() {
+        // A umask may have taken rights away. Where they can't be had, the cache does not serve.
+        let _ = chmodat(CWD, &cache, mode, AtFlags::empty());
+    }
+}
+
+fn cache_parent() -> Option<PathBuf> {
+    let named = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    match named("XDG_CACHE_HOME") {
+        Some(named) => Some(named),
+        None if geteuid().is_root() => Some("/var/cache".into()),
+        None => Some(named("HOME")?.join(".cache")),
+    }
+}
+
+/// Whether the library can stay in a directory: not on a file system that other machines may see, whose locks and programs are
+/// unknown here.
+fn can_keep(place: &Path) -> bool {
+    check_place(place, Reach::Everybody).is_ok()
+        && statfs(place).is_ok_and(|mounted| !REMOTE.contains(&(mounted.f_type as u32)))
 }
 
 /// File systems of other machines, and of programs, by `f_type`: NFS, CIFS, SMB2, 9P, Ceph, AFS, FUSE (virtiofs too).
