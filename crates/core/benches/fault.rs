@@ -5,10 +5,11 @@
 //! ticket; in the second table also ageing, moving out, places in the store.
 #![expect(clippy::disallowed_methods, reason = "a clock is what a bench is for")]
 
-use quire_core::job::{JobKind, Outcome, Packed, Work};
+use quire_core::job::{JobKind, Outcome, Packed, Stored, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
 use quire_core::{
-    Config, Engine, Fault, FrameRun, Order, PageRange, Placed, PolicyKind, Reclaim, Space, Urgency, Vpn,
+    Block, Config, Engine, Fault, Figures, FrameRun, Message, Order, PageRange, PolicyKind, Reclaim, Space,
+    Store, StoreMemory, Urgency, Vpn,
 };
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,16 @@ const SPACE: Space = Space(0);
 /// Page tables without entries.
 struct Bits {
     present: Vec<bool>,
+    store: Store,
+}
+
+/// The store's memory: none.
+struct Nothing;
+
+impl StoreMemory for Nothing {
+    fn move_stored(&mut self, _: u32, _: u32, _: u16) {}
+
+    fn release_stored(&mut self, _: core::ops::Range<u32>) {}
 }
 
 impl Bits {
@@ -46,9 +57,17 @@ impl Mmu for Bits {
 
     fn release(&mut self, _: FrameRun) {}
 
-    fn move_stored(&mut self, _: u32, _: u32, _: u16) {}
+    fn tell(&mut self, message: Message) {
+        self.store.hear(&mut Nothing, message);
+    }
 
-    fn release_stored(&mut self, _: core::ops::Range<u32>) {}
+    fn look(&self, block: Block) -> Option<Stored> {
+        self.store.look(block)
+    }
+
+    fn figures(&self) -> Figures {
+        self.store.figures()
+    }
 }
 
 impl Mover for Bits {
@@ -94,9 +113,8 @@ struct Host {
 impl Host {
     /// With `pages` pages mapped and `grant` pages of memory.
     fn new(policy: PolicyKind, pages: u64, grant: u32) -> Host {
-        let mut engine =
-            Engine::new(Config { frames: 2 * grant, segments: grant, segment_pages: 16, grant, policy });
-        let mut bits = Bits { present: vec![false; pages as usize] };
+        let mut engine = Engine::new(Config { frames: 2 * grant, grant, policy });
+        let mut bits = Bits { present: vec![false; pages as usize], store: Store::new(grant, 16, grant) };
         let mapped = engine.map_range(&mut bits, PageRange::new(SPACE, Vpn(0), pages), Prot::READ_WRITE);
         assert_eq!(mapped, Ok(()));
         Host { engine, bits, work: Work::new(), random: 1 }
@@ -135,14 +153,16 @@ impl Host {
     /// Does the job in `work`. Of the pages to be stored half have not changed since they were stored last.
     fn run(&mut self) {
         if self.work.kind == JobKind::Write {
+            self.bits.store.known(&mut self.work);
             for i in 0..self.work.frames.pages as usize {
                 let same = self.work.known[i].is_some() && self.below(2) == 0;
                 let hash = u128::from(self.random);
                 self.work.packed.push(if same { Packed::Same } else { Packed::Small { len: 1000, hash } });
             }
-            assert_eq!(self.engine.place(&mut self.bits, &mut self.work), Placed::Go);
+            assert!(self.bits.store.place(&mut Nothing, &mut self.work));
+            self.bits.store.written(&mut Nothing, &mut self.work, Outcome::Done);
         }
-        let ended = self.engine.finish(&mut self.bits, self.work.ticket, Outcome::Done, &self.work.packed);
+        let ended = self.engine.finish(&mut self.bits, &self.work, Outcome::Done);
         assert_eq!(ended, Ok(()));
     }
 }

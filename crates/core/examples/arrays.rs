@@ -4,11 +4,11 @@
 //! thread does one thing after the other, without a clock and without chance: each run prints the same table. Each touch
 //! compares its page, byte by byte, with what was written there last. Read it from [`Machine::touch`] downwards.
 
-use quire_core::job::{JobKind, MAX_STAGED_PAGES, Outcome, Packed, PageHash, Place, Work};
+use quire_core::job::{JobKind, MAX_STAGED_PAGES, Outcome, Packed, PageHash, Place, Stored, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
 use quire_core::{
-    Config, Engine, Fault, FrameRun, Order, PAGE_SIZE, PageRange, Placed, PolicyKind, Reclaim, Space, Stats,
-    Urgency, Vpn,
+    Block, Config, Engine, Fault, Figures, FrameRun, Message, Order, PAGE_SIZE, PageRange, PolicyKind,
+    Reclaim, Space, Stats, Store, StoreMemory, Tend, Urgency, Vpn,
 };
 use std::ops::Range;
 
@@ -34,20 +34,34 @@ struct Arrays {
     pool: Places,
     /// What a job has read that goes to no frame, but from here to the program.
     staged: Places,
-    /// The store in RAM, and the spill file.
-    store: Vec<u8>,
+    store: Store,
+    bytes: Bytes,
+}
+
+/// The store in RAM, and the spill file.
+struct Bytes {
+    ram: Vec<u8>,
     file: Vec<u8>,
 }
 
-impl Arrays {
+impl Bytes {
     /// The bytes at a place.
-    fn stored(&mut self, place: Place, len: usize) -> &mut [u8] {
+    fn at(&mut self, place: Place, len: usize) -> &mut [u8] {
         match place {
             Place::Zero => &mut [],
-            Place::Ram { at } => &mut self.store[at as usize * 16..][..len],
+            Place::Ram { at } => &mut self.ram[at as usize * 16..][..len],
             Place::File { at, .. } => &mut self.file[at as usize..][..len],
         }
     }
+}
+
+impl StoreMemory for Bytes {
+    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
+        let from = from as usize * 16;
+        self.ram.copy_within(from..from + usize::from(len), to as usize * 16);
+    }
+
+    fn release_stored(&mut self, _: Range<u32>) {}
 }
 
 fn pages(range: PageRange) -> Range<usize> {
@@ -82,12 +96,21 @@ impl Mmu for Arrays {
         self.pool[span(frames)].fill(None);
     }
 
-    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
-        let from = from as usize * 16;
-        self.store.copy_within(from..from + usize::from(len), to as usize * 16);
+    fn tell(&mut self, message: Message) {
+        self.store.hear(&mut self.bytes, message);
     }
 
-    fn release_stored(&mut self, _: Range<u32>) {}
+    fn look(&self, block: Block) -> Option<Stored> {
+        self.store.look(block)
+    }
+
+    fn figures(&self) -> Figures {
+        self.store.figures()
+    }
+
+    fn tend(&mut self, urgency: Urgency, work: &mut Work) -> Tend {
+        self.store.tend(&mut self.bytes, urgency, work)
+    }
 }
 
 impl Mover for Arrays {
@@ -138,16 +161,16 @@ struct Machine {
 
 impl Machine {
     fn new(policy: PolicyKind) -> Machine {
-        let (frames, segments, grant) = (FRAMES as u32, STORE as u32 / 16, MEMORY as u32);
-        let mut engine = Engine::new(Config { frames, segments, segment_pages: 16, grant, policy });
+        let (frames, grant) = (FRAMES as u32, MEMORY as u32);
+        let mut engine = Engine::new(Config { frames, grant, policy });
         let mut arrays = Arrays {
             table: vec![None; DATA],
             pool: vec![None; FRAMES],
             staged: vec![None; MAX_STAGED_PAGES],
-            store: vec![0; STORE * PAGE_SIZE],
-            file: vec![0; FILE],
+            store: Store::new(STORE as u32 / 16, 16, grant),
+            bytes: Bytes { ram: vec![0; STORE * PAGE_SIZE], file: vec![0; FILE] },
         };
-        engine.open_spill_file(0, FILE as u64);
+        arrays.store.open_file(0, FILE as u64);
         let data = PageRange::new(Space(0), Vpn(0), DATA as u64);
         engine.map_range(&mut arrays, data, Prot::READ_WRITE).expect("nothing is mapped there");
         Machine { engine, arrays, work: Work::new() }
@@ -163,7 +186,8 @@ impl Machine {
                 other => panic!("a fault at page {vpn} ends in {other:?}"),
             }
             let places = self.arrays.table.iter().chain(&self.arrays.pool);
-            assert!(places.flatten().count() + self.engine.store_pages() as usize <= MEMORY);
+            let store = self.arrays.store.figures().ram_pages;
+            assert!(places.flatten().count() + store as usize <= MEMORY);
         }
         access(self.arrays.table[vpn].as_deref_mut().expect("its fault was answered"));
         while self.engine.pressed() && self.reclaim(Urgency::Behind) {}
@@ -186,9 +210,10 @@ impl Machine {
         match work.kind {
             JobKind::Zero => arrays.pool[span(work.frames)].fill(Some(Box::new(ZEROES))),
             JobKind::Read => {
+                arrays.store.sources(work);
                 for (i, (frame, source)) in span(work.frames).zip(&work.sources).enumerate() {
                     let (mut page, len) = (Box::new(ZEROES), usize::from(source.len));
-                    page[..len].copy_from_slice(arrays.stored(source.place, len));
+                    page[..len].copy_from_slice(arrays.bytes.at(source.place, len));
                     if source.place != Place::Zero && hash(&page) != source.hash {
                         outcome = Outcome::Corrupt;
                     }
@@ -196,26 +221,31 @@ impl Machine {
                 }
             }
             JobKind::Write => {
+                arrays.store.known(work);
                 for (frame, known) in span(work.frames).zip(&work.known) {
                     work.packed.push(pack(arrays.pool[frame].as_ref().expect("it was moved out"), *known));
                 }
-                if engine.place(arrays, work) != Placed::Go {
-                    return; // The job has ended.
+                if !arrays.store.place(&mut arrays.bytes, work) {
+                    outcome = Outcome::Refused;
                 }
                 for (frame, target) in span(work.frames).zip(&work.targets) {
                     let (Some(page), Some(place)) = (arrays.pool[frame].clone(), *target) else { continue };
                     let bytes = trim(&page);
-                    arrays.stored(place, bytes.len()).copy_from_slice(bytes);
+                    arrays.bytes.at(place, bytes.len()).copy_from_slice(bytes);
+                }
+                if outcome == Outcome::Done {
+                    arrays.store.written(&mut arrays.bytes, work, outcome);
                 }
             }
             JobKind::Spill => {
                 for (source, target) in work.sources.iter().zip(work.targets.iter().flatten()) {
-                    let bytes = arrays.stored(source.place, usize::from(source.len)).to_vec();
-                    arrays.stored(*target, bytes.len()).copy_from_slice(&bytes);
+                    let bytes = arrays.bytes.at(source.place, usize::from(source.len)).to_vec();
+                    arrays.bytes.at(*target, bytes.len()).copy_from_slice(&bytes);
                 }
+                return arrays.store.spilled(&mut arrays.bytes, work, outcome);
             }
         }
-        engine.finish(arrays, work.ticket, outcome, &work.packed).expect("what was stored is as it was");
+        engine.finish(arrays, work, outcome).expect("what was stored is as it was");
     }
 }
 
@@ -272,7 +302,7 @@ fn play(policy: PolicyKind, order: &[usize]) -> [u64; 6] {
     order.iter().enumerate().for_each(|(i, &vpn)| touch(&mut machine, vpn, i % 4 == 0));
     let after = figures(machine.engine.stats());
     (0..DATA).for_each(|vpn| touch(&mut machine, vpn, false));
-    assert_eq!(machine.engine.validate(), Ok(()));
+    assert_eq!(machine.engine.validate(&machine.arrays.store), Ok(()));
     std::array::from_fn(|i| after[i] - before[i])
 }
 

@@ -3,13 +3,13 @@
 
 mod audit;
 mod place;
-mod store;
 
 pub use audit::Audit;
 
 use crate::addr::{Frame, SHARED, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::{FrameState, List};
+use crate::store::{Block, Store};
 use crate::tables::{PageState, Pte};
 use crate::tickets::{index_of, pin_of};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -27,19 +27,30 @@ const LISTS: [List; 4] = [List::Active, List::Inactive, List::Dirty, List::Clean
 impl Engine {
     /// Walks every table and compares it with the others. The error says what does not fit.
     /// Costs time in proportion to all that is held: for tests, and for builds that check themselves.
-    pub fn validate(&self) -> Check {
+    pub fn validate(&self, store: &Store) -> Check {
         let named = self.check_entries()?;
+        store.validate(&self.names())?;
         self.check_frames(&named)?;
         self.check_lists()?;
         self.check_flights()?;
         self.check_pool()?;
-        self.check_reserve()
+        self.check_reserve(store)
     }
 
-    /// Every page entry names a frame that says the same, inside a VMA, and a block, which counts all who name it.
+    /// How many page entries name each block.
+    pub(crate) fn names(&self) -> BTreeMap<Block, u32> {
+        let mut names = BTreeMap::new();
+        for space in &self.tables.spaces {
+            for block in space.pages.iter().filter_map(|(_, pte)| pte.placed()) {
+                *names.entry(block).or_insert(0) += 1;
+            }
+        }
+        names
+    }
+
+    /// Every page entry names a frame that says the same, inside a VMA.
     fn check_entries(&self) -> Result<BTreeSet<u32>, String> {
         let mut frames = BTreeSet::new();
-        let mut blocks = BTreeMap::new();
         let mut out = 0;
         for (number, space) in self.tables.spaces.iter().enumerate() {
             for (vpn, pte) in space.pages.iter() {
@@ -49,19 +60,11 @@ impl Engine {
                 if let Some(frame) = pte.frame() {
                     ensure(frames.insert(frame.0), || format!("{frame:?} is named twice"))?;
                 }
-                if let Some(block) = pte.placed() {
-                    *blocks.entry(block).or_insert(0) += 1;
-                }
             }
         }
         ensure(out == self.ranks.only_stored(), || {
             format!("{out} pages out, counted {}", self.ranks.only_stored())
         })?;
-        for (&block, &names) in &blocks {
-            self.check_block(block, names)?;
-        }
-        self.check_blocks(blocks.len(), self.swap.dead_blocks())?;
-        self.check_store()?;
         self.check_slots()?;
         Ok(frames)
     }
@@ -140,23 +143,18 @@ impl Engine {
                     .all(|v| (v.prot, v.locked, v.tag) == (first.prot, first.locked, first.tag))
     }
 
-    /// A block that `names` page entries name.
-    fn check_block(&self, block: u32, names: u32) -> Check {
-        ensure(self.swap.is_live(block), || format!("block {block} is named and dead"))?;
-        let counted = u32::from(self.swap.refs(block));
-        ensure(names == counted, || format!("block {block} has {names} names and counts {counted}"))
-    }
-
-    /// Blocks are named by a page entry, by the write job that made them, or wait for their last reader.
-    fn check_blocks(&self, named: usize, dead: usize) -> Check {
-        let made: usize = self
-            .tickets
-            .iter()
-            .filter(|f| f.kind == crate::job::JobKind::Write)
-            .map(|f| f.blocks.iter().filter(|&&b| b != crate::frame::NIL).count())
-            .sum();
-        let used = self.swap.blocks_used() as usize;
-        ensure(used == named + made + dead, || format!("{used} blocks used: {named} + {made} + {dead} known"))
+    /// Each frame is free in one way at the most, and each that a job uses says so.
+    fn check_pool(&self) -> Check {
+        self.pool.validate().map_err(String::from)?;
+        ensure(self.compaction.is_idle(), || "frames that were put aside have not come back".into())?;
+        for (job, flight) in self.tickets.numbered() {
+            let astray = flight.frames.iter().find(|&frame| self.tables.frames.get(frame).job != pin_of(job));
+            let lost = |frame: Option<Frame>| {
+                format!("{frame:?} is used by {:?}, and does not say so", flight.ticket)
+            };
+            ensure(astray.is_none(), || lost(astray))?;
+        }
+        Ok(())
     }
 
     /// Every frame is free in one pool, or named by a page, or a zombie of a job.
@@ -224,7 +222,7 @@ impl Engine {
 
     /// What reclaim can store before the next fault has its block already. (A page that a void job still holds does not
     /// count: it is not stored again before that has given up its own.)
-    fn check_reserve(&self) -> Check {
+    fn check_reserve(&self, store: &Store) -> Check {
         let mut pages = 0;
         for list in [List::Active, List::Inactive, List::Dirty] {
             let mut at = self.tables.frames.oldest(list);
@@ -234,14 +232,7 @@ impl Engine {
                 at = self.tables.frames.younger(head);
             }
         }
-        self.check_reserved(pages)
-    }
-
-    fn check_reserved(&self, pages: u32) -> Check {
-        let reserved = self.swap.reserved();
-        ensure(reserved >= pages, || {
-            format!("{pages} pages may have to be stored, {reserved} blocks are free")
-        })
+        check_reserved(store, pages)
     }
 
     /// Jobs pin their frames and no others, and a folio is being filled or written by a job that is not void.
@@ -265,4 +256,10 @@ impl Engine {
         debug_assert_eq!(pin_of(index_of(record.job)), record.job);
         Ok(())
     }
+}
+
+/// What `pages` pages more need in the store's tables is there.
+fn check_reserved(store: &Store, pages: u32) -> Check {
+    let reserved = store.reserved();
+    ensure(reserved >= pages, || format!("{pages} pages may have to be stored, {reserved} blocks are free"))
 }

@@ -9,14 +9,16 @@
 use crate::addr::{Frame, FrameRun, Space, Vpn};
 use crate::folio::{Rescues, Shaping, Tending};
 use crate::frame::{Backing, Compaction, FramePool, FrameState, List};
-use crate::grant::{Division, Grant};
+use crate::grant::Grant;
+use crate::job::Ticket;
 use crate::log::{Decision, Log};
 use crate::mmu::{Mmu, Refusal};
 use crate::order::Order;
 use crate::policy::{PolicyKind, Trials};
+use crate::reclaim::Ranks;
 use crate::stats::Stats;
-use crate::swap::{Ranks, SwapIndex};
-use crate::tables::{PageState, Pte, Tables, ZERO_BLOCK};
+use crate::store::{Block, Figures, Message};
+use crate::tables::{PageState, Pte, Tables};
 use crate::tickets::{Tickets, index_of};
 use crate::vma::VmaMap;
 
@@ -25,10 +27,6 @@ use crate::vma::VmaMap;
 pub struct Config {
     /// Frames in the pool. More than the grant: a frame without memory costs nothing.
     pub frames: u32,
-    /// Segments that the compressed store in RAM may come to have.
-    pub segments: u32,
-    /// Pages in each of them, at least two.
-    pub segment_pages: u32,
     /// Pages of memory to begin with, for all that is charged.
     pub grant: u32,
     /// The order policy of VMAs without one of their own.
@@ -57,16 +55,16 @@ pub struct Engine {
     pub(crate) tables: Tables,
     /// Which frames are free.
     pub(crate) pool: FramePool,
-    /// Where stored contents lie.
-    pub(crate) swap: SwapIndex,
+    /// What the store took and might take when it was looked at last.
+    pub(crate) store: Figures,
+    /// The grant and the overhead that the store knows of.
+    pub(crate) told: (u32, u32),
     /// The jobs under way.
     pub(crate) tickets: Tickets,
     pub(crate) policy: PolicyKind,
     pub(crate) stats: Stats,
     /// What all may take.
     pub(crate) grant: Grant,
-    /// How that is divided between frames and the store.
-    pub(crate) division: Division,
     /// Whether anything may be moved out.
     pub(crate) evicts: bool,
     /// Pages that are only stored, by when they were moved out.
@@ -90,12 +88,12 @@ impl Engine {
         Engine {
             tables: Tables::new(),
             pool: FramePool::new(config.frames),
-            swap: SwapIndex::new(config.segments, config.segment_pages),
+            store: Figures::default(),
+            told: (0, 0),
             tickets: Tickets::new(),
             policy: config.policy,
             stats: Stats::default(),
             grant: Grant::new(config.grant),
-            division: Division::new(config.grant),
             evicts: true,
             ranks: Ranks::new(),
             last_late: (Space(0), Vpn(0), 0),
@@ -151,12 +149,12 @@ impl Engine {
 
     /// Pages of frames that the grant allows now.
     pub(crate) fn frame_limit(&self) -> u32 {
-        self.grant.frames(self.swap.ram_pages()).min(self.pool.capacity())
+        self.grant.frames(self.store.ram_pages).min(self.pool.capacity())
     }
 
     /// Pages charged to the grant now: frames, store and overhead.
     pub fn charged(&self) -> u32 {
-        self.pool.charged() + self.swap.ram_pages() + self.grant.overhead
+        self.pool.charged() + self.store.ram_pages + self.grant.overhead
     }
 
     /// Pages of frames with memory behind them: in use, or kept ready.
@@ -174,14 +172,23 @@ impl Engine {
         self.tables.lru_folios()
     }
 
-    /// Pages of RAM that the store takes.
+    /// Pages of RAM that the store took when the engine looked last.
     pub fn store_pages(&self) -> u32 {
-        self.swap.ram_pages()
+        self.store.ram_pages
     }
 
-    /// Bytes that stored pages take in spill files.
-    pub fn spill_bytes(&self) -> u64 {
-        self.swap.file_bytes()
+    /// Looks at what the store takes and may take now, and tells it the grant if that has changed. Each walk does so where it
+    /// begins; a host does before it asks what is charged.
+    pub fn look_at_store(&mut self, mmu: &mut impl Mmu) {
+        let (pages, overhead) = (self.grant.pages, self.grant.overhead);
+        if self.told != (pages, overhead) {
+            self.told = (pages, overhead);
+            mmu.tell(Message::Grant { pages, overhead });
+        }
+        self.store = mmu.figures();
+        self.stats.pages_stored = self.store.pages_stored;
+        self.stats.bytes_stored = self.store.bytes_stored;
+        self.stats.pages_spilled = self.store.pages_spilled;
     }
 
     /// Pages that could be had without moving anything out.
@@ -197,6 +204,11 @@ impl Engine {
     /// Jobs under way.
     pub fn jobs(&self) -> u32 {
         self.tickets.live()
+    }
+
+    /// Whether what a job brings still counts: a writer asks before it stores anything.
+    pub fn wants(&self, ticket: Ticket) -> bool {
+        self.tickets.find(ticket).is_some_and(|job| !self.tickets.get(job).void)
     }
 
     /// The VMAs of a space.
@@ -247,11 +259,11 @@ impl Engine {
         let before = self.tables.replace(space, vpn, pte);
         let (left, came) = (before.only_stored(), pte.only_stored());
         if left != came {
-            if let Some(block) = left {
-                self.ranks.leave(self.swap.evicted_at(block));
+            if left.is_some() {
+                self.ranks.leave(before.evicted_at());
             }
-            if let Some(block) = came {
-                self.ranks.enter(self.swap.evicted_at(block));
+            if came.is_some() {
+                self.ranks.enter(pte.evicted_at());
             }
         }
     }
@@ -260,14 +272,10 @@ impl Engine {
     pub(crate) fn forget_block(&mut self, space: Space, vpn: Vpn, mmu: &mut impl Mmu) {
         let pte = self.tables.pte(space, vpn);
         if let Some(block) = pte.block() {
-            self.set_pte(space, vpn, pte.with_block(None));
-            self.free_block(block, mmu);
-        }
-    }
-
-    pub(crate) fn free_block(&mut self, block: u32, mmu: &mut impl Mmu) {
-        if block != ZERO_BLOCK {
-            self.swap.free(block, mmu);
+            self.set_pte(space, vpn, pte.without_block());
+            if block != Block::ZERO {
+                mmu.tell(Message::Drop(block));
+            }
         }
     }
 

@@ -3,9 +3,10 @@
 use crate::addr::{Frame, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::{Backing, FrameState, List, NIL};
-use crate::job::{JobKind, Place, Stored, Ticket};
+use crate::job::{JobKind, Ticket, Work};
 use crate::order::Order;
-use crate::tables::{PageState, ZERO_BLOCK};
+use crate::store::{Block, Store};
+use crate::tables::PageState;
 use crate::tickets::index_of;
 use alloc::vec::Vec;
 
@@ -20,8 +21,10 @@ pub struct Whereabouts {
     pub order: Option<Order>,
     /// The job that uses its frame, void or not.
     pub job: Option<Ticket>,
-    /// Its stored copy.
-    pub stored: Option<Stored>,
+    /// Whether it has a stored copy ...
+    pub stored: bool,
+    /// ... and its block, unless that is zeroes, which have none.
+    pub block: Option<Block>,
     /// The page entries that share it, this one included; 0 when it is the space's own.
     pub sharers: u32,
     /// Whether reclaim may come to choose it: mapped or shared and on a list, or standby.
@@ -36,16 +39,8 @@ pub struct Holdings {
     pub frames: u32,
     /// Jobs under way.
     pub jobs: u32,
-    /// Stored copies of pages, live or waiting for their last job.
-    pub blocks: u32,
-    /// Runs of spill files that hold some of them.
-    pub extents: u32,
-    /// Segments of the store in RAM.
-    pub segments: u32,
-    /// Bytes of the store in RAM.
-    pub store_bytes: u64,
-    /// Bytes of the spill file that is written now.
-    pub spill_bytes: u64,
+    /// Page entries that name a block.
+    pub copies: u32,
     /// Slots of shared pages.
     pub slots: u32,
     /// Page entries that name one.
@@ -60,11 +55,7 @@ impl Engine {
         Holdings {
             frames: self.pool.in_use(),
             jobs: self.tickets.live(),
-            blocks: self.swap.blocks_used(),
-            extents: self.swap.extents_used(),
-            segments: self.swap.segments.segments_used(),
-            store_bytes: self.swap.segments.bytes_used(),
-            spill_bytes: self.swap.file_bytes(),
+            copies: self.names().values().sum(),
             slots: self.tables.shared.taken(),
             names: self.tables.shared.linked(),
             only_stored: self.ranks.only_stored(),
@@ -103,7 +94,8 @@ impl Engine {
             frame: pte.frame(),
             order: record.map(|r| r.order),
             job: (pin != 0).then(|| self.tickets.get(index_of(pin)).ticket),
-            stored: pte.block().map(|block| self.source_of(Some(block))),
+            stored: pte.block().is_some(),
+            block: pte.placed(),
             sharers: slot.map_or(0, |(slot, _)| self.tables.shared.of(slot).count() as u32),
             listed: pte
                 .frame()
@@ -114,7 +106,9 @@ impl Engine {
     /// A key in which two engines are equal when the same verbs bring the same results from now on. Tickets and
     /// blocks are numbered anew; counters are left out, and so are the history of faults (which only the adaptive
     /// policy reads), what only [`Engine::tend`] reads, the addresses in the store and the hashes (a host adds what they stand for).
-    pub fn canonical(&self) -> Vec<u32> {
+    ///
+    /// `jobs` are those under way, the engine's and the store's, in any order.
+    pub fn canonical<'a>(&self, store: &Store, jobs: impl Iterator<Item = &'a Work>) -> Vec<u32> {
         let mut key = Key { words: Vec::with_capacity(128), blocks: Vec::new() };
         key.words.extend([
             self.grant.pages,
@@ -124,15 +118,21 @@ impl Engine {
         ]);
         let (space, vpn, late) = self.last_late;
         key.words.extend(if late == 0 { [0; 3] } else { [late, u32::from(space.0), vpn.0 as u32] });
-        self.add_spaces(&mut key);
+        self.add_spaces(store, &mut key);
         self.add_flights(&mut key);
+        let mut jobs: Vec<&Work> = jobs.collect();
+        jobs.sort_by_key(|work| (work.kind == JobKind::Spill, work.ticket));
+        for work in jobs {
+            key.words.push(work.kind as u32);
+            work.blocks.iter().chain(&work.kept).for_each(|&block| add_block(store, &mut key, block));
+        }
         self.add_frames(&mut key);
         self.rescues.add_to(&mut key.words);
-        self.swap.add_order(&mut |word| key.words.push(word), &key.blocks);
+        store.add_order(&mut |word| key.words.push(word), &key.blocks);
         key.words
     }
 
-    fn add_spaces(&self, key: &mut Key) {
+    fn add_spaces(&self, store: &Store, key: &mut Key) {
         for space in &self.tables.spaces {
             for vma in space.vmas.iter() {
                 let flags = vma.prot.bits() | u32::from(vma.locked) << 4 | (vma.hint as u32) << 8;
@@ -145,37 +145,20 @@ impl Engine {
                     continue;
                 }
                 key.words.extend([vpn.0 as u32, pte.frame().map_or(NIL, |f| f.0)]);
-                self.add_block(key, pte.block().unwrap_or(NIL));
+                add_block(store, key, pte.block());
+                if pte.placed().is_some() {
+                    key.words.push(self.refault_distance(pte).min(self.pool.capacity()));
+                }
             }
             key.words.push(NIL);
         }
-    }
-
-    /// A block by its new number, and what of it decides later: its length, whether it is in a file, how many jobs
-    /// use it, whether it is dead, and how many pages were moved out since, as far as that counts.
-    fn add_block(&self, key: &mut Key, block: u32) {
-        if block == NIL || block == ZERO_BLOCK {
-            key.words.push(block);
-            return;
-        }
-        let stored = self.swap.stored(block);
-        let in_file = u32::from(matches!(stored.place, Place::File { .. }));
-        let distance = self.ranks.distance(self.swap.evicted_at(block));
-        let (pins, dead) = self.swap.pins(block);
-        let name = key.name(block);
-        let flags = in_file | u32::from(dead) << 1 | u32::from(pins) << 8 | u32::from(stored.len) << 16;
-        key.words.extend([name, flags, distance.min(self.pool.capacity())]);
     }
 
     /// The jobs under way, oldest first.
     fn add_flights(&self, key: &mut Key) {
         for flight in self.flights_by_age() {
-            let flags = (flight.kind as u32) | u32::from(flight.void) << 8 | u32::from(flight.placed) << 9;
+            let flags = (flight.kind as u32) | u32::from(flight.void) << 8;
             key.words.extend([flags, flight.frames.start.0, flight.frames.pages]);
-            for &block in &flight.blocks {
-                self.add_block(key, block);
-            }
-            key.words.push(NIL);
         }
     }
 
@@ -216,14 +199,27 @@ impl Engine {
     }
 }
 
+/// A block by its new number, and what of it decides later: its length, whether it is in a file, whether a job of the store's
+/// has it in hand, and whether it is dead.
+fn add_block(store: &Store, key: &mut Key, block: Option<Block>) {
+    match block {
+        None => key.words.push(NIL),
+        Some(Block::ZERO) => key.words.push(NIL - 1),
+        Some(block) => {
+            let name = key.name(block);
+            key.words.extend([name, store.traits(block)]);
+        }
+    }
+}
+
 struct Key {
     words: Vec<u32>,
     /// Blocks in the order in which they got their new numbers.
-    blocks: Vec<u32>,
+    blocks: Vec<Block>,
 }
 
 impl Key {
-    fn name(&mut self, block: u32) -> u32 {
+    fn name(&mut self, block: Block) -> u32 {
         let known = self.blocks.iter().position(|&b| b == block);
         known.unwrap_or_else(|| {
             self.blocks.push(block);

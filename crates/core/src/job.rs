@@ -1,9 +1,12 @@
 //! Jobs: the slow work that leaves the engine as a value and comes back with its ticket.
 //!
-//! A host runs a job with no lock held. The frames and blocks that a job names stay pinned until its
-//! ticket has come back; a ticket is never reused, and one whose folio has changed meanwhile is void.
+//! A host runs a job with no lock held. The frames that a job names stay pinned until its ticket has come back; a ticket is
+//! never reused, and one whose folio has changed meanwhile is void. The blocks that it names may move meanwhile, or go with
+//! the last page that needs them: see [`crate::store`].
 
 use crate::addr::{FrameRun, PAGE_SIZE};
+use crate::store::Block;
+use alloc::vec::Vec;
 use core::fmt;
 
 /// The most pages one job can name: those of a folio of the largest order.
@@ -110,9 +113,9 @@ pub enum JobKind {
     Zero,
     /// Fill frame i from `sources[i]`, verifying each hash.
     Read,
-    /// Hash and compress each frame, ask [`Engine::place`](crate::Engine::place) for places, and store there.
+    /// Hash and compress each frame, ask [`Store::place`](crate::Store::place) for places, and store there.
     Write,
-    /// Copy each of `sources` to the place in `targets`, which lie side by side in one spill file.
+    /// Copy each of `sources` to the place in `targets`, which lie side by side in one spill file. A job of the store's.
     Spill,
 }
 
@@ -155,14 +158,18 @@ pub struct Work {
     pub tight: bool,
     /// The frames to fill or to read. Empty for [`JobKind::Spill`].
     pub frames: FrameRun,
-    /// Read, spill: where the contents are, one entry a page.
-    pub sources: alloc::vec::Vec<Stored>,
-    /// Spill: where they are to go. Write: set by [`Engine::place`](crate::Engine::place); `None` needs no store.
-    pub targets: alloc::vec::Vec<Option<Place>>,
-    /// Write: the hash of the stored copy that each page still has.
-    pub known: alloc::vec::Vec<Option<PageHash>>,
+    /// Read, spill: what is to be read, one entry a page; `None` is zeroes. Write: the stored copy that each page still has.
+    pub blocks: Vec<Option<Block>>,
+    /// Read, spill: where the contents are, one entry a page. Set by [`Store::sources`](crate::Store::sources).
+    pub sources: Vec<Stored>,
+    /// Spill: where they are to go. Write: set by [`Store::place`](crate::Store::place); `None` needs no store.
+    pub targets: Vec<Option<Place>>,
+    /// Write: the hashes of `blocks`. Set by [`Store::known`](crate::Store::known).
+    pub known: Vec<Option<PageHash>>,
     /// Write: what the worker found, one entry a page.
-    pub packed: alloc::vec::Vec<Packed>,
+    pub packed: Vec<Packed>,
+    /// Write: the new block of each page that needs one. Set by [`Store::place`](crate::Store::place).
+    pub kept: Vec<Option<Block>>,
 }
 
 impl Work {
@@ -175,10 +182,12 @@ impl Work {
             staged: false,
             tight: false,
             frames: FrameRun::new(crate::addr::Frame(0), 0),
-            sources: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
-            targets: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
-            known: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
-            packed: alloc::vec::Vec::with_capacity(MAX_JOB_PAGES),
+            blocks: Vec::with_capacity(MAX_JOB_PAGES),
+            sources: Vec::with_capacity(MAX_JOB_PAGES),
+            targets: Vec::with_capacity(MAX_JOB_PAGES),
+            known: Vec::with_capacity(MAX_JOB_PAGES),
+            packed: Vec::with_capacity(MAX_JOB_PAGES),
+            kept: Vec::with_capacity(MAX_JOB_PAGES),
         }
     }
 
@@ -189,13 +198,15 @@ impl Work {
         self.fresh = false;
         self.staged = false;
         self.tight = false;
+        self.blocks.clear();
         self.sources.clear();
         self.targets.clear();
         self.known.clear();
         self.packed.clear();
+        self.kept.clear();
     }
 
-    /// Whether a source of this job is in a file, so that running it may wait for a disk.
+    /// Whether a source of this job is in a file, as far as was looked, so that running it may wait for a disk.
     pub fn reads_file(&self) -> bool {
         self.sources.iter().any(|s| matches!(s.place, Place::File { .. }))
     }
@@ -214,6 +225,8 @@ pub enum Outcome {
     Done,
     /// The store or the disk failed. Nothing was changed that the engine still relies on.
     Failed,
+    /// No store takes what a write job brings.
+    Refused,
     /// Stored contents do not match their hash.
     Corrupt,
 }

@@ -22,22 +22,24 @@
 //!   host runs it where and when it likes, with no lock held, and comes back with its [`job::Ticket`]. If the folio has
 //!   changed meanwhile, the ticket is void, and the engine drops what the job brought.
 //!
+//! What is moved out goes to a [`Store`], which is a machine of its own: engine and store tell each other what they need
+//! by [`Message`]s and [`Figures`], through the host.
+//!
 //! | when | the host calls | and then |
 //! |---|---|---|
-//! | it begins | [`Engine::new`]; with a disk [`Engine::open_spill_file`] | |
+//! | it begins | [`Engine::new`], [`Store::new`]; with a disk [`Store::open_file`] | |
 //! | a program maps, unmaps, discards .. | [`Engine::map_range`], [`Engine::unmap`], [`Engine::discard_step`] .. | |
 //! | it takes over a program that runs already | [`Engine::adopt`], for the pages that are there | |
 //! | a program touches an absent page | [`Engine::fault`], or [`Engine::write_fault`] where spaces share pages | does what [`Fault`] says |
 //! | a fault finds no frame | [`Engine::reclaim`] with [`Urgency::Direct`] | asks again; if [`Reclaim::Stuck`], after [`Engine::overdraw`] |
 //! | [`Engine::pressed`] | [`Engine::reclaim`] with [`Urgency::Behind`] until it is idle | runs each [`Reclaim::Job`] |
-//! | a write job has packed its pages | [`Engine::place`] | on [`Placed::Go`] stores them; else the job has ended |
-//! | a job has ended, well or badly | [`Engine::finish`] | on a [`Halt`] stops the program |
+//! | a job ends, well or badly | [`Engine::finish`]; before it what [`store`] says; for a spill [`Store::spilled`] instead | on a [`Halt`] stops the program |
 //! | now and then, if it likes | [`Engine::tend`], [`Engine::zero_ahead`] | |
 //!
 //! A host keeps four rules.
 //!
 //! 1. One thread at a time calls the engine, as `&mut` demands. Most hosts have one lock for it.
-//! 2. Every job comes back once: its frames and stored copies stay pinned until then.
+//! 2. Every job comes back once: its frames stay pinned until then.
 //! 3. A job touches the frames that it names, and no others.
 //! 4. Stored contents come back as they were, or the job fails. A keyed 128-bit hash of each page tells.
 //!
@@ -72,7 +74,8 @@
 //! use std::{collections::BTreeMap, ops::Range};
 //!
 //! type Pages = Vec<Vec<u8>>; // Of 4096 bytes each. An empty one is a hole.
-//! struct Memory { table: Pages, pool: Pages, staged: Pages, store: BTreeMap<u32, Vec<u8>> }
+//! struct Ram(BTreeMap<u32, Vec<u8>>);
+//! struct Memory { table: Pages, pool: Pages, staged: Pages, store: Store, ram: Ram }
 //! fn pages(of: PageRange) -> Range<usize> { of.start.0 as usize..of.end().0 as usize }
 //! fn span(of: FrameRun) -> Range<usize> { of.start.0 as usize..(of.start.0 + of.pages) as usize }
 //! fn all(of: PageRange) -> Done { Done::all(of.pages as u32) }
@@ -82,8 +85,14 @@
 //!     fn lock(&mut self, _: PageRange, _: bool) -> Result<(), Refusal> { Ok(()) }
 //!     fn present(&mut self, _: Space, vpn: Vpn) -> bool { !self.table[vpn.0 as usize].is_empty() }
 //!     fn release(&mut self, frames: FrameRun) { self.pool[span(frames)].fill(vec![]) }
-//!     fn move_stored(&mut self, at: u32, to: u32, _: u16) { _ = self.store.insert(to, self.store[&at].clone()) }
-//!     fn release_stored(&mut self, of: Range<u32>) { self.store.retain(|at, _| !of.contains(&(at / 256))) }
+//!     fn tell(&mut self, message: Message) { self.store.hear(&mut self.ram, message) }
+//!     fn look(&self, block: Block) -> Option<Stored> { self.store.look(block) }
+//!     fn figures(&self) -> Figures { self.store.figures() }
+//!     fn tend(&mut self, urgency: Urgency, work: &mut Work) -> Tend { self.store.tend(&mut self.ram, urgency, work) }
+//! }
+//! impl StoreMemory for Ram {
+//!     fn move_stored(&mut self, at: u32, to: u32, _: u16) { _ = self.0.insert(to, self.0[&at].clone()) }
+//!     fn release_stored(&mut self, of: Range<u32>) { self.0.retain(|at, _| !of.contains(&(at / 256))) }
 //! }
 //! impl Mover for Memory {
 //!     fn move_in(&mut self, frames: FrameRun, _: Space, at: Vpn) -> Done {
@@ -103,6 +112,8 @@
 //! }
 //! fn hash(page: &[u8]) -> u128 { page.iter().fold(7, |h, &b| (h ^ b as u128).wrapping_mul((1 << 88) + 315)) }
 //! fn run(engine: &mut Engine, memory: &mut Memory, work: &mut Work) {
+//!     let mut outcome = Outcome::Done;
+//!     memory.store.sources(work);
 //!     for (i, frame) in span(work.frames).enumerate() {
 //!         if work.kind == JobKind::Write { // To compress is here to leave out the zeroes at the end.
 //!             let (page, hash) = (&memory.pool[frame], hash(&memory.pool[frame]));
@@ -112,24 +123,25 @@
 //!         }
 //!         let mut page = vec![0; PAGE_SIZE]; // Zero and Read: pages of zeroes have no place.
 //!         if let Some(Stored { place: Place::Ram { at }, hash: known, .. }) = work.sources.get(i) {
-//!             page[..memory.store[at].len()].copy_from_slice(&memory.store[at]);
+//!             page[..memory.ram.0[at].len()].copy_from_slice(&memory.ram.0[at]);
 //!             assert_eq!(hash(&page), *known);
 //!         }
 //!         if work.staged { memory.staged[i] = page } else { memory.pool[frame] = page }
 //!     }
-//!     if work.kind == JobKind::Write && engine.place(memory, work) != Placed::Go { return; }
+//!     if work.kind == JobKind::Write && !memory.store.place(&mut memory.ram, work) { outcome = Outcome::Refused }
 //!     for (i, frame) in span(work.frames).enumerate().take(work.targets.len()) {
 //!         if let (Packed::Small { len, .. }, Some(Place::Ram { at })) = (work.packed[i], work.targets[i]) {
-//!             memory.store.insert(at, memory.pool[frame][..len as usize].to_vec());
+//!             memory.ram.0.insert(at, memory.pool[frame][..len as usize].to_vec());
 //!         }
 //!     }
-//!     engine.finish(memory, work.ticket, Outcome::Done, &work.packed).unwrap();
+//!     if outcome == Outcome::Done { memory.store.written(&mut memory.ram, work, outcome) }
+//!     engine.finish(memory, work, outcome).unwrap();
 //! }
 //!
 //! let (policy, mut work) = (PolicyKind::Adaptive, Work::new());
-//! let mut engine = Engine::new(Config { frames: 512, segments: 32, segment_pages: 16, grant: 256, policy });
+//! let mut engine = Engine::new(Config { frames: 512, grant: 256, policy });
 //! let (table, pool, staged) = (vec![vec![]; 1024], vec![vec![]; 512], vec![vec![]; MAX_STAGED_PAGES]);
-//! let mut memory = Memory { table, pool, staged, store: BTreeMap::new() };
+//! let mut memory = Memory { table, pool, staged, store: Store::new(32, 16, 256), ram: Ram(BTreeMap::new()) };
 //! engine.map_range(&mut memory, PageRange::new(Space(0), Vpn(0), 1024), Prot::READ_WRITE).unwrap();
 //! for (touch, n) in (0..2048usize).map(|touch| (touch, touch * 389 % 1024)) {
 //!     while memory.table[n].is_empty() {
@@ -147,7 +159,7 @@
 //!     if touch < 1024 { memory.table[n].clone_from(&contents) }
 //!     assert_eq!(memory.table[n], contents);
 //! }
-//! assert!(engine.validate().is_ok() && engine.charged() <= engine.grant());
+//! assert!(engine.validate(&memory.store).is_ok() && engine.charged() <= engine.grant());
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
@@ -175,7 +187,7 @@ mod sharing;
 mod smaps;
 mod space;
 mod stats;
-pub mod swap;
+pub mod store;
 mod tables;
 mod tickets;
 mod trail;
@@ -190,8 +202,9 @@ pub use inspect::{Holdings, Whereabouts};
 pub use log::Decision;
 pub use order::{Order, OrderSet};
 pub use policy::PolicyKind;
-pub use reclaim::{Placed, Reclaim, Urgency};
+pub use reclaim::{Reclaim, Urgency};
 pub use sharing::Mapping;
 pub use smaps::VmaUsage;
 pub use stats::Stats;
+pub use store::{Block, Figures, Message, Store, StoreMemory, Tend};
 pub use tables::PageState;

@@ -197,13 +197,7 @@ mod tests {
     use crate::{Config, Engine, PolicyKind};
 
     fn engine() -> Engine {
-        Engine::new(Config {
-            frames: 4,
-            segments: 1,
-            segment_pages: 16,
-            grant: 4,
-            policy: PolicyKind::Adaptive,
-        })
+        Engine::new(Config { frames: 4, grant: 4, policy: PolicyKind::Adaptive })
     }
 
     #[test]

@@ -10,7 +10,9 @@ pub(crate) mod tests;
 
 use crate::addr::{Frame, FrameRun, PageRange, Space, Vpn};
 use crate::folio::Touched;
-use core::ops::Range;
+use crate::job::{Stored, Work};
+use crate::reclaim::Urgency;
+use crate::store::{Block, Figures, Message, Tend};
 
 /// Access rights of a range of program memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -144,11 +146,22 @@ pub trait Mmu {
         }
     }
 
-    /// Copies `len` bytes of the compressed store, from and to places in units of 16 bytes that do not overlap.
-    fn move_stored(&mut self, from: u32, to: u32, len: u16);
+    /// Tells the store something ([`Store::hear`](crate::Store::hear)). Messages arrive in this order.
+    fn tell(&mut self, message: Message);
 
-    /// Gives the memory of these pages of the compressed store back to the system.
-    fn release_stored(&mut self, pages: Range<u32>);
+    /// What the store has as `block`, and where ([`Store::look`](crate::Store::look)); it may be elsewhere by the time that
+    /// it is read.
+    fn look(&self, block: Block) -> Option<Stored>;
+
+    /// What the store takes and may take ([`Store::figures`](crate::Store::figures)).
+    fn figures(&self) -> Figures;
+
+    /// Reclaim is about to hand contents to the store. A host that runs the store itself lets it make room first
+    /// ([`Store::tend`](crate::Store::tend)).
+    fn tend(&mut self, urgency: Urgency, work: &mut Work) -> Tend {
+        let _ = (urgency, work);
+        Tend::Idle
+    }
 }
 
 /// Verbs that only a pager's own threads may call.

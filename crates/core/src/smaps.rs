@@ -2,8 +2,8 @@
 
 use crate::addr::{PAGE_SIZE, PageRange, Space};
 use crate::engine::Engine;
-use crate::job::Place;
-use crate::mmu::Prot;
+use crate::job::{Place, Stored};
+use crate::mmu::{Mmu, Prot};
 use crate::order::Order;
 use crate::tables::PageState;
 use crate::vma::{Hint, Vma};
@@ -76,11 +76,11 @@ impl VmaUsage {
 
 impl Engine {
     /// What each VMA of a space has, in rising order of address. Takes time in proportion to the pages that it has.
-    pub fn smaps(&self, space: Space) -> impl Iterator<Item = VmaUsage> + '_ {
-        self.tables.vmas(space).iter().map(move |vma| self.usage(space, *vma))
+    pub fn smaps<'a>(&'a self, mmu: &'a impl Mmu, space: Space) -> impl Iterator<Item = VmaUsage> + 'a {
+        self.tables.vmas(space).iter().map(move |vma| self.usage(mmu, space, *vma))
     }
 
-    fn usage(&self, space: Space, vma: Vma) -> VmaUsage {
+    fn usage(&self, mmu: &impl Mmu, space: Space, vma: Vma) -> VmaUsage {
         let mut usage = VmaUsage::of(vma);
         let mut rest = PageRange::between(space, vma.start, vma.end);
         while let Some(vpn) = self.tables.next_used(rest) {
@@ -88,11 +88,11 @@ impl Engine {
             usage.add(self.tables.page_state(space, vpn), self.tables.folio_order(space, vpn));
             let slot = self.tables.pte(space, vpn).slot().filter(|&(_, mapped)| mapped);
             usage.shared += u64::from(slot.is_some_and(|(slot, _)| !self.tables.shared.is_sole(slot)));
-            let stored = self.source_of(self.tables.place_of(space, vpn).block());
-            match stored.place {
-                Place::Zero => {}
-                Place::Ram { .. } => usage.ram_bytes += u64::from(stored.len),
-                Place::File { .. } => usage.file_bytes += u64::from(stored.len),
+            let block = self.tables.place_of(space, vpn).placed();
+            match block.and_then(|block| mmu.look(block)) {
+                Some(Stored { place: Place::Ram { .. }, len, .. }) => usage.ram_bytes += u64::from(len),
+                Some(Stored { place: Place::File { .. }, len, .. }) => usage.file_bytes += u64::from(len),
+                _ => {}
             }
         }
         usage

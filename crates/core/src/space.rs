@@ -285,8 +285,9 @@ impl Engine {
         }
     }
 
-    /// Makes ready for a fork of the process that the engine, with its one space, is in: no job is under way (else `Ok(false)`: finish them first), nothing is in
-    /// standby, and what is in the spill file now is never overwritten.
+    /// Makes ready for a fork of the process that the engine, with its one space, is in: no job is under way (else `Ok(false)`:
+    /// finish them first), and nothing is in standby. The host sees to the store: no spill is under way ([`Figures::spills`](crate::Figures::spills)), and what is in the
+    /// spill file now is never overwritten ([`Store::close_file`](crate::Store::close_file)).
     pub fn fork_prepare<M: Mover>(&mut self, mmu: &mut M) -> Result<bool, Halt> {
         if self.tickets.live() > 0 {
             return Ok(false);
@@ -298,7 +299,6 @@ impl Engine {
             self.tables.frames.delist(head);
             self.map(mmu, head, List::Inactive, Source::Frames)?;
         }
-        self.swap.close_file();
         Ok(true)
     }
 
@@ -317,21 +317,14 @@ impl Engine {
         }
     }
 
-    /// From now on stores to spill file `file`, of at most `limit` bytes. Earlier files are only read.
-    /// Folios that no store took until now are tried again.
-    pub fn open_spill_file(&mut self, file: u16, limit: u64) {
-        self.swap.open_file(file, limit);
+    /// Folios that no store took until now are tried again: it has come to have more room.
+    pub fn try_unstorable(&mut self) {
         for space in 0..self.tables.spaces.len() {
             let space = Space(space as u16);
             let vmas = self.tables.vmas(space).iter();
             let ranges: Vec<_> = vmas.map(|vma| PageRange::between(space, vma.start, vma.end)).collect();
             ranges.into_iter().for_each(|range| self.relist(range));
         }
-    }
-
-    /// Whether there is a spill file to store to.
-    pub fn spills(&self) -> bool {
-        self.swap.has_file()
     }
 
     /// Takes every folio in `range` from the jobs that use it: fills are as if they had not begun, writers

@@ -1,7 +1,7 @@
 //! Jobs under way, by ticket.
 
 use crate::addr::{Frame, FrameRun, Space};
-use crate::job::{JobKind, MAX_JOB_PAGES, Ticket};
+use crate::job::{JobKind, Ticket};
 use alloc::vec::Vec;
 
 /// What a job uses while it is under way.
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 pub(crate) struct Flight {
     pub(crate) ticket: Ticket,
     pub(crate) kind: JobKind,
-    /// Frames pinned; none for a spill.
+    /// Frames pinned.
     pub(crate) frames: FrameRun,
     /// The folio has changed: what the job brings back is dropped.
     pub(crate) void: bool,
@@ -17,17 +17,11 @@ pub(crate) struct Flight {
     pub(crate) staged: bool,
     /// Read: the space whose fault began it.
     pub(crate) asker: Space,
-    /// Read: blocks pinned. Write: the new block of page i, or `NIL`. Spill: blocks pinned.
-    pub(crate) blocks: Vec<u32>,
-    /// Write: places have been given out.
-    pub(crate) placed: bool,
-    /// Write, spill: the extent that receives the blocks.
-    pub(crate) extent: Option<u32>,
     live: bool,
 }
 
 impl Flight {
-    /// The record of no job, with room for the largest.
+    /// The record of no job.
     fn unused() -> Flight {
         Flight {
             ticket: Ticket(0),
@@ -36,9 +30,6 @@ impl Flight {
             void: false,
             staged: false,
             asker: Space(0),
-            blocks: Vec::with_capacity(MAX_JOB_PAGES),
-            placed: false,
-            extent: None,
             live: false,
         }
     }
@@ -86,9 +77,8 @@ impl Tickets {
         let flight = &mut self.flights[index];
         flight.ticket = Ticket(self.next);
         (flight.kind, flight.frames) = (kind, frames);
-        (flight.void, flight.placed, flight.extent, flight.live) = (false, false, None, true);
+        (flight.void, flight.live) = (false, true);
         (flight.staged, flight.asker) = (false, Space(0));
-        flight.blocks.clear();
         self.next += 1;
         self.live += 1;
         Some(index)

@@ -12,6 +12,7 @@ use crate::places::Places;
 use crate::strict;
 use crate::sys::Cause;
 use crate::sys::bytes::Stretch;
+use crate::sys::futex::Lock;
 use crate::sys::mmap::{self, Advice};
 use crate::sys::pagemap::{Pagemap, present_without_fd};
 use crate::sys::uffd::{Faults, Moved, Uffd};
@@ -19,7 +20,9 @@ use crate::sys::{Errno, Result as SysResult};
 use crate::unevictable::Unevictable;
 use core::ops::Range;
 use quire_core::addr::{FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
+use quire_core::job::{Stored, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
+use quire_core::{Block, Figures, Message, Store, StoreMemory, Tend, Urgency};
 
 /// The unit of [`Place::Ram`](quire_core::job::Place::Ram), in bytes.
 pub const STORE_UNIT: usize = 16;
@@ -35,6 +38,7 @@ pub struct LinuxMmu<'a> {
     unevictable: Option<&'a Unevictable>,
     forks: Option<&'a ForkEvents>,
     stopwatch: Option<&'a Stopwatch>,
+    store: Option<&'a Lock<Store>>,
     has_rights: bool,
 }
 
@@ -50,6 +54,7 @@ impl<'a> LinuxMmu<'a> {
             unevictable: None,
             forks: None,
             stopwatch: None,
+            store: None,
             has_rights: false,
         }
     }
@@ -76,6 +81,12 @@ impl<'a> LinuxMmu<'a> {
     #[must_use]
     pub const fn told_of(self, forks: &'a ForkEvents) -> LinuxMmu<'a> {
         LinuxMmu { forks: Some(forks), ..self }
+    }
+
+    /// The same, and talks to `store`, whose contents are in the places. Without one nothing can be stored.
+    #[must_use]
+    pub(crate) const fn storing_in(self, store: &'a Lock<Store>) -> LinuxMmu<'a> {
+        LinuxMmu { store: Some(store), ..self }
     }
 
     /// The same, and takes the time of its verbs for a fault.
@@ -106,6 +117,7 @@ impl<'a> LinuxMmu<'a> {
             unevictable: None,
             forks: None,
             stopwatch: None,
+            store: None,
             has_rights: false,
         }
     }
@@ -362,19 +374,43 @@ impl Mmu for LinuxMmu<'_> {
         }
     }
 
-    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
+    fn tell(&mut self, message: Message) {
+        if let Some(store) = self.store {
+            store.lock().hear(&mut StoreRam(self.places), message);
+        }
+    }
+
+    fn look(&self, block: Block) -> Option<Stored> {
+        self.store?.lock().look(block)
+    }
+
+    fn figures(&self) -> Figures {
+        self.store.map(|store| store.lock().figures()).unwrap_or_default()
+    }
+
+    fn tend(&mut self, urgency: Urgency, work: &mut Work) -> Tend {
         let _lap = self.lap(Phase::Evict);
-        if let Err(errno) = self.places.open_store(to as usize * STORE_UNIT + usize::from(len)) {
+        let tend = |store: &Lock<Store>| store.lock().tend(&mut StoreRam(self.places), urgency, work);
+        self.store.map_or(Tend::Idle, tend)
+    }
+}
+
+/// The memory of a process's own store.
+#[derive(Debug)]
+pub struct StoreRam<'a>(pub &'a Places);
+
+impl StoreMemory for StoreRam<'_> {
+    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
+        if let Err(errno) = self.0.open_store(to as usize * STORE_UNIT + usize::from(len)) {
             die!("the kernel refuses memory for the store: {errno}", errno = Cause(errno));
         }
-        self.places.store().copy(from as usize * STORE_UNIT, to as usize * STORE_UNIT, usize::from(len));
+        self.0.store().copy(from as usize * STORE_UNIT, to as usize * STORE_UNIT, usize::from(len));
     }
 
     fn release_stored(&mut self, pages: Range<u32>) {
-        let _lap = self.lap(Phase::Evict);
         let (start, end) = (pages.start as usize * PAGE_SIZE, pages.end as usize * PAGE_SIZE);
-        if end <= self.places.store().len() {
-            give_back(self.places.store().base() + start, end - start);
+        if end <= self.0.store().len() {
+            give_back(self.0.store().base() + start, end - start);
         }
     }
 }

@@ -3,9 +3,10 @@
 //! Needs a userfaultfd that sees kernel-mode faults and can move pages. Where the machine refuses one, each
 //! test says so and passes.
 
+use quire_core::StoreMemory;
 use quire_core::addr::{Frame, FrameRun, PAGE_SIZE, PageRange, Space, Vpn};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_linux::mmu::LinuxMmu;
+use quire_linux::mmu::{LinuxMmu, StoreRam};
 use quire_linux::places::Places;
 use quire_linux::sys::Errno;
 use quire_linux::sys::pagemap::Pagemap;
@@ -397,8 +398,9 @@ fn given_back_memory_reads_as_zeroes_and_is_moved_into_again() {
     let mut mmu = host.mmu();
     let stored = |at| host.places.store().with(at, 4, |bytes| bytes.to_vec());
     host.places.store().with(70_000, 4, |bytes| bytes.fill(3));
-    mmu.move_stored(70_000 / 16, 32_000 / 16, 4);
-    mmu.release_stored(16..32);
+    let mut ram = StoreRam(&host.places);
+    ram.move_stored(70_000 / 16, 32_000 / 16, 4);
+    ram.release_stored(16..32);
     assert_eq!((stored(70_000), stored(32_000)), (vec![0; 4], vec![3; 4]));
     host.fill(0, 4, 1);
     mmu.release(run(0, 4));

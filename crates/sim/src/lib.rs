@@ -39,7 +39,7 @@ pub use checker::{Mismatch, Model};
 pub use inject::{Injection, Injector, Lasting, Verb};
 pub use mmu::{Access, SimMmu};
 pub use search::{Report, World, search};
-pub use store::SimStore;
+pub use store::StoredBytes;
 pub use tables::{Pte, Rights, Tables, Vma};
 pub use waiters::{Message, Waiters};
 pub use world::{Event, Host};

@@ -6,11 +6,14 @@
 //! kernel minds, but the live host goes on piece by piece.
 
 use crate::inject::{Injection, Injector, Strike, Verb};
-use crate::store::SimStore;
+use crate::store::StoredBytes;
 use crate::tables::{Pte, Rights, Tables};
 use crate::waiters::{Message, Waiters};
+use quire_core::job::{Stored, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_core::{Frame, FrameRun, PageRange, Space, Touched, Vpn};
+use quire_core::{
+    Block, Figures, Frame, FrameRun, Message as Told, PageRange, Space, Store, Tend, Touched, Urgency, Vpn,
+};
 use std::collections::BTreeMap;
 
 /// What a touch of a program's page comes to.
@@ -28,7 +31,7 @@ pub enum Access {
 ///
 /// The pool belongs to every space, unlike that of a live process, whose child starts with an empty pool of its own:
 /// for that there is [`SimMmu::fork_process`].
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Debug)]
 pub struct SimMmu {
     spaces: BTreeMap<Space, Tables>,
     pool: Vec<Option<Pte>>,
@@ -43,8 +46,10 @@ pub struct SimMmu {
     pub waiters: Waiters,
     /// Refusals to come.
     pub injector: Injector,
-    /// The compressed store and the spill files.
-    pub store: SimStore,
+    /// The store that the engine talks to. It has no room until a host sets another.
+    pub store: Store,
+    /// What is in it: compressed pages in RAM and in spill files.
+    pub bytes: StoredBytes,
     /// What is staged for the fill that is being finished, a version for each page.
     pub staged: Vec<u64>,
     /// Mapped pages that were said to have other frames now.
@@ -65,7 +70,8 @@ impl SimMmu {
             overwritten: None,
             waiters: Waiters::default(),
             injector: Injector::default(),
-            store: SimStore::default(),
+            store: Store::new(0, 2, 0),
+            bytes: StoredBytes::default(),
             staged: Vec::new(),
             relocated: 0,
             blind: false,
@@ -185,6 +191,7 @@ impl SimMmu {
             waiters: Waiters::default(),
             injector: Injector::default(),
             store: self.store.clone(),
+            bytes: self.bytes.clone(),
             staged: Vec::new(),
             relocated: 0,
             blind: self.blind,
@@ -424,12 +431,20 @@ impl Mmu for SimMmu {
         }
     }
 
-    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
-        self.store.copy(from, to, len);
+    fn tell(&mut self, message: Told) {
+        self.store.hear(&mut self.bytes, message);
     }
 
-    fn release_stored(&mut self, pages: core::ops::Range<u32>) {
-        self.store.release(pages);
+    fn look(&self, block: Block) -> Option<Stored> {
+        self.store.look(block)
+    }
+
+    fn figures(&self) -> Figures {
+        self.store.figures()
+    }
+
+    fn tend(&mut self, urgency: Urgency, work: &mut Work) -> Tend {
+        self.store.tend(&mut self.bytes, urgency, work)
     }
 }
 

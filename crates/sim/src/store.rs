@@ -5,8 +5,8 @@
 
 use crate::digest::Digest;
 use crate::mmu::SimMmu;
-use quire_core::PAGE_SIZE;
-use quire_core::job::{Outcome, Packed, PageHash, Place, Work};
+use quire_core::job::{JobKind, Outcome, Packed, PageHash, Place, Work};
+use quire_core::{Engine, Halt, PAGE_SIZE, StoreMemory};
 use std::collections::BTreeMap;
 
 /// Bytes in a unit of [`Place::Ram`].
@@ -20,13 +20,28 @@ struct Piece {
     value: u64,
 }
 
+impl StoreMemory for StoredBytes {
+    /// What is not there does not come.
+    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
+        if let Some(value) = self.read(Place::Ram { at: from }, len) {
+            self.write(Place::Ram { at: to }, len, value);
+        }
+    }
+
+    /// What was there is lost.
+    fn release_stored(&mut self, pages: core::ops::Range<u32>) {
+        let byte = |page| u64::from(page) * PAGE_SIZE as u64;
+        self.lose(RAM, byte(pages.start), byte(pages.end));
+    }
+}
+
 /// Stored pages by place.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct SimStore {
+pub struct StoredBytes {
     pieces: BTreeMap<(u32, u64), Piece>,
 }
 
-impl SimStore {
+impl StoredBytes {
     /// Stores `bytes` bytes that stand for version `value`. What overlaps them is lost.
     pub fn write(&mut self, place: Place, bytes: u16, value: u64) {
         if let Some((file, at)) = address(place) {
@@ -47,19 +62,6 @@ impl SimStore {
     pub fn spoil(&mut self, place: Place) -> bool {
         let piece = address(place).and_then(|key| self.pieces.get_mut(&key));
         piece.map(|p| p.value = !p.value).is_some()
-    }
-
-    /// Gives the memory of these pages of the store in RAM back: what was there is lost.
-    pub fn release(&mut self, pages: core::ops::Range<u32>) {
-        let byte = |page| u64::from(page) * PAGE_SIZE as u64;
-        self.lose(RAM, byte(pages.start), byte(pages.end));
-    }
-
-    /// Copies the page stored in `len` bytes at one place of the store in RAM to another. What is not there does not come.
-    pub fn copy(&mut self, from: u32, to: u32, len: u16) {
-        if let Some(value) = self.read(Place::Ram { at: from }, len) {
-            self.write(Place::Ram { at: to }, len, value);
-        }
     }
 
     /// How many pages are stored.
@@ -118,16 +120,31 @@ pub fn packed_len(value: u64) -> u16 {
     if is_raw(value) { PAGE_SIZE as u16 } else { 512 + 256 * (value % 8) as u16 }
 }
 
+/// A job has ended: its writer hands over what it has stored, or a spill is over; the engine hears of the others.
+pub fn finish(engine: &mut Engine, mmu: &mut SimMmu, work: &mut Work, outcome: Outcome) -> Result<(), Halt> {
+    match work.kind {
+        JobKind::Spill => {
+            mmu.store.spilled(&mut mmu.bytes, work, outcome);
+            engine.look_at_store(mmu);
+            return Ok(());
+        }
+        JobKind::Write if outcome != Outcome::Refused => mmu.store.written(&mut mmu.bytes, work, outcome),
+        JobKind::Write | JobKind::Read | JobKind::Zero => {}
+    }
+    engine.finish(mmu, work, outcome)
+}
+
 /// Runs a Zero job.
 pub fn run_zero(mmu: &mut SimMmu, work: &Work) -> Outcome {
     work.frames.iter().for_each(|frame| mmu.write_frame(frame, 0));
     Outcome::Done
 }
 
-/// Runs a Read job: every hash is verified. What is to be staged goes to `staged`.
+/// Runs a Read job that has looked where its pages are: every hash is verified. What is to be staged goes to `staged`.
 pub fn run_read(mmu: &mut SimMmu, work: &Work, staged: &mut Vec<u64>) -> Outcome {
+    staged.clear();
     for (frame, source) in work.frames.iter().zip(&work.sources) {
-        let value = match mmu.store.read(source.place, source.len) {
+        let value = match mmu.bytes.read(source.place, source.len) {
             Some(0) if source.place == Place::Zero => 0,
             Some(value) if hash_of(value) == source.hash => value,
             _ => return Outcome::Corrupt,
@@ -143,6 +160,7 @@ pub fn run_read(mmu: &mut SimMmu, work: &Work, staged: &mut Vec<u64>) -> Outcome
 /// The first half of a Write job: hashes and compresses each frame into `work.packed`.
 pub fn pack(mmu: &mut SimMmu, work: &mut Work) {
     work.packed.clear();
+    mmu.store.known(work);
     for (i, frame) in work.frames.iter().enumerate() {
         let value = mmu.read_frame(frame);
         let hash = hash_of(value);
@@ -173,7 +191,7 @@ pub fn run_write(mmu: &mut SimMmu, work: &Work) -> Outcome {
             _ => PAGE_SIZE as u16,
         };
         if let Some(place) = *target {
-            mmu.store.write(place, len, value);
+            mmu.bytes.write(place, len, value);
         }
     }
     Outcome::Done
@@ -182,8 +200,8 @@ pub fn run_write(mmu: &mut SimMmu, work: &Work) -> Outcome {
 /// Runs a Spill job: copies stored bytes as they are.
 pub fn run_spill(mmu: &mut SimMmu, work: &Work) -> Outcome {
     for (source, target) in work.sources.iter().zip(&work.targets) {
-        match (mmu.store.read(source.place, source.len), *target) {
-            (Some(value), Some(place)) => mmu.store.write(place, source.len, value),
+        match (mmu.bytes.read(source.place, source.len), *target) {
+            (Some(value), Some(place)) => mmu.bytes.write(place, source.len, value),
             (Some(_), None) => {}
             (None, _) => return Outcome::Failed,
         }
@@ -197,18 +215,18 @@ mod tests {
 
     #[test]
     fn overlapping_bytes_and_released_pages_are_lost() {
-        let mut s = SimStore::default();
+        let mut s = StoredBytes::default();
         s.write(Place::Ram { at: 0 }, 1024, 1);
         s.write(Place::Ram { at: 64 }, 1024, 2);
         assert_eq!(s.read(Place::Ram { at: 0 }, 1024), Some(1));
         assert_eq!(s.read(Place::Ram { at: 0 }, 512), None, "other bytes");
         s.write(Place::Ram { at: 32 }, 16, 3);
         assert_eq!(s.read(Place::Ram { at: 0 }, 1024), None);
-        s.copy(64, 300, 1024);
+        s.move_stored(64, 300, 1024);
         assert_eq!((s.read(Place::Ram { at: 300 }, 1024), s.ram_pages()), (Some(2), 2), "from page to page");
-        s.release(0..1);
+        s.release_stored(0..1);
         assert!(s.read(Place::Ram { at: 64 }, 1024).is_none());
-        s.release(1..2);
+        s.release_stored(1..2);
         assert!(s.is_empty());
         assert_eq!(s.read(Place::Zero, 0), Some(0));
     }
@@ -217,13 +235,13 @@ mod tests {
     fn spoiled_bytes_fail_their_hash() {
         let mut mmu = SimMmu::new(1);
         let place = Place::File { file: 3, at: 64 };
-        mmu.store.write(place, 512, 8);
+        mmu.bytes.write(place, 512, 8);
         let mut work = Work::new();
         work.frames = quire_core::FrameRun::new(quire_core::Frame(0), 1);
         work.sources.push(quire_core::job::Stored { place, len: 512, hash: hash_of(8) });
         assert_eq!(run_read(&mut mmu, &work, &mut Vec::new()), Outcome::Done);
         assert_eq!(mmu.read_frame(quire_core::Frame(0)), 8);
-        assert!(mmu.store.spoil(place));
+        assert!(mmu.bytes.spoil(place));
         assert_eq!(run_read(&mut mmu, &work, &mut Vec::new()), Outcome::Corrupt);
     }
 }

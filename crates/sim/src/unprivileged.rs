@@ -1,9 +1,8 @@
 //! The verbs of a thread of the program's, which has those of [`Mmu`] only.
 
-use core::ops::Range;
-
+use quire_core::job::{Stored, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_core::{Frame, FrameRun, PageRange, Space, Touched, Vpn};
+use quire_core::{Block, Figures, Frame, FrameRun, Message, PageRange, Space, Tend, Touched, Urgency, Vpn};
 
 use crate::mmu::SimMmu;
 
@@ -40,12 +39,20 @@ impl Mmu for Unprivileged<'_> {
         self.0.release(frames);
     }
 
-    fn move_stored(&mut self, from: u32, to: u32, len: u16) {
-        self.0.move_stored(from, to, len);
+    fn tell(&mut self, message: Message) {
+        self.0.tell(message);
     }
 
-    fn release_stored(&mut self, pages: Range<u32>) {
-        self.0.release_stored(pages);
+    fn look(&self, block: Block) -> Option<Stored> {
+        self.0.look(block)
+    }
+
+    fn figures(&self) -> Figures {
+        self.0.figures()
+    }
+
+    fn tend(&mut self, urgency: Urgency, work: &mut Work) -> Tend {
+        self.0.tend(urgency, work)
     }
 }
 

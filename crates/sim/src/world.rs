@@ -31,7 +31,7 @@ use check::Watch;
 use cover::Cover;
 use quire_core::job::Work;
 use quire_core::mmu::Prot;
-use quire_core::{Config, Engine, Fault, Halt, PageRange, PolicyKind, Reclaim, Space, Urgency, Vpn};
+use quire_core::{Config, Engine, Fault, Halt, PageRange, PolicyKind, Reclaim, Space, Store, Urgency, Vpn};
 use recount::Recount;
 
 /// The first space of a host; others are forked from it.
@@ -75,6 +75,8 @@ pub struct Checks {
     pub stuck: u64,
     /// A writer had its places when the last page that wanted what it stored was gone, or needed again.
     pub died: u64,
+    /// What a job was to read was moved before it got there.
+    pub moved: u64,
     /// A fork gave up since a copy was refused again and again.
     pub given_up: u64,
     /// A change of rights was refused or done as the VMAs say.
@@ -149,8 +151,9 @@ impl Host {
         let Setup { frames, segments, grant, policy, .. } = setup;
         let mut mmu = SimMmu::new(frames);
         mmu.map(PageRange::new(SPACE, Vpn(0), setup.arena), Prot::NONE, true);
+        mmu.store = Store::new(segments, SEGMENT_PAGES, grant);
         let mut host = Host {
-            engine: Engine::new(Config { frames, segments, segment_pages: SEGMENT_PAGES, grant, policy }),
+            engine: Engine::new(Config { frames, grant, policy }),
             mmu,
             model: Model::default(),
             jobs: Vec::new(),
@@ -204,7 +207,9 @@ impl Host {
 
     /// Opens the next spill file.
     pub fn open_file(&mut self, limit: u64) {
-        self.engine.open_spill_file(self.files, limit);
+        self.mmu.store.open_file(self.files, limit);
+        self.engine.look_at_store(&mut self.mmu);
+        self.engine.try_unstorable();
         self.files += 1;
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `QUIRE_BLESS=1 cargo test -p quire-sim --test cells` writes the table anew.
 
-use quire_core::job::{Outcome, Ticket};
+use quire_core::job::{Outcome, Ticket, Work};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
 use quire_core::{Fault, Frame, Order, PageRange, PageState, PolicyKind, Reclaim, Stats, Urgency, Vpn};
@@ -254,10 +254,12 @@ impl Scene {
 
     /// A job whose ticket has ended comes back once more.
     fn come_back_late(&mut self, outcome: Outcome) -> &mut Scene {
-        let before = self.host.engine.canonical();
+        let key = |host: &Host| host.engine.canonical(&host.mmu.store, host.jobs.iter().map(|job| &job.work));
+        let before = key(&self.host);
         let Host { engine, mmu, .. } = &mut self.host;
-        assert_eq!(engine.finish(mmu, self.ended, outcome, &[]), Ok(()));
-        assert_eq!(engine.canonical(), before, "a ticket that has ended changed something");
+        let work = Work { ticket: self.ended, ..Work::new() };
+        assert_eq!(engine.finish(mmu, &work, outcome), Ok(()));
+        assert_eq!(key(&self.host), before, "a ticket that has ended changed something");
         self
     }
 
@@ -439,7 +441,7 @@ fn play_cell(event: Event, state: State) {
         }
     }
     if scene.stopped {
-        return scene.host.engine.validate().unwrap();
+        return scene.host.engine.validate(&scene.host.mmu.store).unwrap();
     }
     scene.host.mmu.injector.clear();
     scene.happen(Happening::Pin(Vpn(0), false)).happen(Happening::Grant(SETUP.grant));

@@ -74,7 +74,7 @@ fn aged(seed: u64, tended: bool) -> Host {
             _ => {}
         }
     }
-    host.engine.validate().unwrap();
+    host.engine.validate(&host.mmu.store).unwrap();
     host.model.check(&host.mmu).unwrap();
     host
 }
@@ -167,7 +167,7 @@ fn the_emptiest_runs_are_vacated_first() {
     let tend = |host: &mut Host| {
         host.epoch += 1;
         while host.engine.tend(&mut host.mmu, host.epoch) {}
-        host.engine.validate().unwrap();
+        host.engine.validate(&host.mmu.store).unwrap();
     };
     tend(&mut host);
     let moved = host.engine.stats().compacted_pages;
@@ -195,6 +195,6 @@ fn a_bite_of_compaction_is_bounded() {
         }
     }
     assert!(before >= 1024 * 3 / 4, "{before} pages were given other frames");
-    host.engine.validate().unwrap();
+    host.engine.validate(&host.mmu.store).unwrap();
     host.model.check(&host.mmu).unwrap();
 }

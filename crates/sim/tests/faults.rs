@@ -77,7 +77,7 @@ fn a_copy_in_ram_that_takes_as_much_as_its_page_goes_when_the_page_is_back() {
     write(&mut host, 1, Put::Raw);
     store(&mut host, 0, 2);
     for page in 0..2 {
-        let stored = host.engine.whereabouts(SPACE, Vpn(page)).stored.map(|stored| stored.place);
+        let stored = host.stored(&host.engine.whereabouts(SPACE, Vpn(page))).map(|stored| stored.place);
         assert!(matches!(stored, Some(Place::Ram { .. })), "page {page}: {stored:?}");
         assert_eq!(state(&host, page), PageState::Stored);
         read(&mut host, page);
@@ -89,8 +89,9 @@ fn a_copy_in_ram_that_takes_as_much_as_its_page_goes_when_the_page_is_back() {
 #[test]
 fn what_ram_has_no_room_for_goes_from_there_to_the_file_the_oldest_first() {
     let mut host = host(64, Some(1 << 20));
-    let place =
-        |host: &Host, page| host.engine.whereabouts(SPACE, Vpn(page)).stored.map(|stored| stored.place);
+    let place = |host: &Host, page| {
+        host.stored(&host.engine.whereabouts(SPACE, Vpn(page))).map(|stored| stored.place)
+    };
     let mut spilled = Vec::new();
     for page in 0..128 {
         write(&mut host, page, Put::Raw);
@@ -101,7 +102,11 @@ fn what_ram_has_no_room_for_goes_from_there_to_the_file_the_oldest_first() {
             }
         }
         let most = host.engine.grant() * 19 / 32;
-        assert!(host.engine.store_pages() <= most, "{} pages of store", host.engine.store_pages());
+        assert!(
+            host.mmu.store.figures().ram_pages <= most,
+            "{} pages of store",
+            host.mmu.store.figures().ram_pages
+        );
     }
     assert!(spilled.len() > 8 && spilled.is_sorted(), "{spilled:?}");
     assert_eq!(host.engine.stats().pages_spilled, spilled.len() as u64);
@@ -159,9 +164,9 @@ fn the_file_stays_open_after_a_spill_and_is_closed_after_one_that_failed() {
     until_it_spills(&mut host, 0..96);
     play(&mut host, &[Event::Run(0)]);
     let spilled = host.engine.stats().pages_spilled;
-    assert!(host.engine.spills() && spilled > 0);
+    assert!(host.mmu.store.figures().has_file && spilled > 0);
     until_it_spills(&mut host, 96..128);
     play(&mut host, &[Event::Fail(0)]);
-    assert_eq!((host.engine.spills(), host.engine.stats().pages_spilled), (false, spilled));
+    assert_eq!((host.mmu.store.figures().has_file, host.engine.stats().pages_spilled), (false, spilled));
     host.read_back().expect("nothing is lost");
 }

@@ -15,11 +15,11 @@ use quire_core::job::{JobKind, Outcome, Packed, Ticket, Work};
 use quire_core::mmu::{Prot, Refusal};
 use quire_core::vma::Hint;
 use quire_core::{
-    Audit, Config, Engine, Fault, Frame, Order, OrderSet, PageRange, PageState, Placed, PolicyKind, Reclaim,
-    Shaping, Space, SplitMode, Urgency, Vpn,
+    Audit, Config, Engine, Fault, Frame, Order, OrderSet, PageRange, PageState, PolicyKind, Reclaim, Shaping,
+    Space, SplitMode, Store, Urgency, Vpn,
 };
 use quire_sim::rng::Rng;
-use quire_sim::{Injection, Pte, SimMmu, Verb};
+use quire_sim::{Injection, Pte, SimMmu, Verb, store};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -150,13 +150,9 @@ impl Fuzzed {
         let frames = 1 + rng.below(700) as u32;
         let mut mmu = SimMmu::new(frames);
         mmu.map(PageRange::new(SPACE, Vpn(0), ARENA), Prot::NONE, true);
-        let config = Config {
-            frames,
-            segments: rng.below(100) as u32,
-            segment_pages: 2 + rng.below(7) as u32,
-            grant: rng.below(u64::from(frames) + 50) as u32,
-            policy: policy(rng),
-        };
+        let config = Config { frames, grant: rng.below(u64::from(frames) + 50) as u32, policy: policy(rng) };
+        let (segments, segment_pages) = (rng.below(100) as u32, 2 + rng.below(7) as u32);
+        mmu.store = Store::new(segments, segment_pages, config.grant);
         let mut engine = Engine::new(config);
         Fuzzed {
             audit: Audit::new(&mut engine),
@@ -191,8 +187,13 @@ impl Fuzzed {
 
     /// Checks what the last verb wrote, and everything if `whole`.
     fn check(&mut self, whole: bool) -> Result<(), String> {
-        self.audit.check(&mut self.engine, [])?;
-        if whole { self.audit.compare(&self.engine).and_then(|()| self.engine.validate()) } else { Ok(()) }
+        let store = &self.mmu.store;
+        self.audit.check(&mut self.engine, store, [])?;
+        if whole {
+            self.audit.compare(&self.engine).and_then(|()| self.engine.validate(store))
+        } else {
+            Ok(())
+        }
     }
 
     fn space(&self, rng: &mut Rng) -> Space {
@@ -264,20 +265,22 @@ impl Fuzzed {
         }
         let at = rng.below(self.jobs.len() as u64) as usize;
         let mut work = self.jobs.swap_remove(at);
-        let outcome = match rng.below(10) {
+        let mut outcome = match rng.below(10) {
             0 => Outcome::Failed,
             1 => Outcome::Corrupt,
             _ => Outcome::Done,
         };
         if work.kind == JobKind::Write {
             let hash = u128::from(rng.any());
+            self.mmu.store.known(&mut work);
             work.packed = work.known.iter().map(|known| packed(rng, known.is_some(), hash)).collect();
-            match self.engine.place(&mut self.mmu, &mut work) {
-                Placed::Go => self.met.placed += 1,
-                _ => return,
+            if self.mmu.store.place(&mut self.mmu.bytes, &mut work) {
+                self.met.placed += 1;
+            } else {
+                outcome = Outcome::Refused;
             }
         }
-        let result = self.engine.finish(&mut self.mmu, work.ticket, outcome, &work.packed);
+        let result = store::finish(&mut self.engine, &mut self.mmu, &mut work, outcome);
         self.met.halts += u64::from(result.is_err());
     }
 
@@ -291,12 +294,8 @@ impl Fuzzed {
             return;
         }
         self.met.stale += 1;
-        let mut work = Work { ticket, kind: JobKind::Write, ..Work::new() };
-        assert!(
-            self.engine.place(&mut self.mmu, &mut work) == Placed::Void,
-            "a place for a ticket that ended"
-        );
-        let result = self.engine.finish(&mut self.mmu, ticket, Outcome::Corrupt, &[]);
+        let work = Work { ticket, kind: JobKind::Write, ..Work::new() };
+        let result = self.engine.finish(&mut self.mmu, &work, Outcome::Corrupt);
         assert!(result.is_ok(), "a ticket that ended stops the engine: {result:?}");
     }
 
@@ -304,12 +303,13 @@ impl Fuzzed {
         match rng.below(8) {
             0 | 1 => self.engine.set_grant(pages(rng)),
             2 => _ = self.engine.set_overhead(rng.below(2000) as u32),
-            3 => self.engine.set_division(pages(rng)),
+            3 => self.mmu.store.set_division(pages(rng)),
             4 => self.engine.set_policy(policy(rng)),
             5 => _ = self.engine.overdraw(rng.below(100) as u32),
-            6 => self.engine.note_read(rng.any() >> rng.below(64)),
+            6 => self.mmu.store.note_read(rng.any() >> rng.below(64)),
             _ => {
-                self.engine.open_spill_file(self.files, rng.any() >> (20 + rng.below(44)));
+                self.mmu.store.open_file(self.files, rng.any() >> (20 + rng.below(44)));
+                self.engine.try_unstorable();
                 self.files += 1;
             }
         }
@@ -368,7 +368,7 @@ impl Fuzzed {
         let PageRange { space, start, .. } = self.range(rng);
         let (engine, frame) = (&mut self.engine, Frame(pages(rng)));
         match rng.below(6) {
-            0 => _ = engine.smaps(space).map(|usage| usage.stored).sum::<u64>(),
+            0 => _ = engine.smaps(&self.mmu, space).map(|usage| usage.stored).sum::<u64>(),
             1 => {
                 let named = engine.rmap(frame).iter().all(|mapping| self.spaces.contains(&mapping.space));
                 assert!(named && engine.mapcount(frame) as usize <= self.spaces.len(), "{frame:?}");
@@ -389,7 +389,7 @@ impl Fuzzed {
                 self.mmu.tables(range.space).put(vpn.0, Pte::page(1 + rng.below(8)));
             }
         }
-        let adopted = self.engine.adopt(range, most);
+        let adopted = self.engine.adopt(&mut self.mmu, range, most);
         assert!(adopted <= range.pages, "{adopted} pages of {range:?} are adopted");
         self.met.adopted += adopted;
         self.last = range;

@@ -80,7 +80,7 @@ fn writing_to_a_file() -> Host {
     press(&mut host);
     play(&mut host, &[Event::Step(0), Event::Step(0)]);
     assert_eq!((host.jobs[0].work.kind, host.jobs[0].step), (JobKind::Write, Step::Placed));
-    assert!(host.engine.spill_bytes() > 0, "{:?}", host.jobs[0].work.targets);
+    assert!(host.mmu.store.file_bytes() > 0, "{:?}", host.jobs[0].work.targets);
     host
 }
 
@@ -89,12 +89,12 @@ fn an_extent_of_a_file_whose_last_block_dies_while_it_is_written() {
     for end in [Event::Discard(Vpn(0), 1), Event::Unmap(Vpn(0), 1), Event::Message(Vpn(0), true)] {
         let mut host = writing_to_a_file();
         play(&mut host, &[end, Event::Run(0)]);
-        assert_eq!((host.engine.spill_bytes(), host.checks().died), (0, 1), "{end:?}");
+        assert_eq!((host.mmu.store.file_bytes(), host.checks().died), (0, 1), "{end:?}");
         nothing_is_left(host);
     }
     let mut host = writing_to_a_file();
     play(&mut host, &[Event::Step(0), Event::Fail(0)]);
-    assert_eq!(host.engine.holdings().extents, 0, "what a failed disk has is given up");
+    assert_eq!(host.mmu.store.holdings().extents, 0, "what a failed disk has is given up");
     nothing_is_left(host);
 }
 
@@ -106,7 +106,7 @@ fn an_extent_of_a_spill_job_that_brings_nothing() {
         // Some of it goes to the store in RAM, and from there to the file when that has no more room.
         play(&mut host, &[Event::Grant(33)]);
         (0..24).for_each(|_| play(&mut host, &[Event::Reclaim(Urgency::Behind), Event::Run(0)]));
-        assert!(host.engine.store_pages() > 0 && host.engine.spill_bytes() == 0);
+        assert!(host.mmu.store.figures().ram_pages > 0 && host.mmu.store.file_bytes() == 0);
         play(&mut host, &[Event::Overhead(33)]);
         for _ in 0..24 {
             if host.jobs.is_empty() {
@@ -114,14 +114,14 @@ fn an_extent_of_a_spill_job_that_brings_nothing() {
             }
         }
         assert_eq!(host.jobs.last().map(|job| job.work.kind), Some(JobKind::Spill), "{:?}", host.jobs);
-        let before = host.engine.spill_bytes();
+        let before = host.mmu.store.file_bytes();
         assert!(before > 0);
         end.into_iter().for_each(|end| play(&mut host, &[end]));
         play(
             &mut host,
             &[if outcome == Outcome::Done { Event::Run(0) } else { Event::Fail(0) }, Event::Overhead(0)],
         );
-        assert_eq!(host.engine.spill_bytes(), 0);
+        assert_eq!(host.mmu.store.file_bytes(), 0);
         nothing_is_left(host);
     }
 }

@@ -45,7 +45,7 @@ impl Pager {
     /// Brings a page in: stored contents, or zeroes.
     fn fault(&mut self, page: u64) -> Result<(), String> {
         let stored = core::mem::take(&mut self.stored[page as usize]);
-        let value = if stored { self.mmu.store.read(place(page), 4096) } else { Some(0) };
+        let value = if stored { self.mmu.bytes.read(place(page), 4096) } else { Some(0) };
         self.mmu.write_frame(Frame(page as u32), value.ok_or("nothing is stored there")?);
         let done = self.mmu.move_in(frame(page), S, Vpn(page));
         if done == Done::all(1) { Ok(()) } else { Err(format!("{done:?}")) }
@@ -75,7 +75,7 @@ impl Pager {
     fn evict(&mut self, page: u64) {
         if self.mmu.move_out(S, Vpn(page), frame(page)) == Done::all(1) {
             let value = self.mmu.read_frame(Frame(page as u32));
-            self.mmu.store.write(place(page), 4096, value);
+            self.mmu.bytes.write(place(page), 4096, value);
             self.mmu.release(frame(page));
             self.stored[page as usize] = true;
         }
@@ -113,7 +113,7 @@ impl World for Pager {
         let mut names = Renamer::default();
         let mut page = |page: u64| {
             let there = self.mmu.entry(S, Vpn(page));
-            let stored = self.mmu.store.read(place(page), 4096).filter(|_| self.stored[page as usize]);
+            let stored = self.mmu.bytes.read(place(page), 4096).filter(|_| self.stored[page as usize]);
             let should = names.name(self.model.expected(S, Vpn(page)));
             (there.is_some(), names.name(there.map_or(0, Pte::value)), stored.map(|v| names.name(v)), should)
         };

@@ -68,7 +68,7 @@ fn linux_brings_back_a_whole_folio_from_ram_and_single_pages_from_a_disk() {
     let mut in_ram = stored(None, Put::Small);
     assert_eq!(touch(&mut in_ram, 10), 2);
     let mut on_disk = stored(Some(1 << 20), Put::Raw);
-    let place = on_disk.engine.whereabouts(SPACE, Vpn(10)).stored.map(|stored| stored.place);
+    let place = on_disk.stored(&on_disk.engine.whereabouts(SPACE, Vpn(10))).map(|stored| stored.place);
     assert!(matches!(place, Some(Place::File { .. })), "{place:?}");
     assert_eq!(touch(&mut on_disk, 10), 0);
     on_disk.read_back().expect("nothing is lost");

@@ -58,10 +58,10 @@ fn counted(host: &Host, space: Space, usage: &VmaUsage) -> [u64; 8] {
             _ => 2,
         };
         counts[at] += 1;
-        let kept = at == 0 && there.stored.is_some();
+        let kept = at == 0 && there.stored;
         counts[5] += u64::from(kept);
         counts[6] += u64::from(at == 0 && there.sharers > 1);
-        counts[7] += there.stored.map_or(0, |stored| u64::from(stored.len));
+        counts[7] += host.stored(&there).map_or(0, |stored| u64::from(stored.len));
     }
     counts
 }
@@ -104,7 +104,7 @@ fn the_usage_of_a_vma_is_what_a_walk_over_its_pages_counts() {
                 host.drain().unwrap();
             }
             for &space in &host.spaces {
-                for usage in host.engine.smaps(space) {
+                for usage in host.engine.smaps(&host.mmu, space) {
                     let counts = counted(&host, space, &usage);
                     assert_eq!(told(&usage), counts, "{seed}: {event:?}, {usage}");
                     most = core::array::from_fn(|i| most[i].max(counts[i]));
@@ -121,7 +121,7 @@ fn it_reads_like_smaps() {
     play(&mut host, &[Event::Map(Vpn(16), 16, Prot::READ_WRITE), Event::Map(Vpn(40), 1, Prot::READ)]);
     play(&mut host, &[Event::Advise(Vpn(40), 1, Hint::Random)]);
     [16, 18, 20].into_iter().for_each(|page| touch(&mut host, page, Some(Put::Small)));
-    let texts: Vec<String> = host.engine.smaps(SPACE).map(|usage| usage.to_string()).collect();
+    let texts: Vec<String> = host.engine.smaps(&host.mmu, SPACE).map(|usage| usage.to_string()).collect();
     let lines: Vec<&str> = texts[0].lines().collect();
     assert_eq!(lines[0], "10000-20000 rw-p");
     assert_eq!(lines[1..3], ["Size:                 64 kB", "Rss:                  24 kB"]);
@@ -146,5 +146,5 @@ fn a_host_takes_only_what_is_at_the_programs_address() {
     assert_eq!(host.engine.page_state(SPACE, Vpn(2)), PageState::Mapped { copy: false });
     host.engine.hand_over(&mut host.mmu, near, |mmu| mmu.discard(near)).unwrap();
     assert_eq!(host.engine.page_state(SPACE, Vpn(2)), PageState::Empty);
-    host.engine.validate().unwrap();
+    host.engine.validate(&host.mmu.store).unwrap();
 }

@@ -58,7 +58,7 @@ fn all_that_is_mapped_goes_and_each_touch_brings_its_page_back() {
     // Only what is in the range.
     assert_eq!(withdraw(&mut host, 0, 9), 1);
     assert_eq!(host.engine.page_state(SPACE, Vpn(9)), IN);
-    host.engine.validate().unwrap();
+    host.engine.validate(&host.mmu.store).unwrap();
     host.read_back().unwrap();
 }
 
@@ -67,7 +67,7 @@ fn folios_of_several_pages_go_whole() {
     let mut host = host(PolicyKind::Fixed(Order::new(2).unwrap()));
     assert_eq!(withdraw(&mut host, 4, 4), 4);
     assert_eq!(states(&host)[3..9], [IN, OUT, OUT, OUT, OUT, IN]);
-    host.engine.validate().unwrap();
+    host.engine.validate(&host.mmu.store).unwrap();
     host.read_back().unwrap();
 }
 
@@ -79,7 +79,7 @@ fn what_may_not_leave_stays() {
     assert_eq!(withdraw(&mut host, 0, PAGES), PAGES as u32 - 3);
     let stay: Vec<u64> = (0..PAGES).filter(|&page| host.engine.page_state(SPACE, Vpn(page)) == IN).collect();
     assert_eq!(stay, [2, 3, 8]);
-    host.engine.validate().unwrap();
+    host.engine.validate(&host.mmu.store).unwrap();
     host.read_back().unwrap();
 }
 
@@ -94,7 +94,7 @@ fn a_refusal_in_the_middle_loses_nothing() {
             let out = states(&host).iter().filter(|&&state| state == OUT).count();
             assert_eq!(moved as usize, out);
             assert!(out >= PAGES as usize - 1, "{refusal:?} after {done}: {out}");
-            host.engine.validate().unwrap();
+            host.engine.validate(&host.mmu.store).unwrap();
             host.read_back().unwrap();
         }
     }

@@ -1,10 +1,10 @@
 //! The same invariants, checked where something has changed: in time that does not grow with what is held.
 
-use super::{Check, LISTS, ensure};
+use super::{Check, LISTS, check_reserved, ensure};
 use crate::addr::{Frame, SHARED, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::{FrameRecord, FrameState, List};
-use crate::job::JobKind;
+use crate::store::{Block, Store};
 use crate::tables::{PageTable, Pte};
 use crate::trail;
 use alloc::format;
@@ -103,16 +103,21 @@ impl Audit {
 
     /// Checks what was written since the last check, and the entries of the pages `also`. The error says what does not
     /// fit; no check after it means anything.
-    pub fn check(&mut self, engine: &mut Engine, also: impl IntoIterator<Item = (Space, Vpn)>) -> Check {
+    pub fn check(
+        &mut self,
+        engine: &mut Engine,
+        store: &Store,
+        also: impl IntoIterator<Item = (Space, Vpn)>,
+    ) -> Check {
         self.pages.clear();
         self.written.clear();
         engine.tables.trail.take(&mut self.pages);
         engine.tables.frames.trail.take(&mut self.written);
         self.pages.extend(also);
         self.catch_up(engine);
-        self.check_pages(engine)?;
+        self.check_pages(engine, store)?;
         self.check_records(engine)?;
-        self.check_counts(engine)
+        self.check_counts(engine, store)
     }
 
     /// Whether the tables are what the trails have told: nothing was written that left no trail. Walks them all.
@@ -183,7 +188,8 @@ impl Audit {
         }
         table.set(vpn, now);
         let numbers = |pte: Pte| {
-            [pte.frame().map(|frame| frame.0), pte.placed(), pte.slot().map(|(slot, _)| slot.0 as u32)]
+            let slot = pte.slot().map(|(slot, _)| slot.0 as u32);
+            [pte.frame().map(|frame| frame.0), pte.placed().map(|Block(number)| number), slot]
         };
         let kinds = [&mut self.frames, &mut self.blocks, &mut self.slots];
         for ((kind, left), came) in kinds.into_iter().zip(numbers(before)).zip(numbers(now)) {
@@ -196,7 +202,7 @@ impl Audit {
         self.out += u32::from(now.only_stored().is_some());
     }
 
-    fn check_pages(&self, engine: &Engine) -> Check {
+    fn check_pages(&self, engine: &Engine, store: &Store) -> Check {
         for &(space, vpn) in &self.pages {
             let pte = engine.tables.pte(space, vpn);
             if pte == Pte::EMPTY {
@@ -210,7 +216,7 @@ impl Audit {
                 ensure(names == 1, || format!("{frame:?} is named {names} times"))?;
             }
             if let Some(block) = pte.placed() {
-                engine.check_block(block, self.blocks.of(block))?;
+                store.check_names(block, self.blocks.of(block.0))?;
             }
             if let Some((slot, mapped)) = pte.slot() {
                 engine.check_slot(space, vpn, slot, mapped)?;
@@ -242,7 +248,7 @@ impl Audit {
         Ok(())
     }
 
-    fn check_counts(&self, engine: &Engine) -> Check {
+    fn check_counts(&self, engine: &Engine, store: &Store) -> Check {
         for list in LISTS {
             engine.check_list_counts(list, self.lists[list as usize])?;
         }
@@ -251,22 +257,12 @@ impl Audit {
         let (out, counted) = (self.out, engine.ranks.only_stored());
         ensure(out == counted, || format!("{out} pages out, counted {counted}"))?;
         engine.check_slot_counts(self.slots.names, self.slots.named)?;
-        engine.check_blocks(self.blocks.named as usize, engine.dead_blocks())?;
-        engine.check_reserved(engine.pages_to_store())
+        store.check_named(self.blocks.named)?;
+        check_reserved(store, engine.pages_to_store())
     }
 }
 
 impl Engine {
-    /// Blocks that wait for the last job that uses them, found by the jobs.
-    fn dead_blocks(&self) -> usize {
-        let pins = self.tickets.iter().filter(|f| matches!(f.kind, JobKind::Read | JobKind::Spill));
-        let pinned = pins.flat_map(|f| &f.blocks).filter(|&&block| self.swap.refs(block) == 0);
-        let mut dead: Vec<u32> = pinned.copied().collect();
-        dead.sort_unstable();
-        dead.dedup();
-        dead.len()
-    }
-
     /// Pages of the folios that reclaim may come to store, but for those that jobs pin.
     fn pages_to_store(&self) -> u32 {
         let stored = [List::Active, List::Inactive, List::Dirty];

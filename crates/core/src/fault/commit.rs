@@ -6,8 +6,8 @@ use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameState, List};
 use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
-use crate::swap::is_incompressible;
-use crate::tables::Source;
+use crate::store::is_incompressible;
+use crate::tables::{Pte, Source};
 
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
 pub(crate) const MOST_TRIES: u32 = 8;
@@ -28,7 +28,6 @@ impl Engine {
             JobKind::Zero if outcome == Outcome::Done => Backing::Zeroed,
             _ => Backing::Dirty,
         };
-        self.unpin_blocks(job, mmu);
         self.unpin_frames(run, backing);
         self.tickets.end(job);
         if void {
@@ -40,8 +39,8 @@ impl Engine {
                 if kind == JobKind::Read {
                     self.restart_cooldown(self.tables.pages_of(run.start));
                 }
-                if let Some(block) = self.tables.first_copy(run.start) {
-                    self.weigh_refault(block, run.pages);
+                if let Some(first) = self.tables.first_copy(run.start) {
+                    self.weigh_refault(mmu, first, run.pages);
                 }
                 self.forget_needless_copies(run.start, mmu);
                 if self.tables.frames.get(run.start).space == SHARED {
@@ -57,7 +56,7 @@ impl Engine {
                 let source = if staged { Source::Staged } else { Source::Frames };
                 return self.map(mmu, run.start, list, source);
             }
-            Outcome::Failed => Halt::Unreadable,
+            Outcome::Failed | Outcome::Refused => Halt::Unreadable,
             Outcome::Corrupt => Halt::Corrupt,
         };
         self.detach_fill(run.start, backing);
@@ -80,7 +79,7 @@ impl Engine {
     fn list_after_fill(&self, head: Frame) -> List {
         let active = self.tables.frames.pages_on(List::Active);
         match self.tables.first_copy(head) {
-            Some(block) if self.refault_distance(block) < active => List::Active,
+            Some(first) if self.refault_distance(first) < active => List::Active,
             _ => List::Inactive,
         }
     }
@@ -175,15 +174,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn unpin_blocks<M: Mover>(&mut self, job: usize, mmu: &mut M) {
-        let mut blocks = core::mem::take(&mut self.tickets.get_mut(job).blocks);
-        for &block in &blocks {
-            self.swap.unpin(block, mmu);
-        }
-        blocks.clear();
-        self.tickets.get_mut(job).blocks = blocks;
-    }
-
     /// A fill that must not happen any more: its pages are what they were before, and whoever waits for them
     /// tries again. The frames are free when the job comes back.
     pub(crate) fn revert_fill<M: Mover>(&mut self, mmu: &mut M, head: Frame) {
@@ -200,30 +190,30 @@ impl Engine {
         self.isolate(frame, 1, SplitWhy::Gone);
         self.tables.frames.delist(frame);
         self.forget_block(space, vpn, mmu);
-        self.set_pte(space, vpn, crate::tables::Pte::EMPTY);
+        self.set_pte(space, vpn, Pte::EMPTY);
         self.free_frames(FrameRun::new(frame, 1), Backing::Hole);
     }
 
-    /// Pages moved out since the page of `block` was.
-    pub(crate) fn refault_distance(&self, block: u32) -> u32 {
-        self.ranks.distance(self.swap.evicted_at(block))
+    /// Pages moved out since the page of an entry with a stored copy was.
+    pub(crate) fn refault_distance(&self, pte: Pte) -> u32 {
+        self.ranks.distance(pte.evicted_at())
     }
 
     /// A page that came from a file, but so soon that it would have been in RAM if something older had gone to the file
     /// instead, is to go to RAM next time: its copy in the file is given up.
-    pub(crate) fn belongs_in_ram(&self, block: u32) -> bool {
-        self.ranks.rank(self.swap.evicted_at(block)) < self.swap.blocks_in_ram()
+    pub(crate) fn belongs_in_ram(&self, pte: Pte) -> bool {
+        self.ranks.rank(pte.evicted_at()) < self.store.blocks_in_ram
     }
 
     /// Gives up stored copies that a folio that was just filled need not have: those in RAM while memory is short, where
     /// frames are worth more, or that take as much as they save; and those in a file if there is room in RAM, or if they
     /// are needed more often than what is there. Other copies in a file cost nothing.
     fn forget_needless_copies(&mut self, head: Frame, mmu: &mut impl Mmu) {
-        let (short, fits) = (self.copies_cost_frames(), self.division.fits());
-        self.forget_copies(head, mmu, |engine, block| match engine.swap.stored(block) {
+        let (short, fits) = (self.copies_cost_frames(), self.store.fits);
+        self.forget_copies(head, mmu, |engine, pte, stored| match stored {
             Stored { place: Place::Ram { .. }, len, .. } => short || usize::from(len) == PAGE_SIZE,
             Stored { len, .. } if fits => !is_incompressible(1, len.into()),
-            _ => short && engine.belongs_in_ram(block),
+            _ => short && engine.belongs_in_ram(pte),
         });
     }
 
@@ -232,14 +222,15 @@ impl Engine {
         &mut self,
         head: Frame,
         mmu: &mut impl Mmu,
-        needless: impl Fn(&Engine, u32) -> bool,
+        needless: impl Fn(&Engine, Pte, Stored) -> bool,
     ) -> u32 {
         let pages = self.tables.pages_of(head);
         let mut given = 0;
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
-            let block = self.tables.pte(pages.space, vpn).placed();
-            if block.is_some_and(|b| needless(self, b)) {
+            let pte = self.tables.pte(pages.space, vpn);
+            let stored = pte.placed().and_then(|block| mmu.look(block));
+            if stored.is_some_and(|stored| needless(self, pte, stored)) {
                 self.forget_block(pages.space, vpn, mmu);
                 given += 1;
             }

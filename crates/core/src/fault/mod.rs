@@ -12,12 +12,13 @@ use crate::addr::{Frame, FrameRun, PageRange, SHARED, Space, Vpn};
 use crate::engine::{Engine, Halt};
 use crate::folio::SplitWhy;
 use crate::frame::{Backing, FrameRecord, FrameState, List, Use};
-use crate::job::{JobKind, MAX_STAGED_PAGES, Reach, Stored, Work};
+use crate::job::{JobKind, MAX_STAGED_PAGES, Place, Reach, Work};
 use crate::log::Decision;
 use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
 use crate::policy::{Choice, FaultContext, OrderPolicy, Shortfall, shortfall};
-use crate::tables::{PageState, Pte, SharedPage, Source, ZERO_BLOCK};
+use crate::store::Message;
+use crate::tables::{PageState, Pte, SharedPage, Source};
 use crate::tickets::pin_of;
 use crate::vma::Vma;
 
@@ -62,6 +63,7 @@ impl Engine {
         write: bool,
         work: &mut Work,
     ) -> Fault {
+        self.look_at_store(mmu);
         let Some(vma) = self.tables.vmas(space).at(vpn).copied() else {
             self.stats.outside += 1;
             mmu.wake(PageRange::new(space, vpn, 1));
@@ -117,7 +119,7 @@ impl Engine {
     /// A fault on a folio that was moved out and is still intact: it goes back, and counts as touched.
     fn rescue<M: Mover>(&mut self, mmu: &mut M, space: Space, vpn: Vpn) -> Fault {
         let Some(frame) = self.tables.pte(space, vpn).frame() else { return Fault::Joined };
-        let head = self.begin_rescue(frame);
+        let head = self.begin_rescue(mmu, frame);
         self.tables.frames.delist(head);
         let FrameRecord { vpn, order, .. } = *self.tables.frames.get(head);
         self.log.note(Decision::Rescue { space, vpn, order });
@@ -126,10 +128,10 @@ impl Engine {
     }
 
     /// What goes back of the folio of `frame`, as a folio that no writer has in hand. Its first frame.
-    pub(crate) fn begin_rescue(&mut self, frame: Frame) -> Frame {
+    pub(crate) fn begin_rescue(&mut self, mmu: &mut impl Mmu, frame: Frame) -> Frame {
         let head = self.tables.frames.head_of(frame);
         self.take_from_writer(head);
-        self.reserve_for_reclaim();
+        self.reserve_for_reclaim(mmu);
         let head = self.part_to_rescue(head, frame);
         self.stats.rescues[self.tables.order_of(head).index()] += 1;
         head
@@ -170,9 +172,9 @@ impl Engine {
         stored: bool,
         work: &mut Work,
     ) -> Fault {
-        let context = self.fault_context(space, vma, vpn, stored);
+        let context = self.fault_context(mmu, space, vma, vpn, stored);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
-        let run = self.uniform_run(space, vpn, choice.wanted.min(context.vma_fit), stored);
+        let run = self.uniform_run(mmu, space, vpn, choice.wanted.min(context.vma_fit), stored);
         let set = choice.set.and(OrderSet::up_to(run)).with(Order::BASE);
         let base = set.largest() == Some(Order::BASE);
         let purpose = if stored || base { Use::Contents } else { Use::Zeroes };
@@ -185,12 +187,10 @@ impl Engine {
         };
         let why = self.note_shortfall(&choice, &context, run, order);
         self.log.note(Decision::Fault { space, vpn, stored, wanted: choice.wanted, got: order, why });
-        if let Some(block) = self.tables.pte(space, vpn).only_stored() {
-            self.note_refault(block);
-        }
+        self.note_refault(mmu, self.tables.pte(space, vpn));
         let start = Vpn(order.align_down(vpn.0));
         self.tables.note_in_history(space, vpn, context.reached, order, !stored);
-        self.attach(space, start, head, order);
+        self.attach(mmu, space, start, head, order);
         if stored {
             self.note_halves(space, vpn, order, context.left_together);
             self.stats.swap_ins[order.index()] += 1;
@@ -231,7 +231,14 @@ impl Engine {
         why
     }
 
-    pub(crate) fn fault_context(&self, space: Space, vma: &Vma, vpn: Vpn, stored: bool) -> FaultContext {
+    pub(crate) fn fault_context(
+        &self,
+        mmu: &impl Mmu,
+        space: Space,
+        vma: &Vma,
+        vpn: Vpn,
+        stored: bool,
+    ) -> FaultContext {
         let vma_fit = Order::all().take_while(|o| fits(vma, vpn, *o)).last().unwrap_or(Order::BASE);
         let left_together = if stored { self.left_together(space, vpn, vma_fit) } else { Order::BASE };
         let reached = self.reached(space, vpn);
@@ -241,7 +248,8 @@ impl Engine {
                 .tables
                 .place_of(space, vpn)
                 .placed()
-                .is_some_and(|block| self.swap.is_in_file(block)),
+                .and_then(|block| mmu.look(block))
+                .is_some_and(|stored| matches!(stored.place, Place::File { .. })),
             hint: vma.hint,
             reached,
             ramp: vma.history.ramp(vpn, reached),
@@ -258,17 +266,24 @@ impl Engine {
 
     /// The largest aligned folio round `vpn`, up to `most`, of which every page can come with it: all are empty, or all
     /// are stored, and no further read of a disk is needed for the others.
-    pub(crate) fn uniform_run(&self, space: Space, vpn: Vpn, most: Order, stored: bool) -> Order {
+    pub(crate) fn uniform_run(
+        &self,
+        mmu: &impl Mmu,
+        space: Space,
+        vpn: Vpn,
+        most: Order,
+        stored: bool,
+    ) -> Order {
         let mut run = Order::BASE;
         if most == run {
             return run;
         }
-        let Some(mut reach) = self.reach_of(vpn.0..vpn.0 + 1, space, stored) else { return run };
+        let Some(mut reach) = self.reach_of(mmu, vpn.0..vpn.0 + 1, space, stored) else { return run };
         let in_ram = reach.is_empty();
         while run < most {
             let next = run.up();
             let other = other_half(next, vpn).0;
-            let Some(half) = self.reach_of(other..other + u64::from(run.pages()), space, stored) else {
+            let Some(half) = self.reach_of(mmu, other..other + u64::from(run.pages()), space, stored) else {
                 break;
             };
             reach.join(&half);
@@ -281,14 +296,20 @@ impl Engine {
     }
 
     /// What has to be read of a file for pages of which all are empty, or all `stored`; `None` if they are not.
-    fn reach_of(&self, pages: core::ops::Range<u64>, space: Space, stored: bool) -> Option<Reach> {
+    fn reach_of(
+        &self,
+        mmu: &impl Mmu,
+        pages: core::ops::Range<u64>,
+        space: Space,
+        stored: bool,
+    ) -> Option<Reach> {
         let mut reach = Reach::default();
         for pte in pages.map(|v| self.tables.pte(space, Vpn(v))) {
             if pte.is_taken() || pte.block().is_some() != stored {
                 return None;
             }
-            if let Some(block) = pte.placed() {
-                reach.add(&self.swap.stored(block));
+            if let Some(stored) = pte.placed().and_then(|block| mmu.look(block)) {
+                reach.add(&stored);
             }
         }
         Some(reach)
@@ -365,9 +386,12 @@ impl Engine {
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
             let pte = self.tables.pte(pages.space, vpn);
-            let block = pte.placed();
-            self.set_pte(pages.space, vpn, Pte::EMPTY.with_block(block));
-            if block.is_none() && pages.space == SHARED {
+            let only_stored = match pte.placed() {
+                Some(block) => Pte::EMPTY.with_block(block, pte.evicted_at()),
+                None => Pte::EMPTY,
+            };
+            self.set_pte(pages.space, vpn, only_stored);
+            if only_stored == Pte::EMPTY && pages.space == SHARED {
                 self.dissolve(vpn);
             }
         }
@@ -376,7 +400,7 @@ impl Engine {
     }
 
     /// Writes the tables of a new folio: its page entries, its frames' records.
-    pub(crate) fn attach(&mut self, space: Space, start: Vpn, head: Frame, order: Order) {
+    pub(crate) fn attach(&mut self, mmu: &mut impl Mmu, space: Space, start: Vpn, head: Frame, order: Order) {
         self.tables.frames.cover(FrameRun::new(head, order.pages()));
         self.tables.frames.found(head, order, space, start, FrameState::Filling);
         for i in 0..order.pages() {
@@ -384,13 +408,13 @@ impl Engine {
             let pte = self.tables.pte(space, vpn);
             self.set_pte(space, vpn, pte.with_frame(Some(head.plus(i))));
         }
-        self.reserve_for_reclaim();
+        self.reserve_for_reclaim(mmu);
     }
 
-    /// Makes room in the store's tables for every page that has a frame: from here to the next fault reclaim stores each
-    /// of them once at the most, and allocates nothing.
-    pub(crate) fn reserve_for_reclaim(&mut self) {
-        self.swap.reserve(self.pool.in_use());
+    /// The store is to make ready for every page that has a frame: from here to the next fault reclaim stores each of them
+    /// once at the most, and nobody allocates.
+    pub(crate) fn reserve_for_reclaim(&mut self, mmu: &mut impl Mmu) {
+        mmu.tell(Message::Reserve(self.pool.in_use()));
     }
 
     /// How far down from a page all pages are mapped, as far as that is looked at.
@@ -424,20 +448,7 @@ impl Engine {
             if !stored {
                 continue;
             }
-            let block = self.tables.pte(pages.space, pages.start.plus(i as u64)).block();
-            work.sources.push(self.source_of(block));
-            if let Some(block) = block.filter(|&b| b != ZERO_BLOCK) {
-                self.swap.pin(block);
-                self.tickets.get_mut(job).blocks.push(block);
-            }
-        }
-    }
-
-    /// What a job needs to know of a block, [`ZERO_BLOCK`] or `None` being nowhere.
-    pub(crate) fn source_of(&self, block: Option<u32>) -> Stored {
-        match block.filter(|&b| b != ZERO_BLOCK) {
-            Some(block) => self.swap.stored(block),
-            None => Stored { place: crate::job::Place::Zero, len: 0, hash: 0 },
+            work.blocks.push(self.tables.pte(pages.space, pages.start.plus(i as u64)).placed());
         }
     }
 }

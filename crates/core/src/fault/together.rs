@@ -82,7 +82,9 @@ impl Engine {
     fn left_at(&self, space: Space, pages: core::ops::Range<u64>) -> Option<(u32, u32)> {
         let mut span = (u32::MAX, 0);
         for vpn in pages {
-            let distance = self.refault_distance(self.tables.pte(space, Vpn(vpn)).only_stored()?);
+            let pte = self.tables.pte(space, Vpn(vpn));
+            pte.only_stored()?;
+            let distance = self.refault_distance(pte);
             span = (span.0.min(distance), span.1.max(distance));
         }
         Some(span)

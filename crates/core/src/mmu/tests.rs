@@ -1,6 +1,7 @@
 extern crate std;
 
 use super::*;
+use crate::store::StoreMemory;
 use core::ops::Range;
 use std::vec::Vec;
 
@@ -33,6 +34,18 @@ impl Mmu for Released {
         self.frames.push(frames);
     }
 
+    fn tell(&mut self, _: Message) {}
+
+    fn look(&self, _: Block) -> Option<Stored> {
+        None
+    }
+
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
+}
+
+impl StoreMemory for Released {
     fn move_stored(&mut self, from: u32, to: u32, len: u16) {
         self.moved.push((from, to, len));
     }

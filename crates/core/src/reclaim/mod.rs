@@ -1,15 +1,16 @@
 //! The reclaim walk: watermark → ageing → choose folios → move out → standby → compress and store (a job) →
-//! frames back to the pool. Read it from [`Engine::reclaim`] downwards; write and spill jobs come back through
-//! [`Engine::place`] and [`Engine::finish`].
+//! frames back to the pool. Read it from [`Engine::reclaim`] downwards; write jobs come back through [`Engine::finish`].
+//! What the store does to have room is its own ([`Store::tend`](crate::Store::tend)).
 
 mod evict;
+mod ranks;
 mod refault;
-mod store;
 #[cfg(test)]
 mod tests;
 mod withdraw;
+mod write;
 
-pub use store::Placed;
+pub(crate) use ranks::Ranks;
 
 use crate::addr::{Frame, FrameRun};
 use crate::engine::Engine;
@@ -17,6 +18,7 @@ use crate::frame::{FrameState, List, Use};
 use crate::job::{JobKind, Work};
 use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
+use crate::store::Tend;
 use crate::tickets::pin_of;
 
 /// Who asks for reclaim, and so how much of it.
@@ -64,10 +66,8 @@ const MOST_ROOM: u32 = 1024;
 impl Engine {
     /// One bounded step towards enough room.
     pub fn reclaim<M: Mover>(&mut self, mmu: &mut M, urgency: Urgency, work: &mut Work) -> Reclaim {
+        self.look_at_store(mmu);
         if self.shrink(mmu, urgency) {
-            return Reclaim::Progress;
-        }
-        if urgency != Urgency::Direct && self.clean_store(mmu) {
             return Reclaim::Progress;
         }
         if self.room() >= self.goal(urgency) || !self.evicts && urgency != Urgency::Direct {
@@ -79,9 +79,10 @@ impl Engine {
         if self.store_is_full() && self.forget_some_copies(mmu) > 0 {
             return Reclaim::Progress;
         }
-        let spills = self.store_is_full() || urgency != Urgency::Direct && self.incompressible_is_full();
-        if spills && self.begin_spill(mmu, work) {
-            return Reclaim::Job;
+        match mmu.tend(urgency, work) {
+            Tend::Idle => {}
+            Tend::Progress => return Reclaim::Progress,
+            Tend::Job => return Reclaim::Job,
         }
         if let Some(head) = self.next_to_write() {
             return if self.begin_write(head, work) { Reclaim::Job } else { Reclaim::Waiting };
@@ -98,7 +99,7 @@ impl Engine {
     }
 
     fn out_of_means(&self) -> Reclaim {
-        if self.tickets.live() > 0 { Reclaim::Waiting } else { Reclaim::Stuck }
+        if self.tickets.live() > 0 || self.store.spills { Reclaim::Waiting } else { Reclaim::Stuck }
     }
 
     /// Gives memory back while more is charged than allowed, or too little is left for small fills, which take theirs
@@ -223,8 +224,7 @@ impl Engine {
         let pages = self.tables.pages_of(head);
         for (i, frame) in run.iter().enumerate() {
             self.tables.frames.get_mut(frame).job = pin_of(job);
-            let block = self.tables.pte(pages.space, pages.start.plus(i as u64)).placed();
-            work.known.push(block.map(|b| self.swap.hash(b)));
+            work.blocks.push(self.tables.pte(pages.space, pages.start.plus(i as u64)).placed());
         }
         true
     }

@@ -5,13 +5,7 @@ use crate::policy::PolicyKind;
 
 /// An engine with `active` folios of `order` on the active list.
 fn engine(active: u32, order: Order) -> Engine {
-    let config = Config {
-        frames: 4096,
-        segments: 0,
-        segment_pages: 16,
-        grant: 4096,
-        policy: PolicyKind::Fixed(order),
-    };
+    let config = Config { frames: 4096, grant: 4096, policy: PolicyKind::Fixed(order) };
     let mut engine = Engine::new(config);
     engine.tables.frames.cover(FrameRun::new(Frame(0), active * order.pages()));
     for head in (0..active).map(|n| Frame(n * order.pages())) {

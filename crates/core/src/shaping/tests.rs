@@ -12,8 +12,7 @@ fn range(from: u64, pages: u64) -> PageRange {
 
 /// In epoch 10, an engine with a page in each leaf of the first 1024.
 fn engine() -> Engine {
-    let config =
-        Config { frames: 64, segments: 0, segment_pages: 16, grant: 64, policy: PolicyKind::Adaptive };
+    let config = Config { frames: 64, grant: 64, policy: PolicyKind::Adaptive };
     let mut engine = Engine::new(config);
     engine.tending.epoch = 10;
     for page in [0, LEAF_PAGES] {

@@ -9,6 +9,7 @@ use crate::log::Decision;
 use crate::mmu::{Mmu, Mover};
 use crate::order::{Order, OrderSet};
 use crate::policy::OrderPolicy;
+use crate::store::Message;
 use crate::tables::{PageState, SharedPage, Source};
 use crate::vma::Vma;
 
@@ -79,7 +80,7 @@ impl Engine {
 
     fn rescue_shared<M: Mover>(&mut self, mmu: &mut M, page: SharedPage) -> Fault {
         let Some(frame) = self.tables.pte(SHARED, page.slot).frame() else { return Fault::Joined };
-        let head = self.begin_rescue(frame);
+        let head = self.begin_rescue(mmu, frame);
         let order = self.tables.order_of(head);
         self.log.note(Decision::Rescue { space: page.space, vpn: page.vpn, order });
         let mapped = self.map_folio(mmu, head, List::Active, Some(page.space));
@@ -88,9 +89,9 @@ impl Engine {
 
     /// A job brings in one copy for all who share the page, and as many of its neighbours as the policy wants.
     fn bring_in(&mut self, mmu: &mut impl Mmu, vma: &Vma, page: SharedPage, work: &mut Work) -> Fault {
-        let context = self.fault_context(page.space, vma, page.vpn, true);
+        let context = self.fault_context(mmu, page.space, vma, page.vpn, true);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
-        let run = self.shared_run(page, choice.wanted.min(context.vma_fit));
+        let run = self.shared_run(mmu, page, choice.wanted.min(context.vma_fit));
         let set = choice.set.and(OrderSet::up_to(run)).with(Order::BASE);
         let Some((head, order, backing)) = self.take_frames(mmu, set, Use::Contents) else {
             return self.no_frame(page.space, page.vpn);
@@ -98,10 +99,8 @@ impl Engine {
         let why = self.note_shortfall(&choice, &context, run, order);
         let SharedPage { space, vpn, .. } = page;
         self.log.note(Decision::Fault { space, vpn, stored: true, wanted: choice.wanted, got: order, why });
-        if let Some(block) = self.tables.pte(SHARED, page.slot).only_stored() {
-            self.note_refault(block);
-        }
-        self.attach(SHARED, Vpn(order.align_down(page.slot.0)), head, order);
+        self.note_refault(mmu, self.tables.pte(SHARED, page.slot));
+        self.attach(mmu, SHARED, Vpn(order.align_down(page.slot.0)), head, order);
         self.tables.note_in_history(page.space, page.vpn, context.reached, order, false);
         self.stats.swap_ins[order.index()] += 1;
         self.begin_fill(head, true, backing, page.space, work);
@@ -110,8 +109,8 @@ impl Engine {
 
     /// The largest aligned run of slots round that of `page`, up to `most`, that are stored and stand for the page's
     /// neighbours; none of them needs a further read of a disk.
-    fn shared_run(&self, page: SharedPage, most: Order) -> Order {
-        let stored = self.uniform_run(SHARED, page.slot, most, true);
+    fn shared_run(&self, mmu: &impl Mmu, page: SharedPage, most: Order) -> Order {
+        let stored = self.uniform_run(mmu, SHARED, page.slot, most, true);
         let neighbours = |order: &Order| {
             let start = order.align_down(page.slot.0);
             let before = page.slot.0 - start;
@@ -142,12 +141,13 @@ impl Engine {
         if state != PageState::Stored {
             return self.copy(mmu, vma, page, work);
         }
-        let Some(block) = self.tables.pte(SHARED, slot).only_stored().filter(|&block| self.swap.join(block))
-        else {
+        let pte = self.tables.pte(SHARED, slot);
+        let Some(block) = pte.only_stored() else {
             return self.bring_in(mmu, vma, page, work);
         };
+        mmu.tell(Message::Share(block));
         self.unlink(space, vpn, slot);
-        self.set_pte(space, vpn, self.tables.pte(space, vpn).with_block(Some(block)));
+        self.set_pte(space, vpn, self.tables.pte(space, vpn).with_block(block, pte.evicted_at()));
         self.answer(mmu, space, vpn, true, work)
     }
 
@@ -155,7 +155,7 @@ impl Engine {
     fn copy<M: Mover>(&mut self, mmu: &mut M, vma: &Vma, page: SharedPage, work: &mut Work) -> Fault {
         let SharedPage { space, vpn, slot, .. } = page;
         let Some(source) = self.tables.pte(SHARED, slot).frame() else { return Fault::Joined };
-        let context = self.fault_context(space, vma, vpn, false);
+        let context = self.fault_context(mmu, space, vma, vpn, false);
         let choice = vma.policy.unwrap_or(self.policy).choose(&context);
         let run = self.run_to_copy(mmu, page, choice.wanted.min(context.vma_fit).min(MOST_COPIED));
         let wanted = if choice.wanted > MOST_COPIED { choice.set.with(MOST_COPIED) } else { choice.set };
@@ -181,7 +181,7 @@ impl Engine {
         for i in 0..pages.pages {
             self.unlink(space, start.plus(i), slots.start.plus(i));
         }
-        self.attach(space, start, head, order);
+        self.attach(mmu, space, start, head, order);
         self.stats.cow_copies[order.index()] += 1;
         self.log.note(Decision::Copy { space, vpn: start, order });
         let mapped = self.map(mmu, head, List::Inactive, Source::Shared(Frame(source.0 - before as u32)));

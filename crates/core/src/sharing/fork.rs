@@ -211,7 +211,7 @@ impl Engine {
         let run = FrameRun::new(frame, order.pages());
         for _ in 0..MOST_TRIES {
             let Some(refusal) = mmu.copy_out(page.space, page.start, run).refusal else {
-                self.attach(child, page.start, frame, order);
+                self.attach(mmu, child, page.start, frame, order);
                 self.tables.frames.get_mut(frame).state = FrameState::Standby;
                 self.tables.frames.enlist(frame, List::Dirty);
                 return Ok(());

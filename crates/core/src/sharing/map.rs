@@ -93,7 +93,7 @@ impl Engine {
             mmu.release(FrameRun::new(frame, 1));
         }
         self.unlink(space, vpn, slot);
-        self.attach(space, vpn, frame, Order::BASE);
+        self.attach(mmu, space, vpn, frame, Order::BASE);
         self.tables.frames.get_mut(frame).state = FrameState::Mapped;
         let evictable = self.tables.vmas(space).at(vpn).is_some_and(|vma| vma.evictable());
         self.tables.frames.enlist(frame, if evictable { List::Inactive } else { List::None });

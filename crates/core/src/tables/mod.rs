@@ -4,7 +4,7 @@
 mod page;
 mod shared;
 
-pub(crate) use page::{COOLDOWN_PAGES, LEAF_PAGES, PageTable, Pte, ZERO_BLOCK};
+pub(crate) use page::{COOLDOWN_PAGES, LEAF_PAGES, PageTable, Pte};
 pub(crate) use shared::SharedPages;
 
 use crate::addr::{Frame, PageRange, SHARED, Space, Vpn};
@@ -186,10 +186,10 @@ impl Tables {
         self.frames.get(head).order
     }
 
-    /// The stored copy of a folio's first page.
-    pub(crate) fn first_copy(&self, head: Frame) -> Option<u32> {
+    /// The entry of a folio's first page, if it has a stored copy.
+    pub(crate) fn first_copy(&self, head: Frame) -> Option<Pte> {
         let pages = self.pages_of(head);
-        self.pte(pages.space, pages.start).placed()
+        Some(self.pte(pages.space, pages.start)).filter(|pte| pte.placed().is_some())
     }
 
     pub(crate) fn require_mapped(&self, range: PageRange) -> Result<(), Refusal> {

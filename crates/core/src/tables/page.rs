@@ -4,6 +4,7 @@
 use crate::addr::{Frame, PageRange, Vpn};
 use crate::folio::Cooldown;
 use crate::frame::NIL;
+use crate::store::Block;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
@@ -12,9 +13,6 @@ pub(crate) const LEAF_PAGES: u64 = 512;
 
 /// Pages that cool together: 64 KiB of addresses.
 pub(crate) const COOLDOWN_PAGES: u64 = 16;
-
-/// The block number of a page that is stored by being all zeroes.
-pub(crate) const ZERO_BLOCK: u32 = u32::MAX - 1;
 
 /// In place of a frame's number: the page is shared, and what would be its block is its slot. It is mapped here ...
 const SHARED_HERE: u32 = u32::MAX - 1;
@@ -27,10 +25,12 @@ const SHARED_AWAY: u32 = u32::MAX - 2;
 pub(crate) struct Pte {
     frame: u32,
     block: u32,
+    /// The clock of evictions when the page of its block was moved out last; 0 without a block.
+    evicted_at: u32,
 }
 
 impl Pte {
-    pub(crate) const EMPTY: Pte = Pte { frame: NIL, block: NIL };
+    pub(crate) const EMPTY: Pte = Pte { frame: NIL, block: NIL, evicted_at: 0 };
 
     pub(crate) fn frame(self) -> Option<Frame> {
         (self.frame < SHARED_AWAY).then_some(Frame(self.frame))
@@ -38,7 +38,7 @@ impl Pte {
 
     /// A page that is shared in this slot, mapped here or not.
     pub(crate) fn shared(slot: Vpn, mapped: bool) -> Pte {
-        Pte { frame: if mapped { SHARED_HERE } else { SHARED_AWAY }, block: slot.0 as u32 }
+        Pte { frame: if mapped { SHARED_HERE } else { SHARED_AWAY }, block: slot.0 as u32, evicted_at: 0 }
     }
 
     /// The slot of a shared page, and whether it is mapped here.
@@ -52,28 +52,38 @@ impl Pte {
         self.frame != NIL
     }
 
-    /// The stored copy: a block's number or [`ZERO_BLOCK`].
-    pub(crate) fn block(self) -> Option<u32> {
+    /// The stored copy, which may be [`Block::ZERO`].
+    pub(crate) fn block(self) -> Option<Block> {
         let shared = self.frame == SHARED_HERE || self.frame == SHARED_AWAY;
-        (self.block != NIL && !shared).then_some(self.block)
+        (self.block != NIL && !shared).then_some(Block(self.block))
     }
 
-    /// The stored copy, if it has a place: a block's number.
-    pub(crate) fn placed(self) -> Option<u32> {
-        self.block().filter(|&block| block != ZERO_BLOCK)
+    /// The stored copy, if it is one of the store's.
+    pub(crate) fn placed(self) -> Option<Block> {
+        self.block().filter(|&block| block != Block::ZERO)
     }
 
     /// The same, of a page that has no frame.
-    pub(crate) fn only_stored(self) -> Option<u32> {
+    pub(crate) fn only_stored(self) -> Option<Block> {
         self.placed().filter(|_| self.frame == NIL)
+    }
+
+    /// The clock of evictions when a page with a stored copy was moved out last.
+    pub(crate) fn evicted_at(self) -> u32 {
+        self.evicted_at
     }
 
     pub(crate) fn with_frame(self, frame: Option<Frame>) -> Pte {
         Pte { frame: frame.map_or(NIL, |f| f.0), ..self }
     }
 
-    pub(crate) fn with_block(self, block: Option<u32>) -> Pte {
-        Pte { block: block.unwrap_or(NIL), ..self }
+    /// With a stored copy of what was moved out at that time by the clock of evictions.
+    pub(crate) fn with_block(self, block: Block, evicted_at: u32) -> Pte {
+        Pte { block: block.0, evicted_at, ..self }
+    }
+
+    pub(crate) fn without_block(self) -> Pte {
+        Pte { block: NIL, evicted_at: 0, ..self }
     }
 }
 

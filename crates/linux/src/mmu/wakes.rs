@@ -14,7 +14,9 @@ use crate::sys::uffd::script::Cut;
 use crate::sys::uffd::{self, Event, Uffd, UffdMsg};
 use quire_core::job::{JobKind, Outcome, Work};
 use quire_core::mmu::{Mmu, Prot};
-use quire_core::{Config, Engine, Fault, Order, PAGE_SIZE, PageRange, PageState, PolicyKind, Space, Vpn};
+use quire_core::{
+    Config, Engine, Fault, Order, PAGE_SIZE, PageRange, PageState, PolicyKind, Space, Store, Vpn,
+};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,7 +56,7 @@ impl Rig {
         let places = Places::reserve(256, 64).expect("address space");
         places.register(&uffd).expect("registration");
         let policy = PolicyKind::Fixed(Order::fitting(PAGES));
-        let engine = Engine::new(Config { frames: 256, segments: 4, segment_pages: 16, grant: 256, policy });
+        let engine = Engine::new(Config { frames: 256, grant: 256, policy });
         Some(Rig { places, uffd, pagemap: Pagemap::open().expect("pagemap"), engine })
     }
 
@@ -122,7 +124,7 @@ impl Rig {
         for frame in work.frames.iter() {
             self.places.pool().with_page(frame.0 as usize, |page| page.fill(0));
         }
-        let done = self.with(|engine, mmu| engine.finish(mmu, work.ticket, Outcome::Done, &[]));
+        let done = self.with(|engine, mmu| engine.finish(mmu, work, Outcome::Done));
         assert_eq!(done, Ok(()));
     }
 
@@ -196,7 +198,7 @@ fn each_cut(moves: bool, scene: impl Fn(&mut Rig, u64) -> (PageRange, [u8; PAGES
         rig.answer(pages.start.plus(after as u64));
         all_go_on(&said, expected, &what);
         assert!(rig.uffd.script.is_over(), "{what}: it was not cut");
-        assert_eq!(rig.engine.validate(), Ok(()), "{what}");
+        assert_eq!(rig.engine.validate(&Store::new(4, 16, 256)), Ok(()), "{what}");
     }
 }
 
@@ -237,7 +239,7 @@ fn who_waits_for_a_page_that_is_there_already_is_woken() {
         let mut expected = [1, 2, 3, 4];
         expected[at as usize] = FOREIGN;
         all_go_on(&said, expected, &format!("page {at} was there, copies: {copies}"));
-        assert_eq!(rig.engine.validate(), Ok(()));
+        assert_eq!(rig.engine.validate(&Store::new(4, 16, 256)), Ok(()));
     }
 }
 
@@ -280,7 +282,7 @@ fn a_move_out_that_is_cut_loses_nothing() {
         let before = refused(&rig);
         rig.with(|engine, mmu| engine.page_out(mmu, pages));
         assert!(refused(&rig) > before || rig.uffd.script.is_over(), "{what}: it was not cut");
-        assert_eq!(rig.engine.validate(), Ok(()), "{what}");
+        assert_eq!(rig.engine.validate(&Store::new(4, 16, 256)), Ok(()), "{what}");
         rig.uffd.script.clear();
         let said = readers(rig.places.arena_bytes(), rig.number(pages.start));
         answer_until_read(&mut rig, &said, expected, &what);

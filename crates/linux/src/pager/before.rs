@@ -130,7 +130,7 @@ fn adopt(pager: &Pager, tables: &mut Tables, range: PageRange, mapping: &Mapping
     let small = Order::fitting(MOST_ADOPTED / PAGE_SIZE as u64);
     let mut take = |first: usize, count: usize, huge: bool| {
         let run = PageRange::new(SPACE, range.start.plus(first as u64), count as u64);
-        tables.engine.adopt(run, if huge { Order::MAX } else { small });
+        tables.engine.adopt(&mut pager.mover(), run, if huge { Order::MAX } else { small });
     };
     let scanned = descriptors.pagemap.present_runs(addr, pages, &mut take).or_else(|_| {
         // Before Linux 6.7.

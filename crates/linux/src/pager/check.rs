@@ -63,7 +63,7 @@ impl Pager {
 
     /// The process ends where the tables do not fit each other or the ledger.
     fn check(&self, tables: &Tables) {
-        if let Err(what) = tables.engine.validate() {
+        if let Err(what) = tables.engine.validate(&self.store.lock()) {
             die!("the tables do not fit: {what}. Please report this");
         }
         let budgeted = self.link().filter(|link| link.welcome.evict);

@@ -204,20 +204,21 @@ impl<'a> Bringer<'a> {
 
     /// Brings the first pages of `range`, as far as they are stored.
     fn bring_stored(&mut self, tables: &Tables, range: PageRange, memories: &mut Vec<Uffd>) -> Vpn {
-        self.work.sources.clear();
+        self.work.blocks.clear();
         for at in 0..range.pages {
             let page = tables.engine.whereabouts(SPACE, range.start.plus(at));
-            match page.stored {
-                Some(stored) if source(&page) == Some(Source::Store) => self.work.sources.push(stored),
-                _ => break,
+            if source(&page) != Some(Source::Store) {
+                break;
             }
+            self.work.blocks.push(page.block);
         }
+        self.pager.store.lock().sources(&mut self.work);
         match self.worker.read(self.pager, &self.work) {
             Outcome::Done => {}
-            Outcome::Failed => worker::stop(Halt::Unreadable),
+            Outcome::Failed | Outcome::Refused => worker::stop(Halt::Unreadable),
             Outcome::Corrupt => worker::stop(Halt::Corrupt),
         }
-        let pages = self.work.sources.len();
+        let pages = self.work.blocks.len();
         self.worker.room().with(0, pages * PAGE_SIZE, |bytes| give(memories, range.start, bytes));
         range.start.plus(pages as u64)
     }

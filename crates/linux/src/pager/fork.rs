@@ -120,22 +120,24 @@ pub(super) fn freeze(pager: &'static Pager, mailbox: usize, tid: u32) {
     pager.withdraw_all(|| pager.watchdog.service_beat());
     pager.await_notes(|| pager.watchdog.service_beat());
     let mut tables = pager.tables.lock();
-    let spills = tables.engine.spills();
+    let spills = pager.store.lock().figures().has_file;
     loop {
         match tables.engine.fork_prepare(&mut pager.mover()) {
-            Ok(true) => break,
-            Ok(false) => {}
+            Ok(true) if !pager.store.lock().figures().spills => break,
+            Ok(_) => {}
             Err(halt) => super::worker::stop(halt),
         }
         // Jobs are under way on the other threads: they end without us.
         drop(tables);
         let seen = pager.progress.load(Ordering::Acquire);
-        if pager.tables.lock().engine.jobs() > 0 {
+        if pager.tables.lock().engine.jobs() > 0 || pager.store.lock().figures().spills {
             pager.await_progress(seen);
         }
         pager.watchdog.service_beat();
         tables = pager.tables.lock();
     }
+    // What is in the file now is the child's too, and never overwritten.
+    pager.store.lock().close_file();
     if let Some(recorder) = pager.recorder() {
         recorder.forking();
     }
@@ -224,6 +226,7 @@ pub fn fork_child() {
     let mut tables = pager.tables.lock();
     tables.frozen_for = 0;
     tables.engine.fork_child();
+    pager.store.lock().count_anew();
     tables.engine.set_grant(u32::MAX / 2);
     if let Err(refusal) = pager.follow_fork_advice(&mut tables) {
         die!("a forked child can't drop what its parent did not pass on: {refusal:?}");
@@ -376,6 +379,7 @@ impl Pager {
     /// of a change: the tables were at rest.
     fn forget_holders(&self) {
         self.tables.forget_holder();
+        futex::forget_holder(&self.store);
         self.unevictable.forget_holder();
         futex::forget_holder(&self.files);
         futex::forget_holder(&self.usage);

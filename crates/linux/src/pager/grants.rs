@@ -87,6 +87,7 @@ impl Pager {
         let own = self.usage() / PAGE_SIZE as u64;
         let mut tables = self.tables.lock();
         let more = tables.engine.set_overhead(own as u32 + STACKS);
+        tables.engine.look_at_store(&mut self.mover());
         let Some(link) = self.budgeted() else { return };
         let account = link.ledger.account(link.welcome.account.index);
         let (grant, granted) = (tables.engine.grant(), account.granted_pages());

@@ -261,7 +261,10 @@ impl Handler {
     /// Runs a fill, or leaves it to an `io` thread. Whether the fault has been answered.
     fn fill(&mut self, message: Message) -> bool {
         let pager = self.pager;
-        if self.work.kind != JobKind::Read || !self.work.reads_file() {
+        if self.work.kind == JobKind::Read {
+            pager.store.lock().sources(&mut self.work);
+        }
+        if !self.work.reads_file() {
             self.worker.run(pager, &mut self.work);
             return true;
         }

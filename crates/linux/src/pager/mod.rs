@@ -73,7 +73,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use exchange::Exchange;
 use handler::Handler;
 use quire_core::addr::{PAGE_SIZE, PageRange, Space, Vpn};
-use quire_core::{Config, Engine, Order};
+use quire_core::{Config, Engine, Order, Store};
 use rustix::fd::{AsFd, OwnedFd};
 use sleep::Slept;
 use std::ffi::CString;
@@ -189,6 +189,8 @@ struct Pager {
     options: Options,
     secret: Secret,
     tables: TablesLock,
+    /// What the engine talks to; taken under `tables` or alone.
+    store: Lock<Store>,
     /// Children that are not whole yet.
     fork_events: ForkEvents,
     /// What is never moved out.
@@ -602,6 +604,7 @@ fn make(options: &Options, joined: Joined, slept: Option<&Slept>) -> Result<&'st
         options: options.clone(),
         secret,
         tables: TablesLock::new(tables),
+        store: Lock::new(plan.store()),
         fork_events: ForkEvents::new(),
         unevictable: Unevictable::new(),
         exchange: Exchange::new(),
@@ -653,7 +656,7 @@ fn make_places(
     descriptors: &Descriptors,
     before: Option<&Before>,
 ) -> Result<Places, StartError> {
-    let (frames, store) = (plan.config.frames, plan.config.segments * plan.config.segment_pages);
+    let (frames, store) = (plan.config.frames, plan.segments * plan.segment_pages);
     let places = match before {
         None => Places::reserve(frames, store),
         Some(before) => before.places(frames, store),
@@ -688,6 +691,9 @@ fn record_to(ring: Ring, welcome: &Welcome, secret: &Secret) -> record::Recorder
 /// Sizes of the tables and the engine's limits, from what was asked for.
 struct Plan {
     config: Config,
+    /// Segments of the store, and pages in each.
+    segments: u32,
+    segment_pages: u32,
     evicts: bool,
 }
 
@@ -719,7 +725,12 @@ impl Plan {
         // Larger ones where there will be many. In all, as much as the budget and some that are not full.
         let segment_pages = (budget_pages / 8192).next_power_of_two().clamp(16, 64);
         let segments = if evicts { budget_pages / segment_pages + 64 } else { 64 };
-        Plan { config: Config { frames, segments, segment_pages, grant, policy }, evicts }
+        Plan { config: Config { frames, grant, policy }, segments, segment_pages, evicts }
+    }
+
+    /// An empty store.
+    fn store(&self) -> Store {
+        Store::new(self.segments, self.segment_pages, self.config.grant)
     }
 }
 
@@ -802,14 +813,15 @@ impl Pager {
             Some(d) => LinuxMmu::for_pager(&self.places, &d.uffd, &d.pagemap)
                 .recorded_by(self.recorder.as_ref())
                 .sparing(&self.unevictable)
-                .told_of(&self.fork_events),
+                .told_of(&self.fork_events)
+                .storing_in(&self.store),
             None => self.program_mmu(),
         }
     }
 
     /// The engine's verbs, for a thread of the program.
     fn program_mmu(&self) -> LinuxMmu<'_> {
-        LinuxMmu::for_program(&self.places).recorded_by(self.recorder.as_ref())
+        LinuxMmu::for_program(&self.places).recorded_by(self.recorder.as_ref()).storing_in(&self.store)
     }
 
     /// Spill file `file`.

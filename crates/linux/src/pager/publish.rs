@@ -21,8 +21,12 @@ impl Pager {
         let counters = &account.counters;
         copy_stats(counters, engine.stats());
         let frames = u64::from(engine.frames_charged());
-        let store = u64::from(engine.store_pages()) * PAGE_SIZE as u64;
-        show_now(&counters.spill_bytes, &counters.peak_spill_bytes, engine.spill_bytes());
+        let (pages, spilled) = {
+            let store = self.store.lock();
+            (store.figures().ram_pages, store.file_bytes())
+        };
+        let store = u64::from(pages) * PAGE_SIZE as u64;
+        show_now(&counters.spill_bytes, &counters.peak_spill_bytes, spilled);
         show_now(&counters.resident_pages, &counters.peak_resident_pages, frames);
         show_now(&counters.store_bytes, &counters.peak_store_bytes, store);
         let managed = counters.managed_bytes();

@@ -179,7 +179,7 @@ impl Pager {
 
     /// Gets a spill file from `quire`, if there may be one, before the first step of reclaim.
     pub(super) fn open_spill(&self) {
-        if self.may_spill.load(Relaxed) == 0 || self.tables.lock().engine.spills() {
+        if self.may_spill.load(Relaxed) == 0 || self.store.lock().figures().has_file {
             return;
         }
         let Some(client) = self.client() else { return };
@@ -207,7 +207,8 @@ impl Pager {
         let mut tables = self.tables.lock();
         let pages = u64::from(tables.engine.grant()) * SPILL_FACTOR;
         let limit = (pages * PAGE_SIZE as u64).clamp(LEAST_SPILL, MOST_SPILL);
-        tables.engine.open_spill_file(number, limit);
+        self.store.lock().open_file(number, limit);
+        tables.engine.try_unstorable();
     }
 }
 

@@ -1,13 +1,13 @@
-//! Running jobs: what a thread needs for it, and the four kinds. No lock is held here but the engine's for the
-//! moment in which a writer asks for places.
+//! Running jobs: what a thread needs for it, and the four kinds. No lock is held here but the store's, for the moments in
+//! which a reader copies a page and a writer asks for places.
 
-use super::Pager;
 use super::profile::Stopwatch;
+use super::{Pager, Tables};
 use crate::codec::{Codec, Form, Page, ROOM};
 use crate::control::counters::Counters;
 use crate::control::profile::Phase;
 use crate::die;
-use crate::mmu::STORE_UNIT;
+use crate::mmu::{LinuxMmu, STORE_UNIT, StoreRam};
 use crate::sys::Cause;
 use crate::sys::Errno;
 use crate::sys::bytes::Stretch;
@@ -21,7 +21,17 @@ use quire_core::addr::{FrameRun, PAGE_SIZE};
 use quire_core::job::{
     JobKind, MAX_JOB_PAGES, MAX_STAGED_PAGES, Outcome, Packed, Place, Reach, Stored, Work,
 };
-use quire_core::{Halt, Placed};
+use quire_core::{Block, Halt};
+
+/// Where a block was when it was looked up.
+enum Found {
+    /// Nowhere: it is all zeroes, or nobody needs it any more.
+    Nothing,
+    /// In RAM: its bytes are in the worker's buffer.
+    Copied(Stored),
+    /// In a file, from a byte on.
+    InFile(Stored, u16, u64),
+}
 
 /// A thread's own means for running jobs.
 #[derive(Debug)]
@@ -94,11 +104,13 @@ impl Worker {
         });
         let outcome = match work.kind {
             JobKind::Zero => zero(pager, work),
-            JobKind::Read => self.read(pager, work),
-            JobKind::Write => match self.write(pager, work) {
-                Some(outcome) => outcome,
-                None => return,
-            },
+            JobKind::Read => {
+                if work.sources.len() < work.blocks.len() {
+                    pager.store.lock().sources(work);
+                }
+                self.read(pager, work)
+            }
+            JobKind::Write => self.write(pager, work),
             JobKind::Spill => self.spill(pager, work),
         };
         self.stopwatch.leave(before);
@@ -110,10 +122,10 @@ impl Worker {
         };
         self.stopwatch.enter(Phase::Decide);
         if let Some(ns) = self.read_ns.take() {
-            tables.engine.note_read(ns);
+            pager.store.lock().note_read(ns);
         }
         let mut mover = pager.mover().with_staged(self.staged).timed_by(&self.stopwatch);
-        let result = tables.engine.finish(&mut mover, work.ticket, outcome, &work.packed);
+        let result = end(pager, &mut tables, &mut mover, work, outcome);
         pager.show(&tables.engine);
         drop(tables);
         self.stopwatch.leave(before);
@@ -134,6 +146,10 @@ impl Worker {
     }
 
     /// Fills frames from the store. Contents that do not match their hash are never mapped.
+    ///
+    /// The store may move a block after it was looked up, or give it up where the ticket has become void. In RAM it does so
+    /// under its lock, under which the bytes are copied from where they are by then. In a file a block stays as long as
+    /// anybody needs it.
     pub(super) fn read(&mut self, pager: &Pager, work: &Work) -> Outcome {
         let Ok(whole) = self.fetch_whole(pager, &work.sources) else {
             pager.count(|c| &c.spill_errors);
@@ -148,36 +164,55 @@ impl Worker {
             self.stopwatch.leave(before);
             (pager.places.pool(), work.frames.start.0 as usize)
         };
-        for (page, source) in (first..).zip(&work.sources) {
-            let good = match source.place {
-                Place::Zero => {
+        for (page, (block, before)) in (first..).zip(work.blocks.iter().zip(&work.sources)) {
+            let bytes = match block.map_or(Found::Nothing, |block| self.find(pager, block)) {
+                Found::Nothing => {
                     to.with_page(page, |page| page.fill(0));
-                    true
+                    continue;
                 }
-                Place::Ram { at } => {
-                    let (at, len) = (at as usize * STORE_UNIT, usize::from(source.len));
-                    let codec = &mut self.codec;
-                    pager.places.store().with(at, len, |bytes| {
-                        let good = to.with_page(page, |page| unpack(codec, page, bytes, source));
-                        pager.record_damage(good, false, bytes)
-                    })
-                }
-                Place::File { file, at } => {
-                    let Ok(bytes) = self.file_bytes(pager, file, at, source.len, whole) else {
-                        pager.count(|c| &c.spill_errors);
-                        return Outcome::Failed;
-                    };
-                    let bytes = &self.transfer.bytes()[bytes];
-                    let good = to.with_page(page, |page| unpack(&mut self.codec, page, bytes, source));
-                    pager.record_damage(good, true, bytes)
+                Found::Copied(source) => (source, None),
+                Found::InFile(source, file, at) => {
+                    let whole = whole.filter(|_| source == *before);
+                    match self.file_bytes(pager, file, at, source.len, whole) {
+                        Ok(bytes) => (source, Some(bytes)),
+                        Err(_) => {
+                            pager.count(|c| &c.spill_errors);
+                            return Outcome::Failed;
+                        }
+                    }
                 }
             };
-            if !good {
-                pager.count(|c| &c.checksum_errors);
-                return Outcome::Corrupt;
+            let (source, in_file) = bytes;
+            let bytes = match &in_file {
+                Some(bytes) => &self.transfer.bytes()[bytes.clone()],
+                None => &self.out[..usize::from(source.len)],
+            };
+            if to.with_page(page, |page| unpack(&mut self.codec, page, bytes, &source)) {
+                continue;
             }
+            // Nobody may need it any more: then another one may be there already.
+            if block.and_then(|block| pager.store.lock().look(block)) == Some(source) {
+                pager.record_damage(in_file.is_some(), bytes);
+                pager.count(|c| &c.checksum_errors);
+            }
+            return Outcome::Corrupt;
         }
         Outcome::Done
+    }
+
+    /// Looks where a block is. From RAM its bytes are copied at once.
+    fn find(&mut self, pager: &Pager, block: Block) -> Found {
+        let store = pager.store.lock();
+        let Some(source) = store.look(block) else { return Found::Nothing };
+        match source.place {
+            Place::Zero => Found::Nothing,
+            Place::Ram { at } => {
+                let (at, len) = (at as usize * STORE_UNIT, usize::from(source.len));
+                pager.places.store().with(at, len, |bytes| self.out[..len].copy_from_slice(bytes));
+                Found::Copied(source)
+            }
+            Place::File { file, at } => Found::InFile(source, file, at),
+        }
     }
 
     /// Reads all that `sources` have in a file into the transfer buffer at once, if it lies close together.
@@ -233,17 +268,13 @@ impl Worker {
         read
     }
 
-    /// Hashes, compresses and stores. `None`: the engine has ended the job already.
-    fn write(&mut self, pager: &Pager, work: &mut Work) -> Option<Outcome> {
+    /// Hashes, compresses and stores.
+    fn write(&mut self, pager: &Pager, work: &mut Work) -> Outcome {
+        pager.store.lock().known(work);
         self.pack(pager, work);
-        let placed = pager.tables_behind().engine.place(&mut pager.mover(), work);
-        match placed {
-            Placed::Go => {}
-            Placed::Void | Placed::Refused => {
-                pager.progress();
-                return None;
-            }
-            Placed::Halt(halt) => stop(halt),
+        let wanted = pager.tables_behind().engine.wants(work.ticket);
+        if !wanted || !pager.store.lock().place(&mut StoreRam(&pager.places), work) {
+            return Outcome::Refused;
         }
         let mut file_bytes = None;
         for (i, frame) in work.frames.iter().enumerate() {
@@ -254,7 +285,7 @@ impl Worker {
                 Place::Ram { at } => {
                     let len = stored_len(work.packed[i]);
                     if pager.places.open_store(at as usize * STORE_UNIT + len).is_err() {
-                        return Some(Outcome::Failed);
+                        return Outcome::Failed;
                     }
                     pager.places.store().with(at as usize * STORE_UNIT, len, |to| {
                         self.contents(pager, i, frame.0, raw, |from| to.copy_from_slice(&from[..len]));
@@ -270,8 +301,8 @@ impl Worker {
                 }
             }
         }
-        let Some((file, start, len)) = file_bytes else { return Some(Outcome::Done) };
-        Some(self.flush(pager, file, start, len))
+        let Some((file, start, len)) = file_bytes else { return Outcome::Done };
+        self.flush(pager, file, start, len)
     }
 
     fn pack(&mut self, pager: &Pager, work: &mut Work) {
@@ -354,6 +385,30 @@ impl Worker {
             }
         }
     }
+}
+
+/// Tells the store and the engine how a job has ended.
+fn end(
+    pager: &Pager,
+    tables: &mut Tables,
+    mover: &mut LinuxMmu<'_>,
+    work: &mut Work,
+    outcome: Outcome,
+) -> Result<(), Halt> {
+    let mut memory = StoreRam(&pager.places);
+    match work.kind {
+        JobKind::Spill => {
+            pager.store.lock().spilled(&mut memory, work, outcome);
+            tables.engine.look_at_store(mover);
+            return Ok(());
+        }
+        // Under one lock with what the engine makes of it, so that each block is always somebody's.
+        JobKind::Write if outcome != Outcome::Refused => {
+            pager.store.lock().written(&mut memory, work, outcome);
+        }
+        JobKind::Write | JobKind::Read | JobKind::Zero => {}
+    }
+    tables.engine.finish(mover, work, outcome)
 }
 
 /// Brings a page back from its stored bytes, and says whether it is the one that was stored.
@@ -481,12 +536,9 @@ impl fmt::Display for Damage {
 }
 
 impl Pager {
-    /// Records what was damaged, unless the page is `good`. Gives `good` back.
-    fn record_damage(&self, good: bool, in_file: bool, bytes: &[u8]) -> bool {
-        if !good {
-            self.damage.store(Damage { in_file, form: Form::of(bytes) }.encode(), Relaxed);
-        }
-        good
+    /// Records what was damaged.
+    fn record_damage(&self, in_file: bool, bytes: &[u8]) {
+        self.damage.store(Damage { in_file, form: Form::of(bytes) }.encode(), Relaxed);
     }
 
     /// Adds to one of the shared counters.

@@ -2,9 +2,11 @@
 
 use super::host::Stop;
 use crate::rng::Rng;
-use quire_core::job::Work;
+use quire_core::job::{Stored, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_core::{Engine, Fault, Frame, FrameRun, Order, PageRange, PolicyKind, Space, Vpn};
+use quire_core::{
+    Block, Engine, Fault, Figures, Frame, FrameRun, Message, Order, PageRange, PolicyKind, Space, Vpn,
+};
 
 /// The runs of frames that are counted: 64 KiB.
 const RUN: Order = Order::fitting(16);
@@ -94,9 +96,15 @@ impl Mmu for Nobody {
 
     fn release(&mut self, _: FrameRun) {}
 
-    fn move_stored(&mut self, _: u32, _: u32, _: u16) {}
+    fn tell(&mut self, _: Message) {}
 
-    fn release_stored(&mut self, _: core::ops::Range<u32>) {}
+    fn look(&self, _: Block) -> Option<Stored> {
+        None
+    }
+
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 }
 
 impl Mover for Nobody {
@@ -159,16 +167,10 @@ mod tests {
             let frames = free + held;
             let runs = frames / RUN.pages();
             assert!((held * 100).abs_diff(runs * u32::from(percent)) <= 100, "{held} of {runs}");
-            let config = Config {
-                frames,
-                segments: 64,
-                segment_pages: 16,
-                grant: frames,
-                policy: PolicyKind::Adaptive,
-            };
+            let config = Config { frames, grant: frames, policy: PolicyKind::Adaptive };
             let mut engine = Engine::new(config);
             assert_eq!(hold(&mut engine, frames, held), Ok(u64::from(frames + held)));
-            engine.validate().expect("valid tables");
+            engine.validate(&quire_core::Store::new(0, 16, frames)).expect("valid tables");
             assert_eq!((engine.frames_in_use(), engine.lru_folios()), (held, 0));
             let taken: Vec<u32> = (0..frames).filter(|&f| !engine.rmap(Frame(f)).is_empty()).collect();
             assert_eq!(taken.len() as u32, held);

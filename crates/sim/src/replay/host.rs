@@ -14,7 +14,7 @@ use core::fmt;
 use core::ops::Range;
 use quire_core::job::{JobKind, Outcome, Work};
 use quire_core::mmu::{Prot, Refusal};
-use quire_core::{Config, Engine, Fault, Halt, Order, PAGE_SIZE, Placed, Reclaim, Space, Urgency, Vpn};
+use quire_core::{Config, Engine, Fault, Halt, Order, PAGE_SIZE, Reclaim, Space, Store, Urgency, Vpn};
 
 /// Pages that a fault goes over the grant where nothing can be moved out, as on the live host.
 const OVERDRAFT: u32 = 64;
@@ -98,19 +98,19 @@ struct Levels {
 impl<T: Tlb> Host<T> {
     pub(super) fn new(cell: &Cell, tlb: T) -> Result<Host<T>, Stop> {
         let config = config(cell);
-        let mut engine = Engine::new(config);
+        let (mut engine, mut store) = (Engine::new(config), store(cell));
         let held = held(cell);
         let holding = if held > 0 { fragmentation::hold(&mut engine, config.frames, held)? } else { 0 };
         engine.set_grant(config.grant);
         engine.set_policy(config.policy);
         match cell.memory {
-            Some(pages) if cell.spill => engine.open_spill_file(0, spill_limit(cell, pages)),
+            Some(pages) if cell.spill => store.open_file(0, spill_limit(cell, pages)),
             Some(_) => {}
             None => engine.set_evicts(false),
         }
         Ok(Host {
             engine,
-            memory: Memory::new(tlb, cell.tlb, cell.paging.base, &cell.costs),
+            memory: Memory::new(tlb, cell.tlb, cell.paging.base, &cell.costs, store),
             // The engine begins with one space.
             programs: vec![Some(Space(0))],
             ranges: Vec::new(),
@@ -286,17 +286,17 @@ impl<T: Tlb> Host<T> {
         let memory = &mut self.memory;
         let taken = match self.work.kind {
             JobKind::Zero => jobs::zero(memory, &self.work),
-            JobKind::Read => jobs::read(memory, &self.work, &mut self.traffic),
+            JobKind::Read => jobs::read(memory, &mut self.work, &mut self.traffic),
             JobKind::Write | JobKind::Spill => return Err(Stop::Bug("a fault asks for a write")),
         };
         let zeroes = self.work.kind == JobKind::Zero;
         self.spend(if zeroes { Cause::Zero } else { Cause::Expand }, taken.cpu);
         if taken.disk > 0 {
             self.spend(Cause::Disk, taken.disk);
-            self.engine.note_read(taken.disk);
+            self.memory.store.note_read(taken.disk);
         }
         self.work_behind()?;
-        self.engine.finish(&mut self.memory, self.work.ticket, Outcome::Done, &[]).map_err(Stop::Halt)?;
+        self.engine.finish(&mut self.memory, &self.work, Outcome::Done).map_err(Stop::Halt)?;
         self.pay(Cause::Map);
         Ok(())
     }
@@ -323,22 +323,12 @@ impl<T: Tlb> Host<T> {
             _ => jobs::pack(memory, work),
         };
         self.spend(Cause::Reclaim, ns);
-        if self.work.kind == JobKind::Write {
-            match self.engine.place(&mut self.memory, &mut self.work) {
-                Placed::Go => {
-                    let ns = jobs::write(&self.memory.costs, &self.work, &mut self.traffic);
-                    self.spend(Cause::Reclaim, ns);
-                }
-                Placed::Void | Placed::Refused => {
-                    self.pay(Cause::Reclaim);
-                    return Ok(());
-                }
-                Placed::Halt(halt) => return Err(Stop::Halt(halt)),
-            }
+        let placed = jobs::place(&self.engine, &mut self.memory, &mut self.work);
+        if placed && self.work.kind == JobKind::Write {
+            let ns = jobs::write(&self.memory.costs, &self.work, &mut self.traffic);
+            self.spend(Cause::Reclaim, ns);
         }
-        self.engine
-            .finish(&mut self.memory, self.work.ticket, Outcome::Done, &self.work.packed)
-            .map_err(Stop::Halt)?;
+        jobs::finish(&mut self.engine, &mut self.memory, &mut self.work, placed)?;
         self.pay(Cause::Reclaim);
         Ok(())
     }
@@ -454,14 +444,16 @@ fn config(cell: &Cell) -> Config {
     let (frames, held) = (free_frames(cell) + held(cell), held(cell));
     let policy = cell.paging.policy;
     match cell.memory {
-        Some(pages) => {
-            let pages = pages >> cell.paging.base.index();
-            let segment_pages = (pages / 256).next_power_of_two().clamp(2, 16);
-            let segments = pages / segment_pages + 64;
-            Config { frames, segments, segment_pages, grant: pages + held, policy }
-        }
-        None => Config { frames, segments: 64, segment_pages: 16, grant: frames, policy },
+        Some(pages) => Config { frames, grant: (pages >> cell.paging.base.index()) + held, policy },
+        None => Config { frames, grant: frames, policy },
     }
+}
+
+/// Its store.
+fn store(cell: &Cell) -> Store {
+    let pages = cell.memory.unwrap_or_default() >> cell.paging.base.index();
+    let segment_pages = (pages / 256).next_power_of_two().clamp(2, 16);
+    Store::new(pages / segment_pages + 64, segment_pages, config(cell).grant)
 }
 
 /// How often folios are shaped, in ns; 0: never. There is nothing to shape where there are base pages only.

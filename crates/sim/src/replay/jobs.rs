@@ -2,11 +2,12 @@
 //!
 //! A page of the store is of 4096 units, which are bytes where the machine's pages are of 4 KiB.
 
+use super::Stop;
 use super::costs::Costs;
 use super::memory::Memory;
 use crate::tlb::Tlb;
-use quire_core::PAGE_SIZE;
-use quire_core::job::{Packed, Place, Reach, Work};
+use quire_core::job::{JobKind, Outcome, Packed, Place, Reach, Work};
+use quire_core::{Engine, PAGE_SIZE};
 
 /// Reads and writes so far.
 #[derive(Clone, Copy, Default, Debug)]
@@ -35,8 +36,9 @@ pub(super) fn zero<T: Tlb>(memory: &mut Memory<T>, work: &Work) -> Taken {
 
 /// Reads stored pages into frames, or to where they are staged. Memory for frames comes from the system in one call, which
 /// hardly costs more than that it is zeroed.
-pub(super) fn read<T: Tlb>(memory: &mut Memory<T>, work: &Work, traffic: &mut Traffic) -> Taken {
+pub(super) fn read<T: Tlb>(memory: &mut Memory<T>, work: &mut Work, traffic: &mut Traffic) -> Taken {
     let costs = memory.costs;
+    memory.store.sources(work);
     let mut taken = Taken::default();
     memory.staged.clear();
     for (frame, source) in work.frames.iter().zip(&work.sources) {
@@ -80,6 +82,7 @@ pub(super) fn pack<T: Tlb>(memory: &mut Memory<T>, work: &mut Work) -> u64 {
     let costs = memory.costs;
     let mut taken = 0;
     work.packed.clear();
+    memory.store.known(work);
     for (i, frame) in work.frames.iter().enumerate() {
         let version = memory.name(frame);
         let hash = u128::from(version);
@@ -96,6 +99,32 @@ pub(super) fn pack<T: Tlb>(memory: &mut Memory<T>, work: &mut Work) -> u64 {
         work.packed.push(packed);
     }
     taken
+}
+
+/// Asks for places for a write that is still wanted; others need none. Whether the job goes on.
+pub(super) fn place<T: Tlb>(engine: &Engine, memory: &mut Memory<T>, work: &mut Work) -> bool {
+    work.kind != JobKind::Write
+        || engine.wants(work.ticket) && memory.store.place(&mut memory.store_costs, work)
+}
+
+/// A job that is not a read has ended, `done` or refused.
+pub(super) fn finish<T: Tlb>(
+    engine: &mut Engine,
+    memory: &mut Memory<T>,
+    work: &mut Work,
+    done: bool,
+) -> Result<(), Stop> {
+    let outcome = if done { Outcome::Done } else { Outcome::Refused };
+    match work.kind {
+        JobKind::Spill => {
+            memory.store.spilled(&mut memory.store_costs, work, outcome);
+            engine.look_at_store(memory);
+            return Ok(());
+        }
+        JobKind::Write if done => memory.store.written(&mut memory.store_costs, work, outcome),
+        JobKind::Write | JobKind::Read | JobKind::Zero => {}
+    }
+    engine.finish(memory, work, outcome).map_err(Stop::Halt)
 }
 
 /// Stores what has a place in a file, in one write. Places in RAM are written as the compressor goes.

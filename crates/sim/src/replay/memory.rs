@@ -7,13 +7,14 @@
 use super::costs::Costs;
 use super::ranges::Ranges;
 use super::table::{Entry, Table, flag, flags_of};
+use super::verbs::StoreCosts;
 use crate::rng::Rng;
 use crate::store::packed_len;
 use crate::tlb::{Mapping, Model, Tlb};
 use crate::trace::SPACE_PAGES;
 use core::ops::Range;
 use quire_core::mmu::Prot;
-use quire_core::{Engine, Frame, FrameRun, Order, PAGE_SIZE, PageRange, Space, Vpn};
+use quire_core::{Engine, Frame, FrameRun, Order, PAGE_SIZE, PageRange, Space, Store, Vpn};
 
 /// What is in a frame. That of a mapped page has its contents too: a page keeps its frame.
 #[derive(Clone, Copy, Default, Debug)]
@@ -71,6 +72,9 @@ pub(super) struct Memory<T> {
     pub(super) costs: Costs,
     /// What verbs have cost since [`Memory::spent`], in ns.
     spent: u64,
+    /// The store that the engine talks to, and what it costs.
+    pub(super) store: Store,
+    pub(super) store_costs: StoreCosts,
     /// Flushes since [`Memory::flushed`].
     flushes: u64,
     pub(super) zeroed_bytes: u64,
@@ -83,7 +87,7 @@ pub(super) struct Memory<T> {
 
 impl<T: Tlb> Memory<T> {
     /// Nothing is mapped. `costs` are those for 4 KiB.
-    pub(super) fn new(tlb: T, model: Model, base: Order, costs: &Costs) -> Memory<T> {
+    pub(super) fn new(tlb: T, model: Model, base: Order, costs: &Costs, store: Store) -> Memory<T> {
         Memory {
             tables: Vec::new(),
             contents: Vec::new(),
@@ -99,6 +103,8 @@ impl<T: Tlb> Memory<T> {
             versions: 0,
             costs: costs.of_pages(base),
             spent: 0,
+            store,
+            store_costs: StoreCosts { costs: costs.of_pages(base), spent: 0 },
             flushes: 0,
             zeroed_bytes: 0,
             present: 0,
@@ -176,7 +182,7 @@ impl<T: Tlb> Memory<T> {
 
     /// What verbs have cost since the last call, in ns.
     pub(super) fn spent(&mut self) -> u64 {
-        core::mem::take(&mut self.spent)
+        core::mem::take(&mut self.spent) + core::mem::take(&mut self.store_costs.spent)
     }
 
     /// How often verbs have flushed the TLB since the last call.

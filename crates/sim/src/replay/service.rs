@@ -4,8 +4,8 @@
 use super::host::{Host, Stop};
 use super::jobs;
 use crate::tlb::Tlb;
-use quire_core::job::{JobKind, Outcome, Work};
-use quire_core::{Order, Placed, Reclaim, Urgency};
+use quire_core::job::{JobKind, Work};
+use quire_core::{Order, Reclaim, Urgency};
 
 /// Most pages that are kept zeroed ahead of need, as on the live host.
 const MOST_ZEROED: u32 = 128;
@@ -180,16 +180,13 @@ impl<T: Tlb> Host<T> {
     }
 
     fn place_behind(&mut self) -> Result<(), Stop> {
-        let placed = self.engine.place(&mut self.memory, &mut self.service.work);
         self.service.stage = Stage::Idle;
-        match placed {
-            Placed::Go => {
-                let ns = jobs::write(&self.memory.costs, &self.service.work, &mut self.traffic);
-                self.service.stage = Stage::Finish;
-                self.service.take(ns);
-            }
-            Placed::Void | Placed::Refused => {}
-            Placed::Halt(halt) => return Err(Stop::Halt(halt)),
+        if jobs::place(&self.engine, &mut self.memory, &mut self.service.work) {
+            let ns = jobs::write(&self.memory.costs, &self.service.work, &mut self.traffic);
+            self.service.stage = Stage::Finish;
+            self.service.take(ns);
+        } else {
+            jobs::finish(&mut self.engine, &mut self.memory, &mut self.service.work, false)?;
         }
         self.pay_behind();
         Ok(())
@@ -197,8 +194,7 @@ impl<T: Tlb> Host<T> {
 
     fn finish_behind(&mut self) -> Result<(), Stop> {
         self.service.stage = Stage::Idle;
-        let work = &self.service.work;
-        self.engine.finish(&mut self.memory, work.ticket, Outcome::Done, &work.packed).map_err(Stop::Halt)?;
+        jobs::finish(&mut self.engine, &mut self.memory, &mut self.service.work, true)?;
         self.pay_behind();
         Ok(())
     }

@@ -389,7 +389,7 @@ fn any_event(rng: &mut Rng) -> Event {
 
 /// Tables agree with the engine's page by page, counts with the tables, and no translation was stale.
 fn check<T: Tlb>(host: &mut Host<T>) {
-    host.engine.validate().expect("valid tables");
+    host.engine.validate(&host.memory.store).expect("valid tables");
     let mut mapped: BTreeMap<u32, Vec<(Space, Vpn)>> = BTreeMap::new();
     for program in [Space(0), Space(1), Space(2)] {
         let space = host.space_of(program).expect("few programs");

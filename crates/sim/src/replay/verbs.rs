@@ -1,10 +1,15 @@
 //! The engine's verbs on the memory of a replay. None is ever refused. Each adds what it costs.
 
+use super::costs::Costs;
 use super::memory::{Copied, Memory, Original, pages_of};
 use super::table::{flag, flags_of};
 use crate::tlb::Tlb;
+use quire_core::job::{Stored, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_core::{Frame, FrameRun, Order, PAGE_SIZE, PageRange, Space, Touched, Vpn};
+use quire_core::{
+    Block, Figures, Frame, FrameRun, Message, Order, PAGE_SIZE, PageRange, Space, StoreMemory, Tend, Touched,
+    Urgency, Vpn,
+};
 use std::ops::Range;
 
 impl<T: Tlb> Memory<T> {
@@ -95,12 +100,38 @@ impl<T: Tlb> Mmu for Memory<T> {
         self.spend(self.costs.call, self.costs.release_page, pages);
     }
 
+    fn tell(&mut self, message: Message) {
+        self.store.hear(&mut self.store_costs, message);
+    }
+
+    fn look(&self, block: Block) -> Option<Stored> {
+        self.store.look(block)
+    }
+
+    fn figures(&self) -> Figures {
+        self.store.figures()
+    }
+
+    fn tend(&mut self, urgency: Urgency, work: &mut Work) -> Tend {
+        self.store.tend(&mut self.store_costs, urgency, work)
+    }
+}
+
+/// What the store costs beside jobs.
+#[derive(Debug)]
+pub(super) struct StoreCosts {
+    pub(super) costs: Costs,
+    /// In ns, since it was taken.
+    pub(super) spent: u64,
+}
+
+impl StoreMemory for StoreCosts {
     fn move_stored(&mut self, _: u32, _: u32, len: u16) {
-        self.spend(self.costs.copy_page * u64::from(len) / PAGE_SIZE as u64, 0, 0);
+        self.spent += self.costs.copy_page * u64::from(len) / PAGE_SIZE as u64;
     }
 
     fn release_stored(&mut self, pages: Range<u32>) {
-        self.spend(self.costs.call, self.costs.release_page, pages.len() as u64);
+        self.spent += self.costs.call + self.costs.release_page * pages.len() as u64;
     }
 }
 

@@ -22,7 +22,7 @@ impl Host {
             self.mmu.tables(range.space).put(vpn.0, pte);
             self.model.write(range.space, vpn, value);
         }
-        let adopted = self.engine.adopt(range, most);
+        let adopted = self.engine.adopt(&mut self.mmu, range, most);
         self.recount_adopted(adopted);
         if adopted > empty.pages {
             return Err(format!("{adopted} pages are adopted, only {empty:?} are empty"));

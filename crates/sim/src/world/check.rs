@@ -4,7 +4,8 @@ use super::Host;
 use crate::store::hash_of;
 use crate::tables::Pte;
 use quire_core::job::{JobKind, Work};
-use quire_core::{Audit, Fault, Frame, Holdings, PageRange, PageState, Space, Stats, Vpn, Whereabouts};
+use quire_core::job::{Place, Stored};
+use quire_core::{Audit, Fault, Frame, PageRange, PageState, Space, Stats, Vpn, Whereabouts};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was looked at last.
@@ -86,7 +87,7 @@ impl Host {
     fn check_changed(&mut self, watch: &mut Watch) -> Result<(), String> {
         let living = |space: &Space| self.spaces.contains(space);
         let touched = watch.touched.drain(..).filter(|(space, _)| living(space));
-        watch.audit.check(&mut self.engine, touched)?;
+        watch.audit.check(&mut self.engine, &self.mmu.store, touched)?;
         for &(space, vpn) in watch.audit.pages().iter().filter(|(space, _)| living(space)) {
             self.check_visible(space, vpn).map_err(|why| format!("{space:?} {vpn:?}: {why}"))?;
         }
@@ -109,7 +110,7 @@ impl Host {
 impl Host {
     /// Checks the tables, the contents of every page, the threads that wait, and the memory in use.
     pub fn check(&self) -> Result<(), String> {
-        self.engine.validate()?;
+        self.engine.validate(&self.mmu.store)?;
         self.model.check(&self.mmu).map_err(|m| m.to_string())?;
         for (space, vpn) in self.pages() {
             self.check_page(space, vpn).map_err(|why| format!("{space:?} {vpn:?}: {why}"))?;
@@ -197,15 +198,24 @@ impl Host {
         Ok(())
     }
 
+    /// The stored copy of a page.
+    pub fn stored(&self, there: &Whereabouts) -> Option<Stored> {
+        const ZEROES: Stored = Stored { place: Place::Zero, len: 0, hash: 0 };
+        match there.block {
+            Some(block) => self.mmu.store.look(block),
+            None => there.stored.then_some(ZEROES),
+        }
+    }
+
     fn stored_value(&self, there: &Whereabouts) -> Result<u64, String> {
-        let stored = there.stored.ok_or("is stored nowhere")?;
-        let value = self.mmu.store.read(stored.place, stored.len);
+        let stored = self.stored(there).ok_or("is stored nowhere")?;
+        let value = self.mmu.bytes.read(stored.place, stored.len);
         value.ok_or_else(|| format!("is not stored at {:?}", stored.place))
     }
 
     /// A stored copy, whether still good or not, is what its hash says.
     fn check_stored(&self, there: &Whereabouts) -> Result<(), String> {
-        let Some(stored) = there.stored.filter(|s| s.len > 0) else { return Ok(()) };
+        let Some(stored) = self.stored(there).filter(|s| s.len > 0) else { return Ok(()) };
         let value = self.stored_value(there)?;
         let same = hash_of(value) == stored.hash;
         if same { Ok(()) } else { Err(format!("{stored:?} is {value}, which is not its hash")) }
@@ -214,8 +224,8 @@ impl Host {
     /// After all was unmapped and drained nothing is left: nothing that the engine has given out, nobody who waits, and in
     /// the store no byte that the engine has not given back. (What is in files is overwritten, not erased.)
     pub fn check_empty(&self) -> Result<(), String> {
-        let holdings = self.engine.holdings();
-        if holdings != Holdings::default() {
+        let holdings = (self.engine.holdings(), self.mmu.store.holdings());
+        if holdings != Default::default() {
             return Err(format!("left after all was unmapped: {holdings:?}"));
         }
         let spaces = self.mmu.spaces().map(|(_, tables)| tables.resident()).sum::<u64>();
@@ -223,7 +233,7 @@ impl Host {
             ("jobs", self.jobs.len()),
             ("threads that wait", self.mmu.waiters.waiting().count()),
             ("messages", self.held.len() + self.parked.len()),
-            ("pages in RAM", self.mmu.store.in_ram()),
+            ("pages in RAM", self.mmu.bytes.in_ram()),
             ("pages of the program", spaces as usize),
         ];
         let found = left.into_iter().find(|(_, count)| *count > 0);
@@ -239,7 +249,7 @@ impl Host {
         if let Some(frame) = lost {
             return Err(format!("memory is behind {frame:?}, which the engine takes for a hole"));
         }
-        let (pages, held) = (self.mmu.store.ram_pages(), self.engine.store_pages());
+        let (pages, held) = (self.mmu.bytes.ram_pages(), self.mmu.store.figures().ram_pages);
         if pages <= held {
             Ok(())
         } else {

@@ -125,11 +125,16 @@ impl Host {
             }
             self.step(0)?;
         }
+        while !self.jobs.is_empty() {
+            self.step(0)?;
+        }
+        self.mmu.store.close_file();
         self.learn();
         let aside = self.aside();
         let mut child = Host { mmu: self.mmu.fork_process(SPACE), watch: self.watch.clone(), ..aside };
         child.mmu.register(PageRange::new(SPACE, Vpn(0), self.setup.arena), true);
         child.engine.fork_child();
+        child.mmu.store.count_anew();
         (child.held, child.parked) = (Vec::new(), Vec::new());
         child.threads.fill(None);
         child.keeps_all = true;

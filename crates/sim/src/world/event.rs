@@ -217,7 +217,7 @@ impl Host {
             }
             Event::Grant(pages) => self.engine.set_grant(pages),
             Event::Overhead(pages) => self.set_overhead(pages),
-            Event::Division(parts) => self.engine.set_division(parts),
+            Event::Division(parts) => self.mmu.store.set_division(parts),
             Event::OpenFile(limit) => self.open_file(limit),
             Event::Policy(policy) => self.engine.set_policy(policy),
             Event::Inject(injection) => self.inject(injection),

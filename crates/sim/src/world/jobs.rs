@@ -4,13 +4,15 @@ use super::{Host, SEGMENT_PAGES, stopped};
 use crate::store;
 use crate::tables::Pte;
 use quire_core::job::{JobKind, Outcome, Place, Work};
-use quire_core::{Frame, PAGE_SIZE, Placed, Space, Vpn};
+use quire_core::{Frame, PAGE_SIZE, Space, Vpn};
 
 /// How far a job has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Step {
     /// Nothing was done.
     Begun,
+    /// A reader has looked where its pages are.
+    Looked,
     /// A writer has read its frames, hashed and compressed.
     Packed,
     /// A writer has its places.
@@ -85,7 +87,7 @@ impl Host {
         let job = &mut self.jobs[at];
         job.step = match (job.work.kind, job.step) {
             (_, Step::Ran(outcome)) => return self.finish(at, outcome),
-            (JobKind::Write, Step::Begun) => {
+            (JobKind::Write, Step::Begun | Step::Looked) => {
                 store::pack(&mut self.mmu, &mut job.work);
                 if self.full.is_some() {
                     job.work.packed.iter_mut().for_each(store::give_up_packing);
@@ -95,7 +97,11 @@ impl Host {
             (JobKind::Write, Step::Packed) => return self.place(at),
             (JobKind::Write, Step::Placed) => Step::Ran(store::run_write(&mut self.mmu, &job.work)),
             (JobKind::Zero, _) => return self.run_zero(at),
-            (JobKind::Read, _) => Step::Ran(store::run_read(&mut self.mmu, &job.work, &mut job.staged)),
+            (JobKind::Read, Step::Looked) => return self.read(at),
+            (JobKind::Read, _) => {
+                self.mmu.store.sources(&mut job.work);
+                Step::Looked
+            }
             (JobKind::Spill, _) => Step::Ran(store::run_spill(&mut self.mmu, &job.work)),
         };
         match self.jobs[at].step {
@@ -117,27 +123,41 @@ impl Host {
         Ok(false)
     }
 
+    /// What a reader finds is not what it looks for, if it was moved meanwhile: then it looks again.
+    fn read(&mut self, at: usize) -> Result<bool, String> {
+        let job = &mut self.jobs[at];
+        let outcome = store::run_read(&mut self.mmu, &job.work, &mut job.staged);
+        let before = job.work.sources.clone();
+        self.mmu.store.sources(&mut job.work);
+        match outcome {
+            Outcome::Done => job.step = Step::Ran(outcome),
+            _ if job.work.sources != before => self.checks.moved += 1,
+            // Nobody needs its blocks any more: something else may be in their places, or come there.
+            _ if !self.engine.wants(job.work.ticket) => {
+                job.step = Step::Ran(outcome);
+            }
+            _ => return Err(format!("what a job was to read is not there: {:?}", job.work)),
+        }
+        Ok(false)
+    }
+
     fn place(&mut self, at: usize) -> Result<bool, String> {
         let job = &mut self.jobs[at];
-        let counts = self.engine.job(job.work.ticket).is_some_and(|(_, counts)| counts);
+        let counts = self.engine.wants(job.work.ticket);
         let frames = job.work.frames;
-        let placed = self.engine.place(&mut self.mmu, &mut job.work);
-        let (go, refused) = (placed == Placed::Go, matches!(placed, Placed::Refused | Placed::Halt(_)));
+        let placed = counts && self.mmu.store.place(&mut self.mmu.bytes, &mut job.work);
+        self.engine.look_at_store(&mut self.mmu);
         if let Some(recount) = &mut self.recount {
-            recount.count_place(&job.work, go, refused, counts);
+            recount.count_place(&job.work, placed, counts);
         }
-        match placed {
-            Placed::Go => {
-                job.step = Step::Placed;
-                self.check_places(at)?;
-                return Ok(false);
-            }
-            Placed::Refused => self.ages_unstorable(frames.iter()),
-            Placed::Void => {}
-            Placed::Halt(halt) => return Err(stopped(halt)),
+        if placed {
+            job.step = Step::Placed;
+            return self.check_places(at).map(|()| false);
         }
-        self.spare.push(self.jobs.remove(at).work);
-        Ok(true)
+        if counts {
+            self.ages_unstorable(frames.iter());
+        }
+        self.finish(at, Outcome::Refused)
     }
 
     /// No place that a writer is given may hold what anybody still needs, or lie in two segments.
@@ -158,16 +178,18 @@ impl Host {
 
     /// Job number `at` comes back.
     pub fn finish(&mut self, at: usize, outcome: Outcome) -> Result<bool, String> {
-        self.meets_job(at, outcome != Outcome::Done);
-        let Flying { work, staged, .. } = self.jobs.remove(at);
+        if outcome != Outcome::Refused {
+            self.meets_job(at, outcome != Outcome::Done);
+        }
+        let Flying { mut work, staged, .. } = self.jobs.remove(at);
         let waited = self.waits_for(&work);
-        let counted = self.engine.job(work.ticket).is_some_and(|(_, counts)| counts);
+        let counted = work.kind == JobKind::Spill || self.engine.wants(work.ticket);
         // Its targets are set with its places.
         let placed = work.kind == JobKind::Write && work.targets.iter().any(Option::is_some);
         self.checks.died += u64::from(placed && !counted);
         self.mmu.staged = staged;
         self.spill_jobs += u64::from(work.kind == JobKind::Spill && outcome == Outcome::Done);
-        let finished = self.engine.finish(&mut self.mmu, work.ticket, outcome, &work.packed);
+        let finished = store::finish(&mut self.engine, &mut self.mmu, &mut work, outcome);
         self.recount_end(&work, outcome, counted);
         self.mmu.staged.clear();
         self.spare.push(work);
@@ -190,7 +212,7 @@ impl Host {
         self.meets_end(at, true);
         match stopped.finish(at, outcome) {
             Ok(_) => Err("a fill failed, and the process goes on".into()),
-            Err(_) => stopped.engine.validate(),
+            Err(_) => stopped.engine.validate(&stopped.mmu.store),
         }
     }
 

@@ -27,7 +27,7 @@ impl Values {
 impl Host {
     /// Equal for two hosts to which the same events do the same from now on.
     pub fn key(&self) -> Vec<u32> {
-        let mut words = self.engine.canonical();
+        let mut words = self.engine.canonical(&self.mmu.store, self.jobs.iter().map(|job| &job.work));
         let mut values = Values(Renamer::default());
         self.add_contents(&mut words, &mut values);
         self.add_jobs(&mut words, &mut values);
@@ -64,7 +64,7 @@ impl Host {
             let there = self.engine.whereabouts(space, vpn);
             words.push(values.name(self.model.expected(space, vpn)));
             words.push(values.pte(self.mmu.entry(space, vpn)));
-            let stored = there.stored.and_then(|s| self.mmu.store.read(s.place, s.len));
+            let stored = self.stored(&there).and_then(|s| self.mmu.bytes.read(s.place, s.len));
             words.push(stored.map_or(u32::MAX, |value| values.name(value)));
             let rights = self.mmu.rights(space, vpn);
             words.push(rights.map_or(u32::MAX, |r| r.prot.bits() | u32::from(r.locked) << 4));
@@ -82,11 +82,12 @@ impl Host {
                 Step::Placed => 2,
                 Step::Ran(Outcome::Done) => 3,
                 Step::Ran(_) => 4,
+                Step::Looked => 5,
             };
             words.extend([step, u32::from(job.work.fresh) | u32::from(job.work.staged) << 1]);
             words.extend(job.work.packed.iter().map(packed_word));
             if job.work.kind == JobKind::Read || job.work.kind == JobKind::Spill {
-                let read = |s: &quire_core::job::Stored| self.mmu.store.read(s.place, s.len);
+                let read = |s: &quire_core::job::Stored| self.mmu.bytes.read(s.place, s.len);
                 words.extend(job.work.sources.iter().map(|s| read(s).map_or(u32::MAX, |v| values.name(v))));
             }
         }

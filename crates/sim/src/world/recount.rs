@@ -231,18 +231,17 @@ impl Host {
 
     /// How many of the stored copies that a job brought to a file are there now.
     fn spilled(&self, work: &Work) -> u64 {
-        let place = |(space, vpn): (Space, Vpn)| self.engine.whereabouts(space, vpn).stored.map(|s| s.place);
+        let place =
+            |(space, vpn): (Space, Vpn)| self.stored(&self.engine.whereabouts(space, vpn)).map(|s| s.place);
         let places: Vec<Place> = self.pages().filter_map(place).collect();
         work.targets.iter().flatten().filter(|target| places.contains(target)).count() as u64
     }
 }
 
 impl Recount {
-    /// A writer has asked for places. `placed`: it has them; `refused`: no store takes its folio.
-    pub(super) fn count_place(&mut self, work: &Work, placed: bool, refused: bool, counts: bool) {
-        self.stats.unstorable += u64::from(refused);
-        // Its ticket is gone.
-        self.void += u64::from(!placed && !counts);
+    /// A writer has asked for places. `placed`: it has them, else no store takes its folio; `counts`: somebody wants it stored.
+    pub(super) fn count_place(&mut self, work: &Work, placed: bool, counts: bool) {
+        self.stats.unstorable += u64::from(!placed && counts);
         if !placed {
             return;
         }

@@ -1,9 +1,12 @@
 //! The simulated kernel, whose own allocations are nobody's business.
 
 use allocation_counter::opt_out;
+use quire_core::job::{Stored, Work};
 use quire_core::mmu::{Done, Mmu, Mover, Prot, Refusal};
-use quire_core::{Frame, FrameRun, PageRange, Space, Touched, Vpn};
-use quire_sim::SimMmu;
+use quire_core::{
+    Block, Figures, Frame, FrameRun, Message, PageRange, Space, StoreMemory, Tend, Touched, Urgency, Vpn,
+};
+use quire_sim::{SimMmu, StoredBytes};
 
 /// Simulated tables of which no verb is counted, and what is unmapped of pages that several spaces share.
 pub(crate) struct Quiet {
@@ -60,12 +63,33 @@ impl Mmu for Quiet {
         uncounted(|| self.sim.release_all(runs));
     }
 
+    fn tell(&mut self, message: Message) {
+        self.sim.store.hear(&mut QuietBytes(&mut self.sim.bytes), message);
+    }
+
+    fn look(&self, block: Block) -> Option<Stored> {
+        self.sim.look(block)
+    }
+
+    fn figures(&self) -> Figures {
+        self.sim.figures()
+    }
+
+    fn tend(&mut self, urgency: Urgency, work: &mut Work) -> Tend {
+        self.sim.store.tend(&mut QuietBytes(&mut self.sim.bytes), urgency, work)
+    }
+}
+
+/// What is stored, by verbs of which nothing counts.
+pub(crate) struct QuietBytes<'a>(pub(crate) &'a mut StoredBytes);
+
+impl StoreMemory for QuietBytes<'_> {
     fn move_stored(&mut self, from: u32, to: u32, len: u16) {
-        uncounted(|| self.sim.move_stored(from, to, len));
+        uncounted(|| self.0.move_stored(from, to, len));
     }
 
     fn release_stored(&mut self, pages: std::ops::Range<u32>) {
-        uncounted(|| self.sim.release_stored(pages));
+        uncounted(|| self.0.release_stored(pages));
     }
 }
 

@@ -1,11 +1,11 @@
 //! One seed of a setup: a pager and the programs of its family, of which every verb of reclaim is counted.
 
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, QuietBytes};
 use allocation_counter::measure;
 use quire_core::job::{JobKind, Outcome, Work};
 use quire_core::mmu::Prot;
 use quire_core::{
-    Config, Engine, Fault, Frame, Order, PageRange, PageState, Placed, PolicyKind, Reclaim, Space, Urgency,
+    Config, Engine, Fault, Frame, Order, PageRange, PageState, PolicyKind, Reclaim, Space, Store, Urgency,
     Vpn,
 };
 use quire_sim::rng::Rng;
@@ -102,9 +102,9 @@ impl Run {
         let mut mmu = SimMmu::new(2 * grant);
         let arena = PageRange::new(SPACE, Vpn(0), u64::from(grant) * 3);
         mmu.map(arena, Prot::NONE, true);
+        mmu.store = Store::new(4 * grant, 16, grant);
         let mut mmu = Quiet::new(mmu);
-        let mut engine =
-            Engine::new(Config { frames: 2 * grant, segments: 4 * grant, segment_pages: 16, grant, policy });
+        let mut engine = Engine::new(Config { frames: 2 * grant, grant, policy });
         assert_eq!(engine.map_range(&mut mmu, arena, Prot::READ_WRITE), Ok(()));
         let (model, rng) = (Model::default(), Rng::new(seed));
         let (jobs, spare, met) = (Vec::new(), Vec::new(), Met::default());
@@ -127,8 +127,9 @@ impl Run {
     }
 
     fn open_file(&mut self) {
-        if self.setup.spills && !self.engine.spills() {
-            self.engine.open_spill_file(self.files, FILE_BYTES);
+        if self.setup.spills && !self.mmu.sim.store.figures().has_file {
+            self.mmu.sim.store.open_file(self.files, FILE_BYTES);
+            self.engine.try_unstorable();
             self.files += 1;
         }
     }
@@ -190,7 +191,7 @@ impl Run {
         let most = Order::fitting(1 << self.rng.below(4));
         let empty = |vpn: &u64| self.engine.page_state(range.space, Vpn(*vpn)) == PageState::Empty;
         let empty = (range.start.0..range.end().0).take_while(empty).count() as u64;
-        let adopted = self.engine.adopt(range, most);
+        let adopted = self.engine.adopt(&mut self.mmu, range, most);
         for vpn in (range.start.0..range.start.0 + adopted).map(Vpn) {
             let value = self.contents();
             self.mmu.sim.tables(range.space).put(vpn.0, Pte::page(value));
@@ -308,14 +309,17 @@ impl Run {
         let job = &mut self.jobs[at];
         job.step = match (job.work.kind, job.step) {
             (_, Step::Ran(outcome)) => return self.finish(at, outcome),
-            (JobKind::Write, Step::Begun) => {
+            (JobKind::Write, Step::Begun | Step::Looked) => {
                 store::pack(&mut self.mmu.sim, &mut job.work);
                 Step::Packed
             }
             (JobKind::Write, Step::Packed) => return self.place(at),
             (JobKind::Write, Step::Placed) => Step::Ran(store::run_write(&mut self.mmu.sim, &job.work)),
             (JobKind::Zero, _) => Step::Ran(store::run_zero(&mut self.mmu.sim, &job.work)),
-            (JobKind::Read, _) => Step::Ran(store::run_read(&mut self.mmu.sim, &job.work, &mut job.staged)),
+            (JobKind::Read, _) => {
+                self.mmu.sim.store.sources(&mut job.work);
+                Step::Ran(store::run_read(&mut self.mmu.sim, &job.work, &mut job.staged))
+            }
             (JobKind::Spill, _) => Step::Ran(store::run_spill(&mut self.mmu.sim, &job.work)),
         };
         let fails = matches!(job.work.kind, JobKind::Write | JobKind::Spill);
@@ -326,19 +330,31 @@ impl Run {
 
     fn place(&mut self, at: usize) {
         let mut work = self.jobs.remove(at).work;
-        let placed = self.counted("placing", |engine, mmu| engine.place(mmu, &mut work));
-        match placed {
-            Placed::Go => self.jobs.push(Flying { step: Step::Placed, ..Flying::new(work) }),
-            Placed::Void | Placed::Refused => self.spare.push(work),
-            Placed::Halt(halt) => self.fail(&format!("placing halts: {halt:?}")),
-        }
+        let placed = self.counted("placing", |engine, mmu| {
+            engine.wants(work.ticket) && mmu.sim.store.place(&mut QuietBytes(&mut mmu.sim.bytes), &mut work)
+        });
+        let step = if placed { Step::Placed } else { Step::Ran(Outcome::Refused) };
+        self.jobs.push(Flying { step, ..Flying::new(work) });
     }
 
     fn finish(&mut self, at: usize, outcome: Outcome) {
-        let Flying { work, staged, .. } = self.jobs.remove(at);
+        let Flying { mut work, staged, .. } = self.jobs.remove(at);
         self.mmu.sim.staged = staged;
         let ended = self.counted("the end of a job", |engine, mmu| {
-            engine.finish(mmu, work.ticket, outcome, &work.packed)
+            let mut memory = QuietBytes(&mut mmu.sim.bytes);
+            match work.kind {
+                JobKind::Spill => {
+                    return {
+                        mmu.sim.store.spilled(&mut memory, &work, outcome);
+                        Ok(())
+                    };
+                }
+                JobKind::Write if outcome != Outcome::Refused => {
+                    mmu.sim.store.written(&mut memory, &mut work, outcome);
+                }
+                JobKind::Write | JobKind::Read | JobKind::Zero => {}
+            }
+            engine.finish(mmu, &work, outcome)
         });
         assert_eq!(ended, Ok(()), "{}, seed {}", self.setup.name, self.seed);
         self.mmu.sim.staged.clear();
@@ -377,7 +393,7 @@ impl Run {
     /// The grant falls, and reclaim alone, with every job that it begins, brings what is charged below it.
     fn shrink(&mut self) {
         self.engine.set_grant(self.setup.grant * 3 / 5);
-        self.engine.set_division(1 + self.rng.below(19) as u32);
+        self.mmu.sim.store.set_division(1 + self.rng.below(19) as u32);
         for _ in 0..MOST_STEPS {
             if self.reclaim(Urgency::Behind) == Reclaim::Idle && self.jobs.is_empty() {
                 let over = self.engine.frames_charged() > self.engine.grant();
@@ -392,7 +408,9 @@ impl Run {
 
     fn check(&self) {
         let name = self.setup.name;
-        self.engine.validate().unwrap_or_else(|why| panic!("{name}, seed {}: {why}", self.seed));
+        self.engine
+            .validate(&self.mmu.sim.store)
+            .unwrap_or_else(|why| panic!("{name}, seed {}: {why}", self.seed));
         self.model.check(&self.mmu.sim).unwrap_or_else(|why| panic!("{name}, seed {}: {why}", self.seed));
     }
 

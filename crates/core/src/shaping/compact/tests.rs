@@ -13,13 +13,7 @@ const FRAMES: u32 = 4096;
 /// Half of 4096 frames are free, none of the others can be vacated: there is nothing to do but to look.
 #[test]
 fn a_bite_looks_at_half_of_4096_frames_and_the_next_at_the_rest() {
-    let config = Config {
-        frames: FRAMES,
-        segments: 0,
-        segment_pages: 16,
-        grant: FRAMES,
-        policy: PolicyKind::Adaptive,
-    };
+    let config = Config { frames: FRAMES, grant: FRAMES, policy: PolicyKind::Adaptive };
     let mut engine = Engine::new(config);
     engine.pool = FramePool::new(FRAMES);
     while engine.pool.take(OrderSet::ALL, Use::Contents, u32::MAX).is_some() {}

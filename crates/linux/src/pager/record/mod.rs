@@ -532,8 +532,7 @@ mod tests {
         let mut mmu = LinuxMmu::for_program(&places);
         let page = PageRange::new(SPACE, places.arena(SPACE).start, 1);
         // Without a page of memory every fault finds no frame.
-        let config =
-            Config { frames: 512, segments: 4, segment_pages: 16, grant: 0, policy: PolicyKind::Adaptive };
+        let config = Config { frames: 512, grant: 0, policy: PolicyKind::Adaptive };
         let mut engine = Engine::new(config);
         engine.map_range(&mut mmu, page, Prot::READ_WRITE).unwrap();
         engine.set_log(3);

@@ -74,8 +74,6 @@ struct Segment {
     filled: u32,
     /// Pages that have memory behind them.
     backed: u32,
-    /// The clock when it was opened or got its last object.
-    closed_at: u32,
     queue: Queue,
     open: bool,
     /// The neighbours in its queue, by age.
@@ -93,7 +91,6 @@ impl Segment {
         live: 0,
         filled: 0,
         backed: 0,
-        closed_at: 0,
         queue: Queue::Dense,
         open: false,
         older: NIL,
@@ -160,7 +157,7 @@ impl Segments {
         }
     }
 
-    /// Makes the tables for the first `segments` segments, or for the limit if that is less: 48 bytes a segment.
+    /// Makes the tables for the first `segments` segments, or for the limit if that is less: 44 bytes a segment.
     pub fn reserve(&mut self, segments: u32) {
         let segments = segments.min(self.limit);
         if segments > self.segments_reserved() {
@@ -178,19 +175,18 @@ impl Segments {
         }
     }
 
-    /// Space for a new object of `len` bytes, 1..=4096, stored at `clock`: its place in grains from the store's start.
+    /// Space for a new object of `len` bytes, 1..=4096, stored anew: its place in grains from the store's start.
     /// `None` when it needs another segment, and all that are reserved are in use.
-    pub(crate) fn append(&mut self, queue: Queue, len: u16, clock: u32) -> Option<u32> {
-        self.take(queue, Log::New, NIL, len, clock)
+    pub(crate) fn append(&mut self, queue: Queue, len: u16) -> Option<u32> {
+        self.take(queue, Log::New, NIL, len)
     }
 
     /// Space for an object of `len` bytes that moves from segment `from`, of the same queue and as old.
     pub(crate) fn append_moved(&mut self, from: u32, len: u16) -> Option<u32> {
-        let Segment { queue, closed_at, .. } = self.segments[from as usize];
-        self.take(queue, Log::Moved, from, len, closed_at)
+        self.take(self.segments[from as usize].queue, Log::Moved, from, len)
     }
 
-    fn take(&mut self, queue: Queue, log: Log, beside: u32, len: u16, clock: u32) -> Option<u32> {
+    fn take(&mut self, queue: Queue, log: Log, beside: u32, len: u16) -> Option<u32> {
         debug_assert!((1..=MAX_OBJECT).contains(&usize::from(len)), "an object of {len} bytes");
         let bytes = rounded(len);
         let mut number = self.queues[queue as usize].open[log as usize];
@@ -205,9 +201,6 @@ impl Segments {
         segment.filled += bytes;
         segment.live += bytes;
         segment.objects += 1;
-        if clock.wrapping_sub(segment.closed_at) as i32 > 0 || segment.objects == 1 {
-            segment.closed_at = clock;
-        }
         let backed = segment.backed.max(segment.filled.div_ceil(PAGE_SIZE as u32));
         self.backed += backed - segment.backed;
         segment.backed = backed;
@@ -261,9 +254,9 @@ impl Segments {
         some(self.segments[segment as usize].younger)
     }
 
-    /// The clock when the youngest object of a segment was stored.
-    pub(crate) fn closed_at(&self, segment: u32) -> u32 {
-        self.segments[segment as usize].closed_at
+    /// Whether a segment still takes objects.
+    pub(crate) fn is_open(&self, segment: u32) -> bool {
+        self.segments[segment as usize].open
     }
 
     /// The queue of the object at `at`.

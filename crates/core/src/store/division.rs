@@ -3,12 +3,12 @@
 //! More frames save whole faults; a larger store in RAM saves reads of the disk, for several pages with each page that
 //! it takes. What pays depends on the program: one whose working set nearly fits into the budget wants frames, one
 //! that touches everything alike wants the store. Nothing in between need be better than both ends, so following a
-//! slope can lead to the wrong one. Instead the ranks of refaults (`swap/ranks.rs`) tell what each division would have
+//! slope can lead to the wrong one. Instead the ranks of refaults (`reclaim/ranks.rs`) tell what each division would have
 //! cost, and the cheapest is taken. It begins with as much for the store as there may be, so a program whose memory fits
 //! into RAM, as frames or compressed, leaves the file alone until refaults say that more frames are worth reads of the disk: a
 //! sort of short lines takes a fifth of the time then. Without a file nothing is weighed.
 
-use super::Grant;
+use crate::grant::Grant;
 
 /// How many fills from RAM cost as much as one from a disk.
 const READ_WEIGHT: u32 = 6;

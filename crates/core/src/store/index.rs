@@ -1,4 +1,4 @@
-//! The swap index: what is stored of which page, in extents.
+//! The index of blocks: what is stored where.
 //!
 //! A block is the stored copy of one page, and can be read alone. In RAM it is an object of a segment; in a spill file it
 //! is part of an extent: what was written there as one unit, the blocks of one folio or those that went from RAM to the
@@ -9,13 +9,13 @@ mod check;
 #[cfg(test)]
 mod tests;
 
-use super::FileSpace;
 use super::segments::{Queue, Segments};
+use super::{Block, FileSpace, StoreMemory};
 use crate::addr::PAGE_SIZE;
 use crate::chunked::Chunked;
 use crate::frame::NIL;
 use crate::job::{PageHash, Place, Stored};
-use crate::mmu::Mmu;
+use alloc::vec::Vec;
 
 /// Bytes a spill file is given out in: direct I/O wants its offsets aligned to this.
 pub const FILE_UNIT: u64 = 4096;
@@ -26,12 +26,9 @@ const EMPTY_EXTENTS: usize = 2;
 /// Entries in a leaf of the tables. What is reserved and was never used takes no memory but for the ends of a leaf.
 const LEAF: usize = 2048;
 
-/// Page entries that may name one block. Each may have a job that uses it, and there are a few more jobs.
-const MOST_REFS: u8 = 127;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-struct Block {
-    hash: [u64; 2],
+struct Record {
+    hash: [u32; 4],
     /// The extent in a spill file; none ([`NIL`]) in RAM.
     extent: u32,
     /// RAM: units of 16 bytes from the start of the store. File: the same from the start of the extent.
@@ -39,14 +36,16 @@ struct Block {
     /// The neighbours in the chain of its extent or segment.
     next: u32,
     prev: u32,
-    evicted_at: u32,
+    /// Page entries that name it, and the writer that has not handed it over. With none it is dead.
+    refs: u32,
     len: u16,
-    pins: u8,
-    /// Page entries that name it. With none it is dead, and goes with the last job that uses it.
-    refs: u8,
+    /// A job of the store's has it in hand: it stays where it is, and goes only when that is done with it.
+    busy: bool,
+    /// Its page was moved out again, unchanged, since its segment was closed.
+    renewed: bool,
 }
 
-impl Block {
+impl Record {
     fn dead(&self) -> bool {
         self.refs == 0
     }
@@ -72,10 +71,12 @@ impl Default for Extent {
 
 /// Blocks, extents, and the room they take in RAM and in files.
 #[derive(Clone, Debug)]
-pub(crate) struct SwapIndex {
-    blocks: Chunked<Block, LEAF>,
+pub(crate) struct Index {
+    records: Chunked<Record, LEAF>,
     free_block: u32,
     blocks_used: u32,
+    /// Blocks in use that no page entry names: their writer has not handed them over, or a job's end is the end of them.
+    unnamed: u32,
     extents: Chunked<Extent, LEAF>,
     free_extent: u32,
     pub(crate) segments: Segments,
@@ -83,12 +84,13 @@ pub(crate) struct SwapIndex {
     file: Option<(u16, FileSpace)>,
 }
 
-impl SwapIndex {
-    pub(crate) fn new(max_segments: u32, segment_pages: u32) -> SwapIndex {
-        SwapIndex {
-            blocks: Chunked::new(),
+impl Index {
+    pub(crate) fn new(max_segments: u32, segment_pages: u32) -> Index {
+        Index {
+            records: Chunked::new(),
             free_block: NIL,
             blocks_used: 0,
+            unnamed: 0,
             extents: Chunked::new(),
             free_extent: NIL,
             segments: Segments::new(max_segments, segment_pages),
@@ -101,13 +103,13 @@ impl SwapIndex {
     pub(crate) fn reserve(&mut self, pages: u32) {
         self.segments.reserve_for(pages);
         let wanted = (self.blocks_used + pages) as usize;
-        self.blocks.reserve_to(wanted);
+        self.records.reserve_to(wanted);
         self.extents.reserve_to(wanted + EMPTY_EXTENTS);
     }
 
     /// Pages that can be stored without an allocation, as far as blocks go.
     pub(crate) fn reserved(&self) -> u32 {
-        self.blocks.capacity() as u32 - self.blocks_used
+        self.records.capacity() as u32 - self.blocks_used
     }
 
     /// Begins to write to spill file `file`, of at most `limit` bytes. The one before is sealed.
@@ -163,49 +165,36 @@ impl SwapIndex {
         }
     }
 
-    /// A new block of `len` bytes in RAM, pinned for its writer. `None`: the store's addresses are used up.
-    pub(crate) fn new_ram_block(
-        &mut self,
-        queue: Queue,
-        len: u16,
-        hash: PageHash,
-        clock: u32,
-    ) -> Option<u32> {
-        let at = self.segments.append(queue, len, clock)?;
-        Some(self.new_block(NIL, at, len, hash, clock))
+    /// A new block of `len` bytes in RAM, its writer's. `None`: the store's addresses are used up.
+    pub(crate) fn new_ram_block(&mut self, queue: Queue, len: u16, hash: PageHash) -> Option<u32> {
+        let at = self.segments.append(queue, len)?;
+        Some(self.new_block(NIL, at, len, hash))
     }
 
-    /// A new block at byte `offset` of a file extent, pinned for its writer.
-    pub(crate) fn new_file_block(
-        &mut self,
-        extent: u32,
-        offset: u64,
-        len: u16,
-        hash: PageHash,
-        clock: u32,
-    ) -> u32 {
-        self.new_block(extent, (offset / 16) as u32, len, hash, clock)
+    /// A new block at byte `offset` of a file extent, its writer's.
+    pub(crate) fn new_file_block(&mut self, extent: u32, offset: u64, len: u16, hash: PageHash) -> u32 {
+        self.new_block(extent, (offset / 16) as u32, len, hash)
     }
 
-    fn new_block(&mut self, extent: u32, at: u32, len: u16, hash: PageHash, clock: u32) -> u32 {
+    fn new_block(&mut self, extent: u32, at: u32, len: u16, hash: PageHash) -> u32 {
         let id = match self.free_block {
-            NIL => self.blocks.push(Block::default()) as u32,
+            NIL => self.records.push(Record::default()) as u32,
             id => {
-                self.free_block = self.blocks[id as usize].next;
+                self.free_block = self.records[id as usize].next;
                 id
             }
         };
         self.blocks_used += 1;
-        let hash = [hash as u64, (hash >> 64) as u64];
-        let (pins, refs, prev) = (1, 1, NIL);
-        let next = NIL;
-        self.blocks[id as usize] = Block { hash, extent, at, next, prev, evicted_at: clock, len, pins, refs };
+        self.unnamed += 1;
+        let hash = [0, 32, 64, 96].map(|bits| (hash >> bits) as u32);
+        self.records[id as usize] =
+            Record { hash, extent, at, len, refs: 1, busy: true, ..Record::default() };
         self.link(id);
         id
     }
 
     /// The first block of the chain that a block belongs to by its place.
-    fn chain(&self, block: &Block) -> u32 {
+    fn chain(&self, block: &Record) -> u32 {
         match block.extent {
             NIL => self.segments.chain(self.segments.segment_of(block.at)),
             extent => self.extents[extent as usize].first,
@@ -213,7 +202,7 @@ impl SwapIndex {
     }
 
     fn set_chain(&mut self, id: u32, first: u32) {
-        let Block { extent, at, .. } = self.blocks[id as usize];
+        let Record { extent, at, .. } = self.records[id as usize];
         match extent {
             NIL => self.segments.set_chain(self.segments.segment_of(at), first),
             extent => self.extents[extent as usize].first = first,
@@ -221,12 +210,12 @@ impl SwapIndex {
     }
 
     fn link(&mut self, id: u32) {
-        let first = self.chain(&self.blocks[id as usize]);
+        let first = self.chain(&self.records[id as usize]);
         if first != NIL {
-            self.blocks[first as usize].prev = id;
+            self.records[first as usize].prev = id;
         }
         self.set_chain(id, id);
-        let block = &mut self.blocks[id as usize];
+        let block = &mut self.records[id as usize];
         (block.next, block.prev) = (first, NIL);
         if block.extent != NIL {
             self.extents[block.extent as usize].live += 1;
@@ -234,45 +223,34 @@ impl SwapIndex {
     }
 
     fn unlink(&mut self, id: u32) {
-        let Block { extent, next, prev, .. } = self.blocks[id as usize];
+        let Record { extent, next, prev, .. } = self.records[id as usize];
         if next != NIL {
-            self.blocks[next as usize].prev = prev;
+            self.records[next as usize].prev = prev;
         }
         match prev {
             NIL => self.set_chain(id, next),
-            _ => self.blocks[prev as usize].next = next,
+            _ => self.records[prev as usize].next = next,
         }
         if extent != NIL {
             self.extents[extent as usize].live -= 1;
         }
     }
 
-    /// What a job needs to know of a block.
-    pub(crate) fn stored(&self, id: u32) -> Stored {
-        let block = &self.blocks[id as usize];
-        Stored { place: self.place_of(block), len: block.len, hash: hash_of(block) }
-    }
-
-    pub(crate) fn hash(&self, id: u32) -> PageHash {
-        hash_of(&self.blocks[id as usize])
-    }
-
-    /// Whether a block is in a spill file.
-    pub(crate) fn is_in_file(&self, id: u32) -> bool {
-        self.blocks[id as usize].extent != NIL
-    }
-
-    /// The clock of evictions when the block was stored.
-    pub(crate) fn evicted_at(&self, id: u32) -> u32 {
-        self.blocks[id as usize].evicted_at
+    /// What is known of a block; `None` where nobody names it.
+    pub(crate) fn look(&self, id: u32) -> Option<Stored> {
+        let record = &self.records[id as usize];
+        let stored = || Stored { place: self.place_of(record), len: record.len, hash: hash_of(record) };
+        (!record.dead()).then(stored)
     }
 
     /// Notes that the page of a block was moved out again, unchanged: in RAM it is then among the last to spill.
-    pub(crate) fn touch(&mut self, id: u32, clock: u32) {
-        self.blocks[id as usize].evicted_at = clock;
+    pub(crate) fn renew(&mut self, id: u32) {
+        let Record { extent, at, len, .. } = self.records[id as usize];
+        let in_ram = len != 0 && extent == NIL;
+        self.records[id as usize].renewed = in_ram && !self.segments.is_open(self.segments.segment_of(at));
     }
 
-    fn place_of(&self, block: &Block) -> Place {
+    fn place_of(&self, block: &Record) -> Place {
         match block.extent {
             NIL => Place::Ram { at: block.at },
             extent => self.file_place(extent, u64::from(block.at) * 16),
@@ -285,53 +263,65 @@ impl SwapIndex {
         Place::File { file: extent.file, at: u64::from(extent.start) * FILE_UNIT + offset }
     }
 
-    /// Keeps a block's contents in place until [`SwapIndex::unpin`].
-    pub(crate) fn pin(&mut self, id: u32) {
-        self.blocks[id as usize].pins += 1;
+    /// The contents of a new block are there: it has one name from now on.
+    pub(crate) fn hand_over(&mut self, id: u32) {
+        self.records[id as usize].busy = false;
+        self.unnamed -= 1;
     }
 
-    pub(crate) fn unpin(&mut self, id: u32, mmu: &mut impl Mmu) {
-        let block = &mut self.blocks[id as usize];
-        block.pins -= 1;
-        if block.pins == 0 && block.dead() {
-            self.release(id, mmu);
+    /// Those of a new block will not come.
+    pub(crate) fn abandon(&mut self, id: u32, memory: &mut impl StoreMemory) {
+        self.unnamed -= 1;
+        self.release(id, memory);
+    }
+
+    /// A spill takes a block in hand.
+    pub(crate) fn begin(&mut self, id: u32) {
+        self.records[id as usize].busy = true;
+    }
+
+    /// It is done with it.
+    pub(crate) fn end(&mut self, id: u32, memory: &mut impl StoreMemory) {
+        let record = &mut self.records[id as usize];
+        record.busy = false;
+        if record.dead() {
+            self.unnamed -= 1;
+            self.release(id, memory);
         }
     }
 
-    /// One more page entry names a block. False where too many do, or too many jobs use it.
-    pub(crate) fn join(&mut self, id: u32) -> bool {
-        let block = &mut self.blocks[id as usize];
-        let joins = block.refs.max(block.pins) < MOST_REFS;
-        block.refs += u8::from(joins);
-        joins
+    /// One more page entry names a block.
+    pub(crate) fn share(&mut self, id: u32) {
+        self.records[id as usize].refs += 1;
     }
 
-    /// One page entry names a block no more. With the last one it goes: at once, or when the last job that uses it
-    /// ends.
-    pub(crate) fn free(&mut self, id: u32, mmu: &mut impl Mmu) {
-        let block = &mut self.blocks[id as usize];
-        debug_assert!(!block.dead());
-        block.refs -= 1;
-        if block.pins == 0 && block.dead() {
-            self.release(id, mmu);
+    /// One page entry names a block no more. With the last one it goes, at once or when the job ends that has it in hand.
+    pub(crate) fn drop(&mut self, id: u32, memory: &mut impl StoreMemory) {
+        let record = &mut self.records[id as usize];
+        debug_assert!(!record.dead());
+        record.refs -= 1;
+        match (record.dead(), record.busy) {
+            (true, true) => self.unnamed += 1,
+            (true, false) => self.release(id, memory),
+            (false, _) => {}
         }
     }
 
-    fn release(&mut self, id: u32, mmu: &mut impl Mmu) {
-        let Block { extent, at, len, .. } = self.blocks[id as usize];
+    fn release(&mut self, id: u32, memory: &mut impl StoreMemory) {
+        let Record { extent, at, len, .. } = self.records[id as usize];
         self.unlink(id);
         match extent {
-            NIL => self.free_ram(at, len, mmu),
+            NIL => self.free_ram(at, len, memory),
             extent => self.drop_if_empty(extent),
         }
-        self.blocks[id as usize] = Block { next: self.free_block, ..Block::default() };
+        self.records[id as usize] = Record { next: self.free_block, ..Record::default() };
         self.free_block = id;
         self.blocks_used -= 1;
     }
 
-    fn free_ram(&mut self, at: u32, len: u16, mmu: &mut impl Mmu) {
+    fn free_ram(&mut self, at: u32, len: u16, memory: &mut impl StoreMemory) {
         for pages in self.segments.free(at, len).into_iter().filter(|pages| !pages.is_empty()) {
-            mmu.release_stored(pages);
+            memory.release_stored(pages);
         }
     }
 
@@ -343,23 +333,21 @@ impl SwapIndex {
         queue: Queue,
         bytes: u64,
         most: usize,
-        out: &mut alloc::vec::Vec<u32>,
-        mmu: &mut impl Mmu,
+        out: &mut Vec<Option<Block>>,
+        memory: &mut impl StoreMemory,
     ) {
         let (mut total, mut moved) = (0, 0);
         let mut at = self.segments.oldest(queue);
         while let Some(segment) = at.filter(|_| total < bytes && moved < bytes && out.len() < most) {
             at = self.segments.younger(segment);
-            let closed_at = self.segments.closed_at(segment);
             let mut id = self.segments.chain(segment);
             while id != NIL && total < bytes && out.len() < most {
-                let Block { len, next, evicted_at, .. } = self.blocks[id as usize];
-                let renewed = evicted_at.wrapping_sub(closed_at) as i32 > 0;
-                if renewed && self.can_move(id) && self.move_to_end(id, mmu) {
+                let Record { len, next, renewed, .. } = self.records[id as usize];
+                if renewed && self.can_move(id) && self.move_to_end(id, memory) {
                     moved += u64::from(len);
                 } else if self.can_move(id) {
                     total += u64::from(len).next_multiple_of(16);
-                    out.push(id);
+                    out.push(Some(Block(id)));
                 }
                 id = next;
             }
@@ -367,22 +355,22 @@ impl SwapIndex {
     }
 
     fn can_move(&self, id: u32) -> bool {
-        let block = &self.blocks[id as usize];
-        block.pins == 0 && !block.dead()
+        let record = &self.records[id as usize];
+        !record.busy && !record.dead()
     }
 
     /// What is left of the emptiest segment moves to the end of the log, as far as no job uses it, if that is no more than
     /// `most` bytes. How many bytes moved.
-    pub(crate) fn clean(&mut self, most: u32, mmu: &mut impl Mmu) -> u32 {
+    pub(crate) fn clean(&mut self, most: u32, memory: &mut impl StoreMemory) -> u32 {
         let Some((segment, _)) = self.segments.emptiest().filter(|&(_, live)| live <= most) else { return 0 };
         let mut moved = 0;
         let mut id = self.segments.chain(segment);
         while id != NIL {
-            let Block { len, next, .. } = self.blocks[id as usize];
+            let Record { len, next, .. } = self.records[id as usize];
             if self.can_move(id)
                 && let Some(to) = self.segments.append_moved(segment, len)
             {
-                self.move_in_ram(id, to, mmu);
+                self.move_in_ram(id, to, memory);
                 moved += u32::from(len);
             }
             id = next;
@@ -391,33 +379,41 @@ impl SwapIndex {
     }
 
     /// A block becomes the youngest of its queue. False where the store has no room.
-    fn move_to_end(&mut self, id: u32, mmu: &mut impl Mmu) -> bool {
-        let Block { at, len, evicted_at, .. } = self.blocks[id as usize];
-        let to = self.segments.append(self.segments.queue_of(at), len, evicted_at);
-        to.map(|to| self.move_in_ram(id, to, mmu)).is_some()
+    fn move_to_end(&mut self, id: u32, memory: &mut impl StoreMemory) -> bool {
+        let Record { at, len, .. } = self.records[id as usize];
+        let Some(to) = self.segments.append(self.segments.queue_of(at), len) else { return false };
+        self.records[id as usize].renewed = false;
+        self.move_in_ram(id, to, memory);
+        true
     }
 
     /// The contents of a block that no job uses move to another place of the store in RAM.
-    fn move_in_ram(&mut self, id: u32, to: u32, mmu: &mut impl Mmu) {
-        let Block { at, len, .. } = self.blocks[id as usize];
-        mmu.move_stored(at, to, len);
+    fn move_in_ram(&mut self, id: u32, to: u32, memory: &mut impl StoreMemory) {
+        let Record { at, len, .. } = self.records[id as usize];
+        memory.move_stored(at, to, len);
         self.unlink(id);
-        self.free_ram(at, len, mmu);
-        self.blocks[id as usize].at = to;
+        self.free_ram(at, len, memory);
+        self.records[id as usize].at = to;
         self.link(id);
     }
 
-    /// A block's contents now are at byte `offset` of file extent `target`; its RAM is given back. A block
-    /// that another job uses, or that has died, stays what it is.
-    pub(crate) fn move_to_file(&mut self, id: u32, target: u32, offset: u64, mmu: &mut impl Mmu) -> bool {
-        let Block { at, len, pins, refs, .. } = self.blocks[id as usize];
-        if pins > 1 || refs == 0 {
+    /// A block's contents now are at byte `offset` of file extent `target`; its RAM is given back. One that has died stays
+    /// what it is.
+    pub(crate) fn move_to_file(
+        &mut self,
+        id: u32,
+        target: u32,
+        offset: u64,
+        memory: &mut impl StoreMemory,
+    ) -> bool {
+        let Record { at, len, .. } = self.records[id as usize];
+        if self.records[id as usize].dead() {
             return false;
         }
         self.unlink(id);
-        self.free_ram(at, len, mmu);
-        let block = &mut self.blocks[id as usize];
-        (block.extent, block.at) = (target, (offset / 16) as u32);
+        self.free_ram(at, len, memory);
+        let record = &mut self.records[id as usize];
+        (record.extent, record.at, record.renewed) = (target, (offset / 16) as u32, false);
         self.link(id);
         true
     }
@@ -457,37 +453,24 @@ impl SwapIndex {
         self.blocks_used
     }
 
-    pub(crate) fn is_live(&self, id: u32) -> bool {
-        let block = &self.blocks[id as usize];
-        !block.dead() && block.len != 0
-    }
-
-    /// How many page entries name a block.
-    pub(crate) fn refs(&self, id: u32) -> u8 {
-        self.blocks[id as usize].refs
-    }
-
-    /// Blocks that wait for the last job that uses them. Walks all blocks.
-    pub(crate) fn dead_blocks(&self) -> usize {
-        (0..self.blocks.len()).filter(|&i| self.blocks[i].dead() && self.blocks[i].len != 0).count()
-    }
-
-    /// How many jobs use a block, and whether it goes with the last of them.
-    pub(crate) fn pins(&self, id: u32) -> (u8, bool) {
-        let block = &self.blocks[id as usize];
-        (block.pins, block.dead())
+    /// What of a block decides later, as a number that two equal ones share.
+    pub(crate) fn traits(&self, id: u32) -> u32 {
+        let record = &self.records[id as usize];
+        let flags = [record.extent != NIL, record.dead(), record.busy, record.renewed];
+        let flags = (0..).zip(flags).map(|(bit, flag)| u32::from(flag) << bit).sum::<u32>();
+        flags | u32::from(record.len) << 16
     }
 
     /// Passes on the order in which segments are to spill, each with its blocks as positions in `names`, and how much of
     /// the spill file is used.
-    pub(crate) fn add_order(&self, add: &mut impl FnMut(u32), names: &[u32]) {
+    pub(crate) fn add_order(&self, add: &mut impl FnMut(u32), names: &[Block]) {
         for queue in [Queue::Dense, Queue::Incompressible] {
             let mut at = self.segments.oldest(queue);
             while let Some(segment) = at {
                 let mut id = self.segments.chain(segment);
                 while id != NIL {
-                    add(names.iter().position(|&b| b == id).map_or(NIL, |at| at as u32));
-                    id = self.blocks[id as usize].next;
+                    add(names.iter().position(|b| b.0 == id).map_or(NIL, |at| at as u32));
+                    id = self.records[id as usize].next;
                 }
                 add(NIL);
                 at = self.segments.younger(segment);
@@ -498,6 +481,6 @@ impl SwapIndex {
     }
 }
 
-fn hash_of(block: &Block) -> PageHash {
-    PageHash::from(block.hash[0]) | PageHash::from(block.hash[1]) << 64
+fn hash_of(record: &Record) -> PageHash {
+    record.hash.iter().rev().fold(0, |hash, &word| hash << 32 | PageHash::from(word))
 }

@@ -1,9 +1,9 @@
 //! What must hold in the index, and between it and the room that it has given out: nothing is lost, nothing is there twice.
 
-use super::{Block, Extent, FILE_UNIT, SwapIndex};
+use super::{Extent, FILE_UNIT, Index, Record};
 use crate::frame::NIL;
-use crate::swap::Queue;
-use crate::swap::segments::GRAIN;
+use crate::store::Queue;
+use crate::store::segments::GRAIN;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -18,19 +18,19 @@ enum Found {
     InFile,
 }
 
-impl SwapIndex {
-    /// Checks every table against the others. `pins`: a block for each job that uses it; `filling`: the extents of jobs
-    /// that may have no block yet. Walks all blocks and extents.
-    pub(crate) fn validate(&self, pins: &[u32], filling: &[u32]) -> Check {
+impl Index {
+    /// Checks every table against the others. `filling`: the extent of a spill, which may have no block yet. Walks all blocks
+    /// and extents.
+    pub(crate) fn validate(&self, filling: Option<u32>) -> Check {
         let found = self.check_extents(filling)?;
         self.check_chains(&found)?;
-        self.check_blocks(pins)?;
+        self.check_blocks()?;
         self.check_ram()?;
         self.check_file(&found)
     }
 
     /// Each extent is in a file or free. One in a file has a block, or a job that brings some.
-    fn check_extents(&self, filling: &[u32]) -> Result<Vec<Found>, String> {
+    fn check_extents(&self, filling: Option<u32>) -> Result<Vec<Found>, String> {
         let mut found = alloc::vec![Found::InFile; self.extents.len()];
         let mut id = self.free_extent;
         while id != NIL {
@@ -46,7 +46,7 @@ impl SwapIndex {
             if free != (extent.units == 0) {
                 return Err(format!("extent {id} is neither free nor in a file: {extent:?}"));
             }
-            if !free && extent.live == 0 && !filling.contains(&id) {
+            if !free && extent.live == 0 && filling != Some(id) {
                 return Err(format!("extent {id} of a spill file is lost: it has no block and no job"));
             }
         }
@@ -57,7 +57,7 @@ impl SwapIndex {
     fn check_chains(&self, found: &[Found]) -> Check {
         let mut chained = BTreeSet::new();
         for (number, _) in found.iter().enumerate().filter(|(_, at)| **at == Found::InFile) {
-            let in_extent = |block: &Block| block.extent as usize == number;
+            let in_extent = |block: &Record| block.extent as usize == number;
             let live = self.check_chain(self.extents[number].first, &in_extent, &mut chained)?;
             let counted = self.extents[number].live;
             if counted != live {
@@ -66,7 +66,7 @@ impl SwapIndex {
         }
         for (number, .., first) in self.segments.in_use() {
             let in_segment =
-                |block: &Block| block.extent == NIL && self.segments.segment_of(block.at) == number;
+                |block: &Record| block.extent == NIL && self.segments.segment_of(block.at) == number;
             self.check_chain(first, &in_segment, &mut chained)?;
         }
         let used = self.used_blocks().count();
@@ -81,12 +81,12 @@ impl SwapIndex {
     fn check_chain(
         &self,
         first: u32,
-        belongs: &dyn Fn(&Block) -> bool,
+        belongs: &dyn Fn(&Record) -> bool,
         chained: &mut BTreeSet<u32>,
     ) -> Result<u32, String> {
         let (mut id, mut prev, mut live) = (first, NIL, 0);
         while id != NIL {
-            let block = &self.blocks[id as usize];
+            let block = &self.records[id as usize];
             let fits = block.len != 0 && belongs(block) && block.prev == prev;
             if !fits || !chained.insert(id) {
                 return Err(format!("block {id} is badly linked: {block:?}"));
@@ -96,34 +96,40 @@ impl SwapIndex {
         Ok(live)
     }
 
-    fn used_blocks(&self) -> impl Iterator<Item = (u32, &Block)> {
-        (0..self.blocks.len()).map(|id| (id as u32, &self.blocks[id])).filter(|(_, block)| block.len != 0)
+    fn used_blocks(&self) -> impl Iterator<Item = (u32, &Record)> {
+        (0..self.records.len()).map(|id| (id as u32, &self.records[id])).filter(|(_, block)| block.len != 0)
     }
 
-    /// Blocks are in use or free; those in use are pinned by so many jobs, and one that nobody names by one at least.
-    fn check_blocks(&self, pins: &[u32]) -> Check {
+    /// How many page entries name a block; `None` for one that is not in use.
+    pub(crate) fn names(&self, id: u32) -> Option<u32> {
+        let record = ((id as usize) < self.records.len()).then(|| &self.records[id as usize])?;
+        (record.len != 0).then_some(record.refs)
+    }
+
+    /// Blocks that no page entry names.
+    pub(crate) fn unnamed(&self) -> u32 {
+        self.unnamed
+    }
+
+    /// Blocks are in use or free; one that nobody names is in a job's hands.
+    fn check_blocks(&self) -> Check {
         let mut free = 0;
         let mut id = self.free_block;
-        while id != NIL && free <= self.blocks.len() {
-            if self.blocks[id as usize].len != 0 {
+        while id != NIL && free <= self.records.len() {
+            if self.records[id as usize].len != 0 {
                 return Err(format!("block {id} is in use and free"));
             }
-            (id, free) = (self.blocks[id as usize].next, free + 1);
+            (id, free) = (self.records[id as usize].next, free + 1);
         }
         let used = self.used_blocks().count();
-        if used + free != self.blocks.len() || used as u32 != self.blocks_used {
-            let all = self.blocks.len();
+        if used + free != self.records.len() || used as u32 != self.blocks_used {
+            let all = self.records.len();
             return Err(format!("{used} blocks used and {free} free of {all}, counted {}", self.blocks_used));
         }
-        let mut pinned = alloc::vec![0; self.blocks.len()];
-        pins.iter().for_each(|&id| pinned[id as usize] += 1);
-        for (id, block) in self.used_blocks() {
-            let jobs = pinned[id as usize];
-            if jobs != usize::from(block.pins) || jobs == 0 && block.dead() {
-                return Err(format!("block {id} is used by {jobs} jobs: {block:?}"));
-            }
+        match self.used_blocks().find(|(_, record)| record.dead() && !record.busy) {
+            Some((id, record)) => Err(format!("block {id} is nobody's: {record:?}")),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Blocks in RAM lie within what their segment was given, none over another, and segments and queues count them.
@@ -134,7 +140,7 @@ impl SwapIndex {
             let mut pieces = Vec::new();
             let mut id = first;
             while id != NIL {
-                let block = &self.blocks[id as usize];
+                let block = &self.records[id as usize];
                 let at =
                     u64::from(block.at) * GRAIN as u64 - u64::from(number) * u64::from(self.segments.size());
                 pieces.push((at, u64::from(block.len).next_multiple_of(GRAIN as u64)));
@@ -191,7 +197,7 @@ impl SwapIndex {
         let mut pieces = Vec::new();
         let mut id = extent.first;
         while id != NIL {
-            let block = &self.blocks[id as usize];
+            let block = &self.records[id as usize];
             pieces.push((u64::from(block.at) * GRAIN as u64, u64::from(block.len)));
             id = block.next;
         }

@@ -1,9 +1,5 @@
 //! The grant: the memory that a host lends, and what it is for.
 
-mod division;
-
-pub(crate) use division::Division;
-
 /// Pages that frames, store and the host's own tables may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
