@@ -3,6 +3,9 @@
 //! A stored page is one version, at a place with a length: bytes that overlap are lost, and so are those of pages
 //! that were released, so an engine that reuses a place too early is found out by the next read.
 
+pub mod alone;
+pub mod cells;
+
 use crate::digest::Digest;
 use crate::mmu::SimMmu;
 use quire_core::job::{JobKind, Outcome, Packed, PageHash, Place, Work};

@@ -36,7 +36,7 @@ impl Store {
     }
 
     /// Walks all tables and compares them with each other, and with how many page entries name each block.
-    pub(crate) fn validate(&self, names: &BTreeMap<Block, u32>) -> Check {
+    pub fn validate(&self, names: &BTreeMap<Block, u32>) -> Check {
         self.index.validate(self.spilling)?;
         names.iter().try_for_each(|(&block, &names)| self.check_names(block, names))?;
         self.check_named(names.len() as u32)
