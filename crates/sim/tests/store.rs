@@ -216,9 +216,13 @@ fn any_event(rng: &mut Rng) -> Happening {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test decides")]
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 #[test]
 fn what_is_named_is_there_whatever_happens() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let (events, first) =
         (number("QUIRE_STORE_EVENTS").unwrap_or(500_000), number("QUIRE_SEED").unwrap_or(0));
     let (mut moved, mut spilled, mut stored) = (0, 0, 0);
