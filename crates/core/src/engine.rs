@@ -257,14 +257,9 @@ impl Engine {
     /// Writes a page entry, and keeps count of the pages that are only stored.
     pub(crate) fn set_pte(&mut self, space: Space, vpn: Vpn, pte: Pte) {
         let before = self.tables.replace(space, vpn, pte);
-        let (left, came) = (before.only_stored(), pte.only_stored());
-        if left != came {
-            if left.is_some() {
-                self.ranks.leave(before.evicted_at());
-            }
-            if came.is_some() {
-                self.ranks.enter(pte.evicted_at());
-            }
+        if before.only_stored() != pte.only_stored() {
+            before.evicted_at().into_iter().for_each(|at| self.ranks.leave(at));
+            pte.evicted_at().into_iter().for_each(|at| self.ranks.enter(at));
         }
     }
 

@@ -146,8 +146,8 @@ impl Engine {
                 }
                 key.words.extend([vpn.0 as u32, pte.frame().map_or(NIL, |f| f.0)]);
                 add_block(store, key, pte.block());
-                if pte.placed().is_some() {
-                    key.words.push(self.refault_distance(pte).min(self.pool.capacity()));
+                if let Some(evicted_at) = pte.evicted_at() {
+                    key.words.push(self.ranks.distance(evicted_at).min(self.pool.capacity()));
                 }
             }
             key.words.push(NIL);
@@ -159,6 +159,9 @@ impl Engine {
         for flight in self.flights_by_age() {
             let flags = (flight.kind as u32) | u32::from(flight.void) << 8;
             key.words.extend([flags, flight.frames.start.0, flight.frames.pages]);
+            if flight.kind == JobKind::Read {
+                key.words.push(self.ranks.distance(flight.evicted_at).min(self.pool.capacity()));
+            }
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Flight {
     pub(crate) void: bool,
     /// Read: what it brings does not come in the frames, which are holes.
     pub(crate) staged: bool,
+    /// Read: when the page that was needed lost its frame, by the clock of evictions.
+    pub(crate) evicted_at: u32,
     /// Read: the space whose fault began it.
     pub(crate) asker: Space,
     live: bool,
@@ -29,6 +31,7 @@ impl Flight {
             frames: FrameRun::new(Frame(0), 0),
             void: false,
             staged: false,
+            evicted_at: 0,
             asker: Space(0),
             live: false,
         }
@@ -78,7 +81,7 @@ impl Tickets {
         flight.ticket = Ticket(self.next);
         (flight.kind, flight.frames) = (kind, frames);
         (flight.void, flight.live) = (false, true);
-        (flight.staged, flight.asker) = (false, Space(0));
+        (flight.staged, flight.evicted_at, flight.asker) = (false, 0, Space(0));
         self.next += 1;
         self.live += 1;
         Some(index)

@@ -195,7 +195,7 @@ fn any_event(rng: &mut Rng) -> Happening {
         52 => Happening::Fail(number),
         53..57 => Happening::Share(number),
         57..72 => Happening::Drop(number),
-        72..76 => Happening::Look(number),
+        73..76 => Happening::Look(number),
         76..80 => Happening::Read(number),
         80..90 => {
             Happening::Tend([Urgency::Behind, Urgency::Direct, Urgency::StoreOnly][rng.below(3) as usize])
@@ -210,6 +210,7 @@ fn any_event(rng: &mut Rng) -> Happening {
             Happening::Refault(rank, resident, out)
         }
         95 => Happening::Waiting(rng.below(9) as u32, rng.below(9) as u32),
+        72 => Happening::Stale(number),
         96 => Happening::Reserve(rng.below(100) as u32),
         97 | 98 => Happening::Open(rng.below(256) * 4096),
         _ => Happening::Close,

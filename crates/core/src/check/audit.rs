@@ -4,7 +4,7 @@ use super::{Check, LISTS, check_reserved, ensure};
 use crate::addr::{Frame, SHARED, Space, Vpn};
 use crate::engine::Engine;
 use crate::frame::{FrameRecord, FrameState, List};
-use crate::store::{Block, Store};
+use crate::store::Store;
 use crate::tables::{PageTable, Pte};
 use crate::trail;
 use alloc::format;
@@ -189,7 +189,7 @@ impl Audit {
         table.set(vpn, now);
         let numbers = |pte: Pte| {
             let slot = pte.slot().map(|(slot, _)| slot.0 as u32);
-            [pte.frame().map(|frame| frame.0), pte.placed().map(|Block(number)| number), slot]
+            [pte.frame().map(|frame| frame.0), pte.placed().map(|block| block.number), slot]
         };
         let kinds = [&mut self.frames, &mut self.blocks, &mut self.slots];
         for ((kind, left), came) in kinds.into_iter().zip(numbers(before)).zip(numbers(now)) {
@@ -216,7 +216,7 @@ impl Audit {
                 ensure(names == 1, || format!("{frame:?} is named {names} times"))?;
             }
             if let Some(block) = pte.placed() {
-                store.check_names(block, self.blocks.of(block.0))?;
+                store.check_names(block, self.blocks.of(block.number))?;
             }
             if let Some((slot, mapped)) = pte.slot() {
                 engine.check_slot(space, vpn, slot, mapped)?;

@@ -8,6 +8,7 @@ use crate::job::{JobKind, Outcome, Place, Stored};
 use crate::mmu::{Done, Mmu, Mover, Refusal};
 use crate::store::is_incompressible;
 use crate::tables::{Pte, Source};
+use crate::tickets::index_of;
 
 /// How often a verb that answers "again" or "no memory" is asked once more before another way is tried.
 pub(crate) const MOST_TRIES: u32 = 8;
@@ -22,7 +23,7 @@ impl Engine {
     ) -> Result<(), Halt> {
         let flight = self.tickets.get(job);
         let (kind, run, void) = (flight.kind, flight.frames, flight.void);
-        let (staged, asker) = (flight.staged, flight.asker);
+        let (staged, asker, evicted_at) = (flight.staged, flight.asker, flight.evicted_at);
         let backing = match kind {
             _ if staged => Backing::Hole,
             JobKind::Zero if outcome == Outcome::Done => Backing::Zeroed,
@@ -35,14 +36,15 @@ impl Engine {
         }
         let halt = match outcome {
             Outcome::Done => {
-                let list = self.list_after_fill(run.start);
+                let first = self.tables.first_copy(run.start);
+                let list = self.list_after_fill(first.map(|_| evicted_at));
                 if kind == JobKind::Read {
                     self.restart_cooldown(self.tables.pages_of(run.start));
                 }
-                if let Some(first) = self.tables.first_copy(run.start) {
-                    self.weigh_refault(mmu, first, run.pages);
+                if let Some(first) = first {
+                    self.weigh_refault(mmu, evicted_at, first, run.pages);
                 }
-                self.forget_needless_copies(run.start, mmu);
+                self.forget_needless_copies(run.start, evicted_at, mmu);
                 if self.tables.frames.get(run.start).space == SHARED {
                     let mapped = self.map_folio(mmu, run.start, list, Some(asker));
                     let shared = self.tables.pages_of(run.start);
@@ -59,16 +61,16 @@ impl Engine {
             Outcome::Failed | Outcome::Refused => Halt::Unreadable,
             Outcome::Corrupt => Halt::Corrupt,
         };
-        self.detach_fill(run.start, backing);
+        self.detach_fill(run.start, evicted_at, backing);
         Err(halt)
     }
 
     /// The pages of a fill that brought nothing are what they were before; its frames are free, or will be when
     /// the job comes back.
-    fn detach_fill(&mut self, head: Frame, backing: Backing) {
+    fn detach_fill(&mut self, head: Frame, evicted_at: u32, backing: Backing) {
         let pages = self.tables.pages_of(head);
         for vpn in (0..pages.pages).map(|i| pages.start.plus(i)) {
-            let pte = self.tables.pte(pages.space, vpn).with_frame(None);
+            let pte = self.tables.pte(pages.space, vpn).without_frame(evicted_at);
             self.set_pte(pages.space, vpn, pte);
         }
         self.free_frames(FrameRun::new(head, pages.pages as u32), backing);
@@ -76,10 +78,10 @@ impl Engine {
 
     /// A folio that is needed again soon after it was moved out should not have been: it begins as active.
     /// Soon means: before as many pages were moved out as the active ones are (a refault distance).
-    fn list_after_fill(&self, head: Frame) -> List {
+    fn list_after_fill(&self, evicted_at: Option<u32>) -> List {
         let active = self.tables.frames.pages_on(List::Active);
-        match self.tables.first_copy(head) {
-            Some(first) if self.refault_distance(first) < active => List::Active,
+        match evicted_at {
+            Some(evicted_at) if self.ranks.distance(evicted_at) < active => List::Active,
             _ => List::Inactive,
         }
     }
@@ -178,9 +180,10 @@ impl Engine {
     /// tries again. The frames are free when the job comes back.
     pub(crate) fn revert_fill<M: Mover>(&mut self, mmu: &mut M, head: Frame) {
         let pages = self.tables.pages_of(head);
+        let evicted_at = self.tickets.get(index_of(self.tables.frames.get(head).job)).evicted_at;
         self.void_job(head);
         // All of its frames are the job's until it comes back, which knows what is behind them.
-        self.detach_fill(head, Backing::Dirty);
+        self.detach_fill(head, evicted_at, Backing::Dirty);
         self.tables.wake_all(mmu, pages);
     }
 
@@ -194,26 +197,21 @@ impl Engine {
         self.free_frames(FrameRun::new(frame, 1), Backing::Hole);
     }
 
-    /// Pages moved out since the page of an entry with a stored copy was.
-    pub(crate) fn refault_distance(&self, pte: Pte) -> u32 {
-        self.ranks.distance(pte.evicted_at())
-    }
-
     /// A page that came from a file, but so soon that it would have been in RAM if something older had gone to the file
     /// instead, is to go to RAM next time: its copy in the file is given up.
-    pub(crate) fn belongs_in_ram(&self, pte: Pte) -> bool {
-        self.ranks.rank(pte.evicted_at()) < self.store.blocks_in_ram
+    pub(crate) fn belongs_in_ram(&self, evicted_at: u32) -> bool {
+        self.ranks.rank(evicted_at) < self.store.blocks_in_ram
     }
 
     /// Gives up stored copies that a folio that was just filled need not have: those in RAM while memory is short, where
     /// frames are worth more, or that take as much as they save; and those in a file if there is room in RAM, or if they
     /// are needed more often than what is there. Other copies in a file cost nothing.
-    fn forget_needless_copies(&mut self, head: Frame, mmu: &mut impl Mmu) {
+    fn forget_needless_copies(&mut self, head: Frame, evicted_at: u32, mmu: &mut impl Mmu) {
         let (short, fits) = (self.copies_cost_frames(), self.store.fits);
-        self.forget_copies(head, mmu, |engine, pte, stored| match stored {
+        self.forget_copies(head, mmu, |engine, stored| match stored {
             Stored { place: Place::Ram { .. }, len, .. } => short || usize::from(len) == PAGE_SIZE,
             Stored { len, .. } if fits => !is_incompressible(1, len.into()),
-            _ => short && engine.belongs_in_ram(pte),
+            _ => short && engine.belongs_in_ram(evicted_at),
         });
     }
 
@@ -222,15 +220,15 @@ impl Engine {
         &mut self,
         head: Frame,
         mmu: &mut impl Mmu,
-        needless: impl Fn(&Engine, Pte, Stored) -> bool,
+        needless: impl Fn(&Engine, Stored) -> bool,
     ) -> u32 {
         let pages = self.tables.pages_of(head);
         let mut given = 0;
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
-            let pte = self.tables.pte(pages.space, vpn);
-            let stored = pte.placed().and_then(|block| mmu.look(block));
-            if stored.is_some_and(|stored| needless(self, pte, stored)) {
+            let block = self.tables.pte(pages.space, vpn).placed();
+            let stored = block.and_then(|block| mmu.look(block));
+            if stored.is_some_and(|stored| needless(self, stored)) {
                 self.forget_block(pages.space, vpn, mmu);
                 given += 1;
             }

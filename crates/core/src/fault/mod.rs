@@ -187,7 +187,8 @@ impl Engine {
         };
         let why = self.note_shortfall(&choice, &context, run, order);
         self.log.note(Decision::Fault { space, vpn, stored, wanted: choice.wanted, got: order, why });
-        self.note_refault(mmu, self.tables.pte(space, vpn));
+        let evicted_at = self.tables.pte(space, vpn).evicted_at();
+        self.note_refault(mmu, evicted_at);
         let start = Vpn(order.align_down(vpn.0));
         self.tables.note_in_history(space, vpn, context.reached, order, !stored);
         self.attach(mmu, space, start, head, order);
@@ -206,7 +207,7 @@ impl Engine {
             }
             _ => {}
         }
-        self.begin_fill(head, stored, backing, space, work);
+        self.begin_fill(head, evicted_at, backing, space, work);
         Fault::Job
     }
 
@@ -386,10 +387,7 @@ impl Engine {
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
             let pte = self.tables.pte(pages.space, vpn);
-            let only_stored = match pte.placed() {
-                Some(block) => Pte::EMPTY.with_block(block, pte.evicted_at()),
-                None => Pte::EMPTY,
-            };
+            let only_stored = pte.without_frame(self.ranks.now());
             self.set_pte(pages.space, vpn, only_stored);
             if only_stored == Pte::EMPTY && pages.space == SHARED {
                 self.dissolve(vpn);
@@ -406,7 +404,7 @@ impl Engine {
         for i in 0..order.pages() {
             let vpn = start.plus(u64::from(i));
             let pte = self.tables.pte(space, vpn);
-            self.set_pte(space, vpn, pte.with_frame(Some(head.plus(i))));
+            self.set_pte(space, vpn, pte.in_frame(head.plus(i)));
         }
         self.reserve_for_reclaim(mmu);
     }
@@ -424,16 +422,17 @@ impl Engine {
         below.map_or(vpn, Vpn)
     }
 
-    /// Turns a new folio into a job for a fault of `asker`: zero its frames, or read its blocks into them.
+    /// Turns a new folio into a job for a fault of `asker`: zero its frames, or read its blocks into them, where the page that
+    /// is needed has lost its frame at `evicted_at`.
     pub(crate) fn begin_fill(
         &mut self,
         head: Frame,
-        stored: bool,
+        evicted_at: Option<u32>,
         backing: Backing,
         asker: Space,
         work: &mut Work,
     ) {
-        let run = self.tables.frames.folio(head);
+        let (run, stored) = (self.tables.frames.folio(head), evicted_at.is_some());
         let kind = if stored { JobKind::Read } else { JobKind::Zero };
         let job = self.tickets.begin(kind, run);
         work.begin(self.tickets.get(job).ticket, kind, run);
@@ -443,6 +442,7 @@ impl Engine {
         work.staged = stored && work.fresh && self.tables.order_of(head) <= STAGED && pages.space != SHARED;
         let flight = self.tickets.get_mut(job);
         (flight.staged, flight.asker) = (work.staged, asker);
+        flight.evicted_at = evicted_at.unwrap_or_default();
         for (i, frame) in run.iter().enumerate() {
             self.tables.frames.get_mut(frame).job = pin_of(job);
             if !stored {

@@ -82,9 +82,7 @@ impl Engine {
     fn left_at(&self, space: Space, pages: core::ops::Range<u64>) -> Option<(u32, u32)> {
         let mut span = (u32::MAX, 0);
         for vpn in pages {
-            let pte = self.tables.pte(space, Vpn(vpn));
-            pte.only_stored()?;
-            let distance = self.refault_distance(pte);
+            let distance = self.ranks.distance(self.tables.pte(space, Vpn(vpn)).evicted_at()?);
             span = (span.0.min(distance), span.1.max(distance));
         }
         Some(span)

@@ -75,7 +75,6 @@ impl Engine {
 
     fn commit_blocks(&mut self, mmu: &mut impl Mmu, job: usize, work: &Work) {
         let pages = self.tables.pages_of(self.tickets.get(job).frames.start);
-        let now = self.ranks.now();
         for (i, packed) in work.packed.iter().enumerate() {
             let vpn = pages.start.plus(i as u64);
             let pte = self.tables.pte(pages.space, vpn);
@@ -90,7 +89,7 @@ impl Engine {
             if pte.block() != Some(block) {
                 self.forget_block(pages.space, vpn, mmu);
             }
-            let pte = self.tables.pte(pages.space, vpn).with_block(block, now);
+            let pte = self.tables.pte(pages.space, vpn).with_copy(block);
             self.set_pte(pages.space, vpn, pte);
         }
     }
@@ -121,7 +120,7 @@ impl Engine {
                 let Some(head) = at.filter(|_| given < COPY_SCAN) else { break };
                 at = self.tables.frames.older(head);
                 let in_ram = |place| matches!(place, Place::Ram { .. });
-                given += self.forget_copies(head, mmu, |_, _, stored| in_ram(stored.place));
+                given += self.forget_copies(head, mmu, |_, stored| in_ram(stored.place));
             }
         }
         given

@@ -96,7 +96,7 @@ impl Engine {
         for i in 0..pages.pages as u32 {
             *self.tables.frames.get_mut(to.plus(i)) = *self.tables.frames.get(head.plus(i));
             let vpn = pages.start.plus(u64::from(i));
-            let pte = self.tables.pte(pages.space, vpn).with_frame(Some(to.plus(i)));
+            let pte = self.tables.pte(pages.space, vpn).in_frame(to.plus(i));
             self.set_pte(pages.space, vpn, pte);
         }
         self.free_frames(FrameRun::new(head, pages.pages as u32), Backing::Hole);

@@ -16,7 +16,7 @@ fn engine() -> Engine {
     let mut engine = Engine::new(config);
     engine.tending.epoch = 10;
     for page in [0, LEAF_PAGES] {
-        engine.set_pte(SPACE, Vpn(page), Pte::EMPTY.with_frame(Some(Frame(0))));
+        engine.set_pte(SPACE, Vpn(page), Pte::EMPTY.in_frame(Frame(0)));
     }
     engine
 }

@@ -99,11 +99,12 @@ impl Engine {
         let why = self.note_shortfall(&choice, &context, run, order);
         let SharedPage { space, vpn, .. } = page;
         self.log.note(Decision::Fault { space, vpn, stored: true, wanted: choice.wanted, got: order, why });
-        self.note_refault(mmu, self.tables.pte(SHARED, page.slot));
+        let evicted_at = self.tables.pte(SHARED, page.slot).evicted_at();
+        self.note_refault(mmu, evicted_at);
         self.attach(mmu, SHARED, Vpn(order.align_down(page.slot.0)), head, order);
         self.tables.note_in_history(page.space, page.vpn, context.reached, order, false);
         self.stats.swap_ins[order.index()] += 1;
-        self.begin_fill(head, true, backing, page.space, work);
+        self.begin_fill(head, evicted_at, backing, page.space, work);
         Fault::Job
     }
 
@@ -141,13 +142,13 @@ impl Engine {
         if state != PageState::Stored {
             return self.copy(mmu, vma, page, work);
         }
-        let pte = self.tables.pte(SHARED, slot);
-        let Some(block) = pte.only_stored() else {
+        let stored = self.tables.pte(SHARED, slot);
+        let Some(block) = stored.only_stored() else {
             return self.bring_in(mmu, vma, page, work);
         };
         mmu.tell(Message::Share(block));
         self.unlink(space, vpn, slot);
-        self.set_pte(space, vpn, self.tables.pte(space, vpn).with_block(block, pte.evicted_at()));
+        self.set_pte(space, vpn, stored);
         self.answer(mmu, space, vpn, true, work)
     }
 

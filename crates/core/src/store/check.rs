@@ -44,7 +44,7 @@ impl Store {
 
     /// One block that `names` page entries name.
     pub(crate) fn check_names(&self, block: Block, names: u32) -> Check {
-        let counted = self.index.names(block.0);
+        let counted = self.index.names(block);
         let wrong = || Err(format!("{block:?} has {names} names and counts {counted:?}"));
         if counted == Some(names) { Ok(()) } else { wrong() }
     }
@@ -63,7 +63,7 @@ impl Store {
 
     /// What of a block decides later.
     pub(crate) fn traits(&self, block: Block) -> u32 {
-        self.index.traits(block.0)
+        self.index.traits(block)
     }
 
     /// See [`Index::add_order`](super::index::Index::add_order).

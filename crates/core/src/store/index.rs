@@ -36,6 +36,8 @@ struct Record {
     /// The neighbours in the chain of its extent or segment.
     next: u32,
     prev: u32,
+    /// Changes whenever the number becomes another block's.
+    tag: u32,
     /// Page entries that name it, and the writer that has not handed it over. With none it is dead.
     refs: u32,
     len: u16,
@@ -187,8 +189,9 @@ impl Index {
         self.blocks_used += 1;
         self.unnamed += 1;
         let hash = [0, 32, 64, 96].map(|bits| (hash >> bits) as u32);
+        let Record { tag, .. } = self.records[id as usize];
         self.records[id as usize] =
-            Record { hash, extent, at, len, refs: 1, busy: true, ..Record::default() };
+            Record { hash, extent, at, tag, len, refs: 1, busy: true, ..Record::default() };
         self.link(id);
         id
     }
@@ -236,17 +239,29 @@ impl Index {
         }
     }
 
+    /// The name of a block.
+    pub(crate) fn name(&self, id: u32) -> Block {
+        Block { number: id, tag: self.records[id as usize].tag }
+    }
+
+    /// The block of a name, if it is still the same, and somebody needs it.
+    pub(crate) fn find(&self, block: Block) -> Option<u32> {
+        let known = (block.number as usize) < self.records.len();
+        let record = known.then(|| &self.records[block.number as usize])?;
+        (record.tag == block.tag && !record.dead()).then_some(block.number)
+    }
+
     /// What is known of a block; `None` where nobody names it.
-    pub(crate) fn look(&self, id: u32) -> Option<Stored> {
-        let record = &self.records[id as usize];
-        let stored = || Stored { place: self.place_of(record), len: record.len, hash: hash_of(record) };
-        (!record.dead()).then(stored)
+    pub(crate) fn look(&self, block: Block) -> Option<Stored> {
+        let record = &self.records[self.find(block)? as usize];
+        Some(Stored { place: self.place_of(record), len: record.len, hash: hash_of(record) })
     }
 
     /// Notes that the page of a block was moved out again, unchanged: in RAM it is then among the last to spill.
-    pub(crate) fn renew(&mut self, id: u32) {
-        let Record { extent, at, len, .. } = self.records[id as usize];
-        let in_ram = len != 0 && extent == NIL;
+    pub(crate) fn renew(&mut self, block: Block) {
+        let Some(id) = self.find(block) else { return };
+        let Record { extent, at, .. } = self.records[id as usize];
+        let in_ram = extent == NIL;
         self.records[id as usize].renewed = in_ram && !self.segments.is_open(self.segments.segment_of(at));
     }
 
@@ -308,13 +323,14 @@ impl Index {
     }
 
     fn release(&mut self, id: u32, memory: &mut impl StoreMemory) {
-        let Record { extent, at, len, .. } = self.records[id as usize];
+        let Record { extent, at, len, tag, .. } = self.records[id as usize];
         self.unlink(id);
         match extent {
             NIL => self.free_ram(at, len, memory),
             extent => self.drop_if_empty(extent),
         }
-        self.records[id as usize] = Record { next: self.free_block, ..Record::default() };
+        let tag = (tag + 1) % Block::TAGS;
+        self.records[id as usize] = Record { next: self.free_block, tag, ..Record::default() };
         self.free_block = id;
         self.blocks_used -= 1;
     }
@@ -347,7 +363,7 @@ impl Index {
                     moved += u64::from(len);
                 } else if self.can_move(id) {
                     total += u64::from(len).next_multiple_of(16);
-                    out.push(Some(Block(id)));
+                    out.push(Some(self.name(id)));
                 }
                 id = next;
             }
@@ -454,7 +470,8 @@ impl Index {
     }
 
     /// What of a block decides later, as a number that two equal ones share.
-    pub(crate) fn traits(&self, id: u32) -> u32 {
+    pub(crate) fn traits(&self, block: Block) -> u32 {
+        let Some(id) = self.find(block) else { return 0 };
         let record = &self.records[id as usize];
         let flags = [record.extent != NIL, record.dead(), record.busy, record.renewed];
         let flags = (0..).zip(flags).map(|(bit, flag)| u32::from(flag) << bit).sum::<u32>();
@@ -469,7 +486,7 @@ impl Index {
             while let Some(segment) = at {
                 let mut id = self.segments.chain(segment);
                 while id != NIL {
-                    add(names.iter().position(|b| b.0 == id).map_or(NIL, |at| at as u32));
+                    add(names.iter().position(|b| b.number == id).map_or(NIL, |at| at as u32));
                     id = self.records[id as usize].next;
                 }
                 add(NIL);

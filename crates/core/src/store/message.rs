@@ -3,17 +3,26 @@
 use core::fmt;
 
 /// The stored contents of one page, as a page entry names them: Linux's swap entry.
+///
+/// A number, and a tag that changes whenever the number becomes another block's: who still has an old name, for whatever
+/// reason, finds nothing by it, and drops nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Block(pub(crate) u32);
+pub struct Block {
+    pub(crate) number: u32,
+    /// Less than [`Block::TAGS`].
+    pub(crate) tag: u32,
+}
 
 impl Block {
     /// The contents of every page that is all zeroes: it lies nowhere, and the store does not know it.
-    pub(crate) const ZERO: Block = Block(u32::MAX - 1);
+    pub(crate) const ZERO: Block = Block { number: u32::MAX - 1, tag: 0 };
+    /// How many tags there are.
+    pub(crate) const TAGS: u32 = 1 << 31;
 }
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bx{:x}", self.0)
+        write!(f, "Bx{:x}.{:x}", self.number, self.tag)
     }
 }
 

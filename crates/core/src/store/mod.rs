@@ -3,7 +3,8 @@
 //! An engine hands contents over and gets a [`Block`] for each page; what it does with that from then on, it tells by
 //! [`Message`]s. It reads blocks where [`Store::look`] says that they are, and what the store takes in [`Figures`]. The
 //! store moves blocks as it likes: within RAM when it cleans, and to a spill file when RAM gets short. So a place that was
-//! looked up may be another one by the time that it is read; the hash tells.
+//! looked up may be another one by the time that it is read; the hash tells. A message about a block that is no more
+//! changes nothing, and nobody finds anything by its name.
 //!
 //! Like the engine, it does no I/O and has no clock or thread. Slow work leaves it as a job:
 //!
@@ -77,15 +78,24 @@ impl Store {
         }
     }
 
-    /// Does what an engine tells. A message allocates nothing but for [`Message::Reserve`].
+    /// Does what an engine tells. What it says of a block that is no more is ignored. A message allocates nothing but for
+    /// [`Message::Reserve`].
     pub fn hear(&mut self, memory: &mut impl StoreMemory, message: Message) {
         match message {
             Message::Reserve(pages) => self.index.reserve(pages),
             Message::Grant { pages, overhead } => {
                 (self.grant.pages, self.grant.overhead) = (pages, overhead);
             }
-            Message::Share(block) => self.index.share(block.0),
-            Message::Drop(block) => self.index.drop(block.0, memory),
+            Message::Share(block) => {
+                if let Some(id) = self.index.find(block) {
+                    self.index.share(id);
+                }
+            }
+            Message::Drop(block) => {
+                if let Some(id) = self.index.find(block) {
+                    self.index.drop(id, memory);
+                }
+            }
             Message::Refault { rank, resident, only_stored } => {
                 self.note_refault(rank, resident, only_stored);
             }
@@ -95,7 +105,7 @@ impl Store {
 
     /// What is stored as `block`, and where it is now. `None` where nobody needs it any more.
     pub fn look(&self, block: Block) -> Option<Stored> {
-        self.index.look(block.0)
+        self.index.look(block)
     }
 
     /// What the store takes and may take.
@@ -187,7 +197,7 @@ impl Store {
             let block = match stored_size(*packed) {
                 None => None,
                 Some((len, hash)) => match self.index.new_ram_block(queue, len, hash) {
-                    Some(block) => Some(Block(block)),
+                    Some(id) => Some(self.index.name(id)),
                     None => {
                         self.give_up(memory, work);
                         return false;
@@ -208,7 +218,7 @@ impl Store {
                 let block = self.index.new_file_block(extent, offset, len, hash);
                 offset += u64::from(len).next_multiple_of(16);
                 self.pages_spilled += 1;
-                Block(block)
+                self.index.name(block)
             });
             work.targets.push(block.and_then(|block| self.look(block)).map(|stored| stored.place));
             work.kept.push(block);
@@ -225,10 +235,10 @@ impl Store {
             self.give_up(memory, work);
             return;
         }
-        work.kept.iter().flatten().for_each(|block| self.index.hand_over(block.0));
+        work.kept.iter().flatten().for_each(|block| self.index.hand_over(block.number));
         for (packed, block) in work.packed.iter().zip(&work.blocks) {
             match block {
-                Some(block) if *packed == Packed::Same => self.index.renew(block.0),
+                Some(block) if *packed == Packed::Same => self.index.renew(*block),
                 _ => {}
             }
         }
@@ -236,7 +246,7 @@ impl Store {
 
     /// The blocks of a write job are no more.
     fn give_up(&mut self, memory: &mut impl StoreMemory, work: &mut Work) {
-        work.kept.iter().flatten().for_each(|block| self.index.abandon(block.0, memory));
+        work.kept.iter().flatten().for_each(|block| self.index.abandon(block.number, memory));
         work.kept.clear();
         work.targets.clear();
     }

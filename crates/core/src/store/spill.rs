@@ -46,7 +46,7 @@ impl Store {
         let Some(extent) = extent else { return false };
         let mut offset = 0;
         for (block, source) in work.blocks.iter().flatten().zip(&work.sources) {
-            self.index.begin(block.0);
+            self.index.begin(block.number);
             work.targets.push(Some(self.index.file_place(extent, offset)));
             offset += u64::from(source.len).next_multiple_of(16);
         }
@@ -58,7 +58,7 @@ impl Store {
     pub fn spilled(&mut self, memory: &mut impl StoreMemory, work: &Work, outcome: Outcome) {
         let Some(extent) = self.spilling.take() else { return };
         let mut offset = 0;
-        for (&Block(block), source) in work.blocks.iter().flatten().zip(&work.sources) {
+        for (&Block { number: block, .. }, source) in work.blocks.iter().flatten().zip(&work.sources) {
             if outcome == Outcome::Done && self.index.move_to_file(block, extent, offset, memory) {
                 self.pages_spilled += 1;
             }

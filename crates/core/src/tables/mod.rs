@@ -11,6 +11,7 @@ use crate::addr::{Frame, PageRange, SHARED, Space, Vpn};
 use crate::frame::{FrameState, FrameTable, List};
 use crate::mmu::{Mover, Refusal};
 use crate::order::Order;
+use crate::store::Block;
 use crate::trail::Trail;
 use crate::vma::VmaMap;
 use alloc::vec::Vec;
@@ -186,10 +187,10 @@ impl Tables {
         self.frames.get(head).order
     }
 
-    /// The entry of a folio's first page, if it has a stored copy.
-    pub(crate) fn first_copy(&self, head: Frame) -> Option<Pte> {
+    /// The stored copy of a folio's first page.
+    pub(crate) fn first_copy(&self, head: Frame) -> Option<Block> {
         let pages = self.pages_of(head);
-        Some(self.pte(pages.space, pages.start)).filter(|pte| pte.placed().is_some())
+        self.pte(pages.space, pages.start).placed()
     }
 
     pub(crate) fn require_mapped(&self, range: PageRange) -> Result<(), Refusal> {

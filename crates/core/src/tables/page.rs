@@ -19,43 +19,60 @@ const SHARED_HERE: u32 = u32::MAX - 1;
 /// ... or only somewhere else, if anywhere.
 const SHARED_AWAY: u32 = u32::MAX - 2;
 
+/// Beside a tag: the page is only stored, and has an age in place of a frame.
+const ONLY_STORED: u32 = 1 << 31;
+
 /// Where one page is: in a frame, in a block of the store, in both (the stored copy is kept) or nowhere. Or whatever
 /// the slot says that it shares with other spaces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Pte {
+    /// The frame. Of a page that is only stored: the clock of evictions when it lost its frame.
     frame: u32,
     block: u32,
-    /// The clock of evictions when the page of its block was moved out last; 0 without a block.
-    evicted_at: u32,
+    /// The tag of the block, and [`ONLY_STORED`].
+    tag: u32,
 }
 
 impl Pte {
-    pub(crate) const EMPTY: Pte = Pte { frame: NIL, block: NIL, evicted_at: 0 };
+    pub(crate) const EMPTY: Pte = Pte { frame: NIL, block: NIL, tag: 0 };
 
-    pub(crate) fn frame(self) -> Option<Frame> {
-        (self.frame < SHARED_AWAY).then_some(Frame(self.frame))
+    /// A page that is only stored, in a block of the store's, and lost its frame at `evicted_at` by the clock of evictions.
+    pub(crate) fn stored(block: Block, evicted_at: u32) -> Pte {
+        debug_assert!(block != Block::ZERO && block.tag < ONLY_STORED);
+        Pte { frame: evicted_at, block: block.number, tag: block.tag | ONLY_STORED }
     }
 
     /// A page that is shared in this slot, mapped here or not.
     pub(crate) fn shared(slot: Vpn, mapped: bool) -> Pte {
-        Pte { frame: if mapped { SHARED_HERE } else { SHARED_AWAY }, block: slot.0 as u32, evicted_at: 0 }
+        Pte { frame: if mapped { SHARED_HERE } else { SHARED_AWAY }, block: slot.0 as u32, tag: 0 }
+    }
+
+    fn is_only_stored(self) -> bool {
+        self.tag & ONLY_STORED != 0
+    }
+
+    fn is_shared(self) -> bool {
+        !self.is_only_stored() && (self.frame == SHARED_HERE || self.frame == SHARED_AWAY)
+    }
+
+    pub(crate) fn frame(self) -> Option<Frame> {
+        (!self.is_only_stored() && self.frame < SHARED_AWAY).then_some(Frame(self.frame))
     }
 
     /// The slot of a shared page, and whether it is mapped here.
     pub(crate) fn slot(self) -> Option<(Vpn, bool)> {
-        let shared = self.frame == SHARED_HERE || self.frame == SHARED_AWAY;
-        shared.then_some((Vpn(u64::from(self.block)), self.frame == SHARED_HERE))
+        self.is_shared().then_some((Vpn(u64::from(self.block)), self.frame == SHARED_HERE))
     }
 
     /// Whether the page is neither empty nor only stored: in a frame, or shared.
     pub(crate) fn is_taken(self) -> bool {
-        self.frame != NIL
+        !self.is_only_stored() && self.frame != NIL
     }
 
     /// The stored copy, which may be [`Block::ZERO`].
     pub(crate) fn block(self) -> Option<Block> {
-        let shared = self.frame == SHARED_HERE || self.frame == SHARED_AWAY;
-        (self.block != NIL && !shared).then_some(Block(self.block))
+        let block = Block { number: self.block, tag: self.tag & !ONLY_STORED };
+        (self.block != NIL && !self.is_shared()).then_some(block)
     }
 
     /// The stored copy, if it is one of the store's.
@@ -65,25 +82,33 @@ impl Pte {
 
     /// The same, of a page that has no frame.
     pub(crate) fn only_stored(self) -> Option<Block> {
-        self.placed().filter(|_| self.frame == NIL)
+        self.block().filter(|_| self.is_only_stored())
     }
 
-    /// The clock of evictions when a page with a stored copy was moved out last.
-    pub(crate) fn evicted_at(self) -> u32 {
-        self.evicted_at
+    /// The clock of evictions when a page that is only stored lost its frame.
+    pub(crate) fn evicted_at(self) -> Option<u32> {
+        self.is_only_stored().then_some(self.frame)
     }
 
-    pub(crate) fn with_frame(self, frame: Option<Frame>) -> Pte {
-        Pte { frame: frame.map_or(NIL, |f| f.0), ..self }
+    /// In a frame, with the stored copy that it had.
+    pub(crate) fn in_frame(self, frame: Frame) -> Pte {
+        Pte { frame: frame.0, tag: self.tag & !ONLY_STORED, ..self }
     }
 
-    /// With a stored copy of what was moved out at that time by the clock of evictions.
-    pub(crate) fn with_block(self, block: Block, evicted_at: u32) -> Pte {
-        Pte { block: block.0, evicted_at, ..self }
+    /// In the frame that it is in, with this stored copy.
+    pub(crate) fn with_copy(self, block: Block) -> Pte {
+        debug_assert!(self.frame().is_some() && block.tag < ONLY_STORED);
+        Pte { block: block.number, tag: block.tag, ..self }
     }
 
+    /// Without its frame: only stored if its copy is one of the store's, else empty.
+    pub(crate) fn without_frame(self, evicted_at: u32) -> Pte {
+        self.placed().map_or(Pte::EMPTY, |block| Pte::stored(block, evicted_at))
+    }
+
+    /// Without its stored copy.
     pub(crate) fn without_block(self) -> Pte {
-        Pte { block: NIL, evicted_at: 0, ..self }
+        if self.is_only_stored() { Pte::EMPTY } else { Pte { block: NIL, tag: 0, ..self } }
     }
 }
 

@@ -9,6 +9,7 @@ use super::LinuxMmu;
 use crate::places::Places;
 use crate::sys::Errno;
 use crate::sys::bytes::Stretch;
+use crate::sys::futex::Lock;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::script::Cut;
 use crate::sys::uffd::{self, Event, Uffd, UffdMsg};
@@ -35,6 +36,7 @@ struct Rig {
     uffd: Uffd,
     pagemap: Pagemap,
     engine: Engine,
+    store: Lock<Store>,
 }
 
 impl Drop for Rig {
@@ -57,11 +59,12 @@ impl Rig {
         places.register(&uffd).expect("registration");
         let policy = PolicyKind::Fixed(Order::fitting(PAGES));
         let engine = Engine::new(Config { frames: 256, grant: 256, policy });
-        Some(Rig { places, uffd, pagemap: Pagemap::open().expect("pagemap"), engine })
+        let store = Lock::new(Store::new(4, 16, 256));
+        Some(Rig { places, uffd, pagemap: Pagemap::open().expect("pagemap"), engine, store })
     }
 
     fn with<R>(&mut self, verb: impl FnOnce(&mut Engine, &mut LinuxMmu<'_>) -> R) -> R {
-        let mut mmu = LinuxMmu::for_pager(&self.places, &self.uffd, &self.pagemap);
+        let mut mmu = LinuxMmu::for_pager(&self.places, &self.uffd, &self.pagemap).storing_in(&self.store);
         verb(&mut self.engine, &mut mmu)
     }
 
@@ -198,7 +201,7 @@ fn each_cut(moves: bool, scene: impl Fn(&mut Rig, u64) -> (PageRange, [u8; PAGES
         rig.answer(pages.start.plus(after as u64));
         all_go_on(&said, expected, &what);
         assert!(rig.uffd.script.is_over(), "{what}: it was not cut");
-        assert_eq!(rig.engine.validate(&Store::new(4, 16, 256)), Ok(()), "{what}");
+        assert_eq!(rig.engine.validate(&rig.store.lock()), Ok(()), "{what}");
     }
 }
 
@@ -239,7 +242,7 @@ fn who_waits_for_a_page_that_is_there_already_is_woken() {
         let mut expected = [1, 2, 3, 4];
         expected[at as usize] = FOREIGN;
         all_go_on(&said, expected, &format!("page {at} was there, copies: {copies}"));
-        assert_eq!(rig.engine.validate(&Store::new(4, 16, 256)), Ok(()));
+        assert_eq!(rig.engine.validate(&rig.store.lock()), Ok(()));
     }
 }
 
@@ -282,7 +285,7 @@ fn a_move_out_that_is_cut_loses_nothing() {
         let before = refused(&rig);
         rig.with(|engine, mmu| engine.page_out(mmu, pages));
         assert!(refused(&rig) > before || rig.uffd.script.is_over(), "{what}: it was not cut");
-        assert_eq!(rig.engine.validate(&Store::new(4, 16, 256)), Ok(()), "{what}");
+        assert_eq!(rig.engine.validate(&rig.store.lock()), Ok(()), "{what}");
         rig.uffd.script.clear();
         let said = readers(rig.places.arena_bytes(), rig.number(pages.start));
         answer_until_read(&mut rig, &said, expected, &what);

@@ -39,6 +39,8 @@ pub enum Event {
     Refault(u32, u32, u32),
     /// What waits for the file would have paid, or would not.
     Waiting(u32, u32),
+    /// Somebody still has a name that is no more: he drops it, shares it, and looks for it.
+    Stale(u8),
     /// Room is reserved for so many pages more.
     Reserve(u32),
     /// A new file, of so many bytes.
@@ -81,6 +83,8 @@ pub struct Alone {
     pub jobs: Vec<Job>,
     /// Blocks that are named: how often, and what they hold.
     named: BTreeMap<Block, (u32, u64)>,
+    /// Names that are no more.
+    old: Vec<Block>,
     /// Readers: the block, where it was seen, and the version that was named then.
     readers: Vec<(Block, Stored, u64)>,
     files: u16,
@@ -99,6 +103,7 @@ impl Alone {
             bytes: StoredBytes::default(),
             jobs: Vec::new(),
             named: BTreeMap::new(),
+            old: Vec::new(),
             readers: Vec::new(),
             files: 0,
             last: 0,
@@ -148,6 +153,15 @@ impl Alone {
                 self.tell(Message::Refault { rank, resident, only_stored });
             }
             Event::Waiting(more, less) => self.tell(Message::Waiting { more, less }),
+            Event::Stale(number) => {
+                if let Some(&block) = self.old.get(usize::from(number) % self.old.len().max(1)) {
+                    self.tell(Message::Drop(block));
+                    self.tell(Message::Share(block));
+                    if let Some(stored) = self.store.look(block) {
+                        return Err(format!("{block:?} is no more, and is found at {stored:?}"));
+                    }
+                }
+            }
             Event::Reserve(pages) => self.tell(Message::Reserve(pages)),
             Event::Open(limit) => {
                 self.store.open_file(self.files, limit);
@@ -248,12 +262,13 @@ impl Alone {
             *names -= 1;
             if *names == 0 {
                 self.named.remove(&block);
+                self.old.push(block);
             }
             self.tell(Message::Drop(block));
         }
     }
 
-    /// A reader finds what it looks for, or looks again; where it is still the same place, the block is nobody's any more.
+    /// A reader finds what it looks for, or looks again; where nobody needs the block any more, it finds nothing.
     fn read(&mut self, number: u8) -> Result<(), String> {
         if self.readers.is_empty() {
             return Ok(());
@@ -266,9 +281,7 @@ impl Alone {
             (Some(found), _) => return Err(format!("{block:?} reads as {found}, and was {value}")),
             (None, Some(now)) if now != seen => {
                 self.moved += 1;
-                if now.hash == seen.hash {
-                    self.readers.push((block, now, value));
-                }
+                self.readers.push((block, now, value));
             }
             (None, _) if self.named.get(&block).is_some_and(|(_, named)| *named == value) => {
                 return Err(format!("{block:?} is not at {seen:?}"));

@@ -132,10 +132,6 @@ impl Host {
         match outcome {
             Outcome::Done => job.step = Step::Ran(outcome),
             _ if job.work.sources != before => self.checks.moved += 1,
-            // Nobody needs its blocks any more: something else may be in their places, or come there.
-            _ if !self.engine.wants(job.work.ticket) => {
-                job.step = Step::Ran(outcome);
-            }
             _ => return Err(format!("what a job was to read is not there: {:?}", job.work)),
         }
         Ok(false)

@@ -1,6 +1,6 @@
 //! What must hold in the index, and between it and the room that it has given out: nothing is lost, nothing is there twice.
 
-use super::{Extent, FILE_UNIT, Index, Record};
+use super::{Block, Extent, FILE_UNIT, Index, Record};
 use crate::frame::NIL;
 use crate::store::Queue;
 use crate::store::segments::GRAIN;
@@ -100,10 +100,9 @@ impl Index {
         (0..self.records.len()).map(|id| (id as u32, &self.records[id])).filter(|(_, block)| block.len != 0)
     }
 
-    /// How many page entries name a block; `None` for one that is not in use.
-    pub(crate) fn names(&self, id: u32) -> Option<u32> {
-        let record = ((id as usize) < self.records.len()).then(|| &self.records[id as usize])?;
-        (record.len != 0).then_some(record.refs)
+    /// How many page entries name a block; `None` where nobody does.
+    pub(crate) fn names(&self, block: Block) -> Option<u32> {
+        self.find(block).map(|id| self.records[id as usize].refs)
     }
 
     /// Blocks that no page entry names.

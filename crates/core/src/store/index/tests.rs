@@ -18,7 +18,7 @@ fn blocks(index: &mut Index, queue: Queue, len: u16, count: u32) -> Vec<u32> {
 }
 
 fn place(index: &Index, block: u32) -> Option<Place> {
-    index.look(block).map(|stored| stored.place)
+    index.look(index.name(block)).map(|stored| stored.place)
 }
 
 #[test]
@@ -51,14 +51,15 @@ fn a_dead_block_stays_for_the_spill_that_has_it_in_hand() {
     let mut index = index();
     let blocks = blocks(&mut index, Queue::Dense, 200, 2);
     let mut host = Released::default();
+    let name = index.name(blocks[0]);
     index.begin(blocks[0]);
     index.drop(blocks[0], &mut host);
-    assert_eq!((index.unnamed(), index.blocks_used(), index.names(blocks[0])), (1, 2, Some(0)));
+    assert_eq!((index.unnamed(), index.blocks_used(), index.names(name)), (1, 2, None));
     assert!(place(&index, blocks[0]).is_none() && place(&index, blocks[1]).is_some());
     index.validate(None).unwrap();
     assert!(!index.move_to_file(blocks[0], 0, 0, &mut host), "nobody needs it");
     index.end(blocks[0], &mut host);
-    assert_eq!((index.unnamed(), index.blocks_used(), index.names(blocks[0])), (0, 1, None));
+    assert_eq!((index.unnamed(), index.blocks_used(), index.names(name)), (0, 1, None));
     index.validate(None).unwrap();
 }
 
@@ -68,12 +69,31 @@ fn a_block_goes_with_the_last_page_that_names_it() {
     let blocks = blocks(&mut index, Queue::Dense, 200, 1);
     let mut host = Released::default();
     (0..2).for_each(|_| index.share(blocks[0]));
-    assert_eq!(index.names(blocks[0]), Some(3));
+    let name = index.name(blocks[0]);
+    assert_eq!(index.names(name), Some(3));
     index.drop(blocks[0], &mut host);
     index.drop(blocks[0], &mut host);
-    assert_eq!((index.names(blocks[0]), index.blocks_used(), index.blocks_in_ram()), (Some(1), 1, 1));
+    assert_eq!((index.names(name), index.blocks_used(), index.blocks_in_ram()), (Some(1), 1, 1));
     index.drop(blocks[0], &mut host);
     assert_eq!((index.blocks_used(), index.blocks_in_ram()), (0, 0));
+}
+
+#[test]
+fn an_old_name_is_nobodys_even_when_its_number_is_used_again() {
+    let mut index = index();
+    let mut host = Released::default();
+    let old = blocks(&mut index, Queue::Dense, 200, 1).pop().map(|block| index.name(block)).unwrap();
+    assert_eq!(index.find(old), Some(old.number));
+    index.drop(old.number, &mut host);
+    assert_eq!(index.find(old), None);
+    let new = blocks(&mut index, Queue::Dense, 200, 1).pop().map(|block| index.name(block)).unwrap();
+    assert_eq!((new.number, new.tag), (old.number, old.tag + 1));
+    assert_eq!((index.find(old), index.names(old), index.find(new)), (None, None, Some(new.number)));
+    index.renew(old);
+    index.records[new.number as usize].tag = Block::TAGS - 1;
+    index.drop(new.number, &mut host);
+    let next = blocks(&mut index, Queue::Dense, 200, 1)[0];
+    assert_eq!(index.name(next), Block { number: new.number, tag: 0 }, "tags begin anew some time");
 }
 
 #[test]
@@ -106,13 +126,14 @@ fn the_oldest_spill_first_but_for_those_that_were_moved_out_again() {
     let mut index = index();
     let mut host = Released::default();
     let all = blocks(&mut index, Queue::Dense, 4000, 8);
-    index.renew(all[1]);
-    index.renew(all[7]);
+    [all[1], all[7]].into_iter().for_each(|block| index.renew(index.name(block)));
     index.begin(all[2]);
     let mut list = |index: &mut Index, bytes, most| {
         let mut out = Vec::new();
         index.oldest_blocks(Queue::Dense, bytes, most, &mut out, &mut host);
-        let number = |block: &Option<Block>| all.iter().position(|b| Some(Block(*b)) == *block).unwrap();
+        let number = |block: &Option<Block>| {
+            all.iter().position(|&b| block.is_some_and(|block| block.number == b)).unwrap()
+        };
         out.iter().map(number).collect::<Vec<_>>()
     };
     // Of a segment the youngest is first.

@@ -25,7 +25,7 @@ fn fill(store: &mut Store, queue: Queue, pages: u32, len: u16) -> Vec<Block> {
         .map(|_| {
             let block = store.index.new_ram_block(queue, len, 0).expect("room");
             store.index.hand_over(block);
-            Block(block)
+            store.index.name(block)
         })
         .collect()
 }
