@@ -201,7 +201,7 @@ impl Engine {
         self.grant.pages.saturating_sub(self.charged())
     }
 
-    /// Jobs under way.
+    /// Jobs under way; spills are the store's ([`Figures::spills`]).
     pub fn jobs(&self) -> u32 {
         self.tickets.live()
     }

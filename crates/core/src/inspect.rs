@@ -37,7 +37,7 @@ pub struct Whereabouts {
 pub struct Holdings {
     /// Frames in use.
     pub frames: u32,
-    /// Jobs under way.
+    /// Jobs of the engine's under way.
     pub jobs: u32,
     /// Page entries that name a block.
     pub copies: u32,

@@ -15,7 +15,7 @@ pub(crate) struct Flight {
     pub(crate) void: bool,
     /// Read: what it brings does not come in the frames, which are holes.
     pub(crate) staged: bool,
-    /// Read: when the page that was needed lost its frame, by the clock of evictions.
+    /// Read: when the page that is needed was moved out, by the clock of evictions.
     pub(crate) evicted_at: u32,
     /// Read: the space whose fault began it.
     pub(crate) asker: Space,

@@ -384,10 +384,13 @@ impl Engine {
     pub(crate) fn drop_clean_folio(&mut self, head: Frame) -> u32 {
         let pages = self.tables.pages_of(head);
         self.tables.frames.delist(head);
+        // What still waits in standby left after it.
+        let behind = self.tables.frames.pages_on(List::Clean) + self.tables.frames.pages_on(List::Dirty);
+        let evicted_at = self.ranks.now().wrapping_sub(behind);
         for i in 0..pages.pages {
             let vpn = pages.start.plus(i);
             let pte = self.tables.pte(pages.space, vpn);
-            let only_stored = pte.without_frame(self.ranks.now());
+            let only_stored = pte.without_frame(evicted_at);
             self.set_pte(pages.space, vpn, only_stored);
             if only_stored == Pte::EMPTY && pages.space == SHARED {
                 self.dissolve(vpn);
@@ -423,7 +426,7 @@ impl Engine {
     }
 
     /// Turns a new folio into a job for a fault of `asker`: zero its frames, or read its blocks into them, where the page that
-    /// is needed has lost its frame at `evicted_at`.
+    /// is needed was moved out at `evicted_at`.
     pub(crate) fn begin_fill(
         &mut self,
         head: Frame,

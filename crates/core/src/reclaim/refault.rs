@@ -8,7 +8,7 @@ use crate::mmu::Mmu;
 use crate::store::{Block, Message};
 
 impl Engine {
-    /// Notes that a page is needed again, if it was only stored: it had lost its frame at `evicted_at`.
+    /// Notes that a page is needed again, if it was only stored: it was moved out at `evicted_at`.
     pub(crate) fn note_refault(&mut self, mmu: &mut impl Mmu, evicted_at: Option<u32>) {
         // Without a file nothing is weighed.
         let Some(evicted_at) = evicted_at.filter(|_| self.store.has_file) else { return };
@@ -16,7 +16,7 @@ impl Engine {
         mmu.tell(Message::Refault { rank: self.ranks.rank(evicted_at), resident, only_stored });
     }
 
-    /// Notes that `pages` pages came back, one of which had lost its frame at `evicted_at`, and the first of which is `first`:
+    /// Notes that `pages` pages came back, one of which was moved out at `evicted_at`, and the first of which is `first`:
     /// more room for what waits would have spared a read of the disk, or without it the page would still have been mapped.
     pub(crate) fn weigh_refault(&mut self, mmu: &mut impl Mmu, evicted_at: u32, first: Block, pages: u32) {
         let Some(Stored { place, len, .. }) = mmu.look(first) else { return };

@@ -12,7 +12,7 @@
 //! |---|---|---|---|
 //! | a write, the engine's | [`Store::place`], with what the host has compressed, if the engine still wants it ([`Engine::wants`](crate::Engine::wants)) | stores each page at its place | [`Store::written`], then [`Engine::finish`](crate::Engine::finish) |
 //! | a read, the engine's | [`Store::sources`] | reads, verifies; where a hash differs, looks again | [`Engine::finish`](crate::Engine::finish) |
-//! | a spill, its own | [`Store::tend`] | copies the blocks to their targets ([`Store::look`]) | [`Store::spilled`] |
+//! | a spill, its own | [`Store::tend`] | copies `work.sources` to `work.targets` | [`Store::spilled`] |
 
 mod check;
 mod division;

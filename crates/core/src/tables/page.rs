@@ -26,7 +26,7 @@ const ONLY_STORED: u32 = 1 << 31;
 /// the slot says that it shares with other spaces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Pte {
-    /// The frame. Of a page that is only stored: the clock of evictions when it lost its frame.
+    /// The frame. Of a page that is only stored: the clock of evictions when it was moved out.
     frame: u32,
     block: u32,
     /// The tag of the block, and [`ONLY_STORED`].
@@ -36,7 +36,7 @@ pub(crate) struct Pte {
 impl Pte {
     pub(crate) const EMPTY: Pte = Pte { frame: NIL, block: NIL, tag: 0 };
 
-    /// A page that is only stored, in a block of the store's, and lost its frame at `evicted_at` by the clock of evictions.
+    /// A page that is only stored, in a block of the store's, and was moved out at `evicted_at` by the clock of evictions.
     pub(crate) fn stored(block: Block, evicted_at: u32) -> Pte {
         debug_assert!(block != Block::ZERO && block.tag < ONLY_STORED);
         Pte { frame: evicted_at, block: block.number, tag: block.tag | ONLY_STORED }
@@ -85,7 +85,7 @@ impl Pte {
         self.block().filter(|_| self.is_only_stored())
     }
 
-    /// The clock of evictions when a page that is only stored lost its frame.
+    /// The clock of evictions when a page that is only stored was moved out.
     pub(crate) fn evicted_at(self) -> Option<u32> {
         self.is_only_stored().then_some(self.frame)
     }

@@ -264,6 +264,7 @@ impl Handler {
         if self.work.kind == JobKind::Read {
             pager.store.lock().sources(&mut self.work);
         }
+        self.worker.asked_at = 0;
         if !self.work.reads_file() {
             self.worker.run(pager, &mut self.work);
             return true;

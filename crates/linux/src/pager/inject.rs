@@ -23,6 +23,8 @@ pub enum Inject {
     StopHandler,
     /// Each fault that the handler takes up waits so many us more.
     SlowFault(u32),
+    /// Between what a fill has read of the spill file and what it then looks up, so many us pass.
+    LateRead(u32),
 }
 
 impl Inject {
@@ -36,10 +38,16 @@ impl Inject {
             b"corrupt-lz4" => Inject::Corrupt(Form::Lz4),
             b"corrupt-zstd" => Inject::Corrupt(Form::Zstd),
             b"stop-handler" => Inject::StopHandler,
-            name => match name.strip_prefix(b"slow-fault:") {
-                Some(us) => Inject::SlowFault(core::str::from_utf8(us).ok()?.parse().ok()?),
-                None => Inject::Spill(Plan::named(name)?),
-            },
+            name => {
+                let us = |us| core::str::from_utf8(us).ok()?.parse().ok();
+                if let Some(rest) = name.strip_prefix(b"slow-fault:") {
+                    Inject::SlowFault(us(rest)?)
+                } else if let Some(rest) = name.strip_prefix(b"late-read:") {
+                    Inject::LateRead(us(rest)?)
+                } else {
+                    Inject::Spill(Plan::named(name)?)
+                }
+            }
         })
     }
 }
@@ -48,6 +56,13 @@ impl Pager {
     /// Waits with a fault, where that is asked for.
     pub(super) fn slow_down(&self) {
         if let Some(Inject::SlowFault(us)) = self.options.inject {
+            futex::sleep(u64::from(us) * 1000);
+        }
+    }
+
+    /// Waits with what was read of the spill file, where that is asked for.
+    pub(super) fn come_late(&self) {
+        if let Some(Inject::LateRead(us)) = self.options.inject {
             futex::sleep(u64::from(us) * 1000);
         }
     }
@@ -103,6 +118,7 @@ mod tests {
             ("corrupt-zstd", Inject::Corrupt(Form::Zstd)),
             ("stop-handler", Inject::StopHandler),
             ("slow-fault:2000", Inject::SlowFault(2000)),
+            ("late-read:300", Inject::LateRead(300)),
             ("spill-short-write:3", Inject::Spill(Plan { fault: Fault::ShortWrite, every: 3 })),
         ];
         for (name, inject) in named {

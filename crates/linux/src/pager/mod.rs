@@ -9,8 +9,8 @@
 //! * `profile` measures where the time of faults goes, where that is asked for.
 //! * `io` threads run jobs that wait for a disk; they exist once something has been spilled.
 //!
-//! One lock holds the engine's tables; who holds it never faults: Quire's threads touch no managed memory.
-//! A job is run with no lock held (`worker`). Around a fork the tables rest (`fork`).
+//! One lock holds the engine's tables, and under it or alone another one the store; who holds either never faults: Quire's
+//! threads touch no managed memory. A job is run with neither held, but to ask for places and to copy a page (`worker`). Around a fork the tables rest (`fork`).
 //!
 //! There is one pager a process. [`start`] makes it; the preload library and tests call [`call`]. The global
 //! allocator of such a process must work on threads that libc does not know: libc's own malloc does not.

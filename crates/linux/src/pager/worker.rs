@@ -151,7 +151,7 @@ impl Worker {
     /// under its lock, under which the bytes are copied from where they are by then. In a file a block stays as long as
     /// anybody needs it.
     pub(super) fn read(&mut self, pager: &Pager, work: &Work) -> Outcome {
-        let Ok(whole) = self.fetch_whole(pager, &work.sources) else {
+        let Ok(mut whole) = self.fetch_whole(pager, &work.sources) else {
             pager.count(|c| &c.spill_errors);
             return Outcome::Failed;
         };
@@ -172,7 +172,10 @@ impl Worker {
                 }
                 Found::Copied(source) => (source, None),
                 Found::InFile(source, file, at) => {
-                    let whole = whole.filter(|_| source == *before);
+                    if source != *before {
+                        // It has come to the file meanwhile, and takes the buffer that has all the others.
+                        whole = None;
+                    }
                     match self.file_bytes(pager, file, at, source.len, whole) {
                         Ok(bytes) => (source, Some(bytes)),
                         Err(_) => {
@@ -190,8 +193,8 @@ impl Worker {
             if to.with_page(page, |page| unpack(&mut self.codec, page, bytes, &source)) {
                 continue;
             }
-            // Nobody may need it any more: then another one may be there already.
-            if block.and_then(|block| pager.store.lock().look(block)) == Some(source) {
+            // Nobody may need it any more: then its place in a file may be another one's already.
+            if block.and_then(|block| pager.store.lock().look(block)).is_some() {
                 pager.record_damage(in_file.is_some(), bytes);
                 pager.count(|c| &c.checksum_errors);
             }
@@ -208,7 +211,7 @@ impl Worker {
             Place::Zero => Found::Nothing,
             Place::Ram { at } => {
                 let (at, len) = (at as usize * STORE_UNIT, usize::from(source.len));
-                pager.places.store().with(at, len, |bytes| self.out[..len].copy_from_slice(bytes));
+                pager.places.store().read(at, len, |bytes| self.out[..len].copy_from_slice(bytes));
                 Found::Copied(source)
             }
             Place::File { file, at } => Found::InFile(source, file, at),
@@ -228,6 +231,7 @@ impl Worker {
         let Some((file, start, end)) = reach.range() else { return Ok(None) };
         let start = start / PAGE_SIZE as u64 * PAGE_SIZE as u64;
         self.read_file(pager, file, start, (end - start) as usize)?;
+        pager.come_late();
         Ok(Some(start))
     }
 
@@ -360,7 +364,7 @@ impl Worker {
             };
             let (_, start) = *first.get_or_insert((file, to));
             let (to, len) = ((to - start) as usize, usize::from(source.len));
-            pager.places.store().with(at as usize * STORE_UNIT, len, |bytes| {
+            pager.places.store().read(at as usize * STORE_UNIT, len, |bytes| {
                 self.transfer.bytes_mut()[to..to + len].copy_from_slice(bytes);
             });
             end = to + len;

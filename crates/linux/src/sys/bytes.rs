@@ -1,8 +1,10 @@
 //! The bytes of the pool and of the store, for those who may touch them.
 //!
-//! Who may is agreed outside Rust's types: the frames and places that a job names are pinned by its ticket,
-//! so the worker that has the job is alone with them; a worker that writes into the store writes only where
-//! the engine has just given it a place. What the kernel moves in or out meanwhile is another frame.
+//! Who may is agreed outside Rust's types. The frames that a job names are pinned by its ticket, so the worker that has the
+//! job is alone with them; what the kernel moves in or out meanwhile is another frame. In the store a worker writes only
+//! where it has just been given a place, which nobody reads, moves or gives away before it has handed it over. Else bytes
+//! there change under the store's lock only, and not while a spill reads them: who has that lock, or the spill in hand, may
+//! read.
 
 use quire_core::PAGE_SIZE;
 
@@ -47,9 +49,21 @@ impl Stretch {
         }
         let start = core::ptr::with_exposed_provenance_mut(self.base + at);
         // SAFETY: 1. the bytes are inside, so mapped and writable, and any value is valid; 2. nobody else has
-        // a reference to them: the engine pins what a job names to that job (module doc), and the reference
-        // ends with the closure.
+        // a reference to them: the frames are those of a job that its worker has, the place is one that it was just
+        // given (module doc), and the reference ends with the closure.
         with(unsafe { core::slice::from_raw_parts_mut(start, len) })
+    }
+
+    /// Lets `with` read the `len` bytes from offset `at`. Only for who may read them now, see the module. The process ends if
+    /// they are not all inside.
+    pub fn read<R>(self, at: usize, len: usize, with: impl FnOnce(&[u8]) -> R) -> R {
+        if at > self.len || len > self.len - at {
+            crate::die!("bytes {at}+{len} are outside of a stretch of {}", self.len);
+        }
+        let start = core::ptr::with_exposed_provenance(self.base + at);
+        // SAFETY: 1. the bytes are inside, so mapped and readable, and any value is valid; 2. nobody writes them before
+        // the closure has returned: the store's lock is held, or a spill has them in hand (module doc).
+        with(unsafe { core::slice::from_raw_parts(start, len) })
     }
 
     /// Copies `len` bytes from offset `from` to offset `to`. Only for who may touch both now, see the module. The process
@@ -59,8 +73,8 @@ impl Stretch {
             crate::die!("bytes {from}+{len} can't go to {to} in a stretch of {}", self.len);
         }
         let place = |at: usize| core::ptr::with_exposed_provenance_mut::<u8>(self.base + at);
-        // SAFETY: 1. both are inside, so mapped and writable, and do not overlap; 2. nobody else uses them: the engine
-        // has no job that names either (module doc).
+        // SAFETY: 1. both are inside, so mapped and writable, and do not overlap; 2. nobody else uses them: the store's
+        // lock is held, and no job of the store's has either in hand (module doc).
         unsafe { core::ptr::copy_nonoverlapping(place(from).cast_const(), place(to), len) }
     }
 
@@ -84,6 +98,7 @@ mod tests {
         let stretch = Stretch::new(base, 4 * PAGE_SIZE);
         stretch.with_page(2, |page| page[5] = 9);
         assert_eq!(stretch.with(2 * PAGE_SIZE + 4, 3, |bytes| bytes.to_vec()), [0, 9, 0]);
+        assert_eq!(stretch.read(2 * PAGE_SIZE + 5, 2, <[u8]>::to_vec), [9, 0]);
         stretch.copy(2 * PAGE_SIZE + 4, 4 * PAGE_SIZE - 3, 3);
         assert_eq!(stretch.with(4 * PAGE_SIZE - 4, 4, |bytes| bytes.to_vec()), [0, 0, 9, 0]);
         assert!(stretch.contains(base) && !stretch.contains(base + 4 * PAGE_SIZE));
